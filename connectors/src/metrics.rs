@@ -1,0 +1,220 @@
+//! Every metric of Hearth, made once and handed down. Names are public; no label holds a household's id.
+
+use prometheus::{
+    Counter, CounterVec, Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter,
+    IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+/// The metrics of one process.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    registry: Registry,
+    /// Readings by `kind` (meter, pv, battery) and `outcome` (accepted, duplicate, corrected, late; received and
+    /// spooled at the way in).
+    pub readings_total: IntCounterVec,
+    /// Dead letters by `reason`.
+    pub dead_letters_total: IntCounterVec,
+    /// Age of the oldest record that the engine has not finished.
+    pub consumer_lag_seconds: Gauge,
+    /// Records not yet read, by `topic`.
+    pub consumer_lag_records: IntGaugeVec,
+    /// Household actors in memory.
+    pub live_households: IntGauge,
+    /// Schedules by `status` and `method`.
+    pub schedules_total: IntCounterVec,
+    /// Commands by `outcome` (sent, applied, rejected, expired, superseded, retried).
+    pub commands_total: IntCounterVec,
+    /// Time of one solve, by `method`.
+    pub solve_seconds: HistogramVec,
+    /// From a reading's arrival in the log to its row.
+    pub reading_to_store_seconds: Histogram,
+    /// From the log's time of the reading that closed a slot to the command that came of it.
+    pub reading_to_command_seconds: Histogram,
+    /// One write of rows.
+    pub store_write_seconds: Histogram,
+    /// Writes that had to be repeated.
+    pub store_retries_total: IntCounter,
+    /// From PUBLISH to PUBACK, by `way` (gateway, bridge).
+    pub publish_to_ack_seconds: HistogramVec,
+    /// Bytes waiting in the spool while the log is away.
+    pub spool_bytes: IntGauge,
+    /// Time to bring a household's state back.
+    pub restore_seconds: Histogram,
+    /// Requests taken by a worker pool and not yet answered.
+    pub requests_queued: IntGauge,
+    /// Devices connected to the gateway.
+    pub gateway_connections: IntGauge,
+    /// Homes whose newest reading is older than the configured limit.
+    pub stale_households: IntGauge,
+    /// Homes with metadata and no schedule that covers now.
+    pub unplanned_households: IntGauge,
+    /// CPU seconds of the solver, all methods.
+    pub solve_cpu_seconds_total: Counter,
+    /// Alerts by `kind`.
+    pub alerts_total: IntCounterVec,
+}
+
+const FAST_S: &[f64] = &[
+    1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0,
+];
+const WAIT_S: &[f64] = &[
+    0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0,
+];
+
+impl Metrics {
+    /// Makes and registers them all.
+    #[must_use]
+    pub fn new() -> Self {
+        let registry = Registry::new_custom(Some("hearth".to_owned()), None)
+            .expect("a prefix that is not empty");
+        let r = &registry;
+        Self {
+            readings_total: counters(
+                r,
+                "readings_total",
+                "Readings by kind and outcome",
+                &["kind", "outcome"],
+            ),
+            dead_letters_total: counters(
+                r,
+                "dead_letters_total",
+                "Dead letters by reason",
+                &["reason"],
+            ),
+            consumer_lag_seconds: register(
+                r,
+                Gauge::new(
+                    "consumer_lag_seconds",
+                    "Age of the oldest unfinished record",
+                ),
+            ),
+            consumer_lag_records: register(
+                r,
+                IntGaugeVec::new(
+                    Opts::new("consumer_lag_records", "Records not yet read"),
+                    &["topic"],
+                ),
+            ),
+            live_households: register(
+                r,
+                IntGauge::new("live_households", "Household actors in memory"),
+            ),
+            schedules_total: counters(
+                r,
+                "schedules_total",
+                "Schedules by status and method",
+                &["status", "method"],
+            ),
+            commands_total: counters(r, "commands_total", "Commands by outcome", &["outcome"]),
+            solve_seconds: histograms(r, "solve_seconds", "Time of one solve", FAST_S, &["method"]),
+            reading_to_store_seconds: histogram(
+                r,
+                "reading_to_store_seconds",
+                "From a reading's arrival in the log to its row",
+                WAIT_S,
+            ),
+            reading_to_command_seconds: histogram(
+                r,
+                "reading_to_command_seconds",
+                "From the reading that closed a slot to the command",
+                WAIT_S,
+            ),
+            store_write_seconds: histogram(r, "store_write_seconds", "One write of rows", WAIT_S),
+            store_retries_total: register(
+                r,
+                IntCounter::new("store_retries_total", "Store writes that were repeated"),
+            ),
+            publish_to_ack_seconds: histograms(
+                r,
+                "publish_to_ack_seconds",
+                "From PUBLISH to PUBACK",
+                WAIT_S,
+                &["way"],
+            ),
+            spool_bytes: register(
+                r,
+                IntGauge::new("spool_bytes", "Bytes waiting in the spool"),
+            ),
+            restore_seconds: histogram(r, "restore_seconds", "Time to restore a household", FAST_S),
+            requests_queued: register(
+                r,
+                IntGauge::new(
+                    "requests_queued",
+                    "Optimize requests taken and not answered",
+                ),
+            ),
+            gateway_connections: register(
+                r,
+                IntGauge::new("gateway_connections", "Devices connected to the gateway"),
+            ),
+            stale_households: register(
+                r,
+                IntGauge::new("stale_households", "Homes with stale telemetry"),
+            ),
+            unplanned_households: register(
+                r,
+                IntGauge::new("unplanned_households", "Homes without a valid schedule"),
+            ),
+            solve_cpu_seconds_total: register(
+                r,
+                Counter::new("solve_cpu_seconds_total", "CPU seconds of the solver"),
+            ),
+            alerts_total: counters(r, "alerts_total", "Alerts by kind", &["kind"]),
+            registry,
+        }
+    }
+
+    /// Prometheus text format.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = Vec::new();
+        TextEncoder::new()
+            .encode(&self.registry.gather(), &mut text)
+            .expect("writing to memory does not fail");
+        String::from_utf8(text).expect("the text format is UTF-8")
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn register<M: prometheus::core::Collector + Clone + 'static>(
+    registry: &Registry,
+    made: prometheus::Result<M>,
+) -> M {
+    let metric = made.expect("a metric's name and labels are constants that are valid");
+    registry
+        .register(Box::new(metric.clone()))
+        .expect("each metric is registered once");
+    metric
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    register(registry, IntCounterVec::new(Opts::new(name, help), labels))
+}
+
+fn histogram(registry: &Registry, name: &str, help: &str, buckets_s: &[f64]) -> Histogram {
+    register(
+        registry,
+        Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets_s.to_vec())),
+    )
+}
+
+fn histograms(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    buckets_s: &[f64],
+    labels: &[&str],
+) -> HistogramVec {
+    register(
+        registry,
+        HistogramVec::new(
+            HistogramOpts::new(name, help).buckets(buckets_s.to_vec()),
+            labels,
+        ),
+    )
+}

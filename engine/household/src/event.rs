@@ -1,0 +1,26 @@
+//! What a household can be told.
+
+use std::sync::Arc;
+
+use crate::command::Ack;
+use crate::metadata::Metadata;
+use crate::reading::Reading;
+use crate::schedule::Schedule;
+use crate::slot::Slot;
+
+/// The input of `Household::handle`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// A reading came out of the log.
+    ReadingArrived(Reading),
+    /// The operator said what the home is.
+    MetadataChanged(Arc<Metadata>),
+    /// A worker solved a problem of this home.
+    ScheduleReady(Arc<Schedule>),
+    /// A device answered a command.
+    AckArrived(Ack),
+    /// A closed slot was aggregated again from the stored readings, after `Effect::RepairSlot`.
+    SlotRepaired(Slot),
+    /// The host's clock; it closes slots that no later reading closes, and asks for a plan where one is missing.
+    ClockTicked { now_ms: i64 },
+}

@@ -1,0 +1,13 @@
+//! The household: a pure state machine and the words that the rest of Hearth speaks.
+//! Nothing here reads a clock, does IO, or draws a random number: time and configuration are arguments.
+
+pub mod command;
+pub mod effect;
+pub mod event;
+pub mod metadata;
+pub mod problem;
+pub mod reading;
+pub mod schedule;
+pub mod slot;
+pub mod tariff;
+pub mod units;

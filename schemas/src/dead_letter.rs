@@ -1,0 +1,102 @@
+//! What could not be taken in, and why.
+
+use serde::{Deserialize, Serialize};
+
+/// The value of the `dead-letters` topic.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// MQTT topic or Kafka topic it came from.
+    pub source: String,
+    /// Where in the log it stood; `None` for MQTT.
+    pub partition: Option<i32>,
+    pub offset: Option<i64>,
+    pub reason: Reason,
+    /// For people: names the field and the limit.
+    pub detail: String,
+    /// When it was refused, by the refusing process's clock.
+    pub refused_ms: i64,
+    /// Length of the original; more than `payload` holds where that was cut at 256 KiB.
+    pub payload_bytes: i64,
+    /// The original bytes.
+    #[serde(with = "apache_avro::serde::bytes")]
+    pub payload: Vec<u8>,
+}
+
+/// Why something became a dead letter; the label `reason` of `hearth_dead_letters_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// Larger than 256 KiB.
+    Oversized,
+    /// Not UTF-8.
+    BadUtf8,
+    /// Not JSON.
+    BadJson,
+    /// JSON, but neither an object nor an array of objects.
+    NotAnObject,
+    /// A field that must be there is not, or is null.
+    MissingField,
+    /// A field has another type than it should.
+    WrongType,
+    /// NaN or infinite.
+    NotFinite,
+    /// A number outside the range of its field.
+    OutOfRange,
+    /// A time that cannot be read.
+    BadTime,
+    /// A time further in the future than the configured skew.
+    FutureTime,
+    /// A household id that is not a positive 63-bit integer, in the topic or the payload.
+    BadHousehold,
+    /// The ids in topic and payload differ.
+    HouseholdMismatch,
+    /// A topic that carries nothing Hearth knows.
+    UnknownTopic,
+    /// A record whose bytes do not decode.
+    Undecodable,
+    /// A record that made its household's code panic twice.
+    Poison,
+}
+
+impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 15] = [
+        Self::Oversized,
+        Self::BadUtf8,
+        Self::BadJson,
+        Self::NotAnObject,
+        Self::MissingField,
+        Self::WrongType,
+        Self::NotFinite,
+        Self::OutOfRange,
+        Self::BadTime,
+        Self::FutureTime,
+        Self::BadHousehold,
+        Self::HouseholdMismatch,
+        Self::UnknownTopic,
+        Self::Undecodable,
+        Self::Poison,
+    ];
+
+    /// Metric label and Avro symbol.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Oversized => "oversized",
+            Self::BadUtf8 => "bad_utf8",
+            Self::BadJson => "bad_json",
+            Self::NotAnObject => "not_an_object",
+            Self::MissingField => "missing_field",
+            Self::WrongType => "wrong_type",
+            Self::NotFinite => "not_finite",
+            Self::OutOfRange => "out_of_range",
+            Self::BadTime => "bad_time",
+            Self::FutureTime => "future_time",
+            Self::BadHousehold => "bad_household",
+            Self::HouseholdMismatch => "household_mismatch",
+            Self::UnknownTopic => "unknown_topic",
+            Self::Undecodable => "undecodable",
+            Self::Poison => "poison",
+        }
+    }
+}
