@@ -1,0 +1,367 @@
+//! The configuration of every role: defaults, one TOML file, environment variables. Later ones win.
+//!
+//! `HEARTH_SECTION__KEY` sets a key; `HEARTH_SECTION__KEY_FILE` names a file that holds its value.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use connectors::bridge::BridgeConfig;
+use connectors::controller::ControllerConfig;
+use connectors::gateway::GatewayConfig;
+use connectors::ingest::IngestConfig;
+use connectors::log::embedded::EmbeddedLogConfig;
+use connectors::log::kafka::KafkaConfig;
+use connectors::registry::RegistryConfig;
+use connectors::store::cql::CqlConfig;
+use connectors::store::embedded::EmbeddedStoreConfig;
+use figment::Figment;
+use figment::providers::{Env, Format, Serialized, Toml};
+use household::household::Settings;
+use household::units::{MINUTE_MS, SlotLength};
+use serde::{Deserialize, Serialize};
+
+/// Every setting.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    pub log: LogConfig,
+    pub store: StoreConfig,
+    pub registry: RegistryConfig,
+    pub ingest: IngestConfig,
+    pub gateway: GatewayConfig,
+    pub bridge: BridgeConfig,
+    pub engine: EngineConfig,
+    pub optimizer: OptimizerConfig,
+    pub controller: ControllerConfig,
+    pub http: HttpConfig,
+    pub operation: OperationConfig,
+}
+
+/// Which log, and its settings.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// `kafka` or `embedded`.
+    pub kind: LogKind,
+    /// Folder of the embedded log.
+    pub dir: PathBuf,
+    pub kafka: KafkaConfig,
+    pub embedded: EmbeddedLogConfig,
+}
+
+/// The implementations of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogKind {
+    Kafka,
+    Embedded,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            kind: LogKind::Kafka,
+            dir: PathBuf::from("hearth-data/log"),
+            kafka: KafkaConfig::default(),
+            embedded: EmbeddedLogConfig::default(),
+        }
+    }
+}
+
+/// Which store, and its settings.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StoreConfig {
+    /// `cql` or `embedded`.
+    pub kind: StoreKind,
+    /// Folder of the embedded store.
+    pub dir: PathBuf,
+    pub cql: CqlConfig,
+    pub embedded: EmbeddedStoreConfig,
+}
+
+/// The implementations of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreKind {
+    Cql,
+    Embedded,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self {
+            kind: StoreKind::Cql,
+            dir: PathBuf::from("hearth-data/store"),
+            cql: CqlConfig::default(),
+            embedded: EmbeddedStoreConfig::default(),
+        }
+    }
+}
+
+/// The engine: shards of household actors.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EngineConfig {
+    /// Consumer group; the topic prefix stands before it.
+    pub group: String,
+    /// Stable name of this member for static membership; empty for none.
+    pub member: String,
+    /// Length of a slot in minutes: 1, 5, 15, 30 or 60.
+    pub slot_minutes: SlotLength,
+    /// Slots in a plan, 1 to 672.
+    pub horizon_slots: u32,
+    /// Minutes that a slot waits for late readings before its raw readings are let go, 0 to 1440.
+    pub grace_minutes: u32,
+    /// Minutes without a reading after which a home counts as stale.
+    pub stale_minutes: u32,
+    /// Most records handled before their effects are carried out, 1 to 100,000.
+    pub batch_records_max: usize,
+    /// Longest time between two checkpoints of a shard, milliseconds: what a crash makes the next owner read again.
+    pub checkpoint_ms: u64,
+    /// Most records between two checkpoints of a shard.
+    pub checkpoint_records_max: u64,
+    /// How often homes are told the time, milliseconds of real time.
+    pub tick_ms: u64,
+    /// Minutes of real time without a record after which a home leaves memory.
+    pub passivate_minutes: u64,
+    /// Threads for shards; 0 for one a core.
+    pub threads: usize,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            group: "hearth-engine".to_owned(),
+            member: String::new(),
+            slot_minutes: SlotLength::QUARTER_HOUR,
+            horizon_slots: 96,
+            grace_minutes: 15,
+            stale_minutes: 60,
+            batch_records_max: 2_000,
+            checkpoint_ms: 30_000,
+            checkpoint_records_max: 200_000,
+            tick_ms: 1_000,
+            passivate_minutes: 180,
+            threads: 0,
+        }
+    }
+}
+
+impl EngineConfig {
+    /// What `household` takes as its settings.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        Settings {
+            slot: self.slot_minutes,
+            horizon_slots: self.horizon_slots,
+            grace_ms: i64::from(self.grace_minutes) * MINUTE_MS,
+            stale_after_ms: i64::from(self.stale_minutes) * MINUTE_MS,
+        }
+    }
+}
+
+/// The worker pool.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OptimizerConfig {
+    /// Consumer group; the topic prefix stands before it.
+    pub group: String,
+    /// Stable name of this member; empty for none.
+    pub member: String,
+    /// Solves at the same time; 0 for one a core.
+    pub workers: usize,
+    /// Most requests taken at once, 1 to 10,000.
+    pub batch_records_max: usize,
+}
+
+impl Default for OptimizerConfig {
+    fn default() -> Self {
+        Self {
+            group: "hearth-optimizer".to_owned(),
+            member: String::new(),
+            workers: 0,
+            batch_records_max: 64,
+        }
+    }
+}
+
+/// The HTTP server of every role; the API's routes only where that role runs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpConfig {
+    /// Address to listen on; port 0 picks a free one.
+    pub listen: String,
+    /// Largest request body in bytes.
+    pub body_bytes_max: usize,
+    /// Longest `?wait=` in seconds.
+    pub wait_s_max: u64,
+    /// Threads; 0 for one a core.
+    pub threads: usize,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:8080".to_owned(),
+            body_bytes_max: 1 << 20,
+            wait_s_max: 60,
+            threads: 0,
+        }
+    }
+}
+
+/// How a process starts, ends and speaks.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OperationConfig {
+    /// Longest wait for log, store and registry at the start, seconds.
+    pub start_s_max: u64,
+    /// Longest wait for a clean end, seconds.
+    pub drain_s_max: u64,
+    /// `text` or `json`.
+    pub log_format: LogFormat,
+    /// Filter as in `RUST_LOG`, such as `info,hearth=debug`.
+    pub log_filter: String,
+}
+
+/// Formats of the process's own log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+impl Default for OperationConfig {
+    fn default() -> Self {
+        Self {
+            start_s_max: 120,
+            drain_s_max: 30,
+            log_format: LogFormat::Text,
+            log_filter: "info,rumqttc=warn,scylla=warn,librdkafka=warn".to_owned(),
+        }
+    }
+}
+
+/// A setting that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{key}: {expected}")]
+    Bad { key: String, expected: String },
+    #[error("{path}: {reason}")]
+    File { path: PathBuf, reason: String },
+}
+
+fn bad(key: &str, expected: impl Into<String>) -> ConfigError {
+    ConfigError::Bad {
+        key: key.to_owned(),
+        expected: expected.into(),
+    }
+}
+
+impl Config {
+    /// Reads `file`, if any, and the environment.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        Self::load_over(&Self::default(), file)
+    }
+
+    /// The same, with other defaults.
+    pub fn load_over(defaults: &Self, file: Option<&Path>) -> Result<Self, ConfigError> {
+        let mut figment = Figment::from(Serialized::defaults(defaults));
+        if let Some(path) = file {
+            if !path.is_file() {
+                return Err(ConfigError::File {
+                    path: path.to_owned(),
+                    reason: "no such file".to_owned(),
+                });
+            }
+            figment = figment.merge(Toml::file_exact(path));
+        }
+        let settings = Env::prefixed("HEARTH_")
+            .filter(|key| key.as_str().contains("__"))
+            .filter(|key| !names_file(key.as_str()))
+            .split("__");
+        figment = figment.merge(settings);
+        for (key, value) in values_from_files()? {
+            figment = figment.merge((key.as_str(), value));
+        }
+        let config: Self = figment.extract().map_err(|error| {
+            let key = error.path.join(".");
+            let expected = error.kind.to_string();
+            ConfigError::Bad {
+                key: if key.is_empty() { "configuration".to_owned() } else { key },
+                expected,
+            }
+        })?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let engine = &self.engine;
+        check_range("engine.horizon_slots", u64::from(engine.horizon_slots), 1, 672)?;
+        check_range("engine.grace_minutes", u64::from(engine.grace_minutes), 0, 1440)?;
+        check_range("engine.stale_minutes", u64::from(engine.stale_minutes), 1, 525_600)?;
+        check_range("engine.batch_records_max", engine.batch_records_max as u64, 1, 100_000)?;
+        check_range("engine.checkpoint_ms", engine.checkpoint_ms, 100, 3_600_000)?;
+        check_range("engine.checkpoint_records_max", engine.checkpoint_records_max, 1, 100_000_000)?;
+        check_range("engine.tick_ms", engine.tick_ms, 10, 60_000)?;
+        check_range("engine.passivate_minutes", engine.passivate_minutes, 1, 525_600)?;
+        check_range("engine.threads", engine.threads as u64, 0, 256)?;
+        let optimizer = &self.optimizer;
+        check_range("optimizer.workers", optimizer.workers as u64, 0, 256)?;
+        check_range("optimizer.batch_records_max", optimizer.batch_records_max as u64, 1, 10_000)?;
+        check_range("http.body_bytes_max", self.http.body_bytes_max as u64, 1024, 1 << 30)?;
+        check_range("http.wait_s_max", self.http.wait_s_max, 0, 600)?;
+        check_range("http.threads", self.http.threads as u64, 0, 256)?;
+        check_range("operation.start_s_max", self.operation.start_s_max, 1, 3_600)?;
+        check_range("operation.drain_s_max", self.operation.drain_s_max, 1, 3_600)?;
+        if self.http.listen.parse::<std::net::SocketAddr>().is_err() {
+            return Err(bad(
+                "http.listen",
+                format!("expected ADDRESS:PORT, found {:?}", self.http.listen),
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn check_range(key: &str, value: u64, min: u64, max: u64) -> Result<(), ConfigError> {
+    if (min..=max).contains(&value) {
+        Ok(())
+    } else {
+        Err(bad(key, format!("expected {min} to {max}, found {value}")))
+    }
+}
+
+/// Settings such as `tls.ca_file` end in `_file` themselves, so the suffix alone does not tell: the variable names a
+/// file with the value only where the key without the suffix is a secret.
+fn names_file(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    ["password_file", "token_file", "secret_file"]
+        .iter()
+        .any(|suffix| key.ends_with(suffix))
+}
+
+fn values_from_files() -> Result<BTreeMap<String, String>, ConfigError> {
+    let mut values = BTreeMap::new();
+    for (name, path) in std::env::vars() {
+        let Some(key) = name.strip_prefix("HEARTH_") else {
+            continue;
+        };
+        if !key.contains("__") || !names_file(key) {
+            continue;
+        }
+        let path = PathBuf::from(path);
+        let text = std::fs::read_to_string(&path).map_err(|error| ConfigError::File {
+            path: path.clone(),
+            reason: format!("{name}: {error}"),
+        })?;
+        let key = key[..key.len() - "_FILE".len()]
+            .to_ascii_lowercase()
+            .replace("__", ".");
+        values.insert(key, text.trim_end_matches(['\r', '\n']).to_owned());
+    }
+    Ok(values)
+}

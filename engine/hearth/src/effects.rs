@@ -1,0 +1,226 @@
+//! Carries out what households order: rows first, then records. Repeats until done, or until fenced off.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use connectors::log::LogError;
+use connectors::store::{Row, StoreError};
+use futures::{StreamExt, TryStreamExt, stream};
+use household::command::CommandProgress;
+use household::effect::Effect;
+use household::units::HouseholdId;
+use schemas::codec::Message;
+use schemas::topic::Topic;
+use tracing::{error, warn};
+
+use crate::parts::Parts;
+
+/// Most rows in one write.
+const ROWS_MAX: usize = 2_000;
+/// Most produces on their way at once.
+const PRODUCES_MAX: usize = 512;
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// Raised when the partition is no longer ours: whoever works behind it gives up.
+#[derive(Debug, Clone)]
+pub struct Fence(Arc<AtomicBool>);
+
+/// The fence was raised before the work was durable. The next owner of the partition does it.
+#[derive(Debug, Clone, Copy)]
+pub struct Fenced;
+
+impl Fence {
+    /// A fence that is not raised yet.
+    #[must_use]
+    pub fn open() -> Self {
+        Self(Arc::new(AtomicBool::new(false)))
+    }
+
+    /// Stops the work behind it, for good.
+    pub fn raise(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn check(&self) -> Result<(), Fenced> {
+        if self.0.load(Ordering::Acquire) { Err(Fenced) } else { Ok(()) }
+    }
+}
+
+/// A record that waits to be produced.
+#[derive(Debug)]
+pub struct Outgoing {
+    pub topic: Topic,
+    pub key: Vec<u8>,
+    pub value: Vec<u8>,
+}
+
+/// A household's effects, sorted by where they go.
+#[derive(Debug, Default)]
+pub struct Sorted {
+    pub rows: Vec<Row>,
+    pub outgoing: Vec<Outgoing>,
+    /// Slots to aggregate again once the rows are durable.
+    pub repairs: Vec<(HouseholdId, i64)>,
+}
+
+/// Sorts effects by where they go, and counts.
+#[must_use]
+pub fn sort(parts: &Parts, effects: Vec<Effect>) -> Sorted {
+    let mut sorted = Sorted::default();
+    for effect in effects {
+        match effect {
+            Effect::StoreReading(reading) => sorted.rows.push(Row::Reading(reading)),
+            Effect::StoreSlot { household_id, slot } => {
+                sorted.rows.push(Row::Slot { household_id, slot });
+            }
+            Effect::StoreMetadata(metadata) => sorted.rows.push(Row::Household(metadata)),
+            Effect::StoreSchedule(schedule) => sorted.rows.push(Row::Schedule(schedule)),
+            Effect::StoreCommand(progress) => {
+                let CommandProgress { .. } = &progress;
+                sorted.rows.push(Row::Command(progress));
+            }
+            Effect::RequestOptimize(request) => {
+                let id = request.household_id;
+                sorted.outgoing.extend(outgoing(parts, id, &request));
+            }
+            Effect::SendCommand(command) => {
+                let id = command.household_id;
+                sorted.outgoing.extend(outgoing(parts, id, &command));
+            }
+            Effect::RaiseAlert(alert) => {
+                parts
+                    .metrics
+                    .alerts_total
+                    .with_label_values(&[alert.kind.as_str()])
+                    .inc();
+                let id = alert.household_id;
+                sorted.outgoing.extend(outgoing(parts, id, &alert));
+            }
+            Effect::RepairSlot { household_id, start_ms } => {
+                if !sorted.repairs.contains(&(household_id, start_ms)) {
+                    sorted.repairs.push((household_id, start_ms));
+                }
+            }
+            Effect::CountReading { kind, outcome } => parts
+                .metrics
+                .readings_total
+                .with_label_values(&[kind.as_str(), outcome.as_str()])
+                .inc(),
+        }
+    }
+    sorted
+}
+
+/// One record of ours, keyed by its household. `None`, with an error in the log, where a value does not fit its schema:
+/// that is a fault of ours, and no reason to stop a partition.
+pub fn outgoing<T: Message>(parts: &Parts, household_id: HouseholdId, value: &T) -> Option<Outgoing> {
+    match parts.codec.encode(value) {
+        Ok(bytes) => Some(Outgoing {
+            topic: T::TOPIC,
+            key: household_id.to_string().into_bytes(),
+            value: bytes,
+        }),
+        Err(reason) => {
+            error!(topic = %T::TOPIC, %household_id, %reason, "could not encode a record");
+            None
+        }
+    }
+}
+
+/// Writes rows, as often as it takes.
+pub async fn write_patiently(parts: &Parts, rows: Vec<Row>, fence: &Fence) -> Result<(), Fenced> {
+    let mut rows = rows;
+    while !rows.is_empty() {
+        let rest = rows.split_off(rows.len().min(ROWS_MAX));
+        write_chunk(parts, rows, fence).await?;
+        rows = rest;
+    }
+    Ok(())
+}
+
+async fn write_chunk(parts: &Parts, rows: Vec<Row>, fence: &Fence) -> Result<(), Fenced> {
+    let mut pause = PAUSE_MIN;
+    loop {
+        fence.check()?;
+        match parts.store.write(rows.clone()).await {
+            Ok(()) => return Ok(()),
+            Err(reason @ StoreError::Unavailable(_)) => {
+                warn!(%reason, rows_count = rows.len(), "store does not take rows, trying again");
+            }
+            // Going on would lose readings, so the partition waits for a person, and says so.
+            Err(reason @ (StoreError::Refused(_) | StoreError::Corrupt { .. })) => {
+                error!(%reason, rows_count = rows.len(), "store refuses rows");
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+/// Produces records, as often as it takes.
+pub async fn produce_patiently(
+    parts: &Parts,
+    outgoing: Vec<Outgoing>,
+    fence: &Fence,
+) -> Result<(), Fenced> {
+    stream::iter(outgoing.into_iter().map(Ok))
+        .try_for_each_concurrent(PRODUCES_MAX, |record| produce_one(parts, record, fence))
+        .await
+}
+
+async fn produce_one(parts: &Parts, record: Outgoing, fence: &Fence) -> Result<(), Fenced> {
+    let mut pause = PAUSE_MIN;
+    loop {
+        fence.check()?;
+        match parts.log.produce(record.topic, &record.key, record.value.clone()).await {
+            Ok(()) => return Ok(()),
+            Err(reason @ LogError::Unavailable(_)) => {
+                warn!(topic = %record.topic, %reason, "log does not take a record, trying again");
+            }
+            Err(LogError::Closed) => return Err(Fenced),
+            Err(reason @ LogError::Refused(_)) => {
+                error!(topic = %record.topic, %reason, bytes = record.value.len(), "log refuses a record");
+                return Ok(());
+            }
+            Err(reason @ LogError::Setup(_)) => {
+                error!(topic = %record.topic, %reason, "log is not set up");
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+/// Reads through `read` until it succeeds, or the fence is raised.
+pub async fn read_patiently<T, F>(what: &str, fence: &Fence, read: impl Fn() -> F) -> Result<T, Fenced>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    let mut pause = PAUSE_MIN;
+    loop {
+        fence.check()?;
+        match read().await {
+            Ok(value) => return Ok(value),
+            Err(reason) => warn!(what, %reason, "store does not answer, trying again"),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+/// Runs `work` for each of `keys`, at most `concurrency_max` at a time.
+pub async fn each<K, T, F>(
+    keys: impl IntoIterator<Item = K>,
+    concurrency_max: usize,
+    work: impl Fn(K) -> F,
+) -> Result<Vec<T>, Fenced>
+where
+    F: Future<Output = Result<T, Fenced>>,
+{
+    stream::iter(keys.into_iter().map(work))
+        .buffer_unordered(concurrency_max)
+        .try_collect()
+        .await
+}
