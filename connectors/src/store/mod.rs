@@ -2,6 +2,11 @@
 //!
 //! Writes are upserts: the same row again changes nothing. A write resolves only once its rows are durable.
 
+pub mod contract;
+pub mod cql;
+pub mod embedded;
+pub mod retention;
+
 use std::sync::Arc;
 
 use household::command::CommandProgress;

@@ -1,0 +1,318 @@
+//! The prepared statements, and the tables they need.
+
+use scylla::client::session::Session;
+use scylla::statement::prepared::PreparedStatement;
+
+use super::{CqlConfig, StoreError, refused_or_unavailable};
+
+const KEYSPACE: &str = include_str!("../../../../schemas/cql/keyspace.cql");
+const TABLES: &str = include_str!("../../../../schemas/cql/tables.cql");
+const DAY_S: u32 = 86_400;
+
+/// What is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Insert {
+    Meter,
+    Pv,
+    Battery,
+    Slot,
+    Schedule,
+    ScheduleId,
+    Command,
+    CommandAnswer,
+    Household,
+    Tariff,
+    Snapshot,
+}
+
+impl Insert {
+    const ALL: [Self; 11] = [
+        Self::Meter,
+        Self::Pv,
+        Self::Battery,
+        Self::Slot,
+        Self::Schedule,
+        Self::ScheduleId,
+        Self::Command,
+        Self::CommandAnswer,
+        Self::Household,
+        Self::Tariff,
+        Self::Snapshot,
+    ];
+
+    /// Table and columns, in the order of the values.
+    const fn columns(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Meter => ("meter_readings", "household_id, day, ts, consumption_w"),
+            Self::Pv => ("pv_generation", "household_id, day, ts, pv_w"),
+            Self::Battery => ("battery_state", "household_id, day, ts, soc_pct, power_w"),
+            Self::Slot => (
+                "slots",
+                "household_id, day, start, slot_minutes, \
+                 load_w_mean, load_w_min, load_w_max, load_w_sum, load_w_count, \
+                 pv_w_mean, pv_w_min, pv_w_max, pv_w_sum, pv_w_count, \
+                 battery_w_mean, battery_w_min, battery_w_max, battery_w_sum, battery_w_count, \
+                 soc_pct, soc_ts, samples",
+            ),
+            Self::Schedule => (
+                "schedules",
+                "household_id, adopt, requested, schedule_id, start, slot_minutes, status, \
+                 objective, gap, solver, solve_us, cost, cost_baseline, body",
+            ),
+            Self::ScheduleId => (
+                "schedules_by_id",
+                "schedule_id, household_id, adopt, requested",
+            ),
+            Self::Command => (
+                "commands",
+                "household_id, day, not_before, command_id, schedule_id, requested, expires, \
+                 battery_w, appliances",
+            ),
+            Self::CommandAnswer => (
+                "commands",
+                "household_id, day, not_before, command_id, state, acked, reason",
+            ),
+            Self::Household => (
+                "households",
+                "household_id, name, location, pv_capacity_kw, tariff, body",
+            ),
+            Self::Tariff => ("tariffs", "name, start, end, buy_per_kwh, sell_per_kwh"),
+            Self::Snapshot => ("snapshots", "household_id, state"),
+        }
+    }
+
+    fn cql(self, keyspace: &str) -> String {
+        let (table, columns) = self.columns();
+        let marks = vec!["?"; columns.split(',').count()].join(", ");
+        format!("INSERT INTO {keyspace}.{table} ({columns}) VALUES ({marks})")
+    }
+}
+
+/// Every statement, prepared once.
+#[derive(Debug)]
+pub(super) struct Statements {
+    inserts: Vec<PreparedStatement>,
+    pub(super) remove_period: PreparedStatement,
+    pub(super) period_starts: PreparedStatement,
+    pub(super) meter: PreparedStatement,
+    pub(super) pv: PreparedStatement,
+    pub(super) battery: PreparedStatement,
+    pub(super) slots: PreparedStatement,
+    pub(super) schedule_latest: PreparedStatement,
+    pub(super) schedule_place: PreparedStatement,
+    pub(super) schedule: PreparedStatement,
+    pub(super) commands: PreparedStatement,
+    pub(super) household: PreparedStatement,
+    pub(super) households_first: PreparedStatement,
+    pub(super) households_after: PreparedStatement,
+    pub(super) period_before: PreparedStatement,
+    pub(super) periods: PreparedStatement,
+    pub(super) snapshot: PreparedStatement,
+}
+
+impl Statements {
+    /// Fails for now where the tables are not there yet.
+    pub(super) async fn prepare(session: &Session, keyspace: &str) -> Result<Self, StoreError> {
+        let mut inserts = Vec::with_capacity(Insert::ALL.len());
+        for insert in Insert::ALL {
+            inserts.push(one(session, &insert.cql(keyspace)).await?);
+        }
+        let select = async |columns: &str, rest: &str| {
+            one(session, &format!("SELECT {columns} FROM {keyspace}.{rest}")).await
+        };
+        let day = "household_id = ? AND day = ?";
+        Ok(Self {
+            inserts,
+            remove_period: one(
+                session,
+                &format!("DELETE FROM {keyspace}.tariffs WHERE name = ? AND start = ?"),
+            )
+            .await?,
+            period_starts: select("start", "tariffs WHERE name = ? AND start >= ? AND start < ?")
+                .await?,
+            meter: select(
+                "ts, consumption_w",
+                &format!("meter_readings WHERE {day} AND ts >= ? AND ts < ?"),
+            )
+            .await?,
+            pv: select(
+                "ts, pv_w",
+                &format!("pv_generation WHERE {day} AND ts >= ? AND ts < ?"),
+            )
+            .await?,
+            battery: select(
+                "ts, soc_pct, power_w",
+                &format!("battery_state WHERE {day} AND ts >= ? AND ts < ?"),
+            )
+            .await?,
+            slots: select(
+                "start, slot_minutes, load_w_min, load_w_max, load_w_sum, load_w_count, \
+                 pv_w_min, pv_w_max, pv_w_sum, pv_w_count, \
+                 battery_w_min, battery_w_max, battery_w_sum, battery_w_count, soc_pct, soc_ts",
+                &format!("slots WHERE {day} AND start >= ? AND start < ?"),
+            )
+            .await?,
+            schedule_latest: select(
+                "body",
+                "schedules WHERE household_id = ? AND adopt = true LIMIT 1",
+            )
+            .await?,
+            schedule_place: select(
+                "household_id, adopt, requested",
+                "schedules_by_id WHERE schedule_id = ?",
+            )
+            .await?,
+            schedule: select(
+                "body",
+                "schedules WHERE household_id = ? AND adopt = ? AND requested = ? \
+                 AND schedule_id = ?",
+            )
+            .await?,
+            commands: select(
+                "not_before, command_id, schedule_id, requested, expires, battery_w, appliances, \
+                 state, acked, reason",
+                &format!("commands WHERE {day} AND not_before >= ? AND not_before < ?"),
+            )
+            .await?,
+            household: select("body", "households WHERE household_id = ?").await?,
+            households_first: select("body", "households LIMIT ?").await?,
+            households_after: select(
+                "body",
+                "households WHERE token(household_id) > token(?) LIMIT ?",
+            )
+            .await?,
+            period_before: select(
+                "start, end, buy_per_kwh, sell_per_kwh",
+                "tariffs WHERE name = ? AND start < ? ORDER BY start DESC LIMIT 1",
+            )
+            .await?,
+            periods: select(
+                "start, end, buy_per_kwh, sell_per_kwh",
+                "tariffs WHERE name = ? AND start >= ? AND start < ?",
+            )
+            .await?,
+            snapshot: select("state", "snapshots WHERE household_id = ?").await?,
+        })
+    }
+
+    pub(super) fn insert(&self, insert: Insert) -> &PreparedStatement {
+        &self.inserts[insert as usize]
+    }
+}
+
+async fn one(session: &Session, cql: &str) -> Result<PreparedStatement, StoreError> {
+    let mut statement = session.prepare(cql).await.map_err(|error| {
+        // Another process may create the tables a moment later, so this is not for good.
+        StoreError::Unavailable(format!("prepare `{cql}`: {error}"))
+    })?;
+    // Every statement of Hearth may be repeated: rows are upserts.
+    statement.set_is_idempotent(true);
+    Ok(statement)
+}
+
+/// Creates what is missing, and brings each table's default TTL to the configured one.
+pub(super) async fn init(session: &Session, config: &CqlConfig) -> Result<(), StoreError> {
+    let keyspace = KEYSPACE
+        .replace("{keyspace}", &config.keyspace)
+        .replace("{replication}", &config.replication);
+    run(session, keyspace.trim()).await?;
+    for (table, create) in tables(config) {
+        run(session, &create).await?;
+        let ttl_s = ttl_s(config, &table);
+        let found = session
+            .query_unpaged(
+                "SELECT default_time_to_live FROM system_schema.tables \
+                 WHERE keyspace_name = ? AND table_name = ?",
+                (&config.keyspace, &table),
+            )
+            .await
+            .map_err(|error| refused_or_unavailable("read the schema", &error))?
+            .into_rows_result()
+            .map_err(|error| StoreError::Refused(format!("read the schema: {error}")))?
+            .maybe_first_row::<(i32,)>()
+            .map_err(|error| StoreError::Refused(format!("read the schema: {error}")))?;
+        if found.is_none_or(|(found_s,)| found_s.cast_unsigned() != ttl_s) {
+            let keyspace = &config.keyspace;
+            let alter = format!("ALTER TABLE {keyspace}.{table} WITH default_time_to_live = {ttl_s}");
+            run(session, &alter).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Each table's name and the statement that creates it.
+fn tables(config: &CqlConfig) -> Vec<(String, String)> {
+    let plain: String = TABLES
+        .lines()
+        .map(|line| line.split("--").next().unwrap_or_default().trim_end())
+        .filter(|line| !line.is_empty())
+        .collect::<Vec<_>>()
+        .join("\n");
+    plain
+        .split(';')
+        .map(str::trim)
+        .filter(|create| !create.is_empty())
+        .map(|create| {
+            let table = create
+                .split_once("{keyspace}.")
+                .and_then(|(_, rest)| rest.split_whitespace().next())
+                .expect("every statement in tables.cql names its table");
+            let ttl_s = ttl_s(config, table);
+            // About thirty windows; Cassandra's advice is 20 to 50.
+            let window_days = (ttl_s / DAY_S / 30).max(1);
+            let filled = create
+                .replace("{keyspace}", &config.keyspace)
+                .replace("{ttl}", &ttl_s.to_string())
+                .replace("{window}", &window_days.to_string());
+            (table.to_owned(), filled)
+        })
+        .collect()
+}
+
+fn ttl_s(config: &CqlConfig, table: &str) -> u32 {
+    let retention = &config.retention;
+    let days = match table {
+        "meter_readings" | "pv_generation" | "battery_state" => retention.readings_days,
+        "slots" => retention.slots_days,
+        "schedules" | "schedules_by_id" => retention.schedules_days,
+        "commands" => retention.commands_days,
+        "weather_forecast" => retention.weather_days,
+        _ => 0,
+    };
+    // Twenty years is the most that CQL takes.
+    days.min(20 * 365) * DAY_S
+}
+
+async fn run(session: &Session, cql: &str) -> Result<(), StoreError> {
+    session
+        .query_unpaged(cql, ())
+        .await
+        .map(|_| ())
+        .map_err(|error| refused_or_unavailable("create the tables", &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CqlConfig, Insert, tables};
+
+    #[test]
+    fn every_table_is_filled_in_and_has_the_columns_that_are_written() {
+        let tables = tables(&CqlConfig::default());
+        assert_eq!(tables.len(), 11);
+        for (table, create) in &tables {
+            assert!(!create.contains("{keyspace}"), "{table}");
+            assert!(!create.contains("{ttl}") && !create.contains("{window}"), "{table}");
+        }
+        for insert in Insert::ALL {
+            let (name, columns) = insert.columns();
+            let (_, create) = tables.iter().find(|(table, _)| table == name).unwrap();
+            for column in columns.split(',') {
+                let column = format!("\n  {} ", column.trim());
+                assert!(create.contains(&column), "{name}:{column}");
+            }
+        }
+        let (_, readings) = tables.iter().find(|(t, _)| t == "meter_readings").unwrap();
+        assert!(readings.contains("default_time_to_live = 7776000"));
+        assert!(readings.contains("'compaction_window_size': 3}"));
+    }
+}

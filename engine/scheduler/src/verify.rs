@@ -1,0 +1,229 @@
+//! Checks a plan against its problem from the slots alone. Never calls a solver, and shares no arithmetic with the
+//! dispatch: only the objective and the metrics are recomputed by the same sums.
+
+use household::problem::{Battery, Problem};
+use household::schedule::{Metrics, Plan, PlannedSlot, Relaxation, Status};
+use household::units::MINUTE_MS;
+
+use crate::{TOLERANCE, score};
+
+/// Something that a plan must not have.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Violation {
+    /// The slot's index; `None` where it concerns the whole plan.
+    pub slot: Option<usize>,
+    /// What is broken, such as `energy balance` or `battery.max_soc_kwh`.
+    pub rule: String,
+    /// By how much, in the unit of what is broken; 1 where it cannot be measured.
+    pub amount: f64,
+}
+
+/// Everything that is wrong with `plan`; empty where it is a valid answer to `problem`.
+///
+/// An infeasible plan is valid only without slots. Limits that a relaxed plan names may be broken, by no more than
+/// it says. `problem` must be one that [`crate::validate`] accepts.
+#[must_use]
+pub fn verify(problem: &Problem, plan: &Plan) -> Vec<Violation> {
+    let mut check = Check {
+        problem,
+        plan,
+        dt: f64::from(problem.slot_minutes) / 60.0,
+        found: Vec::new(),
+    };
+    match plan.status {
+        Status::Infeasible => check.require(None, "no slots", plan.slots.is_empty()),
+        Status::Optimal | Status::Relaxed if plan.slots.len() != problem.load_kw.len() => {
+            check.require(None, "one entry a slot", false);
+        }
+        Status::Optimal | Status::Relaxed => check.all(),
+    }
+    check.found
+}
+
+struct Check<'a> {
+    problem: &'a Problem,
+    plan: &'a Plan,
+    dt: f64,
+    found: Vec<Violation>,
+}
+
+impl Check<'_> {
+    fn all(&mut self) {
+        let mut before = self.problem.battery.as_ref().map_or(0.0, |b| b.soc_kwh);
+        for (t, slot) in self.plan.slots.iter().enumerate() {
+            self.finite(t, slot);
+            self.slot(t, slot);
+            self.flows(t, slot);
+            match &self.problem.battery {
+                Some(battery) => self.battery(t, slot, battery, before),
+                None => self.no_battery(t, slot),
+            }
+            before = slot.soc_kwh;
+        }
+        self.appliances();
+        self.limits();
+        self.figures();
+    }
+
+    fn require(&mut self, slot: Option<usize>, rule: &str, holds: bool) {
+        self.at_most(slot, rule, if holds { 0.0 } else { 1.0 }, 0.0);
+    }
+
+    /// Not-a-number is above everything.
+    fn at_most(&mut self, slot: Option<usize>, rule: &str, value: f64, limit: f64) {
+        let amount = value - limit;
+        if amount <= TOLERANCE {
+            return;
+        }
+        self.found.push(Violation {
+            slot,
+            rule: rule.to_owned(),
+            amount,
+        });
+    }
+
+    fn equal(&mut self, slot: Option<usize>, rule: &str, value: f64, expected: f64) {
+        let size = 1.0_f64.max(expected.abs());
+        self.at_most(slot, rule, (value - expected).abs() / size, 0.0);
+    }
+
+    fn finite(&mut self, t: usize, slot: &PlannedSlot) {
+        let flows = [
+            ("load_kw", slot.load_kw),
+            ("pv_kw", slot.pv_kw),
+            ("grid_import_kw", slot.grid_import_kw),
+            ("grid_export_kw", slot.grid_export_kw),
+            ("battery_charge_kw", slot.battery_charge_kw),
+            ("battery_discharge_kw", slot.battery_discharge_kw),
+            ("soc_kwh", slot.soc_kwh),
+        ];
+        for (name, value) in flows {
+            let rule = format!("{name} is finite and 0 or more");
+            self.require(Some(t), &rule, value.is_finite() && value >= 0.0);
+        }
+        let rule = "shadow_price is finite";
+        self.require(Some(t), rule, slot.shadow_price.is_finite());
+    }
+
+    fn slot(&mut self, t: usize, slot: &PlannedSlot) {
+        let index = i64::try_from(t).expect("a horizon has at most 672 slots");
+        let slot_ms = i64::from(self.problem.slot_minutes) * MINUTE_MS;
+        let start = self.problem.start_ms + index * slot_ms;
+        self.require(Some(t), "start", slot.start_ms == start);
+        let available = self.problem.pv_kw[t];
+        if self.problem.pv_curtailable {
+            self.at_most(Some(t), "pv_kw available", slot.pv_kw, available);
+        } else {
+            self.equal(Some(t), "pv_kw as it is", slot.pv_kw, available);
+        }
+    }
+
+    fn flows(&mut self, t: usize, slot: &PlannedSlot) {
+        let out = slot.load_kw + slot.battery_charge_kw + slot.grid_export_kw;
+        let into = slot.pv_kw + slot.battery_discharge_kw + slot.grid_import_kw;
+        self.at_most(Some(t), "energy balance", (out - into).abs(), 0.0);
+        let both = slot.grid_import_kw.min(slot.grid_export_kw);
+        self.require(Some(t), "import or export", both <= 0.0);
+        let both = slot.battery_charge_kw.min(slot.battery_discharge_kw);
+        self.require(Some(t), "charge or discharge", both <= 0.0);
+    }
+
+    fn battery(&mut self, t: usize, slot: &PlannedSlot, battery: &Battery, before: f64) {
+        let t = Some(t);
+        let (charge, discharge) = (slot.battery_charge_kw, slot.battery_discharge_kw);
+        self.at_most(t, "battery.charge_kw", charge, battery.charge_kw);
+        self.at_most(t, "battery.discharge_kw", discharge, battery.discharge_kw);
+        let change = battery.charge_efficiency * charge * self.dt
+            - discharge * self.dt / battery.discharge_efficiency;
+        let drift = slot.soc_kwh - before - change;
+        self.at_most(t, "soc follows the flows", drift.abs(), 0.0);
+        self.at_most(t, "capacity", slot.soc_kwh, battery.capacity_kwh);
+    }
+
+    fn no_battery(&mut self, t: usize, slot: &PlannedSlot) {
+        let sum = slot.battery_charge_kw + slot.battery_discharge_kw + slot.soc_kwh;
+        self.at_most(Some(t), "no battery", sum, 0.0);
+    }
+
+    fn appliances(&mut self) {
+        let mut load = self.problem.load_kw.clone();
+        for appliance in &self.problem.appliances {
+            let runs: Vec<usize> = (0..load.len())
+                .filter(|t| self.plan.slots[*t].appliances.get(&appliance.id) == Some(&true))
+                .collect();
+            let length = appliance.profile_kw.len();
+            let start = runs.first().copied().unwrap_or(0);
+            let is_whole = runs.len() == length && runs.last() == Some(&(start + length - 1));
+            let is_inside = start >= appliance.earliest_slot as usize
+                && start + length <= appliance.latest_end_slot as usize;
+            let rule = format!("{} runs once, whole, in its window", appliance.id);
+            self.require(None, &rule, is_whole && is_inside);
+            for (load, power) in load.iter_mut().skip(start).zip(&appliance.profile_kw) {
+                *load += power;
+            }
+        }
+        for (t, load) in load.into_iter().enumerate() {
+            let slot = &self.plan.slots[t];
+            self.equal(Some(t), "load_kw with appliances", slot.load_kw, load);
+            let named = self.problem.appliances.iter();
+            let known = named
+                .filter(|a| slot.appliances.contains_key(&a.id))
+                .count();
+            let is_exact = known == slot.appliances.len() && known == self.problem.appliances.len();
+            self.require(Some(t), "every appliance named", is_exact);
+        }
+    }
+
+    /// Grid limits, SoC bounds and end SoC, against what the plan says of them.
+    fn limits(&mut self) {
+        let is_relaxed = self.plan.status == Status::Relaxed;
+        self.require(
+            None,
+            "status names limits",
+            is_relaxed != self.plan.relaxed.is_empty(),
+        );
+        let broken = score::relaxations(self.problem, &self.plan.slots);
+        let said = |constraint: &str, all: &[Relaxation]| {
+            all.iter()
+                .find(|relaxation| relaxation.constraint == constraint)
+                .map_or(0.0, |relaxation| relaxation.amount)
+        };
+        for relaxation in &broken {
+            let name = &relaxation.constraint;
+            self.at_most(
+                None,
+                name,
+                relaxation.amount,
+                said(name, &self.plan.relaxed),
+            );
+        }
+        for relaxation in &self.plan.relaxed {
+            let name = &relaxation.constraint;
+            let amount = said(name, &broken);
+            self.equal(None, "relaxed as said", relaxation.amount, amount);
+        }
+    }
+
+    fn figures(&mut self) {
+        let slots = &self.plan.slots;
+        let objective = score::objective(self.problem, slots);
+        self.equal(None, "objective", self.plan.objective, objective);
+        let is_gap = self.plan.gap.is_finite() && self.plan.gap >= 0.0;
+        self.require(None, "gap is finite and 0 or more", is_gap);
+        let metrics = score::metrics(self.problem, slots);
+        let named = |metrics: &Metrics| {
+            [
+                ("metrics.cost", metrics.cost),
+                ("metrics.grid_import_kwh", metrics.grid_import_kwh),
+                ("metrics.grid_export_kwh", metrics.grid_export_kwh),
+                ("metrics.autarky", metrics.autarky),
+                ("metrics.self_consumption", metrics.self_consumption),
+            ]
+        };
+        for ((name, value), (_, expected)) in
+            named(&self.plan.metrics).into_iter().zip(named(&metrics))
+        {
+            self.equal(None, name, value, expected);
+        }
+    }
+}
