@@ -1,1 +1,20 @@
-//! engine/hearth
+//! The shell around `household` and `scheduler`: configuration, roles, shards, workers, HTTP, demo.
+//! Decisions about a home are made in `household`; nothing here makes one.
+
+pub mod config;
+pub mod parts;
+
+pub mod engine;
+pub mod shard;
+pub mod effects;
+pub mod snapshot;
+pub mod tariffs;
+pub mod lag;
+pub mod optimizer;
+
+pub mod http;
+pub mod api;
+pub mod solve;
+
+pub mod demo;
+pub mod roles;
