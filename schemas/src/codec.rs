@@ -1,0 +1,301 @@
+//! Records as Avro bytes, in one of two framings: Confluent's (magic byte 0, schema id, datum) where a registry hands
+//! out ids, else Avro single-object encoding (marker C3 01, Rabin fingerprint, datum). Reading takes either.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
+use apache_avro::Schema;
+use apache_avro::rabin::Rabin;
+use apache_avro::reader::datum::GenericDatumReader;
+use apache_avro::writer::datum::GenericDatumWriter;
+use household::command::{Ack, Command};
+use household::effect::{Alert, OptimizeRequest};
+use household::metadata::Metadata;
+use household::reading::{Measurement, Reading};
+use household::schedule::Schedule;
+use household::tariff::Tariff;
+use household::units::HouseholdId;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::dead_letter::DeadLetter;
+use crate::topic::Topic;
+use crate::weather::WeatherForecast;
+
+/// Longest array, map, string or byte field that is read; a length in a damaged record must not take memory.
+const FIELD_BYTES_MAX: usize = 16 << 20;
+const CONFLUENT_MAGIC: u8 = 0;
+const SINGLE_OBJECT_MARKER: [u8; 2] = [0xC3, 0x01];
+
+/// A value of one of our topics.
+pub trait Message: Serialize + DeserializeOwned {
+    /// Where it is written.
+    const TOPIC: Topic;
+
+    /// Says what breaks the rules that a schema cannot state, such as a household id of 0.
+    fn check(&self) -> Result<(), &'static str>;
+}
+
+/// Why bytes and value do not go together.
+#[derive(Debug, thiserror::Error)]
+pub enum CodecError {
+    #[error("{bytes} bytes hold no framing")]
+    Framing { bytes: usize },
+    #[error("schema id {id} is none of topic {topic}")]
+    UnknownId { topic: Topic, id: u32 },
+    #[error("fingerprint is none of topic {topic}")]
+    UnknownFingerprint { topic: Topic },
+    #[error("{topic} record does not decode: {reason}")]
+    Decode { topic: Topic, reason: String },
+    #[error("{topic} record has {bytes} bytes behind its end")]
+    Trailing { topic: Topic, bytes: usize },
+    #[error("{topic} record breaks a rule: {rule}")]
+    Rule { topic: Topic, rule: &'static str },
+    #[error("{topic} record does not encode: {reason}")]
+    Encode { topic: Topic, reason: String },
+}
+
+/// Encodes and decodes. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Codec {
+    /// Ids that the registry gave, by topic; none for single-object encoding.
+    ids: Option<Arc<BTreeMap<Topic, u32>>>,
+}
+
+impl Codec {
+    /// Writes single-object encoding, which needs no registry.
+    #[must_use]
+    pub const fn single_object() -> Self {
+        Self { ids: None }
+    }
+
+    /// Writes the Confluent wire format with these ids, one for each topic.
+    ///
+    /// # Panics
+    /// Where a topic has no id.
+    #[must_use]
+    pub fn confluent(ids: BTreeMap<Topic, u32>) -> Self {
+        for topic in Topic::ALL {
+            assert!(ids.contains_key(&topic), "the registry gave no id for {topic}");
+        }
+        Self { ids: Some(Arc::new(ids)) }
+    }
+
+    /// The value as a record's bytes.
+    pub fn encode<T: Message>(&self, value: &T) -> Result<Vec<u8>, CodecError> {
+        let topic = T::TOPIC;
+        let known = known(topic);
+        let mut bytes = Vec::with_capacity(64);
+        match &self.ids {
+            Some(ids) => {
+                bytes.push(CONFLUENT_MAGIC);
+                bytes.extend_from_slice(&ids[&topic].to_be_bytes());
+            }
+            None => {
+                bytes.extend_from_slice(&SINGLE_OBJECT_MARKER);
+                bytes.extend_from_slice(&known.fingerprint);
+            }
+        }
+        let encode = |reason: apache_avro::Error| CodecError::Encode {
+            topic,
+            reason: reason.to_string(),
+        };
+        let writer = GenericDatumWriter::builder(&known.schema).build().map_err(encode)?;
+        writer.write_ser(&mut bytes, value).map_err(encode)?;
+        Ok(bytes)
+    }
+
+    /// The value in a record's bytes. Takes any bytes: what is damaged gives an error.
+    pub fn decode<T: Message>(&self, bytes: &[u8]) -> Result<T, CodecError> {
+        let topic = T::TOPIC;
+        let known = known(topic);
+        let mut datum = self.datum(topic, bytes)?;
+        let decode = |reason: apache_avro::Error| CodecError::Decode {
+            topic,
+            reason: reason.to_string(),
+        };
+        let reader = GenericDatumReader::builder(&known.schema).build().map_err(decode)?;
+        let value: T = reader.read_deser(&mut datum).map_err(decode)?;
+        if !datum.is_empty() {
+            return Err(CodecError::Trailing { topic, bytes: datum.len() });
+        }
+        value.check().map_err(|rule| CodecError::Rule { topic, rule })?;
+        Ok(value)
+    }
+
+    fn datum<'b>(&self, topic: Topic, bytes: &'b [u8]) -> Result<&'b [u8], CodecError> {
+        let framing = CodecError::Framing { bytes: bytes.len() };
+        if let Some(rest) = bytes.strip_prefix(&SINGLE_OBJECT_MARKER) {
+            let (fingerprint, datum) = rest.split_first_chunk::<8>().ok_or(framing)?;
+            return if *fingerprint == known(topic).fingerprint {
+                Ok(datum)
+            } else {
+                Err(CodecError::UnknownFingerprint { topic })
+            };
+        }
+        let Some(rest) = bytes.strip_prefix(&[CONFLUENT_MAGIC]) else {
+            return Err(framing);
+        };
+        let (id, datum) = rest.split_first_chunk::<4>().ok_or(framing)?;
+        let id = u32::from_be_bytes(*id);
+        let ours = self.ids.as_ref().and_then(|ids| ids.get(&topic));
+        if ours == Some(&id) { Ok(datum) } else { Err(CodecError::UnknownId { topic, id }) }
+    }
+}
+
+/// The Avro schema of a topic's values, as it is registered.
+#[must_use]
+pub const fn schema_json(topic: Topic) -> &'static str {
+    match topic {
+        Topic::Telemetry => include_str!("../avro/telemetry.avsc"),
+        Topic::Households => include_str!("../avro/households.avsc"),
+        Topic::Tariffs => include_str!("../avro/tariffs.avsc"),
+        Topic::WeatherForecast => include_str!("../avro/weather-forecast.avsc"),
+        Topic::OptimizeRequests => include_str!("../avro/optimize-requests.avsc"),
+        Topic::Schedules => include_str!("../avro/schedules.avsc"),
+        Topic::Commands => include_str!("../avro/commands.avsc"),
+        Topic::Acks => include_str!("../avro/acks.avsc"),
+        Topic::DeadLetters => include_str!("../avro/dead-letters.avsc"),
+        Topic::Alerts => include_str!("../avro/alerts.avsc"),
+    }
+}
+
+struct Known {
+    schema: Schema,
+    fingerprint: [u8; 8],
+}
+
+/// Each schema is parsed once a process.
+fn known(topic: Topic) -> &'static Known {
+    static KNOWN: OnceLock<BTreeMap<Topic, Known>> = OnceLock::new();
+    let known = KNOWN.get_or_init(|| {
+        apache_avro::max_allocation_bytes(FIELD_BYTES_MAX);
+        let parse = |topic| {
+            let schema = Schema::parse_str(schema_json(topic)).expect("our own schema parses");
+            let digest = schema.fingerprint::<Rabin>().expect("our own schema has a fingerprint");
+            let fingerprint =
+                digest.bytes.try_into().expect("a Rabin fingerprint has eight bytes");
+            (topic, Known { schema, fingerprint })
+        };
+        Topic::ALL.into_iter().map(parse).collect()
+    });
+    &known[&topic]
+}
+
+const BAD_ID: &str = "household_id is not positive";
+
+fn check_id(id: HouseholdId) -> Result<(), &'static str> {
+    if id.get() > 0 { Ok(()) } else { Err(BAD_ID) }
+}
+
+fn check_finite(numbers: &[f64]) -> Result<(), &'static str> {
+    if numbers.iter().all(|number| number.is_finite()) { Ok(()) } else { Err("a number is not finite") }
+}
+
+impl Message for Reading {
+    const TOPIC: Topic = Topic::Telemetry;
+
+    fn check(&self) -> Result<(), &'static str> {
+        check_id(self.household_id)?;
+        match self.measurement {
+            Measurement::Meter { consumption_w } => check_finite(&[consumption_w]),
+            Measurement::Pv { pv_w } => check_finite(&[pv_w]),
+            Measurement::Battery { soc_pct, power_w } => check_finite(&[soc_pct, power_w]),
+        }
+    }
+}
+
+impl Message for Metadata {
+    const TOPIC: Topic = Topic::Households;
+
+    fn check(&self) -> Result<(), &'static str> {
+        check_id(self.household_id)?;
+        check_finite(&[self.pv_capacity_kw])?;
+        self.battery.as_ref().map_or(Ok(()), |battery| {
+            check_finite(&[
+                battery.capacity_kwh,
+                battery.min_soc_kwh,
+                battery.max_soc_kwh,
+                battery.charge_kw,
+                battery.discharge_kw,
+                battery.charge_efficiency,
+                battery.discharge_efficiency,
+                battery.wear_cost_per_kwh,
+            ])
+        })
+    }
+}
+
+impl Message for Tariff {
+    const TOPIC: Topic = Topic::Tariffs;
+
+    fn check(&self) -> Result<(), &'static str> {
+        for period in &self.periods {
+            check_finite(&[period.buy_per_kwh, period.sell_per_kwh])?;
+            if period.start_ms >= period.end_ms {
+                return Err("a period ends before it starts");
+            }
+        }
+        let ascends = self.periods.windows(2).all(|pair| pair[0].end_ms <= pair[1].start_ms);
+        if ascends { Ok(()) } else { Err("periods overlap or do not ascend") }
+    }
+}
+
+impl Message for WeatherForecast {
+    const TOPIC: Topic = Topic::WeatherForecast;
+
+    fn check(&self) -> Result<(), &'static str> {
+        for period in &self.periods {
+            check_finite(&[period.ghi_w_per_m2, period.temperature_c])?;
+        }
+        Ok(())
+    }
+}
+
+impl Message for OptimizeRequest {
+    const TOPIC: Topic = Topic::OptimizeRequests;
+
+    fn check(&self) -> Result<(), &'static str> {
+        check_id(self.household_id)
+    }
+}
+
+impl Message for Schedule {
+    const TOPIC: Topic = Topic::Schedules;
+
+    fn check(&self) -> Result<(), &'static str> {
+        check_id(self.household_id)
+    }
+}
+
+impl Message for Command {
+    const TOPIC: Topic = Topic::Commands;
+
+    fn check(&self) -> Result<(), &'static str> {
+        check_id(self.household_id)
+    }
+}
+
+impl Message for Ack {
+    const TOPIC: Topic = Topic::Acks;
+
+    fn check(&self) -> Result<(), &'static str> {
+        check_id(self.household_id)
+    }
+}
+
+impl Message for DeadLetter {
+    const TOPIC: Topic = Topic::DeadLetters;
+
+    fn check(&self) -> Result<(), &'static str> {
+        Ok(())
+    }
+}
+
+impl Message for Alert {
+    const TOPIC: Topic = Topic::Alerts;
+
+    fn check(&self) -> Result<(), &'static str> {
+        check_id(self.household_id)
+    }
+}
