@@ -33,7 +33,7 @@ use tokio::sync::{OnceCell, Semaphore};
 use tokio::time::Instant;
 
 use self::rows::{
-    Cell, CommandRow, Grouped, Partition, SlotRow, cql_date, day_of, group, measurement, size_of,
+    Cell, CommandRow, Grouped, SlotRow, cql_date, day_of, group, measurement, size_of,
 };
 use self::statements::{Insert, Statements};
 use super::retention::{Retention, check_range, without_overlaps};
@@ -48,6 +48,29 @@ const PARTITIONS_READ_MAX: usize = 8;
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
+/// How many replicas must agree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplicasAsked {
+    One,
+    LocalOne,
+    Quorum,
+    LocalQuorum,
+    All,
+}
+
+impl From<ReplicasAsked> for Consistency {
+    fn from(asked: ReplicasAsked) -> Self {
+        match asked {
+            ReplicasAsked::One => Self::One,
+            ReplicasAsked::LocalOne => Self::LocalOne,
+            ReplicasAsked::Quorum => Self::Quorum,
+            ReplicasAsked::LocalQuorum => Self::LocalQuorum,
+            ReplicasAsked::All => Self::All,
+        }
+    }
+}
+
 /// Settings of the CQL store.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -59,7 +82,7 @@ pub struct CqlConfig {
     /// CQL map with the replication of a keyspace that `init` creates. Three copies or more in production.
     pub replication: String,
     /// Consistency of reads and writes.
-    pub consistency: Consistency,
+    pub consistency: ReplicasAsked,
     /// User name; empty where the cluster asks for none.
     pub username: String,
     /// Password of that user.
@@ -93,7 +116,7 @@ impl Default for CqlConfig {
             nodes: vec!["127.0.0.1:9042".to_owned()],
             keyspace: "hearth".to_owned(),
             replication: "{'class': 'NetworkTopologyStrategy', 'replication_factor': 1}".to_owned(),
-            consistency: Consistency::LocalQuorum,
+            consistency: ReplicasAsked::LocalQuorum,
             username: String::new(),
             password: Secret::default(),
             ca_file: None,
@@ -138,7 +161,7 @@ impl CqlStore {
             )));
         }
         let profile = ExecutionProfile::builder()
-            .consistency(config.consistency)
+            .consistency(config.consistency.into())
             .request_timeout(Some(Duration::from_millis(config.request_timeout_ms)))
             .build();
         let mut builder = SessionBuilder::new()
@@ -268,8 +291,14 @@ impl CqlStore {
             CqlTimestamp(last.end_ms),
         );
         let found: Vec<(CqlTimestamp,)> = self.select(&statements.period_starts, span).await?;
-        let held: BTreeSet<i64> = tariff.periods.iter().map(|period| period.start_ms).collect();
-        let replaced = found.into_iter().filter(|(start,)| !held.contains(&start.0));
+        let held: BTreeSet<i64> = tariff
+            .periods
+            .iter()
+            .map(|period| period.start_ms)
+            .collect();
+        let replaced = found
+            .into_iter()
+            .filter(|(start,)| !held.contains(&start.0));
         stream::iter(replaced)
             .map(|(start,)| {
                 self.persist(deadline, move || {
@@ -291,14 +320,15 @@ impl CqlStore {
     where
         R: for<'frame, 'metadata> DeserializeRow<'frame, 'metadata> + 'static,
     {
-        let unavailable = |error: &dyn std::error::Error| {
-            StoreError::Unavailable(format!("read: {error}"))
-        };
+        let unavailable =
+            |error: &dyn std::error::Error| StoreError::Unavailable(format!("read: {error}"));
         Box::pin(self.session.execute_iter(statement.clone(), values))
             .await
             .map_err(|error| unavailable(&error))?
             .rows_stream::<R>()
-            .map_err(|error| StoreError::Refused(format!("the tables are of another kind: {error}")))?
+            .map_err(|error| {
+                StoreError::Refused(format!("the tables are of another kind: {error}"))
+            })?
             .try_collect()
             .await
             .map_err(|error| unavailable(&error))

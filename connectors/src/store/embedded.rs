@@ -82,10 +82,9 @@ impl EmbeddedStore {
     /// Opens the tables in `dir`, and creates what is missing. One process at a time may have them open.
     pub fn open(dir: &Path, config: EmbeddedStoreConfig) -> Result<Self, StoreError> {
         let fjall = |error: fjall::Error| match error {
-            fjall::Error::Locked => StoreError::Refused(format!(
-                "{} is in use by another process",
-                dir.display()
-            )),
+            fjall::Error::Locked => {
+                StoreError::Refused(format!("{} is in use by another process", dir.display()))
+            }
             error => from_fjall(&error),
         };
         let database = fjall::Database::builder(dir)
@@ -158,10 +157,7 @@ impl EmbeddedStore {
     }
 }
 
-fn thread(
-    name: &str,
-    work: impl FnOnce() + Send + 'static,
-) -> Result<JoinHandle<()>, StoreError> {
+fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StoreError> {
     std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(work)

@@ -48,7 +48,13 @@ pub(super) fn group(row: &Row, grouped: &mut Grouped) -> Result<(), StoreError> 
                 text(&metadata.tariff),
                 json(metadata.as_ref())?,
             ];
-            put(grouped, Insert::Household, Partition::Home(id), (0, String::new()), cells);
+            put(
+                grouped,
+                Insert::Household,
+                Partition::Home(id),
+                (0, String::new()),
+                cells,
+            );
         }
         Row::Tariff(tariff) => {
             for period in &tariff.periods {
@@ -60,7 +66,13 @@ pub(super) fn group(row: &Row, grouped: &mut Grouped) -> Result<(), StoreError> 
                     double(period.sell_per_kwh),
                 ];
                 let partition = Partition::Text(tariff.name.clone());
-                put(grouped, Insert::Tariff, partition, (period.start_ms, String::new()), cells);
+                put(
+                    grouped,
+                    Insert::Tariff,
+                    partition,
+                    (period.start_ms, String::new()),
+                    cells,
+                );
             }
         }
         Row::Snapshot {
@@ -69,7 +81,13 @@ pub(super) fn group(row: &Row, grouped: &mut Grouped) -> Result<(), StoreError> 
         } => {
             let id = household_id.get();
             let cells = vec![big(id), MaybeUnset::Set(CqlValue::Blob(state.clone()))];
-            put(grouped, Insert::Snapshot, Partition::Home(id), (0, String::new()), cells);
+            put(
+                grouped,
+                Insert::Snapshot,
+                Partition::Home(id),
+                (0, String::new()),
+                cells,
+            );
         }
     }
     Ok(())
@@ -146,7 +164,13 @@ fn group_slot(
     }
     cells.push(int(slot.samples_count()));
     let place = (slot.start_ms, String::new());
-    put(grouped, Insert::Slot, Partition::HomeDay(id, day), place, cells);
+    put(
+        grouped,
+        Insert::Slot,
+        Partition::HomeDay(id, day),
+        place,
+        cells,
+    );
     Ok(())
 }
 
@@ -178,7 +202,13 @@ fn group_schedule(schedule: &Schedule, grouped: &mut Grouped) -> Result<(), Stor
         time(schedule.requested_ms),
     ];
     let partition = Partition::Text(schedule.schedule_id.clone());
-    put(grouped, Insert::ScheduleId, partition, (0, String::new()), cells);
+    put(
+        grouped,
+        Insert::ScheduleId,
+        partition,
+        (0, String::new()),
+        cells,
+    );
     Ok(())
 }
 
@@ -205,7 +235,13 @@ fn group_command(progress: &CommandProgress, grouped: &mut Grouped) -> Result<()
                 progress.acked_ms.map_or(MaybeUnset::Unset, time),
                 text(&progress.reason),
             ]);
-            put(grouped, Insert::CommandAnswer, partition.clone(), place.clone(), cells);
+            put(
+                grouped,
+                Insert::CommandAnswer,
+                partition.clone(),
+                place.clone(),
+                cells,
+            );
         }
     }
     let appliances = command
@@ -329,7 +365,12 @@ impl From<SlotRow> for Slot {
         Self {
             start_ms: row.start.0,
             slot_minutes: row.slot_minutes.cast_unsigned(),
-            load_w: stat(row.load_w_sum, row.load_w_count, row.load_w_min, row.load_w_max),
+            load_w: stat(
+                row.load_w_sum,
+                row.load_w_count,
+                row.load_w_min,
+                row.load_w_max,
+            ),
             pv_w: stat(row.pv_w_sum, row.pv_w_count, row.pv_w_min, row.pv_w_max),
             battery_w: stat(
                 row.battery_w_sum,

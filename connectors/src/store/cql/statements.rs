@@ -128,8 +128,11 @@ impl Statements {
                 &format!("DELETE FROM {keyspace}.tariffs WHERE name = ? AND start = ?"),
             )
             .await?,
-            period_starts: select("start", "tariffs WHERE name = ? AND start >= ? AND start < ?")
-                .await?,
+            period_starts: select(
+                "start",
+                "tariffs WHERE name = ? AND start >= ? AND start < ?",
+            )
+            .await?,
             meter: select(
                 "ts, consumption_w",
                 &format!("meter_readings WHERE {day} AND ts >= ? AND ts < ?"),
@@ -233,7 +236,8 @@ pub(super) async fn init(session: &Session, config: &CqlConfig) -> Result<(), St
             .map_err(|error| StoreError::Refused(format!("read the schema: {error}")))?;
         if found.is_none_or(|(found_s,)| found_s.cast_unsigned() != ttl_s) {
             let keyspace = &config.keyspace;
-            let alter = format!("ALTER TABLE {keyspace}.{table} WITH default_time_to_live = {ttl_s}");
+            let alter =
+                format!("ALTER TABLE {keyspace}.{table} WITH default_time_to_live = {ttl_s}");
             run(session, &alter).await?;
         }
     }
@@ -301,7 +305,10 @@ mod tests {
         assert_eq!(tables.len(), 11);
         for (table, create) in &tables {
             assert!(!create.contains("{keyspace}"), "{table}");
-            assert!(!create.contains("{ttl}") && !create.contains("{window}"), "{table}");
+            assert!(
+                !create.contains("{ttl}") && !create.contains("{window}"),
+                "{table}"
+            );
         }
         for insert in Insert::ALL {
             let (name, columns) = insert.columns();
