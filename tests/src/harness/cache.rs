@@ -8,7 +8,9 @@ const POM: &str = include_str!("../../../deploy/stack/pom.xml");
 
 /// The folder of one component, complete.
 pub(super) fn folder(parent: &str, component: &str) -> anyhow::Result<PathBuf> {
-    let folder = root()?.join(parent).join(format!("{component}-{}", version(component)));
+    let folder = root()?
+        .join(parent)
+        .join(format!("{component}-{}", version(component)));
     ensure!(
         folder.join(".complete").exists(),
         "{} is missing: run deploy/setup.sh test",
@@ -28,6 +30,9 @@ fn root() -> anyhow::Result<PathBuf> {
 /// Versions stand in the pom and nowhere else.
 fn version(component: &str) -> &'static str {
     let open = format!("<{component}.version>");
-    let after = POM.split_once(&open).expect("the pom has a version for each component").1;
+    let after = POM
+        .split_once(&open)
+        .expect("the pom has a version for each component")
+        .1;
     after.split_once('<').expect("the pom is XML").0
 }

@@ -43,10 +43,15 @@ pub fn stack_wanted() -> bool {
 
 /// Says on the terminal why a test is skipped, and returns true, unless the stack is wanted.
 #[must_use]
-#[expect(clippy::print_stderr, reason = "a skipped test says so where people look")]
+#[expect(
+    clippy::print_stderr,
+    reason = "a skipped test says so where people look"
+)]
 pub fn skipped(test: &str) -> bool {
     if !stack_wanted() {
-        eprintln!("{test}: skipped, it needs the real stack: run deploy/setup.sh test, set STACK=1");
+        eprintln!(
+            "{test}: skipped, it needs the real stack: run deploy/setup.sh test, set STACK=1"
+        );
     }
     !stack_wanted()
 }

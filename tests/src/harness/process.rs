@@ -49,10 +49,15 @@ impl Process {
             }
             watchdog::forget(running.id());
         }
-        let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.log)?;
         let mut command = self.command.lock().unwrap_or_else(PoisonError::into_inner);
         command.stdout(log.try_clone()?).stderr(log);
-        let started = command.spawn().with_context(|| format!("start {}", self.name))?;
+        let started = command
+            .spawn()
+            .with_context(|| format!("start {}", self.name))?;
         watchdog::watch(started.id());
         *child = Some(started);
         Ok(())
@@ -73,7 +78,11 @@ impl Process {
                 return Ok(());
             }
             if start.elapsed() > limit {
-                bail!("{} is not ready after {limit:?}\n{}", self.name, self.log_tail());
+                bail!(
+                    "{} is not ready after {limit:?}\n{}",
+                    self.name,
+                    self.log_tail()
+                );
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -90,7 +99,11 @@ impl Process {
             }
             if start.elapsed() > limit {
                 self.kill();
-                bail!("{} did not end within {limit:?} of SIGTERM\n{}", self.name, self.log_tail());
+                bail!(
+                    "{} did not end within {limit:?} of SIGTERM\n{}",
+                    self.name,
+                    self.log_tail()
+                );
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -120,13 +133,15 @@ impl Process {
         self.signal(Signal::SIGCONT)
     }
 
-    /// How it ended, if it was started and has ended by itself or through a signal. None while it runs.
+    /// How it ended; none while it runs or is paused.
     pub fn ended(&self) -> Option<ExitStatus> {
-        self.child()
-            .as_mut()
-            .map_or_else(|| Some(ExitStatus::from_raw(Signal::SIGKILL as i32)), |child| {
-                child.try_wait().expect("a child's state can be asked")
-            })
+        let mut child = self.child();
+        let Some(started) = child.as_mut() else {
+            return Some(ExitStatus::from_raw(Signal::SIGKILL as i32));
+        };
+        let status = started.try_wait().expect("a child's state can be asked")?;
+        watchdog::forget(started.id());
+        Some(status)
     }
 
     /// Whether it runs (or is paused).
@@ -163,8 +178,13 @@ impl Process {
     }
 
     fn signal(&self, signal: Signal) -> anyhow::Result<()> {
-        let child = self.child();
-        let running = child.as_ref().with_context(|| format!("{} does not run", self.name))?;
+        let mut child = self.child();
+        let running = child
+            .as_mut()
+            .with_context(|| format!("{} does not run", self.name))?;
+        if let Some(status) = running.try_wait()? {
+            bail!("{} has ended: {status}\n{}", self.name, self.log_tail());
+        }
         kill(pid_of(running), signal).with_context(|| format!("send {signal} to {}", self.name))
     }
 

@@ -46,12 +46,18 @@ fn watchdog() -> &'static Watchdog {
             .spawn()
             .expect("sh can be started");
         let pipe = shell.stdin.take().expect("stdin is piped");
-        Watchdog { pipe: Mutex::new(pipe), folder }
+        Watchdog {
+            pipe: Mutex::new(pipe),
+            folder,
+        }
     })
 }
 
 fn tell(verb: &str, pid: u32) {
-    let mut pipe = watchdog().pipe.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut pipe = watchdog()
+        .pipe
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
     writeln!(pipe, "{verb} {pid}").expect("the watchdog lives as long as this process");
 }
 

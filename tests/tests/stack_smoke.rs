@@ -1,0 +1,273 @@
+//! The harness itself: every service of the real stack does what the other tests rely on.
+
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use apache_avro::types::Value;
+use serde_json::json;
+use tests::harness::{
+    Cassandra, HOMES, Kafka, Stack, Subscription, cql, cql_do, decode_confluent, http,
+    kafka_create_topic, kafka_produce, kafka_records, mosquitto_pub, mosquitto_pub_whole, skipped,
+    unique, unique_home,
+};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+#[tokio::test]
+async fn kafka_keeps_a_record() {
+    if skipped("kafka_keeps_a_record") {
+        return;
+    }
+    let brokers = Stack::shared().await.kafka.brokers();
+    let topic = unique("smoke");
+    kafka_create_topic(&brokers, &topic, 3).await.unwrap();
+    let sent = [
+        ("1".to_owned(), b"one".to_vec()),
+        ("2".to_owned(), b"two".to_vec()),
+    ];
+    kafka_produce(&brokers, &topic, &sent).await.unwrap();
+    let read = kafka_records(&brokers, &topic, LIMIT).await.unwrap();
+    let read: BTreeMap<_, _> = read
+        .into_iter()
+        .map(|record| (record.key_text(), record.value.unwrap()))
+        .collect();
+    assert_eq!(read, BTreeMap::from(sent));
+}
+
+#[tokio::test]
+async fn cassandra_keeps_a_row() {
+    if skipped("cassandra_keeps_a_row") {
+        return;
+    }
+    let stack = Stack::shared().await;
+    let keyspace = unique("smoke");
+    create_table(stack, &keyspace).await;
+    cql_do(
+        stack,
+        &format!("INSERT INTO {keyspace}.t (id, w) VALUES (7, 450.5)"),
+    )
+    .await
+    .unwrap();
+    let rows = cql(stack, &format!("SELECT id, w FROM {keyspace}.t"))
+        .await
+        .unwrap();
+    let rows: Vec<_> = rows
+        .rows::<(i64, f64)>()
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    assert_eq!(rows, [(7, 450.5)]);
+}
+
+async fn create_table(stack: &Stack, keyspace: &str) {
+    let replication = "{'class': 'SimpleStrategy', 'replication_factor': 1}";
+    cql_do(
+        stack,
+        &format!("CREATE KEYSPACE {keyspace} WITH replication = {replication}"),
+    )
+    .await
+    .unwrap();
+    cql_do(
+        stack,
+        &format!("CREATE TABLE {keyspace}.t (id bigint PRIMARY KEY, w double)"),
+    )
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn registry_keeps_schemas_that_old_readers_understand() {
+    if skipped("registry_keeps_schemas_that_old_readers_understand") {
+        return;
+    }
+    let url = Stack::shared().await.registry.url();
+    let versions = format!("{url}/subjects/{}-value/versions", unique("smoke"));
+    let field = json!({"name": "w", "type": "double"});
+    let schema = json!({"type": "record", "name": "Smoke", "fields": [field]}).to_string();
+    let answer = http()
+        .post(&versions)
+        .json(&json!({"schema": schema}))
+        .send()
+        .await
+        .unwrap();
+    let answer: serde_json::Value = answer.error_for_status().unwrap().json().await.unwrap();
+    let id = u32::try_from(answer["id"].as_u64().unwrap()).unwrap();
+
+    let mut bytes = vec![0];
+    bytes.extend(id.to_be_bytes());
+    bytes.extend(450.5_f64.to_le_bytes());
+    let value = decode_confluent(&url, &bytes).await.unwrap();
+    assert_eq!(
+        value,
+        Value::Record(vec![("w".to_owned(), Value::Double(450.5))])
+    );
+    bytes.push(0);
+    assert!(
+        decode_confluent(&url, &bytes).await.is_err(),
+        "a byte too many"
+    );
+
+    // A new field without a default cannot be read from old records.
+    let fields = json!([field, {"name": "more", "type": "double"}]);
+    let schema = json!({"type": "record", "name": "Smoke", "fields": fields}).to_string();
+    let answer = http()
+        .post(&versions)
+        .json(&json!({"schema": schema}))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status().as_u16(), 409);
+}
+
+#[tokio::test]
+async fn mosquitto_keeps_homes_apart() {
+    if skipped("mosquitto_keeps_homes_apart") {
+        return;
+    }
+    let broker = &Stack::shared().await.mosquitto;
+    let (mine, other) = (unique_home(), unique_home());
+    let own_topic = format!("home/{mine}/meter");
+    let all = format!("home/{mine}/#");
+    let others = format!("home/{other}/#");
+    let cloud = Subscription::start(&broker.bridge(), &[&all, &others])
+        .await
+        .unwrap();
+    let shared = format!("$share/smoke/{own_topic}");
+    let shared = Subscription::start(&broker.bridge().v5(), &[&shared])
+        .await
+        .unwrap();
+    let device = Subscription::start(&broker.home(mine), &["home/#"])
+        .await
+        .unwrap();
+
+    let stolen = [String::from("stolen")];
+    mosquitto_pub(&broker.home(mine), &format!("home/{other}/meter"), &stolen)
+        .await
+        .unwrap();
+    mosquitto_pub(&broker.home(mine), &format!("home/{mine}/cmd"), &stolen)
+        .await
+        .unwrap();
+    let lines: Vec<_> = (0..5_000).map(|number| format!("line {number}")).collect();
+    mosquitto_pub(&broker.home(mine), &own_topic, &lines)
+        .await
+        .unwrap();
+    let binary = [0, 10, 255, b' '];
+    mosquitto_pub_whole(&broker.home(mine), &own_topic, &binary)
+        .await
+        .unwrap();
+    let command = format!("home/{mine}/cmd");
+    mosquitto_pub(&broker.bridge(), &format!("home/{other}/cmd"), &stolen)
+        .await
+        .unwrap();
+    mosquitto_pub(&broker.bridge(), &command, &["go".to_owned()])
+        .await
+        .unwrap();
+
+    let got = device.wait_messages(1, LIMIT).await;
+    assert_eq!(got.len(), 1, "a home hears its own commands only: {got:?}");
+    assert_eq!(
+        (got[0].topic.as_str(), got[0].payload.as_slice()),
+        (command.as_str(), &b"go"[..])
+    );
+    // Its own readings, and the two commands by the bridge itself.
+    let got = cloud.wait_messages(lines.len() + 3, LIMIT).await;
+    assert!(
+        got.iter()
+            .all(|m| m.topic.ends_with("/cmd") || m.topic == own_topic),
+        "{got:?}"
+    );
+    assert_eq!(got.len(), lines.len() + 3);
+    assert_eq!(got[4_999].payload, b"line 4999");
+    assert_eq!(got[5_000].payload, binary);
+    assert_eq!(
+        shared.wait_messages(lines.len() + 1, LIMIT).await.len(),
+        lines.len() + 1
+    );
+
+    let mut wrong = broker.home(HOMES);
+    wrong.credentials = Some((HOMES.to_string(), "wrong".to_owned()));
+    assert!(
+        mosquitto_pub(&wrong, "home/1/meter", &stolen)
+            .await
+            .is_err()
+    );
+    let mut untrusting = broker.home(HOMES);
+    untrusting.ca = None;
+    assert!(
+        mosquitto_pub(&untrusting, "home/1/meter", &stolen)
+            .await
+            .is_err(),
+        "TLS only"
+    );
+}
+
+#[tokio::test]
+async fn killed_services_come_back_with_what_they_acknowledged() {
+    if skipped("killed_services_come_back_with_what_they_acknowledged") {
+        return;
+    }
+    tokio::join!(kafka_comes_back(), cassandra_comes_back());
+}
+
+async fn kafka_comes_back() {
+    let kafka = Kafka::start().await.unwrap();
+    let brokers = kafka.brokers();
+    kafka_create_topic(&brokers, "kept", 1).await.unwrap();
+    let sent: Vec<_> = (0..1_000)
+        .map(|n| (n.to_string(), b"value".to_vec()))
+        .collect();
+    kafka_produce(&brokers, "kept", &sent).await.unwrap();
+    kafka.kill();
+    assert!(!kafka.process().is_running());
+    kafka.start_again().await.unwrap();
+    assert_eq!(
+        kafka_records(&brokers, "kept", LIMIT).await.unwrap().len(),
+        sent.len()
+    );
+    kafka.pause().unwrap();
+    assert!(
+        kafka_records(&brokers, "kept", Duration::from_secs(1))
+            .await
+            .is_err()
+    );
+    kafka.resume().unwrap();
+    kafka.stop().await.unwrap();
+    kafka.start_again().await.unwrap();
+    assert_eq!(
+        kafka_records(&brokers, "kept", LIMIT).await.unwrap().len(),
+        sent.len()
+    );
+}
+
+async fn cassandra_comes_back() {
+    let cassandra = Cassandra::start().await.unwrap();
+    let point = cassandra.contact_point();
+    let session = connect(&point).await;
+    for statement in [
+        "CREATE KEYSPACE k WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}",
+        "CREATE TABLE k.t (id int PRIMARY KEY)",
+    ] {
+        session.query_unpaged(statement, &[]).await.unwrap();
+    }
+    for id in 0..200_i32 {
+        session
+            .query_unpaged("INSERT INTO k.t (id) VALUES (?)", (id,))
+            .await
+            .unwrap();
+    }
+    cassandra.kill();
+    cassandra.start_again().await.unwrap();
+    let rows = connect(&point)
+        .await
+        .query_unpaged("SELECT id FROM k.t", &[])
+        .await
+        .unwrap();
+    assert_eq!(rows.into_rows_result().unwrap().rows_num(), 200);
+}
+
+async fn connect(point: &str) -> scylla::client::session::Session {
+    let session = scylla::client::session_builder::SessionBuilder::new().known_node(point);
+    session.build().await.unwrap()
+}
