@@ -1,0 +1,7 @@
+//! The scheduler from outside: cases, refusals, properties, and real homes.
+
+mod cases;
+mod golden;
+mod properties;
+mod refusals;
+mod support;
