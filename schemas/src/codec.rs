@@ -169,10 +169,10 @@ struct Known {
 fn known(topic: Topic) -> &'static Known {
     static KNOWN: OnceLock<BTreeMap<Topic, Known>> = OnceLock::new();
     let known = KNOWN.get_or_init(|| {
-        apache_avro::max_allocation_bytes(FIELD_BYTES_MAX);
+        apache_avro::util::max_allocation_bytes(FIELD_BYTES_MAX);
         let parse = |topic| {
             let schema = Schema::parse_str(schema_json(topic)).expect("our own schema parses");
-            let digest = schema.fingerprint::<Rabin>().expect("our own schema has a fingerprint");
+            let digest = schema.fingerprint::<Rabin>();
             let fingerprint =
                 digest.bytes.try_into().expect("a Rabin fingerprint has eight bytes");
             (topic, Known { schema, fingerprint })

@@ -2,6 +2,8 @@
 //! letters. Conversions only; nothing here does IO.
 
 pub mod codec;
+pub mod corpus;
 pub mod dead_letter;
+pub mod mqtt;
 pub mod topic;
 pub mod weather;

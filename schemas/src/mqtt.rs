@@ -1,0 +1,414 @@
+//! The JSON that homes and Hearth exchange over MQTT. Strict: what is refused gets a reason that names the field.
+
+use household::command::{Ack, AckStatus, Command, FALLBACK};
+use household::reading::{Measurement, Reading};
+use household::units::HouseholdId;
+use jiff::Timestamp;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+
+use crate::dead_letter::Reason;
+
+/// Largest payload that is read; a larger one is refused.
+pub const PAYLOAD_BYTES_MAX: usize = 256 * 1024;
+/// Largest power that a home can have, W; more is a broken meter.
+pub const POWER_W_MAX: f64 = 10_000_000.0;
+/// Inverters report a few watts below zero at night; this much counts as 0.
+pub const PV_NIGHT_W: f64 = 100.0;
+/// Readings from before this moment come from a device whose clock was never set: 2000-01-01.
+pub const TS_MS_MIN: i64 = 946_684_800_000;
+
+/// What a payload held. An array is taken element by element, so one bad element spoils no other.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Parsed {
+    pub readings: Vec<Reading>,
+    pub acks: Vec<Ack>,
+    pub refusals: Vec<Refusal>,
+}
+
+/// Something that cannot be taken in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refusal {
+    pub reason: Reason,
+    /// Names the field and the limit.
+    pub detail: String,
+    /// The bytes refused, at most `PAYLOAD_BYTES_MAX` of them.
+    pub payload: Vec<u8>,
+    /// How many there were.
+    pub payload_bytes: usize,
+}
+
+/// What comes from a home, by the last level of its topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Channel {
+    Meter,
+    Pv,
+    Battery,
+    Ack,
+}
+
+type Why = (Reason, String);
+
+/// The household in `home/{id}/…`, if there is one.
+#[must_use]
+pub fn household_of_topic(topic: &str) -> Option<HouseholdId> {
+    let mut levels = topic.split('/');
+    if levels.next() != Some("home") {
+        return None;
+    }
+    HouseholdId::parse(levels.next()?)
+}
+
+/// Where a home's commands are published.
+#[must_use]
+pub fn command_topic(household_id: HouseholdId) -> String {
+    format!("home/{household_id}/cmd")
+}
+
+/// Where a home is told why its readings are refused or slowed.
+#[must_use]
+pub fn status_topic(household_id: HouseholdId) -> String {
+    format!("home/{household_id}/status")
+}
+
+/// Where a device publishes this reading.
+#[must_use]
+pub fn reading_topic(reading: &Reading) -> String {
+    let kind = reading.measurement.kind().as_str();
+    format!("home/{}/{kind}", reading.household_id)
+}
+
+/// Where a device publishes its answers to commands.
+#[must_use]
+pub fn ack_topic(household_id: HouseholdId) -> String {
+    format!("home/{household_id}/ack")
+}
+
+/// A time as RFC 3339 in UTC.
+///
+/// # Panics
+/// Where `ts_ms` lies outside the years -9999 to 9999.
+#[must_use]
+pub fn rfc3339(ts_ms: i64) -> String {
+    Timestamp::from_millisecond(ts_ms).expect("a time of this era").to_string()
+}
+
+/// A reading as a device sends it.
+#[must_use]
+pub fn reading_json(reading: &Reading) -> String {
+    let (household_id, ts) = (reading.household_id, rfc3339(reading.ts_ms));
+    match reading.measurement {
+        Measurement::Meter { consumption_w } => {
+            json!({"household_id": household_id, "ts": ts, "consumption_w": consumption_w})
+        }
+        Measurement::Pv { pv_w } => json!({"household_id": household_id, "ts": ts, "pv_w": pv_w}),
+        Measurement::Battery { soc_pct, power_w } => {
+            json!({"household_id": household_id, "ts": ts, "soc_pct": soc_pct, "power_w": power_w})
+        }
+    }
+    .to_string()
+}
+
+/// An answer as a device sends it.
+#[must_use]
+pub fn ack_json(ack: &Ack) -> String {
+    let status = match ack.status {
+        AckStatus::Applied => "applied",
+        AckStatus::Rejected => "rejected",
+    };
+    json!({"command_id": ack.command_id, "ts": rfc3339(ack.ts_ms), "status": status, "reason": ack.reason})
+        .to_string()
+}
+
+/// A command as a device receives it.
+#[must_use]
+pub fn command_json(command: &Command) -> String {
+    json!({
+        "command_id": command.command_id,
+        "household_id": command.household_id,
+        "schedule_id": command.schedule_id,
+        "not_before": rfc3339(command.not_before_ms),
+        "expires": rfc3339(command.expires_ms),
+        "battery_w": command.battery_w,
+        "appliances": command.appliances,
+        "fallback": FALLBACK,
+    })
+    .to_string()
+}
+
+/// A command as a device reads it.
+pub fn parse_command(payload: &[u8]) -> Result<Command, String> {
+    let value: Value = serde_json::from_slice(payload).map_err(|error| error.to_string())?;
+    let object = value.as_object().ok_or("a command is an object")?;
+    let read = || -> Result<Command, Why> {
+        let appliances = object.get("appliances").and_then(Value::as_object);
+        Ok(Command {
+            command_id: text(object, "command_id")?.to_owned(),
+            household_id: household_id(object)?,
+            schedule_id: text(object, "schedule_id")?.to_owned(),
+            requested_ms: 0,
+            not_before_ms: time(object, "not_before")?,
+            expires_ms: time(object, "expires")?,
+            battery_w: match object.get("battery_w") {
+                None | Some(Value::Null) => None,
+                Some(_) => Some(number(object, "battery_w", -POWER_W_MAX, POWER_W_MAX)?),
+            },
+            appliances: appliances
+                .into_iter()
+                .flatten()
+                .filter_map(|(id, runs)| Some((id.clone(), runs.as_bool()?)))
+                .collect(),
+        })
+    };
+    read().map_err(|(_, detail)| detail)
+}
+
+/// Takes a payload apart. `now_ms` is the receiver's time, and times more than `skew_ms` after it are refused.
+#[must_use]
+pub fn parse(topic: &str, payload: &[u8], now_ms: i64, skew_ms: i64) -> Parsed {
+    let mut parsed = Parsed::default();
+    let latest_ms = now_ms.saturating_add(skew_ms);
+    if let Err((reason, detail)) = parse_into(topic, payload, latest_ms, &mut parsed) {
+        parsed.refusals.push(refusal(reason, detail, payload));
+    }
+    parsed
+}
+
+fn refusal(reason: Reason, detail: String, payload: &[u8]) -> Refusal {
+    Refusal {
+        reason,
+        detail,
+        payload: payload[..payload.len().min(PAYLOAD_BYTES_MAX)].to_vec(),
+        payload_bytes: payload.len(),
+    }
+}
+
+fn parse_into(topic: &str, payload: &[u8], latest_ms: i64, parsed: &mut Parsed) -> Result<(), Why> {
+    let (household_id, channel) = parse_topic(topic)?;
+    if payload.len() > PAYLOAD_BYTES_MAX {
+        let detail = format!("payload has {} bytes, at most {PAYLOAD_BYTES_MAX}", payload.len());
+        return Err((Reason::Oversized, detail));
+    }
+    let text = std::str::from_utf8(payload)
+        .map_err(|error| (Reason::BadUtf8, format!("payload is not UTF-8: {error}")))?;
+    if text.trim_start().starts_with('[') {
+        let elements: Vec<&RawValue> =
+            serde_json::from_str(text).map_err(|error| not_json(text, &error))?;
+        for element in elements {
+            let taken = take(element.get(), household_id, channel, latest_ms, parsed);
+            if let Err((reason, detail)) = taken {
+                parsed.refusals.push(refusal(reason, detail, element.get().as_bytes()));
+            }
+        }
+        return Ok(());
+    }
+    take(text, household_id, channel, latest_ms, parsed)
+}
+
+fn parse_topic(topic: &str) -> Result<(HouseholdId, Channel), Why> {
+    let unknown = || (Reason::UnknownTopic, "topic is not home/{id}/meter, pv, battery or ack".to_owned());
+    let levels: Vec<&str> = topic.split('/').collect();
+    let [home, id, channel] = levels[..] else {
+        return Err(unknown());
+    };
+    if home != "home" {
+        return Err(unknown());
+    }
+    let channel = match channel {
+        "meter" => Channel::Meter,
+        "pv" => Channel::Pv,
+        "battery" => Channel::Battery,
+        "ack" => Channel::Ack,
+        _ => return Err(unknown()),
+    };
+    let id = HouseholdId::parse(id).ok_or_else(|| {
+        let detail = "the id in the topic is not a positive 63-bit integer".to_owned();
+        (Reason::BadHousehold, detail)
+    })?;
+    Ok((id, channel))
+}
+
+fn take(
+    text: &str,
+    topic_id: HouseholdId,
+    channel: Channel,
+    latest_ms: i64,
+    parsed: &mut Parsed,
+) -> Result<(), Why> {
+    let value: Value = serde_json::from_str(text).map_err(|error| not_json(text, &error))?;
+    let Value::Object(object) = value else {
+        let detail = "payload is neither an object nor an array of objects".to_owned();
+        return Err((Reason::NotAnObject, detail));
+    };
+    if channel == Channel::Ack {
+        parsed.acks.push(take_ack(&object, topic_id, latest_ms)?);
+        return Ok(());
+    }
+    let id = household_id(&object)?;
+    if id != topic_id {
+        let detail = format!("household_id is {id}, the topic says {topic_id}");
+        return Err((Reason::HouseholdMismatch, detail));
+    }
+    let ts_ms = past_time(&object, latest_ms)?;
+    let measurement = match channel {
+        Channel::Meter => Measurement::Meter {
+            consumption_w: number(&object, "consumption_w", 0.0, POWER_W_MAX)?,
+        },
+        Channel::Pv => Measurement::Pv {
+            pv_w: number(&object, "pv_w", -PV_NIGHT_W, POWER_W_MAX)?.max(0.0),
+        },
+        Channel::Battery => Measurement::Battery {
+            soc_pct: number(&object, "soc_pct", 0.0, 100.0)?,
+            power_w: number(&object, "power_w", -POWER_W_MAX, POWER_W_MAX)?,
+        },
+        Channel::Ack => unreachable!("acks were taken above"),
+    };
+    parsed.readings.push(Reading { household_id: id, ts_ms, measurement });
+    Ok(())
+}
+
+fn take_ack(object: &Map<String, Value>, household_id: HouseholdId, latest_ms: i64) -> Result<Ack, Why> {
+    let command_id = text(object, "command_id")?;
+    if command_id.is_empty() || command_id.len() > 200 {
+        let detail = format!("command_id has {} bytes, 1 to 200", command_id.len());
+        return Err((Reason::OutOfRange, detail));
+    }
+    // An ack has no household_id of its own; where a device adds one, it must agree.
+    if object.contains_key("household_id") {
+        let id = self::household_id(object)?;
+        if id != household_id {
+            let detail = format!("household_id is {id}, the topic says {household_id}");
+            return Err((Reason::HouseholdMismatch, detail));
+        }
+    }
+    let ts_ms = past_time(object, latest_ms)?;
+    let status = match text(object, "status")? {
+        "applied" => AckStatus::Applied,
+        "rejected" => AckStatus::Rejected,
+        other => {
+            let shown: String = other.chars().take(40).collect();
+            let detail = format!("status is {shown:?}, not applied or rejected");
+            return Err((Reason::OutOfRange, detail));
+        }
+    };
+    let reason = match object.get("reason") {
+        None | Some(Value::Null) => String::new(),
+        Some(_) => text(object, "reason")?.chars().take(500).collect(),
+    };
+    Ok(Ack { household_id, command_id: command_id.to_owned(), ts_ms, status, reason })
+}
+
+fn field<'o>(object: &'o Map<String, Value>, name: &str) -> Result<&'o Value, Why> {
+    match object.get(name) {
+        None => Err((Reason::MissingField, format!("{name} is missing"))),
+        Some(Value::Null) => Err((Reason::MissingField, format!("{name} is null"))),
+        Some(value) => Ok(value),
+    }
+}
+
+fn text<'o>(object: &'o Map<String, Value>, name: &str) -> Result<&'o str, Why> {
+    let value = field(object, name)?;
+    value.as_str().ok_or_else(|| wrong_type(name, "a string", value))
+}
+
+fn wrong_type(name: &str, wanted: &str, found: &Value) -> Why {
+    let found = match found {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    };
+    (Reason::WrongType, format!("{name} is {found}, not {wanted}"))
+}
+
+fn household_id(object: &Map<String, Value>) -> Result<HouseholdId, Why> {
+    let value = field(object, "household_id")?;
+    if !value.is_number() {
+        return Err(wrong_type("household_id", "a number", value));
+    }
+    value.as_i64().and_then(HouseholdId::new).ok_or_else(|| {
+        let detail = format!("household_id is {value}, not a positive 63-bit integer");
+        (Reason::BadHousehold, detail)
+    })
+}
+
+fn number(object: &Map<String, Value>, name: &str, min: f64, max: f64) -> Result<f64, Why> {
+    let value = field(object, name)?;
+    let number = match value {
+        Value::Number(number) => number.as_f64(),
+        // Some devices write what JSON cannot as text.
+        Value::String(text) if names_no_number(text) => {
+            return Err((Reason::NotFinite, format!("{name} is {text:?}")));
+        }
+        Value::Null | Value::Bool(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
+            return Err(wrong_type(name, "a number", value));
+        }
+    };
+    match number {
+        Some(number) if !number.is_finite() => {
+            Err((Reason::NotFinite, format!("{name} is not finite")))
+        }
+        Some(number) if (min..=max).contains(&number) => Ok(number),
+        _ => Err((Reason::OutOfRange, format!("{name} is {value}, {min} to {max}"))),
+    }
+}
+
+fn names_no_number(text: &str) -> bool {
+    let bare = text.trim_start_matches(['-', '+']).to_ascii_lowercase();
+    matches!(bare.as_str(), "nan" | "inf" | "infinity")
+}
+
+fn time(object: &Map<String, Value>, name: &str) -> Result<i64, Why> {
+    let value = text(object, name)?;
+    let parsed: Result<Timestamp, jiff::Error> = value.parse();
+    parsed.map(Timestamp::as_millisecond).map_err(|_| {
+        let shown: String = value.chars().take(40).collect();
+        (Reason::BadTime, format!("{name} is {shown:?}, not an RFC 3339 time with an offset"))
+    })
+}
+
+fn past_time(object: &Map<String, Value>, latest_ms: i64) -> Result<i64, Why> {
+    let ts_ms = time(object, "ts")?;
+    if ts_ms > latest_ms {
+        let (found, latest) = (rfc3339(ts_ms), rfc3339(latest_ms));
+        return Err((Reason::FutureTime, format!("ts is {found}, at most {latest}")));
+    }
+    if ts_ms < TS_MS_MIN {
+        let detail = format!("ts is {}, before 2000", rfc3339(ts_ms));
+        return Err((Reason::OutOfRange, detail));
+    }
+    Ok(ts_ms)
+}
+
+/// Tells a number that JSON cannot write, such as NaN or 1e999, from other damage.
+fn not_json(text: &str, error: &serde_json::Error) -> Why {
+    let too_large = error.to_string().starts_with("number out of range");
+    if too_large || holds_bare_nan(text) {
+        return (Reason::NotFinite, "a number is NaN, infinite or beyond a double".to_owned());
+    }
+    (Reason::BadJson, format!("payload is not JSON: {error}"))
+}
+
+/// Whether NaN or Infinity stands outside of strings where a value may stand.
+fn holds_bare_nan(text: &str) -> bool {
+    let (mut in_string, mut escaped) = (false, false);
+    for (at, byte) in text.bytes().enumerate() {
+        if in_string {
+            (in_string, escaped) = (escaped || byte != b'"', !escaped && byte == b'\\');
+        } else if byte == b'"' {
+            in_string = true;
+        } else if byte == b':' {
+            let value = text[at + 1..].trim_start();
+            let end = value.find([',', '}', ']', ' ', '\n', '\r', '\t']).unwrap_or(value.len());
+            if names_no_number(&value[..end]) {
+                return true;
+            }
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests;
