@@ -95,3 +95,16 @@ pub enum AlertKind {
     ScheduleOverdue,
     CommandUnanswered,
 }
+
+impl AlertKind {
+    /// Metric label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::MissingTelemetry => "missing_telemetry",
+            Self::SocLimit => "soc_limit",
+            Self::ScheduleOverdue => "schedule_overdue",
+            Self::CommandUnanswered => "command_unanswered",
+        }
+    }
+}

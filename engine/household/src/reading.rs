@@ -28,7 +28,7 @@ pub enum Measurement {
 }
 
 /// The kinds of reading, as they stand in topics, tables and metric labels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Kind {
     Meter,
     Pv,
