@@ -2,8 +2,10 @@
 //! elsewhere, in `household`.
 
 pub mod clock;
+pub mod controller;
 pub mod log;
 pub mod metrics;
+pub mod mqtt_client;
 pub mod secret;
 pub mod store;
 pub mod tls;

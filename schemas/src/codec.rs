@@ -76,9 +76,14 @@ impl Codec {
     #[must_use]
     pub fn confluent(ids: BTreeMap<Topic, u32>) -> Self {
         for topic in Topic::ALL {
-            assert!(ids.contains_key(&topic), "the registry gave no id for {topic}");
+            assert!(
+                ids.contains_key(&topic),
+                "the registry gave no id for {topic}"
+            );
         }
-        Self { ids: Some(Arc::new(ids)) }
+        Self {
+            ids: Some(Arc::new(ids)),
+        }
     }
 
     /// The value as a record's bytes.
@@ -100,7 +105,9 @@ impl Codec {
             topic,
             reason: reason.to_string(),
         };
-        let writer = GenericDatumWriter::builder(&known.schema).build().map_err(encode)?;
+        let writer = GenericDatumWriter::builder(&known.schema)
+            .build()
+            .map_err(encode)?;
         writer.write_ser(&mut bytes, value).map_err(encode)?;
         Ok(bytes)
     }
@@ -114,12 +121,19 @@ impl Codec {
             topic,
             reason: reason.to_string(),
         };
-        let reader = GenericDatumReader::builder(&known.schema).build().map_err(decode)?;
+        let reader = GenericDatumReader::builder(&known.schema)
+            .build()
+            .map_err(decode)?;
         let value: T = reader.read_deser(&mut datum).map_err(decode)?;
         if !datum.is_empty() {
-            return Err(CodecError::Trailing { topic, bytes: datum.len() });
+            return Err(CodecError::Trailing {
+                topic,
+                bytes: datum.len(),
+            });
         }
-        value.check().map_err(|rule| CodecError::Rule { topic, rule })?;
+        value
+            .check()
+            .map_err(|rule| CodecError::Rule { topic, rule })?;
         Ok(value)
     }
 
@@ -139,7 +153,11 @@ impl Codec {
         let (id, datum) = rest.split_first_chunk::<4>().ok_or(framing)?;
         let id = u32::from_be_bytes(*id);
         let ours = self.ids.as_ref().and_then(|ids| ids.get(&topic));
-        if ours == Some(&id) { Ok(datum) } else { Err(CodecError::UnknownId { topic, id }) }
+        if ours == Some(&id) {
+            Ok(datum)
+        } else {
+            Err(CodecError::UnknownId { topic, id })
+        }
     }
 }
 
@@ -173,9 +191,17 @@ fn known(topic: Topic) -> &'static Known {
         let parse = |topic| {
             let schema = Schema::parse_str(schema_json(topic)).expect("our own schema parses");
             let digest = schema.fingerprint::<Rabin>();
-            let fingerprint =
-                digest.bytes.try_into().expect("a Rabin fingerprint has eight bytes");
-            (topic, Known { schema, fingerprint })
+            let fingerprint = digest
+                .bytes
+                .try_into()
+                .expect("a Rabin fingerprint has eight bytes");
+            (
+                topic,
+                Known {
+                    schema,
+                    fingerprint,
+                },
+            )
         };
         Topic::ALL.into_iter().map(parse).collect()
     });
@@ -189,7 +215,11 @@ fn check_id(id: HouseholdId) -> Result<(), &'static str> {
 }
 
 fn check_finite(numbers: &[f64]) -> Result<(), &'static str> {
-    if numbers.iter().all(|number| number.is_finite()) { Ok(()) } else { Err("a number is not finite") }
+    if numbers.iter().all(|number| number.is_finite()) {
+        Ok(())
+    } else {
+        Err("a number is not finite")
+    }
 }
 
 impl Message for Reading {
@@ -236,8 +266,15 @@ impl Message for Tariff {
                 return Err("a period ends before it starts");
             }
         }
-        let ascends = self.periods.windows(2).all(|pair| pair[0].end_ms <= pair[1].start_ms);
-        if ascends { Ok(()) } else { Err("periods overlap or do not ascend") }
+        let ascends = self
+            .periods
+            .windows(2)
+            .all(|pair| pair[0].end_ms <= pair[1].start_ms);
+        if ascends {
+            Ok(())
+        } else {
+            Err("periods overlap or do not ascend")
+        }
     }
 }
 

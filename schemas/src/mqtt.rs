@@ -90,7 +90,9 @@ pub fn ack_topic(household_id: HouseholdId) -> String {
 /// Where `ts_ms` lies outside the years -9999 to 9999.
 #[must_use]
 pub fn rfc3339(ts_ms: i64) -> String {
-    Timestamp::from_millisecond(ts_ms).expect("a time of this era").to_string()
+    Timestamp::from_millisecond(ts_ms)
+        .expect("a time of this era")
+        .to_string()
 }
 
 /// A reading as a device sends it.
@@ -186,7 +188,10 @@ fn refusal(reason: Reason, detail: String, payload: &[u8]) -> Refusal {
 fn parse_into(topic: &str, payload: &[u8], latest_ms: i64, parsed: &mut Parsed) -> Result<(), Why> {
     let (household_id, channel) = parse_topic(topic)?;
     if payload.len() > PAYLOAD_BYTES_MAX {
-        let detail = format!("payload has {} bytes, at most {PAYLOAD_BYTES_MAX}", payload.len());
+        let detail = format!(
+            "payload has {} bytes, at most {PAYLOAD_BYTES_MAX}",
+            payload.len()
+        );
         return Err((Reason::Oversized, detail));
     }
     let text = std::str::from_utf8(payload)
@@ -197,7 +202,9 @@ fn parse_into(topic: &str, payload: &[u8], latest_ms: i64, parsed: &mut Parsed) 
         for element in elements {
             let taken = take(element.get(), household_id, channel, latest_ms, parsed);
             if let Err((reason, detail)) = taken {
-                parsed.refusals.push(refusal(reason, detail, element.get().as_bytes()));
+                parsed
+                    .refusals
+                    .push(refusal(reason, detail, element.get().as_bytes()));
             }
         }
         return Ok(());
@@ -206,7 +213,12 @@ fn parse_into(topic: &str, payload: &[u8], latest_ms: i64, parsed: &mut Parsed) 
 }
 
 fn parse_topic(topic: &str) -> Result<(HouseholdId, Channel), Why> {
-    let unknown = || (Reason::UnknownTopic, "topic is not home/{id}/meter, pv, battery or ack".to_owned());
+    let unknown = || {
+        (
+            Reason::UnknownTopic,
+            "topic is not home/{id}/meter, pv, battery or ack".to_owned(),
+        )
+    };
     let levels: Vec<&str> = topic.split('/').collect();
     let [home, id, channel] = levels[..] else {
         return Err(unknown());
@@ -263,11 +275,19 @@ fn take(
         },
         Channel::Ack => unreachable!("acks were taken above"),
     };
-    parsed.readings.push(Reading { household_id: id, ts_ms, measurement });
+    parsed.readings.push(Reading {
+        household_id: id,
+        ts_ms,
+        measurement,
+    });
     Ok(())
 }
 
-fn take_ack(object: &Map<String, Value>, household_id: HouseholdId, latest_ms: i64) -> Result<Ack, Why> {
+fn take_ack(
+    object: &Map<String, Value>,
+    household_id: HouseholdId,
+    latest_ms: i64,
+) -> Result<Ack, Why> {
     let command_id = text(object, "command_id")?;
     if command_id.is_empty() || command_id.len() > 200 {
         let detail = format!("command_id has {} bytes, 1 to 200", command_id.len());
@@ -295,7 +315,13 @@ fn take_ack(object: &Map<String, Value>, household_id: HouseholdId, latest_ms: i
         None | Some(Value::Null) => String::new(),
         Some(_) => text(object, "reason")?.chars().take(500).collect(),
     };
-    Ok(Ack { household_id, command_id: command_id.to_owned(), ts_ms, status, reason })
+    Ok(Ack {
+        household_id,
+        command_id: command_id.to_owned(),
+        ts_ms,
+        status,
+        reason,
+    })
 }
 
 fn field<'o>(object: &'o Map<String, Value>, name: &str) -> Result<&'o Value, Why> {
@@ -308,7 +334,9 @@ fn field<'o>(object: &'o Map<String, Value>, name: &str) -> Result<&'o Value, Wh
 
 fn text<'o>(object: &'o Map<String, Value>, name: &str) -> Result<&'o str, Why> {
     let value = field(object, name)?;
-    value.as_str().ok_or_else(|| wrong_type(name, "a string", value))
+    value
+        .as_str()
+        .ok_or_else(|| wrong_type(name, "a string", value))
 }
 
 fn wrong_type(name: &str, wanted: &str, found: &Value) -> Why {
@@ -320,7 +348,10 @@ fn wrong_type(name: &str, wanted: &str, found: &Value) -> Why {
         Value::Array(_) => "an array",
         Value::Object(_) => "an object",
     };
-    (Reason::WrongType, format!("{name} is {found}, not {wanted}"))
+    (
+        Reason::WrongType,
+        format!("{name} is {found}, not {wanted}"),
+    )
 }
 
 fn household_id(object: &Map<String, Value>) -> Result<HouseholdId, Why> {
@@ -351,7 +382,10 @@ fn number(object: &Map<String, Value>, name: &str, min: f64, max: f64) -> Result
             Err((Reason::NotFinite, format!("{name} is not finite")))
         }
         Some(number) if (min..=max).contains(&number) => Ok(number),
-        _ => Err((Reason::OutOfRange, format!("{name} is {value}, {min} to {max}"))),
+        _ => Err((
+            Reason::OutOfRange,
+            format!("{name} is {value}, {min} to {max}"),
+        )),
     }
 }
 
@@ -365,7 +399,10 @@ fn time(object: &Map<String, Value>, name: &str) -> Result<i64, Why> {
     let parsed: Result<Timestamp, jiff::Error> = value.parse();
     parsed.map(Timestamp::as_millisecond).map_err(|_| {
         let shown: String = value.chars().take(40).collect();
-        (Reason::BadTime, format!("{name} is {shown:?}, not an RFC 3339 time with an offset"))
+        (
+            Reason::BadTime,
+            format!("{name} is {shown:?}, not an RFC 3339 time with an offset"),
+        )
     })
 }
 
@@ -373,7 +410,10 @@ fn past_time(object: &Map<String, Value>, latest_ms: i64) -> Result<i64, Why> {
     let ts_ms = time(object, "ts")?;
     if ts_ms > latest_ms {
         let (found, latest) = (rfc3339(ts_ms), rfc3339(latest_ms));
-        return Err((Reason::FutureTime, format!("ts is {found}, at most {latest}")));
+        return Err((
+            Reason::FutureTime,
+            format!("ts is {found}, at most {latest}"),
+        ));
     }
     if ts_ms < TS_MS_MIN {
         let detail = format!("ts is {}, before 2000", rfc3339(ts_ms));
@@ -386,7 +426,10 @@ fn past_time(object: &Map<String, Value>, latest_ms: i64) -> Result<i64, Why> {
 fn not_json(text: &str, error: &serde_json::Error) -> Why {
     let too_large = error.to_string().starts_with("number out of range");
     if too_large || holds_bare_nan(text) {
-        return (Reason::NotFinite, "a number is NaN, infinite or beyond a double".to_owned());
+        return (
+            Reason::NotFinite,
+            "a number is NaN, infinite or beyond a double".to_owned(),
+        );
     }
     (Reason::BadJson, format!("payload is not JSON: {error}"))
 }
@@ -401,7 +444,9 @@ fn holds_bare_nan(text: &str) -> bool {
             in_string = true;
         } else if byte == b':' {
             let value = text[at + 1..].trim_start();
-            let end = value.find([',', '}', ']', ' ', '\n', '\r', '\t']).unwrap_or(value.len());
+            let end = value
+                .find([',', '}', ']', ' ', '\n', '\r', '\t'])
+                .unwrap_or(value.len());
             if names_no_number(&value[..end]) {
                 return true;
             }

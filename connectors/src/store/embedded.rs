@@ -29,7 +29,7 @@ use super::{Row, Store, StoreError};
 use crate::metrics::Metrics;
 
 /// Settings of the embedded store.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EmbeddedStoreConfig {
     /// Block cache, MiB.
@@ -59,7 +59,7 @@ impl Default for EmbeddedStoreConfig {
 /// The embedded store.
 pub struct EmbeddedStore {
     tables: Tables,
-    retention: Retention,
+    config: EmbeddedStoreConfig,
     metrics: Option<Metrics>,
     running: Mutex<Option<Running>>,
 }
@@ -109,7 +109,7 @@ impl EmbeddedStore {
         })?;
         Ok(Self {
             tables,
-            retention,
+            config,
             metrics: None,
             running: Mutex::new(Some(Running {
                 writes,
@@ -130,7 +130,7 @@ impl EmbeddedStore {
     /// Removes what is past its retention now; the number of rows removed.
     pub async fn expire(&self) -> Result<usize, StoreError> {
         let writes = self.writes()?;
-        let retention = self.retention;
+        let retention = self.config.retention;
         self.read(move |tables| writer::expire(tables, &writes, retention))
             .await
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::{Ack, AckStatus, Command, CommandProgress, CommandState};
 use crate::effect::Effect;
-use crate::metadata::Metadata;
+use crate::metadata::{ApplianceSpec, Metadata};
 use crate::schedule::Schedule;
 use crate::units::{HouseholdId, MINUTE_MS};
 
@@ -24,6 +24,8 @@ pub struct Adopted {
     pub start_ms: i64,
     pub slot_ms: i64,
     pub setpoints: Vec<Setpoint>,
+    /// How long a run of each appliance takes.
+    pub runs_ms: BTreeMap<String, i64>,
 }
 
 /// What devices shall do in one slot.
@@ -40,14 +42,23 @@ impl Adopted {
     pub fn of(schedule: &Arc<Schedule>, metadata: Option<&Metadata>) -> Self {
         let has_battery = metadata.is_some_and(|metadata| metadata.battery.is_some());
         let setpoint = |slot: &crate::schedule::PlannedSlot| Setpoint {
-            battery_w: has_battery.then(|| ((slot.battery_charge_kw - slot.battery_discharge_kw) * 1e3).round() + 0.0),
+            battery_w: has_battery.then(|| {
+                ((slot.battery_charge_kw - slot.battery_discharge_kw) * 1e3).round() + 0.0
+            }),
             appliances: slot.appliances.clone(),
         };
+        let slot_ms = i64::from(schedule.slot_minutes) * MINUTE_MS;
+        let appliances = metadata.map_or(&[][..], |metadata| &metadata.appliances);
+        let run = |spec: &ApplianceSpec| {
+            let count = i64::try_from(spec.profile_kw.len()).expect("a profile is short");
+            (spec.id.clone(), count * slot_ms)
+        };
         Self {
+            runs_ms: appliances.iter().map(run).collect(),
             schedule_id: schedule.schedule_id.clone(),
             requested_ms: schedule.requested_ms,
             start_ms: schedule.start_ms,
-            slot_ms: i64::from(schedule.slot_minutes) * MINUTE_MS,
+            slot_ms,
             setpoints: schedule.plan.slots.iter().map(setpoint).collect(),
         }
     }
@@ -77,6 +88,8 @@ struct Sent {
     acked_ms: Option<i64>,
     /// It expired without an answer, and that was said.
     given_up: bool,
+    /// How long a run of each appliance takes.
+    runs_ms: BTreeMap<String, i64>,
 }
 
 impl Commands {
@@ -87,12 +100,19 @@ impl Commands {
     }
 
     /// Orders the commands for the slot that holds `now_ms` and the one after it, where they are not on their way.
-    pub fn order(&mut self, id: HouseholdId, adopted: &Adopted, now_ms: i64, effects: &mut Vec<Effect>) {
+    pub fn order(
+        &mut self,
+        id: HouseholdId,
+        adopted: &Adopted,
+        now_ms: i64,
+        effects: &mut Vec<Effect>,
+    ) {
         let Some(index) = adopted.index_at(now_ms) else {
             return;
         };
         for (index, setpoint) in adopted.setpoints.iter().enumerate().skip(index).take(2) {
-            let offset_ms = i64::try_from(index).expect("a schedule has few slots") * adopted.slot_ms;
+            let offset_ms =
+                i64::try_from(index).expect("a schedule has few slots") * adopted.slot_ms;
             let not_before_ms = adopted.start_ms + offset_ms;
             if setpoint.battery_w.is_none() && setpoint.appliances.is_empty() {
                 continue;
@@ -113,7 +133,11 @@ impl Commands {
                 battery_w: setpoint.battery_w,
                 appliances,
             };
-            if self.sent.get(&not_before_ms).is_some_and(|sent| sent.says_the_same(&command)) {
+            if self
+                .sent
+                .get(&not_before_ms)
+                .is_some_and(|sent| sent.says_the_same(&command))
+            {
                 continue;
             }
             effects.push(Effect::StoreCommand(CommandProgress {
@@ -123,7 +147,13 @@ impl Commands {
                 reason: String::new(),
             }));
             effects.push(Effect::SendCommand(command.clone()));
-            let sent = Sent { command, state: CommandState::Issued, acked_ms: None, given_up: false };
+            let sent = Sent {
+                command,
+                state: CommandState::Issued,
+                acked_ms: None,
+                given_up: false,
+                runs_ms: adopted.runs_ms.clone(),
+            };
             self.sent.insert(not_before_ms, sent);
         }
         while self.sent.len() > REMEMBERED_MAX {
@@ -133,7 +163,10 @@ impl Commands {
 
     /// Takes a device's answer in. An answer to a command that is not remembered, or the same again, changes nothing.
     pub fn acknowledge(&mut self, ack: &Ack) -> Option<Effect> {
-        let sent = self.sent.values_mut().find(|sent| sent.command.command_id == ack.command_id)?;
+        let sent = self
+            .sent
+            .values_mut()
+            .find(|sent| sent.command.command_id == ack.command_id)?;
         let state = match ack.status {
             AckStatus::Applied => CommandState::Applied,
             AckStatus::Rejected => CommandState::Rejected,
@@ -143,9 +176,9 @@ impl Commands {
         }
         sent.state = state;
         sent.acked_ms = Some(ack.ts_ms);
-        let command = sent.command.clone();
+        let (command, runs_ms) = (sent.command.clone(), sent.runs_ms.clone());
         if state == CommandState::Applied {
-            self.note_runs(&command);
+            self.note_runs(&command, &runs_ms);
         }
         Some(Effect::StoreCommand(CommandProgress {
             command,
@@ -155,18 +188,22 @@ impl Commands {
         }))
     }
 
-    fn note_runs(&mut self, command: &Command) {
+    /// A confirmed command that turns an appliance on starts a run, unless it is within one.
+    fn note_runs(&mut self, command: &Command, runs_ms: &BTreeMap<String, i64>) {
+        let starts_ms = command.not_before_ms;
         for (id, _) in command.appliances.iter().filter(|(_, runs)| **runs) {
-            let run = self
+            if self
                 .runs
-                .entry(id.clone())
-                .or_insert((command.not_before_ms, command.expires_ms));
-            // A gap between commands means that the appliance was off, and this is a new run.
-            if command.not_before_ms > run.1 {
-                *run = (command.not_before_ms, command.expires_ms);
+                .get(id)
+                .is_some_and(|(_, ends_ms)| starts_ms < *ends_ms)
+            {
+                continue;
             }
-            run.1 = run.1.max(command.expires_ms);
-            self.starts.insert(id.clone(), run.0);
+            let slot_ms = command.expires_ms - starts_ms;
+            let run_ms = runs_ms.get(id).copied().unwrap_or(slot_ms);
+            self.runs
+                .insert(id.clone(), (starts_ms, starts_ms + run_ms));
+            self.starts.insert(id.clone(), starts_ms);
         }
     }
 

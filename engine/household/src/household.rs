@@ -111,13 +111,16 @@ impl Household {
     /// Whether its newest reading is too old at `now_ms`.
     #[must_use]
     pub fn is_stale(&self, now_ms: i64, settings: &Settings) -> bool {
-        self.watermark_ms.is_none_or(|watermark_ms| now_ms - watermark_ms > settings.stale_after_ms)
+        self.watermark_ms
+            .is_none_or(|watermark_ms| now_ms - watermark_ms > settings.stale_after_ms)
     }
 
     /// Whether an adopted schedule covers `now_ms`.
     #[must_use]
     pub fn is_planned(&self, now_ms: i64) -> bool {
-        self.adopted.as_ref().is_some_and(|adopted| adopted.index_at(now_ms).is_some())
+        self.adopted
+            .as_ref()
+            .is_some_and(|adopted| adopted.index_at(now_ms).is_some())
     }
 
     /// Takes one event in and appends what it orders to `effects`.
@@ -137,7 +140,10 @@ impl Household {
             Event::AckArrived(ack) => effects.extend(self.commands.acknowledge(&ack)),
             Event::SlotRepaired(slot) => {
                 self.windows.put_closed(slot);
-                effects.push(Effect::StoreSlot { household_id: self.id, slot });
+                effects.push(Effect::StoreSlot {
+                    household_id: self.id,
+                    slot,
+                });
             }
             Event::ClockTicked { now_ms } => {
                 self.clock_ms = self.clock_ms.max(now_ms);
@@ -153,7 +159,11 @@ impl Household {
     }
 
     fn reading_arrived(&mut self, reading: Reading, env: &Env<'_>, effects: &mut Vec<Effect>) {
-        let Settings { slot: length, grace_ms, .. } = *env.settings;
+        let Settings {
+            slot: length,
+            grace_ms,
+            ..
+        } = *env.settings;
         let watermark_ms = self.watermark_ms.unwrap_or(i64::MIN);
         let taken = self.windows.take(&reading, length, grace_ms, watermark_ms);
         let kind = reading.measurement.kind();
@@ -169,12 +179,18 @@ impl Household {
             return;
         }
         effects.push(Effect::StoreReading(reading));
-        let repair = |start_ms| Effect::RepairSlot { household_id: self.id, start_ms };
+        let repair = |start_ms| Effect::RepairSlot {
+            household_id: self.id,
+            start_ms,
+        };
         if taken == Taken::Beyond {
             effects.push(repair(length.start_of_ms(reading.ts_ms)));
         } else if let Some(corrected) = self.windows.correct(reading.ts_ms, length) {
             effects.push(match corrected {
-                Ok(slot) => Effect::StoreSlot { household_id: self.id, slot },
+                Ok(slot) => Effect::StoreSlot {
+                    household_id: self.id,
+                    slot,
+                },
                 Err(start_ms) => repair(start_ms),
             });
         }
@@ -192,12 +208,19 @@ impl Household {
 
     /// Time has moved on: ends slots, asks for a plan, orders the commands that are due.
     fn advance(&mut self, env: &Env<'_>, effects: &mut Vec<Effect>) {
-        let Settings { slot: length, grace_ms, .. } = *env.settings;
+        let Settings {
+            slot: length,
+            grace_ms,
+            ..
+        } = *env.settings;
         let (now_ms, household_id) = (self.now_ms(), self.id);
         self.windows.end_until(now_ms, length, |ended| {
             effects.push(match ended {
                 Ok(slot) => Effect::StoreSlot { household_id, slot },
-                Err(start_ms) => Effect::RepairSlot { household_id, start_ms },
+                Err(start_ms) => Effect::RepairSlot {
+                    household_id,
+                    start_ms,
+                },
             });
         });
         self.windows.forget(self.watermark_ms(), length, grace_ms);
@@ -208,7 +231,9 @@ impl Household {
     fn request_plan(&mut self, env: &Env<'_>, effects: &mut Vec<Effect>) {
         let now_ms = self.now_ms();
         let slot_ms = env.settings.slot.start_of_ms(now_ms);
-        let asked = self.asked_slot_ms.is_some_and(|asked_ms| asked_ms >= slot_ms);
+        let asked = self
+            .asked_slot_ms
+            .is_some_and(|asked_ms| asked_ms >= slot_ms);
         if asked || now_ms < self.retry_at_ms || self.is_stale(now_ms, env.settings) {
             return;
         }
@@ -247,7 +272,8 @@ impl Household {
             Status::Infeasible => false,
         };
         let newer = self.adopted.as_ref().is_none_or(|adopted| {
-            schedule.requested_ms >= adopted.requested_ms && schedule.schedule_id != adopted.schedule_id
+            schedule.requested_ms >= adopted.requested_ms
+                && schedule.schedule_id != adopted.schedule_id
         });
         if schedule.adopt && usable && newer {
             self.adopted = Some(Adopted::of(schedule, self.metadata.as_deref()));
@@ -270,7 +296,12 @@ impl Household {
         if stale && !self.raised.missing_telemetry {
             let since = self.watermark_ms.map_or_else(
                 || "no reading yet".to_owned(),
-                |watermark_ms| format!("no reading for {} minutes", (now_ms - watermark_ms) / MINUTE_MS),
+                |watermark_ms| {
+                    format!(
+                        "no reading for {} minutes",
+                        (now_ms - watermark_ms) / MINUTE_MS
+                    )
+                },
             );
             effects.push(self.alert(AlertKind::MissingTelemetry, since));
         }
@@ -289,13 +320,18 @@ impl Household {
     }
 
     fn watch_soc(&mut self, ts_ms: i64, soc_pct: f64, effects: &mut Vec<Effect>) {
-        let Some(spec) = self.metadata.as_ref().and_then(|metadata| metadata.battery.as_ref()) else {
+        let Some(spec) = self
+            .metadata
+            .as_ref()
+            .and_then(|metadata| metadata.battery.as_ref())
+        else {
             return;
         };
         let soc_kwh = soc_pct / 100.0 * spec.capacity_kwh;
         // A meter's resolution is no breach.
         let slack_kwh = 0.02 * spec.capacity_kwh;
-        let outside = soc_kwh < spec.min_soc_kwh - slack_kwh || soc_kwh > spec.max_soc_kwh + slack_kwh;
+        let outside =
+            soc_kwh < spec.min_soc_kwh - slack_kwh || soc_kwh > spec.max_soc_kwh + slack_kwh;
         if outside && !self.raised.soc_limit {
             let (min, max) = (spec.min_soc_kwh, spec.max_soc_kwh);
             effects.push(Effect::RaiseAlert(Alert {
@@ -309,7 +345,12 @@ impl Household {
     }
 
     fn alert(&self, kind: AlertKind, detail: String) -> Effect {
-        Effect::RaiseAlert(Alert { household_id: self.id, ts_ms: self.now_ms(), kind, detail })
+        Effect::RaiseAlert(Alert {
+            household_id: self.id,
+            ts_ms: self.now_ms(),
+            kind,
+            detail,
+        })
     }
 
     /// Ended slots of the last 24 h, ascending.

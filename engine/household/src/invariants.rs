@@ -9,13 +9,19 @@ use crate::windows::RAW_READINGS_MAX;
 pub fn check(home: &Household) -> Result<(), String> {
     let closed = home.closed_slots();
     // H1: ended slots ascend, and each start stands once.
-    if closed.windows(2).any(|pair| pair[0].start_ms >= pair[1].start_ms) {
+    if closed
+        .windows(2)
+        .any(|pair| pair[0].start_ms >= pair[1].start_ms)
+    {
         return Err("H1: ended slots do not ascend".to_owned());
     }
     for (start_ms, open) in &home.windows.open {
         // H2: raw readings are bounded.
         if open.readings.len() > RAW_READINGS_MAX {
-            return Err(format!("H2: slot {start_ms} holds {} readings", open.readings.len()));
+            return Err(format!(
+                "H2: slot {start_ms} holds {} readings",
+                open.readings.len()
+            ));
         }
         // H3: the aggregate of an ended slot is that of its raw readings, in order of time.
         if let Some(slot) = closed.iter().find(|slot| slot.start_ms == *start_ms)
@@ -27,7 +33,9 @@ pub fn check(home: &Household) -> Result<(), String> {
                 fresh.add(*ts_ms, measurement);
             }
             if fresh != *slot {
-                return Err(format!("H3: slot {start_ms} is not the sum of its readings"));
+                return Err(format!(
+                    "H3: slot {start_ms} is not the sum of its readings"
+                ));
             }
         }
     }

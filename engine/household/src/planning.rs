@@ -62,17 +62,26 @@ impl Unplannable {
 
 /// States the problem from the slot that holds `now_ms` on. The horizon ends early where prices end.
 pub fn problem(input: &PlanningInput<'_>) -> Result<Problem, Unplannable> {
-    let PlanningInput { metadata, slots, settings, .. } = *input;
+    let PlanningInput {
+        metadata,
+        slots,
+        settings,
+        ..
+    } = *input;
     let length = settings.slot;
     let start_ms = length.start_of_ms(input.now_ms);
     let tariff = input.tariff.ok_or(Unplannable::NoTariff)?;
     let starts = (0..i64::from(settings.horizon_slots)).map(|index| start_ms + index * length.ms());
-    let prices: Vec<_> = starts.clone().map_while(|at_ms| tariff.at_ms(at_ms)).collect();
+    let prices: Vec<_> = starts
+        .clone()
+        .map_while(|at_ms| tariff.at_ms(at_ms))
+        .collect();
     if prices.is_empty() {
         return Err(Unplannable::NoPrice);
     }
     let starts: Vec<i64> = starts.take(prices.len()).collect();
-    let mut load_kw = persistence(slots, &starts, |slot| slot.load_w.mean()).ok_or(Unplannable::NoLoad)?;
+    let mut load_kw =
+        persistence(slots, &starts, |slot| slot.load_w.mean()).ok_or(Unplannable::NoLoad)?;
     let pv_kw = if metadata.pv_capacity_kw > 0.0 {
         persistence(slots, &starts, |slot| slot.pv_w.mean()).ok_or(Unplannable::NoPv)?
     } else {
@@ -112,14 +121,26 @@ fn persistence(slots: &[Slot], starts: &[i64], pick: fn(&Slot) -> Option<f64>) -
     let value_at = |start_ms: i64| {
         let of_day_ms = start_ms.rem_euclid(DAY_MS);
         let at = known.partition_point(|(known_ms, _)| *known_ms < of_day_ms);
-        let after = known.get(at).map_or((first.0 + DAY_MS, first.1), |found| *found);
-        let before = at.checked_sub(1).map_or((last.0 - DAY_MS, last.1), |at| known[at]);
-        if after.0 - of_day_ms <= of_day_ms - before.0 { after.1 } else { before.1 }
+        let after = known
+            .get(at)
+            .map_or((first.0 + DAY_MS, first.1), |found| *found);
+        let before = at
+            .checked_sub(1)
+            .map_or((last.0 - DAY_MS, last.1), |at| known[at]);
+        if after.0 - of_day_ms <= of_day_ms - before.0 {
+            after.1
+        } else {
+            before.1
+        }
     };
     Some(starts.iter().map(|start_ms| value_at(*start_ms)).collect())
 }
 
-fn battery(metadata: &Metadata, soc_pct: Option<f64>, buy_price: &[f64]) -> Result<Option<Battery>, Unplannable> {
+fn battery(
+    metadata: &Metadata,
+    soc_pct: Option<f64>,
+    buy_price: &[f64],
+) -> Result<Option<Battery>, Unplannable> {
     let Some(spec) = &metadata.battery else {
         return Ok(None);
     };
@@ -206,10 +227,15 @@ fn next_window(
 #[must_use]
 pub fn runs(commands: &[CommandProgress]) -> BTreeMap<String, i64> {
     let mut runs: BTreeMap<String, (i64, i64)> = BTreeMap::new();
-    for progress in commands.iter().filter(|progress| progress.state == CommandState::Applied) {
+    for progress in commands
+        .iter()
+        .filter(|progress| progress.state == CommandState::Applied)
+    {
         let command = &progress.command;
         for (id, _) in command.appliances.iter().filter(|(_, runs)| **runs) {
-            let run = runs.entry(id.clone()).or_insert((command.not_before_ms, command.expires_ms));
+            let run = runs
+                .entry(id.clone())
+                .or_insert((command.not_before_ms, command.expires_ms));
             // A gap between commands means that the appliance was off, and this is a new run.
             if command.not_before_ms > run.1 {
                 *run = (command.not_before_ms, command.expires_ms);
@@ -217,5 +243,7 @@ pub fn runs(commands: &[CommandProgress]) -> BTreeMap<String, i64> {
             run.1 = run.1.max(command.expires_ms);
         }
     }
-    runs.into_iter().map(|(id, (started_ms, _))| (id, started_ms)).collect()
+    runs.into_iter()
+        .map(|(id, (started_ms, _))| (id, started_ms))
+        .collect()
 }

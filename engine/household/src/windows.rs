@@ -59,7 +59,13 @@ impl OpenSlot {
 
 impl Windows {
     /// Takes a reading in. `watermark_ms` is the newest event time seen before it.
-    pub fn take(&mut self, reading: &Reading, length: SlotLength, grace_ms: i64, watermark_ms: i64) -> Taken {
+    pub fn take(
+        &mut self,
+        reading: &Reading,
+        length: SlotLength,
+        grace_ms: i64,
+        watermark_ms: i64,
+    ) -> Taken {
         let start_ms = length.start_of_ms(reading.ts_ms);
         if start_ms + length.ms() + grace_ms <= watermark_ms {
             return Taken::Beyond;
@@ -94,7 +100,12 @@ impl Windows {
     }
 
     /// Ends the slots that `now_ms` has passed; hands each to `ended`, or its start where the store must be asked.
-    pub fn end_until(&mut self, now_ms: i64, length: SlotLength, mut ended: impl FnMut(Result<Slot, i64>)) {
+    pub fn end_until(
+        &mut self,
+        now_ms: i64,
+        length: SlotLength,
+        mut ended: impl FnMut(Result<Slot, i64>),
+    ) {
         let mut closing = Vec::new();
         for (start_ms, open) in &mut self.open {
             if start_ms + length.ms() > now_ms {
@@ -102,7 +113,11 @@ impl Windows {
             }
             if !open.ended {
                 open.ended = true;
-                closing.push(if open.overflown { Err(*start_ms) } else { Ok(open.aggregate(*start_ms, length)) });
+                closing.push(if open.overflown {
+                    Err(*start_ms)
+                } else {
+                    Ok(open.aggregate(*start_ms, length))
+                });
             }
         }
         for slot in closing {
@@ -118,14 +133,20 @@ impl Windows {
         self.open.retain(|start_ms, open| {
             !open.ended || start_ms + length.ms() + grace_ms > watermark_ms
         });
-        while self.closed.front().is_some_and(|slot| slot.start_ms < watermark_ms - DAY_MS - length.ms()) {
+        while self
+            .closed
+            .front()
+            .is_some_and(|slot| slot.start_ms < watermark_ms - DAY_MS - length.ms())
+        {
             self.closed.pop_front();
         }
     }
 
     /// Puts an ended slot in its place; the same slot again replaces it.
     pub fn put_closed(&mut self, slot: Slot) {
-        let at = self.closed.partition_point(|closed| closed.start_ms < slot.start_ms);
+        let at = self
+            .closed
+            .partition_point(|closed| closed.start_ms < slot.start_ms);
         match self.closed.get_mut(at) {
             Some(closed) if closed.start_ms == slot.start_ms => *closed = slot,
             _ => self.closed.insert(at, slot),
@@ -141,11 +162,13 @@ impl Windows {
     /// The raw readings that are still held, ascending.
     pub fn readings(&self, household_id: HouseholdId) -> impl Iterator<Item = Reading> + '_ {
         self.open.values().flat_map(move |open| {
-            open.readings.iter().map(move |((ts_ms, _), measurement)| Reading {
-                household_id,
-                ts_ms: *ts_ms,
-                measurement: *measurement,
-            })
+            open.readings
+                .iter()
+                .map(move |((ts_ms, _), measurement)| Reading {
+                    household_id,
+                    ts_ms: *ts_ms,
+                    measurement: *measurement,
+                })
         })
     }
 }

@@ -35,8 +35,8 @@ impl Exclusions {
         };
         let loss = 1.0 / battery.charge_efficiency - battery.discharge_efficiency;
         let pays = |t: usize| {
-            // Surplus that can be thrown away is worth nothing less than 0.
-            let surplus = if problem.pv_curtailable {
+            // Surplus PV that can be thrown away is worth nothing less than 0.
+            let surplus = if problem.pv_curtailable && problem.pv_kw[t] > 0.0 {
                 terms.sell[t].max(0.0)
             } else {
                 terms.sell[t]

@@ -143,6 +143,18 @@ fn among_equal_plans_the_battery_rests() {
     });
     let plan = check_optimal(&problem, 1.2);
     assert!(plan.slots.iter().all(|slot| slot.soc_kwh == 0.0));
+    // Whatever the battery does here costs the same.
+    let pv = [0.0, 3.0, 0.0, 3.0];
+    let problem = with(home(&[1.0; 4], &pv, &[0.3; 4]), |p| {
+        p.sell_price = vec![0.3; 4];
+        p.battery = Some(household::problem::Battery {
+            soc_kwh: 2.0,
+            end_value_per_kwh: 0.3,
+            ..battery(5.0)
+        });
+    });
+    let plan = check_optimal(&problem, -0.6 - 0.6);
+    assert!(plan.slots.iter().all(|slot| slot.soc_kwh == 2.0));
 }
 
 #[test]
@@ -194,6 +206,21 @@ fn a_battery_does_not_burn_energy_at_a_negative_price() {
     check_optimal(&problem(1), 0.0);
     // Emptying and filling in turn earns the losses: 4.5 kWh out, 5/0.9 kWh in.
     check_optimal(&problem(2), 0.1 * (4.5 - 5.0 / 0.9));
+}
+
+/// The slot's own prices do not show that burning pays: it is the second slot that wants the battery empty.
+#[test]
+fn a_first_search_that_burns_energy_is_not_believed() {
+    let problem = with(home(&[0.0; 2], &[0.01, 0.0], &[0.0, -0.1]), |p| {
+        p.sell_price = vec![-0.3, -0.1];
+        p.pv_curtailable = true;
+        p.battery = Some(household::problem::Battery {
+            soc_kwh: 1.0,
+            ..lossy(1.0, 0.7)
+        });
+    });
+    // Emptying costs 0.7*0.3 and filling up again earns 0.1/0.7, so that resting is best.
+    check_optimal(&problem, 0.0);
 }
 
 #[test]
