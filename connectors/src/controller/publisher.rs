@@ -1,0 +1,311 @@
+//! One connection to a broker or gateway, for publishing only. A command is either handed to the open connection at
+//! once or not taken: nothing waits here while the peer is away, so nothing expired or superseded leaves later.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rumqttc::v5::mqttbytes::v5 as packet5;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tracing::{debug, info, warn};
+
+use crate::mqtt_client::{EndpointError, MqttEndpoint, MqttProtocol};
+
+/// Most messages without their PUBACK.
+const WINDOW: u16 = 100;
+const BACKOFF_FIRST: Duration = Duration::from_millis(200);
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// Longest wait for a farewell.
+const DISCONNECT_MAX: Duration = Duration::from_secs(1);
+
+/// A message for one device.
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) topic: String,
+    pub(super) payload: Vec<u8>,
+    /// Real time after which the message is worth nothing; told to the peer over MQTT 5.
+    pub(super) expires_in: Duration,
+}
+
+/// What happened to a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Handed {
+    /// It is on its way.
+    Over,
+    /// Too many are on their way already.
+    Busy,
+    /// Not connected.
+    Away,
+}
+
+/// A connection that is kept up until it is stopped.
+#[derive(Debug)]
+pub(super) struct Publisher {
+    link: Arc<Mutex<Option<Link>>>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+/// The open connection.
+#[derive(Debug, Clone)]
+struct Link {
+    client: Client,
+    unacked: Arc<AtomicUsize>,
+}
+
+#[derive(Debug, Clone)]
+enum Client {
+    V4(rumqttc::AsyncClient),
+    V5(rumqttc::v5::AsyncClient),
+}
+
+enum Options {
+    V4(rumqttc::MqttOptions),
+    V5(rumqttc::v5::MqttOptions),
+}
+
+/// The event loop of either version; both give the same few events.
+enum Connection {
+    V4(Box<rumqttc::EventLoop>),
+    V5(Box<rumqttc::v5::EventLoop>),
+}
+
+enum Event {
+    Connected,
+    Acked,
+    Disconnected,
+    Other,
+}
+
+impl Publisher {
+    /// Connects in the background. `changed` is notified when there may be room again.
+    pub(super) fn start(
+        endpoint: &MqttEndpoint,
+        changed: Arc<Notify>,
+    ) -> Result<Self, EndpointError> {
+        let options = match endpoint.protocol {
+            MqttProtocol::V4 => {
+                let mut options = endpoint.options_v4("controller")?;
+                options.set_inflight(WINDOW);
+                Options::V4(options)
+            }
+            MqttProtocol::V5 => {
+                let mut options = endpoint.options_v5("controller")?;
+                options.set_outgoing_inflight_upper_limit(WINDOW);
+                Options::V5(options)
+            }
+        };
+        let link = Arc::new(Mutex::new(None));
+        let (stop, stopped) = watch::channel(false);
+        let keeper = Keeper {
+            address: format!("{}:{}", endpoint.host, endpoint.port),
+            options,
+            link: Arc::clone(&link),
+            changed,
+            stopped,
+        };
+        Ok(Self {
+            link,
+            stop,
+            task: tokio::spawn(keeper.run()),
+        })
+    }
+
+    /// Hands a message over with QoS 1, or says why not.
+    pub(super) fn hand(&self, message: &Message) -> Handed {
+        let guard = locked(&self.link);
+        let Some(link) = guard.as_ref() else {
+            return Handed::Away;
+        };
+        if link.unacked.load(Ordering::Acquire) >= usize::from(WINDOW) {
+            return Handed::Busy;
+        }
+        // Counted first: the PUBACK may come before this function ends.
+        link.unacked.fetch_add(1, Ordering::AcqRel);
+        let Message {
+            topic,
+            payload,
+            expires_in,
+        } = message;
+        let taken = match &link.client {
+            Client::V4(client) => client
+                .try_publish(topic, rumqttc::QoS::AtLeastOnce, false, payload.clone())
+                .is_ok(),
+            Client::V5(client) => {
+                let seconds = expires_in
+                    .as_secs_f64()
+                    .ceil()
+                    .clamp(1.0, f64::from(u32::MAX));
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "clamped to the type's range"
+                )]
+                let properties = packet5::PublishProperties {
+                    message_expiry_interval: Some(seconds as u32),
+                    ..packet5::PublishProperties::default()
+                };
+                let qos = rumqttc::v5::mqttbytes::QoS::AtLeastOnce;
+                client
+                    .try_publish_with_properties(topic, qos, false, payload.clone(), properties)
+                    .is_ok()
+            }
+        };
+        if taken {
+            Handed::Over
+        } else {
+            link.unacked.fetch_sub(1, Ordering::AcqRel);
+            Handed::Busy
+        }
+    }
+
+    /// Says farewell and ends.
+    pub(super) async fn close(self) {
+        self.stop.send_replace(true);
+        if let Err(error) = self.task.await {
+            warn!(%error, "close an MQTT connection");
+        }
+    }
+}
+
+struct Keeper {
+    address: String,
+    options: Options,
+    link: Arc<Mutex<Option<Link>>>,
+    changed: Arc<Notify>,
+    stopped: watch::Receiver<bool>,
+}
+
+impl Keeper {
+    async fn run(mut self) {
+        let mut backoff = BACKOFF_FIRST;
+        let mut told = false;
+        while !*self.stopped.borrow() {
+            // A new client each time: what an old one had not delivered is decided upon anew.
+            let (client, mut connection) = self.options.client();
+            let unacked = Arc::new(AtomicUsize::new(0));
+            let link = Link { client, unacked };
+            let error = self
+                .keep(&link, &mut connection, &mut backoff, &mut told)
+                .await;
+            *locked(&self.link) = None;
+            let Some(error) = error else {
+                link.client.farewell(&mut connection).await;
+                return;
+            };
+            if !told {
+                warn!(address = self.address, error, "no MQTT connection");
+                told = true;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(backoff) => {}
+                _ = self.stopped.changed() => {}
+            }
+            backoff = (backoff * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    /// Serves one connection; the error that ended it, or `None` when asked to stop.
+    async fn keep(
+        &mut self,
+        link: &Link,
+        connection: &mut Connection,
+        backoff: &mut Duration,
+        told: &mut bool,
+    ) -> Option<String> {
+        loop {
+            let event = tokio::select! {
+                event = connection.poll() => event,
+                _ = self.stopped.changed() => return None,
+            };
+            match event {
+                Ok(Event::Connected) => {
+                    info!(address = self.address, "connected over MQTT");
+                    *backoff = BACKOFF_FIRST;
+                    *told = false;
+                    *locked(&self.link) = Some(link.clone());
+                    self.changed.notify_one();
+                }
+                Ok(Event::Acked) => {
+                    link.unacked.fetch_sub(1, Ordering::AcqRel);
+                    self.changed.notify_one();
+                }
+                Ok(Event::Disconnected) => return Some("closed".to_owned()),
+                Ok(Event::Other) => {}
+                Err(error) => return Some(error),
+            }
+        }
+    }
+}
+
+impl Options {
+    fn client(&self) -> (Client, Connection) {
+        let room = usize::from(WINDOW);
+        match self {
+            Self::V4(options) => {
+                let (client, connection) = rumqttc::AsyncClient::new(options.clone(), room);
+                (Client::V4(client), Connection::V4(Box::new(connection)))
+            }
+            Self::V5(options) => {
+                let (client, connection) = rumqttc::v5::AsyncClient::new(options.clone(), room);
+                (Client::V5(client), Connection::V5(Box::new(connection)))
+            }
+        }
+    }
+}
+
+impl Client {
+    /// Disconnects in order, behind what is on its way.
+    async fn farewell(&self, connection: &mut Connection) {
+        let asked = match self {
+            Self::V4(client) => client.try_disconnect().is_ok(),
+            Self::V5(client) => client.try_disconnect().is_ok(),
+        };
+        if asked {
+            let gone = async {
+                while !matches!(connection.poll().await, Ok(Event::Disconnected) | Err(_)) {}
+            };
+            // The peer notices a broken connection as well.
+            let _ = tokio::time::timeout(DISCONNECT_MAX, gone).await;
+        }
+    }
+}
+
+impl Connection {
+    async fn poll(&mut self) -> Result<Event, String> {
+        match self {
+            Self::V4(connection) => match connection.poll().await {
+                Ok(rumqttc::Event::Incoming(rumqttc::Packet::ConnAck(_))) => Ok(Event::Connected),
+                Ok(rumqttc::Event::Incoming(rumqttc::Packet::PubAck(_))) => Ok(Event::Acked),
+                Ok(rumqttc::Event::Outgoing(rumqttc::Outgoing::Disconnect)) => {
+                    Ok(Event::Disconnected)
+                }
+                Ok(_) => Ok(Event::Other),
+                Err(error) => Err(error.to_string()),
+            },
+            Self::V5(connection) => match connection.poll().await {
+                Ok(rumqttc::v5::Event::Incoming(packet5::Packet::ConnAck(_))) => {
+                    Ok(Event::Connected)
+                }
+                Ok(rumqttc::v5::Event::Incoming(packet5::Packet::PubAck(ack))) => {
+                    // A device that is not connected (no matching subscribers) is tried again later, as any
+                    // device that does not answer.
+                    if ack.reason != packet5::PubAckReason::Success {
+                        debug!(reason = ?ack.reason, "a command was not delivered");
+                    }
+                    Ok(Event::Acked)
+                }
+                Ok(rumqttc::v5::Event::Outgoing(rumqttc::Outgoing::Disconnect)) => {
+                    Ok(Event::Disconnected)
+                }
+                Ok(_) => Ok(Event::Other),
+                Err(error) => Err(error.to_string()),
+            },
+        }
+    }
+}
+
+fn locked(link: &Mutex<Option<Link>>) -> MutexGuard<'_, Option<Link>> {
+    link.lock().unwrap_or_else(PoisonError::into_inner)
+}
