@@ -5,3 +5,4 @@ mod golden;
 mod properties;
 mod refusals;
 mod support;
+mod verification;

@@ -112,7 +112,7 @@ fn resting(problem: &Problem, starts: &[usize]) -> Option<f64> {
         None => Some(cost),
         Some(b) => (b.soc_kwh >= b.min_soc_kwh.max(b.end_soc_min_kwh)
             && b.soc_kwh <= b.max_soc_kwh)
-            .then(|| cost - b.end_value_per_kwh * b.soc_kwh),
+            .then_some(cost - b.end_value_per_kwh * b.soc_kwh),
     }
 }
 

@@ -73,35 +73,35 @@ fn batteries() {
 #[test]
 fn limits_weights_and_appliances() {
     check("grid.import_limit_kw", |p| {
-        p.grid.import_limit_kw = Some(-1.0)
+        p.grid.import_limit_kw = Some(-1.0);
     });
     check("grid.export_limit_kw", |p| {
-        p.grid.export_limit_kw = Some(f64::NAN)
+        p.grid.export_limit_kw = Some(f64::NAN);
     });
     check("weights.cost", |p| p.weights.cost = -1.0);
     check("weights.autarky", |p| p.weights.autarky = f64::NAN);
     check("weights.revenue", |p| p.weights.revenue = 1e9);
     check("appliances", |p| {
-        p.appliances = vec![appliance("a", &[1.0], 0, 4); 17]
+        p.appliances = vec![appliance("a", &[1.0], 0, 4); 17];
     });
     check("appliances[1].id", |p| {
-        p.appliances[1].id = "washer".to_owned()
+        p.appliances[1].id = "washer".to_owned();
     });
     check("appliances[0].id", |p| p.appliances[0].id.clear());
     check("appliances[0].id", |p| p.appliances[0].id = "x".repeat(65));
     check("appliances[1].latest_end_slot", |p| {
-        p.appliances[1].latest_end_slot = 5
+        p.appliances[1].latest_end_slot = 5;
     });
     check("appliances[1].latest_end_slot", |p| {
-        p.appliances[1].earliest_slot = 3
+        p.appliances[1].earliest_slot = 3;
     });
     check("appliances[0].profile_kw", |p| {
-        p.appliances[0].profile_kw.clear()
+        p.appliances[0].profile_kw.clear();
     });
     check("appliances[0].profile_kw", |p| {
-        p.appliances[0].profile_kw = vec![1.0; 5]
+        p.appliances[0].profile_kw = vec![1.0; 5];
     });
     check("appliances[0].profile_kw[1]", |p| {
-        p.appliances[0].profile_kw[1] = f64::NAN
+        p.appliances[0].profile_kw[1] = f64::NAN;
     });
 }
