@@ -63,9 +63,11 @@ pub use crate::verify::{Violation, verify};
 /// The name of the method, as in [`Plan::solver`] and in metric labels.
 pub const NAME: &str = "milp";
 
-/// Longest time one search may take, in seconds of wall time; then its best plan so far counts, with its gap.
-/// A problem takes at most four searches, and nearly always one.
+/// Longest time that [`solve`] gives one search, in seconds of wall time.
 pub const SEARCH_SECONDS_MAX: f64 = 10.0;
+
+/// The gap of a plan of which nothing is proven.
+pub const GAP_MAX: f64 = 1e6;
 
 /// What counts as zero in a balance or a bound: kW or kWh.
 pub const TOLERANCE: f64 = 1e-6;
@@ -80,6 +82,15 @@ pub const TOLERANCE: f64 = 1e-6;
 /// # Errors
 /// When `problem` is not one that can be stated; see [`validate`].
 pub fn solve(problem: &Problem) -> Result<Plan, ProblemError> {
+    solve_within(problem, SEARCH_SECONDS_MAX)
+}
+
+/// As [`solve`], with `seconds` of wall time for each search. When they are over, the best plan so far counts, with
+/// its gap. A problem takes at most four searches, and nearly always one.
+///
+/// # Errors
+/// When `problem` is not one that can be stated; see [`validate`].
+pub fn solve_within(problem: &Problem, seconds: f64) -> Result<Plan, ProblemError> {
     validate(problem)?;
     let strict = Terms::strict(problem);
     let relaxed = Terms::relaxed(problem);
@@ -88,10 +99,10 @@ pub fn solve(problem: &Problem) -> Result<Plan, ProblemError> {
             && battery.soc_kwh <= battery.max_soc_kwh + TOLERANCE
     });
     let found = starts_inside
-        .then(|| search(problem, &strict))
+        .then(|| search(problem, &strict, seconds))
         .flatten()
         .filter(|candidate| score::relaxations(problem, &candidate.slots).is_empty())
-        .or_else(|| search(problem, &relaxed));
+        .or_else(|| search(problem, &relaxed, seconds));
     let baseline = score::metrics(problem, &dispatch::baseline(problem, &strict));
     Ok(match found {
         Some(candidate) => plan(problem, candidate, baseline),
@@ -109,9 +120,9 @@ struct Candidate {
 }
 
 /// Searches with few binaries, then, if the plan that follows is not what the search promised, with all.
-fn search(problem: &Problem, terms: &Terms) -> Option<Candidate> {
+fn search(problem: &Problem, terms: &Terms, seconds: f64) -> Option<Candidate> {
     let likely = Exclusions::where_they_pay(problem, terms);
-    let first = attempt(problem, terms, &likely);
+    let first = attempt(problem, terms, &likely, seconds);
     if let Ok(Some((candidate, true))) = first {
         return Some(candidate);
     }
@@ -119,10 +130,15 @@ fn search(problem: &Problem, terms: &Terms) -> Option<Candidate> {
         return None;
     }
     let first = first.ok().flatten().map(|(candidate, _)| candidate);
-    let second = attempt(problem, terms, &Exclusions::everywhere(problem, terms))
-        .ok()
-        .flatten()
-        .map(|(candidate, _)| candidate);
+    let second = attempt(
+        problem,
+        terms,
+        &Exclusions::everywhere(problem, terms),
+        seconds,
+    )
+    .ok()
+    .flatten()
+    .map(|(candidate, _)| candidate);
     match (first, second) {
         (Some(first), Some(second)) => {
             let bound = first.bound.max(second.bound);
@@ -143,13 +159,14 @@ fn attempt(
     problem: &Problem,
     terms: &Terms,
     exclusions: &Exclusions,
+    seconds: f64,
 ) -> Result<Option<(Candidate, bool)>, milp::Unsolved> {
     let Found {
         decisions,
         cost: promised,
         bound,
         shadow_prices,
-    } = milp::search(problem, terms, exclusions)?;
+    } = milp::search(problem, terms, exclusions, seconds)?;
     let mut slots = dispatch(problem, terms, &decisions);
     for (slot, price) in slots.iter_mut().zip(&shadow_prices) {
         slot.shadow_price = *price;
@@ -171,7 +188,7 @@ fn plan(problem: &Problem, candidate: Candidate, baseline: Metrics) -> Plan {
     let gap = if missing <= 1e-6 * (1.0 + candidate.cost.abs()) {
         0.0
     } else {
-        missing / candidate.cost.abs().max(TOLERANCE)
+        (missing / candidate.cost.abs().max(TOLERANCE)).min(GAP_MAX)
     };
     Plan {
         status: if relaxed.is_empty() {

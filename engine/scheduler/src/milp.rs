@@ -6,7 +6,6 @@ use good_lp::{Constraint, Expression, ProblemVariables, Variable, VariableDefini
 use highs::{HighsModelStatus, HighsSolutionStatus};
 use household::problem::{Appliance, Battery, Problem};
 
-use crate::SEARCH_SECONDS_MAX;
 use crate::dispatch::Decisions;
 use crate::terms::Terms;
 
@@ -96,17 +95,18 @@ pub(crate) fn search(
     problem: &Problem,
     terms: &Terms,
     exclusions: &Exclusions,
+    seconds: f64,
 ) -> Result<Found, Unsolved> {
     let caps = Caps::of(problem, terms);
     let program = Program::new(problem, terms, &caps, Some(exclusions), None);
     let is_discrete = program.is_discrete;
-    let (columns, first) = program.run()?;
+    let (columns, first) = program.run(seconds)?;
     let starts = columns.starts(&first.values);
     if !is_discrete {
         return Ok(found(problem, terms, &columns, &first, starts, first.bound));
     }
     let held = caps.held(&columns, &first.values, exclusions);
-    let second = Program::new(problem, terms, &held, None, Some(&starts)).run();
+    let second = Program::new(problem, terms, &held, None, Some(&starts)).run(seconds);
     let bound = first.bound;
     Ok(match second {
         Ok((columns, values)) => found(problem, terms, &columns, &values, starts, bound),
@@ -459,12 +459,12 @@ impl<'a> Program<'a> {
         self.is_discrete = true;
     }
 
-    fn run(self) -> Result<(Columns, Solved), Unsolved> {
+    fn run(self, seconds: f64) -> Result<(Columns, Solved), Unsolved> {
         let mut model: HighsProblem = self.variables.minimise(self.objective).using(highs);
         for row in self.balances.into_iter().chain(self.rows) {
             good_lp::SolverModel::add_constraint(&mut model, row);
         }
-        let solved = solve(model, self.is_discrete)?;
+        let solved = solve(model, self.is_discrete, seconds)?;
         Ok((self.columns, solved))
     }
 }
@@ -487,12 +487,12 @@ fn peak_kw(problem: &Problem, t: usize) -> f64 {
         .sum()
 }
 
-fn solve(model: HighsProblem, is_discrete: bool) -> Result<Solved, Unsolved> {
+fn solve(model: HighsProblem, is_discrete: bool, seconds: f64) -> Result<Solved, Unsolved> {
     let mut model = model.try_into_inner().map_err(|_| Unsolved::Failed)?;
     model.set_option("threads", 1);
     model.set_option("parallel", "off");
     model.set_option("random_seed", 0);
-    model.set_option("time_limit", SEARCH_SECONDS_MAX);
+    model.set_option("time_limit", seconds);
     model.set_option("mip_rel_gap", GAP_RELATIVE);
     model.set_option("mip_abs_gap", GAP_ABSOLUTE);
     model.set_option("primal_feasibility_tolerance", FEASIBILITY);

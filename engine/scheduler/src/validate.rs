@@ -25,18 +25,21 @@ const APPLIANCE_ID_BYTES_MAX: usize = 64;
 /// Why a problem cannot be stated. `field` is its name in `POST /api/optimize`.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ProblemError {
+    /// A number beyond its limit, or none at all.
     #[error("{field} is {value}, but must be {limit}")]
     OutOfRange {
         field: String,
         value: f64,
         limit: String,
     },
+    /// A series or list of the wrong length.
     #[error("{field} has {count} entries, but must have {limit}")]
     Count {
         field: String,
         count: usize,
         limit: String,
     },
+    /// A text, or a time, that cannot be used.
     #[error("{field} is {value:?}, but must be {limit}")]
     Name {
         field: String,

@@ -396,3 +396,36 @@ fn the_longest_horizon_with_every_feature_is_solved() {
     assert_eq!(plan.status, Status::Optimal);
     assert!(plan.metrics.cost < plan.baseline.cost);
 }
+
+/// What comes back depends on the machine, but it is valid and not called better than it is.
+#[test]
+fn a_search_without_enough_time_is_honest() {
+    let slots = 96;
+    let price: Vec<f64> = (0..slots)
+        .map(|t| 0.3 + 0.1 * f64::from(t * 7 % 11))
+        .collect();
+    let problem = with(home(&[1.0; 96], &[0.0; 96], &price), |p| {
+        p.grid.import_limit_kw = Some(5.0);
+        p.battery = Some(lossy(5.0, 0.95));
+        p.appliances = (0..3)
+            .map(|index| appliance(&index.to_string(), &[1.7, 1.1, 0.6], 0, 96))
+            .collect();
+    });
+    let best = check_whole(&problem, 30.0);
+    assert_eq!((best.status, best.gap), (Status::Optimal, 0.0));
+    for seconds in [0.0, 0.001, 0.01, 0.05] {
+        let plan = check_whole(&problem, seconds);
+        if plan.status != Status::Infeasible {
+            let proven = plan.objective - plan.gap * plan.objective.abs();
+            assert!(best.objective >= proven - 1e-4, "{plan:?}");
+            assert!(best.objective <= plan.objective + 1e-4, "{plan:?}");
+        }
+    }
+}
+
+#[track_caller]
+fn check_whole(problem: &Problem, seconds: f64) -> Plan {
+    let plan = scheduler::solve_within(problem, seconds).expect("the problem can be stated");
+    assert_eq!(verify(problem, &plan), []);
+    plan
+}
