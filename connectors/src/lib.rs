@@ -6,6 +6,7 @@ pub mod controller;
 pub mod log;
 pub mod metrics;
 pub mod mqtt_client;
+pub mod registry;
 pub mod secret;
 pub mod store;
 pub mod tls;

@@ -1,6 +1,8 @@
 //! The embedded store against the contract of every store, and what only it promises: everything is there after it is
 //! opened again, writes that wait together share a commit, old rows go.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::Path;
 use std::sync::Arc;
 

@@ -61,8 +61,8 @@ enum Client {
 }
 
 enum Options {
-    V4(rumqttc::MqttOptions),
-    V5(rumqttc::v5::MqttOptions),
+    V4(Box<rumqttc::MqttOptions>),
+    V5(Box<rumqttc::v5::MqttOptions>),
 }
 
 /// The event loop of either version; both give the same few events.
@@ -88,12 +88,12 @@ impl Publisher {
             MqttProtocol::V4 => {
                 let mut options = endpoint.options_v4("controller")?;
                 options.set_inflight(WINDOW);
-                Options::V4(options)
+                Options::V4(Box::new(options))
             }
             MqttProtocol::V5 => {
                 let mut options = endpoint.options_v5("controller")?;
                 options.set_outgoing_inflight_upper_limit(WINDOW);
-                Options::V5(options)
+                Options::V5(Box::new(options))
             }
         };
         let link = Arc::new(Mutex::new(None));
@@ -244,11 +244,13 @@ impl Options {
         let room = usize::from(WINDOW);
         match self {
             Self::V4(options) => {
-                let (client, connection) = rumqttc::AsyncClient::new(options.clone(), room);
+                let (client, connection) =
+                    rumqttc::AsyncClient::new(options.as_ref().clone(), room);
                 (Client::V4(client), Connection::V4(Box::new(connection)))
             }
             Self::V5(options) => {
-                let (client, connection) = rumqttc::v5::AsyncClient::new(options.clone(), room);
+                let (client, connection) =
+                    rumqttc::v5::AsyncClient::new(options.as_ref().clone(), room);
                 (Client::V5(client), Connection::V5(Box::new(connection)))
             }
         }

@@ -3,6 +3,11 @@
 //! A produce resolves only once the record is durable. A consumer hands out records in batches of one partition, and
 //! never commits by itself.
 
+pub mod embedded;
+pub mod kafka;
+
+pub mod embedded;
+
 use bytes::Bytes;
 use schemas::topic::Topic;
 use tokio::sync::{mpsc, oneshot};

@@ -597,23 +597,24 @@ impl Store for CqlStore {
 
 /// Whether an error is the statement's own, or the moment's.
 fn refused_or_unavailable(tried: &str, error: &ExecutionError) -> StoreError {
-    let refused = match error {
-        ExecutionError::BadQuery(_) => true,
-        ExecutionError::LastAttemptError(
+    let refused = if let ExecutionError::LastAttemptError(attempt) = error {
+        matches!(
+            attempt,
             RequestAttemptError::SerializationError(_)
-            | RequestAttemptError::CqlRequestSerialization(_),
-        ) => true,
-        ExecutionError::LastAttemptError(RequestAttemptError::DbError(error, _)) => matches!(
-            error,
-            DbError::SyntaxError
-                | DbError::Invalid
-                | DbError::AlreadyExists { .. }
-                | DbError::FunctionFailure { .. }
-                | DbError::AuthenticationError
-                | DbError::Unauthorized
-                | DbError::ConfigError
-        ),
-        _ => false,
+                | RequestAttemptError::CqlRequestSerialization(_)
+                | RequestAttemptError::DbError(
+                    DbError::SyntaxError
+                        | DbError::Invalid
+                        | DbError::AlreadyExists { .. }
+                        | DbError::FunctionFailure { .. }
+                        | DbError::AuthenticationError
+                        | DbError::Unauthorized
+                        | DbError::ConfigError,
+                    _
+                )
+        )
+    } else {
+        matches!(error, ExecutionError::BadQuery(_))
     };
     let text = format!("{tried}: {error}");
     if refused {

@@ -81,11 +81,13 @@ impl std::fmt::Debug for EmbeddedStore {
 impl EmbeddedStore {
     /// Opens the tables in `dir`, and creates what is missing. One process at a time may have them open.
     pub fn open(dir: &Path, config: EmbeddedStoreConfig) -> Result<Self, StoreError> {
-        let fjall = |error: fjall::Error| match error {
-            fjall::Error::Locked => {
-                StoreError::Refused(format!("{} is in use by another process", dir.display()))
+        let fjall = |error: fjall::Error| {
+            if matches!(error, fjall::Error::Locked) {
+                let dir = dir.display();
+                StoreError::Refused(format!("{dir} is in use by another process"))
+            } else {
+                from_fjall(&error)
             }
-            error => from_fjall(&error),
         };
         let database = fjall::Database::builder(dir)
             .cache_size(config.cache_mb * 1024 * 1024)
@@ -409,7 +411,7 @@ fn get(tables: &Tables, table: Table, key: &[u8]) -> Result<Option<fjall::Slice>
 
 fn metadata(value: &[u8]) -> Result<Metadata, StoreError> {
     serde_json::from_slice(body(Table::Households, value)?)
-        .map_err(|error| corrupt(Table::Households, error))
+        .map_err(|error| corrupt(Table::Households, &error))
 }
 
 fn progress(command: Command, answer: Option<Answer>) -> CommandProgress {
@@ -433,8 +435,9 @@ fn closed() -> StoreError {
 /// After a failed commit fjall takes no further write until it is opened again, so only the first failure may be
 /// repeated; the rest tell the process to restart.
 fn from_fjall(error: &fjall::Error) -> StoreError {
-    match error {
-        fjall::Error::Io(error) => StoreError::Unavailable(error.to_string()),
-        error => StoreError::Refused(error.to_string()),
+    if let fjall::Error::Io(error) = error {
+        StoreError::Unavailable(error.to_string())
+    } else {
+        StoreError::Refused(error.to_string())
     }
 }

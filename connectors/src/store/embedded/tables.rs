@@ -172,19 +172,19 @@ pub(super) fn packed<T: Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
 
 /// Reads what [`packed`] wrote.
 pub(super) fn unpacked<T: DeserializeOwned>(table: Table, value: &[u8]) -> Result<T, StoreError> {
-    postcard::from_bytes(body(table, value)?).map_err(|error| corrupt(table, error))
+    postcard::from_bytes(body(table, value)?).map_err(|error| corrupt(table, &error))
 }
 
 /// What stands behind the version byte.
 pub(super) fn body(table: Table, value: &[u8]) -> Result<&[u8], StoreError> {
     match value.split_first() {
         Some((&VERSION, body)) => Ok(body),
-        Some((version, _)) => Err(corrupt(table, format!("unknown version {version}"))),
-        None => Err(corrupt(table, "empty value")),
+        Some((version, _)) => Err(corrupt(table, &format!("unknown version {version}"))),
+        None => Err(corrupt(table, &"empty value")),
     }
 }
 
-pub(super) fn corrupt(table: Table, detail: impl ToString) -> StoreError {
+pub(super) fn corrupt(table: Table, detail: &dyn std::fmt::Display) -> StoreError {
     StoreError::Corrupt {
         table: table.as_str(),
         detail: detail.to_string(),
@@ -301,7 +301,7 @@ pub(super) fn reading_of(
     let ts_ms = key
         .get(WORD..)
         .and_then(number)
-        .ok_or_else(|| corrupt(table, "key without a time"))?;
+        .ok_or_else(|| corrupt(table, &"key without a time"))?;
     let measurement = match kind {
         Kind::Meter => Measurement::Meter {
             consumption_w: unpacked(table, value)?,

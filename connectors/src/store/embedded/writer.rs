@@ -144,7 +144,7 @@ fn expire_table(
     prefix_len: usize,
 ) -> Result<usize, StoreError> {
     let keyspace = tables.get(table);
-    let corrupt = || super::tables::corrupt(table, "key without a time");
+    let corrupt = || super::tables::corrupt(table, &"key without a time");
     let mut removed_count = 0;
     let mut cursor = Vec::new();
     while let Some(first) = keyspace.range(cursor..).next() {
