@@ -1,8 +1,6 @@
 //! The CQL store against the contract of every store. Needs a Cassandra or Scylla at `HEARTH_TEST_CQL` (`host:port`)
 //! and `STACK=1`; the stack tests run the same contract against the server that they start.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use connectors::metrics::Metrics;
 use connectors::store::cql::{CqlConfig, CqlStore};
 use connectors::store::{Store, StoreError, contract};
