@@ -492,7 +492,7 @@ fn solve(model: HighsProblem, is_discrete: bool, seconds: f64) -> Result<Solved,
     model.set_option("threads", 1);
     model.set_option("parallel", "off");
     model.set_option("random_seed", 0);
-    model.set_option("time_limit", seconds);
+    model.set_option("time_limit", seconds.max(0.0));
     model.set_option("mip_rel_gap", GAP_RELATIVE);
     model.set_option("mip_abs_gap", GAP_ABSOLUTE);
     model.set_option("primal_feasibility_tolerance", FEASIBILITY);
