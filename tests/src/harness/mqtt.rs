@@ -1,16 +1,21 @@
 //! Outside MQTT clients: Debian's `mosquitto_pub` and `mosquitto_sub` as child processes.
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::{unique, wait_for, watchdog};
 
 const SUBSCRIBE_LIMIT: Duration = Duration::from_secs(20);
+const PUBLISH_LIMIT: Duration = Duration::from_secs(300);
+const LISTEN_LIMIT: Duration = Duration::from_secs(3_600);
 
 /// How a client reaches a broker and who it is.
 #[derive(Debug, Clone)]
@@ -45,23 +50,24 @@ impl MqttAccess {
         self
     }
 
-    fn client(&self, program: &str) -> Command {
-        let mut command = Command::new("stdbuf");
+    fn client(&self, program: &str, limit: Duration) -> Command {
+        let version = if self.version == 5 {
+            "mqttv5"
+        } else {
+            "mqttv311"
+        };
+        let mut command = Command::new("timeout");
+        // Line by line, though its output is a pipe; ended in any case, for it tries for ever to reach a broker.
+        command
+            .arg(limit.as_secs().to_string())
+            .args(["stdbuf", "-oL", program]);
         command.args([
-            "-oL",
-            program,
             "-h",
             &self.host,
             "-p",
             &self.port.to_string(),
-        ]);
-        command.args([
             "-V",
-            if self.version == 5 {
-                "mqttv5"
-            } else {
-                "mqttv311"
-            },
+            version,
             "-q",
             "1",
         ]);
@@ -71,11 +77,12 @@ impl MqttAccess {
         if let Some((user, password)) = &self.credentials {
             command.args(["-u", user, "-P", password]);
         }
+        command.process_group(0);
         command
     }
 }
 
-/// Publishes each line as one message, QoS 1; returns when the broker has acknowledged all.
+/// Publishes each line as one message, QoS 1; returns when the broker has acknowledged all, errs after 5 minutes.
 /// A broker acknowledges what its ACL forbids, too: look at what arrives.
 pub async fn mosquitto_pub(
     access: &MqttAccess,
@@ -106,7 +113,7 @@ async fn publish(
     mode: &str,
     input: Vec<u8>,
 ) -> anyhow::Result<()> {
-    let mut command = access.client("mosquitto_pub");
+    let mut command = access.client("mosquitto_pub", PUBLISH_LIMIT);
     command.args(["-t", topic, mode]);
     tokio::task::spawn_blocking(move || {
         let mut client = command
@@ -115,11 +122,14 @@ async fn publish(
             .stderr(Stdio::piped())
             .spawn()
             .context("start mosquitto_pub")?;
+        watchdog::watch(client.id());
         let mut stdin = client.stdin.take().context("stdin is piped")?;
         // A client that is refused closes its input; its exit says why.
         let written = stdin.write_all(&input);
         drop(stdin);
+        let pid = client.id();
         let output = client.wait_with_output()?;
+        watchdog::forget(pid);
         let errors = String::from_utf8_lossy(&output.stderr);
         ensure!(
             output.status.success(),
@@ -155,12 +165,12 @@ struct Seen {
 impl Subscription {
     /// Subscribes to the filters; returns when the broker has answered.
     pub async fn start(access: &MqttAccess, filters: &[&str]) -> anyhow::Result<Self> {
-        let mut command = access.client("mosquitto_sub");
+        let mut command = access.client("mosquitto_sub", LISTEN_LIMIT);
         command.args(["-i", &unique("sub"), "-d", "-F", "message %t %x"]);
         for filter in filters {
             command.args(["-t", filter]);
         }
-        let mut client = std::os::unix::process::CommandExt::process_group(&mut command, 0)
+        let mut client = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
@@ -252,7 +262,9 @@ impl Seen {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        let _ = self.client.kill();
+        // `timeout` hands SIGTERM on; SIGKILL it could not.
+        let pid = i32::try_from(self.client.id()).expect("process ids fit i32");
+        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
         let _ = self.client.wait();
         watchdog::forget(self.client.id());
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use apache_avro::Schema;
+use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -167,7 +168,9 @@ pub async fn decode_confluent(registry_url: &str, bytes: &[u8]) -> anyhow::Resul
         .split_first_chunk::<4>()
         .context("the value has no schema id")?;
     let schema = schema(registry_url, u32::from_be_bytes(*id)).await?;
-    let value = apache_avro::from_avro_datum(&schema, &mut datum, None)?;
+    let value = GenericDatumReader::builder(&schema)
+        .build()?
+        .read_value(&mut datum)?;
     ensure!(
         datum.is_empty(),
         "{} bytes stand behind the datum",

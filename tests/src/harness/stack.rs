@@ -18,10 +18,11 @@ pub struct Stack {
 impl Stack {
     /// Starts all at once, for a test that stops or kills some of them. They end when it is dropped.
     pub async fn start() -> anyhow::Result<Self> {
-        let (kafka, cassandra, registry, mosquitto) = tokio::try_join!(
-            Kafka::start(),
+        // The slowest first: each does some work before it waits.
+        let (cassandra, registry, kafka, mosquitto) = tokio::try_join!(
             Cassandra::start(),
             Registry::start(),
+            Kafka::start(),
             Mosquitto::start()
         )?;
         Ok(Self {

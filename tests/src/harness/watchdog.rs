@@ -28,6 +28,10 @@ struct Watchdog {
     folder: PathBuf,
 }
 
+#[expect(
+    clippy::zombie_processes,
+    reason = "it ends after this process, which cannot wait"
+)]
 fn watchdog() -> &'static Watchdog {
     static WATCHDOG: OnceLock<Watchdog> = OnceLock::new();
     WATCHDOG.get_or_init(|| {
