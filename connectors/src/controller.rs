@@ -6,6 +6,7 @@ mod publisher;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,7 +56,7 @@ pub struct ControllerConfig {
     /// Real time between two commits, ms.
     pub commit_every_ms: u64,
     /// Real time after which a partition from which nothing comes counts as read to its end, ms. It matters only where
-    /// the log has already deleted all that was committed.
+    /// the log has deleted everything up to that end.
     pub quiet_ms: u64,
 }
 
@@ -235,7 +236,9 @@ async fn subscribe_again(
 #[derive(Debug)]
 struct Partition {
     outbox: Outbox,
-    /// When each topic's last record came, or the partition was taken over.
+    /// What `commands` and `acks` held when the partition was taken over, once the log has said so.
+    found: Option<(Range<i64>, Range<i64>)>,
+    /// When each topic's last record came, or `found` was learnt.
     commands_heard: Instant,
     acks_heard: Instant,
     /// What was committed last.
@@ -266,6 +269,7 @@ impl Desk {
             tokio::time::interval(Duration::from_millis(self.config.commit_every_ms.max(1)));
         commits.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            self.learn_ends(control.as_ref()).await;
             let pause = self.work(control.as_ref());
             tokio::select! {
                 _ = stopped.changed() => {
@@ -292,6 +296,7 @@ impl Desk {
                         .entry(partition)
                         .or_insert_with(|| Partition {
                             outbox: Outbox::new(self.config.retry_ms),
+                            found: None,
                             commands_heard: now,
                             acks_heard: now,
                             committed: (None, None),
@@ -370,7 +375,7 @@ impl Desk {
 
     /// Does what is due now; the real time until something else may be due.
     fn work(&mut self, control: &dyn ConsumerControl) -> Duration {
-        self.catch_up(control);
+        self.catch_up();
         self.bound_memory(control);
         let now_ms = self.clock.now_ms();
         for held in self.partitions.values_mut() {
@@ -400,28 +405,50 @@ impl Desk {
             .map_or(LOOK_MAX, |wake_ms| self.clock.until(wake_ms).min(LOOK_MAX))
     }
 
+    /// Asks where the partitions that were taken over end, in the order of their numbers, until the log does not answer.
+    async fn learn_ends(&mut self, control: &dyn ConsumerControl) {
+        for (&partition, held) in &mut self.partitions {
+            if held.found.is_some() {
+                continue;
+            }
+            let at = |topic| TopicPartition { topic, partition };
+            let commands = control.offsets_now(at(Topic::Commands)).await;
+            let acks = control.offsets_now(at(Topic::Acks)).await;
+            match (commands, acks) {
+                (Ok(commands), Ok(acks)) => {
+                    held.found = Some((commands, acks));
+                    held.commands_heard = Instant::now();
+                    held.acks_heard = Instant::now();
+                }
+                (Err(error), _) | (_, Err(error)) => {
+                    debug!(%error, partition, "ask where a partition ends");
+                    return;
+                }
+            }
+        }
+    }
+
     /// Sees which partitions have been read to the ends that they had when they were taken over.
-    fn catch_up(&mut self, control: &dyn ConsumerControl) {
+    fn catch_up(&mut self) {
         let quiet = Duration::from_millis(self.config.quiet_ms);
         for (&partition, held) in &mut self.partitions {
+            let Some((commands, acks)) = &held.found else {
+                continue;
+            };
             if held.outbox.is_ready() {
                 continue;
             }
-            let at_end = |topic: Topic, last: Option<i64>, heard: Instant| {
-                let end = control.end_offset(TopicPartition { topic, partition });
-                let read = match (last, end) {
-                    (Some(last), Some(end)) => last + 1 >= end,
-                    (None, Some(end)) => end == 0,
-                    (_, None) => false,
-                };
-                read || heard.elapsed() >= quiet
+            let at_end = |found: &Range<i64>, last: Option<i64>, heard: Instant| {
+                found.is_empty()
+                    || last.is_some_and(|last| last + 1 >= found.end)
+                    || heard.elapsed() >= quiet
             };
             let (last, caught_up) = held.outbox.commands_read();
-            if !caught_up && at_end(Topic::Commands, last, held.commands_heard) {
+            if !caught_up && at_end(commands, last, held.commands_heard) {
                 held.outbox.commands_caught_up();
             }
             let (last, caught_up) = held.outbox.acks_read();
-            if !caught_up && at_end(Topic::Acks, last, held.acks_heard) {
+            if !caught_up && at_end(acks, last, held.acks_heard) {
                 held.outbox.acks_caught_up();
             }
             if held.outbox.is_ready() {

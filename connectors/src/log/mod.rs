@@ -8,6 +8,8 @@ pub mod kafka;
 
 pub mod embedded;
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use schemas::topic::Topic;
 use tokio::sync::{mpsc, oneshot};
@@ -127,6 +129,13 @@ pub trait ConsumerControl: Send + Sync {
     fn resume(&self, partition: TopicPartition);
     /// End offset (next to be written) of a partition, as last seen; for lag.
     fn end_offset(&self, partition: TopicPartition) -> Option<i64>;
+    /// Offsets that the partition holds, asked of the log now: from the first up to the next to be written. Where
+    /// the first is not known it is 0.
+    async fn offsets_now(&self, partition: TopicPartition) -> Result<Range<i64>, LogError> {
+        let end = self.end_offset(partition);
+        end.map(|end| 0..end)
+            .ok_or_else(|| LogError::Unavailable("the end is not known yet".to_owned()))
+    }
 }
 
 /// The log.
