@@ -30,7 +30,11 @@ pub enum RegistryError {
     #[error("schema registry is not available: {0}")]
     Unavailable(#[source] reqwest::Error),
     #[error("schema registry refused {subject}: {status} {answer}")]
-    Refused { subject: String, status: u16, answer: String },
+    Refused {
+        subject: String,
+        status: u16,
+        answer: String,
+    },
     #[error("registry.url: {0}")]
     Setup(String),
 }
@@ -77,11 +81,19 @@ impl Registry {
             let subject = format!("{prefix}{topic}-value");
             let schema = serde_json::json!({"schema": schema_json(topic)});
             let path = format!("subjects/{subject}/versions");
-            let answer = self.send(reqwest::Method::POST, &path, &subject, &schema).await?;
+            let answer = self
+                .send(reqwest::Method::POST, &path, &subject, &schema)
+                .await?;
             let registered: Registered = answer.json().await.map_err(RegistryError::Unavailable)?;
             ids.insert(topic, registered.id);
             let level = serde_json::json!({"compatibility": "BACKWARD"});
-            self.send(reqwest::Method::PUT, &format!("config/{subject}"), &subject, &level).await?;
+            self.send(
+                reqwest::Method::PUT,
+                &format!("config/{subject}"),
+                &subject,
+                &level,
+            )
+            .await?;
         }
         Ok(ids)
     }
@@ -94,9 +106,13 @@ impl Registry {
         body: &serde_json::Value,
     ) -> Result<reqwest::Response, RegistryError> {
         let url = format!("{}/{path}", self.config.url.trim_end_matches('/'));
-        let mut request = self.client.request(method, url).header("content-type", CONTENT_TYPE);
+        let mut request = self
+            .client
+            .request(method, url)
+            .header("content-type", CONTENT_TYPE);
         if !self.config.username.is_empty() {
-            request = request.basic_auth(&self.config.username, Some(self.config.password.expose()));
+            request =
+                request.basic_auth(&self.config.username, Some(self.config.password.expose()));
         }
         let request = request.body(body.to_string());
         let answer = request.send().await.map_err(RegistryError::Unavailable)?;
@@ -106,7 +122,13 @@ impl Registry {
         Err(RegistryError::Refused {
             subject: subject.to_owned(),
             status: answer.status().as_u16(),
-            answer: answer.text().await.unwrap_or_default().chars().take(300).collect(),
+            answer: answer
+                .text()
+                .await
+                .unwrap_or_default()
+                .chars()
+                .take(300)
+                .collect(),
         })
     }
 }

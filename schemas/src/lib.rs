@@ -4,6 +4,7 @@
 pub mod codec;
 pub mod corpus;
 pub mod dead_letter;
+pub mod http;
 pub mod mqtt;
 pub mod topic;
 pub mod weather;

@@ -42,7 +42,11 @@ pub struct EmbeddedLogConfig {
 
 impl Default for EmbeddedLogConfig {
     fn default() -> Self {
-        Self { partitions: 4, retention_hours: 168, queue_records_max: 16_384 }
+        Self {
+            partitions: 4,
+            retention_hours: 168,
+            queue_records_max: 16_384,
+        }
     }
 }
 
@@ -68,14 +72,20 @@ struct Shared {
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("partitions", &self.partitions).finish_non_exhaustive()
+        f.debug_struct("Shared")
+            .field("partitions", &self.partitions)
+            .finish_non_exhaustive()
     }
 }
 
 enum Work {
     Append(Append),
     /// Group offsets to keep.
-    Commit { group: String, offsets: Vec<(TopicPartition, i64)>, done: oneshot::Sender<Result<(), LogError>> },
+    Commit {
+        group: String,
+        offsets: Vec<(TopicPartition, i64)>,
+        done: oneshot::Sender<Result<(), LogError>>,
+    },
     /// Keys of records that may go.
     Trim(Vec<Vec<u8>>),
 }
@@ -145,33 +155,60 @@ impl EmbeddedLog {
     /// Opens or makes the log in `dir`.
     pub fn open(dir: &Path, config: EmbeddedLogConfig) -> Result<Self, LogError> {
         if !(1..=256).contains(&config.partitions) {
-            return Err(LogError::Setup(format!("log.embedded.partitions: expected 1 to 256, found {}", config.partitions)));
+            return Err(LogError::Setup(format!(
+                "log.embedded.partitions: expected 1 to 256, found {}",
+                config.partitions
+            )));
         }
         if config.queue_records_max == 0 {
-            return Err(LogError::Setup("log.embedded.queue_records_max: expected 1 or more, found 0".to_owned()));
+            return Err(LogError::Setup(
+                "log.embedded.queue_records_max: expected 1 or more, found 0".to_owned(),
+            ));
         }
-        let setup = |error: fjall::Error| LogError::Setup(format!("open {}: {error}", dir.display()));
+        let setup =
+            |error: fjall::Error| LogError::Setup(format!("open {}: {error}", dir.display()));
         let database = Database::builder(dir).open().map_err(setup)?;
-        let records = database.keyspace("records", KeyspaceCreateOptions::default).map_err(setup)?;
-        let offsets = database.keyspace("offsets", KeyspaceCreateOptions::default).map_err(setup)?;
-        let meta = database.keyspace("meta", KeyspaceCreateOptions::default).map_err(setup)?;
+        let records = database
+            .keyspace("records", KeyspaceCreateOptions::default)
+            .map_err(setup)?;
+        let offsets = database
+            .keyspace("offsets", KeyspaceCreateOptions::default)
+            .map_err(setup)?;
+        let meta = database
+            .keyspace("meta", KeyspaceCreateOptions::default)
+            .map_err(setup)?;
         let partitions = match meta.get("partitions").map_err(setup)? {
-            Some(bytes) => bytes.as_ref().try_into().map(u32::from_be_bytes).map_err(|_| {
-                LogError::Setup(format!("{}: the number of partitions is damaged", dir.display()))
-            })?,
+            Some(bytes) => bytes
+                .as_ref()
+                .try_into()
+                .map(u32::from_be_bytes)
+                .map_err(|_| {
+                    LogError::Setup(format!(
+                        "{}: the number of partitions is damaged",
+                        dir.display()
+                    ))
+                })?,
             None => {
-                meta.insert("partitions", config.partitions.to_be_bytes()).map_err(setup)?;
+                meta.insert("partitions", config.partitions.to_be_bytes())
+                    .map_err(setup)?;
                 database.persist(PersistMode::SyncAll).map_err(setup)?;
                 config.partitions
             }
         };
         if partitions != config.partitions {
-            warn!(partitions, wanted = config.partitions, "the folder keeps its number of partitions");
+            warn!(
+                partitions,
+                wanted = config.partitions,
+                "the folder keeps its number of partitions"
+            );
         }
         let mut ends = BTreeMap::new();
         for topic in Topic::ALL {
             for partition in 0..partitions {
-                let of = TopicPartition { topic, partition: i32::try_from(partition).expect("at most 256") };
+                let of = TopicPartition {
+                    topic,
+                    partition: i32::try_from(partition).expect("at most 256"),
+                };
                 let range = record_key(of, 0)..=record_key(of, i64::MAX);
                 let end = match records.range(range).next_back() {
                     Some(guard) => offset_of_key(&guard.key().map_err(setup)?).unwrap_or(-1) + 1,
@@ -179,7 +216,9 @@ impl EmbeddedLog {
                 };
                 // Trimmed to nothing: the offsets must go on, or a group would wait for ever.
                 let kept = offsets.get(offset_key("", of)).map_err(setup)?;
-                let kept = kept.and_then(|bytes| bytes.as_ref().try_into().ok()).map_or(0, i64::from_be_bytes);
+                let kept = kept
+                    .and_then(|bytes| bytes.as_ref().try_into().ok())
+                    .map_or(0, i64::from_be_bytes);
                 ends.insert(of, end.max(kept));
             }
         }
@@ -202,16 +241,28 @@ impl EmbeddedLog {
             let retention_ms = i64::from(config.retention_hours) * 3_600_000;
             start_trimmer(&shared, &appends, retention_ms)?;
         }
-        Ok(Self { shared, appends: Mutex::new(Some(appends)), writer: Mutex::new(Some(writer)) })
+        Ok(Self {
+            shared,
+            appends: Mutex::new(Some(appends)),
+            writer: Mutex::new(Some(writer)),
+        })
     }
 
     fn work(&self) -> Result<mpsc::Sender<Work>, LogError> {
-        self.appends.lock().expect("no holder panics").clone().ok_or(LogError::Closed)
+        self.appends
+            .lock()
+            .expect("no holder panics")
+            .clone()
+            .ok_or(LogError::Closed)
     }
 }
 
 /// Starts the thread that looks for what is past its retention. It ends with the log.
-fn start_trimmer(shared: &Arc<Shared>, appends: &mpsc::Sender<Work>, retention_ms: i64) -> Result<(), LogError> {
+fn start_trimmer(
+    shared: &Arc<Shared>,
+    appends: &mpsc::Sender<Work>,
+    retention_ms: i64,
+) -> Result<(), LogError> {
     let (shared, appends) = (Arc::downgrade(shared), appends.downgrade());
     std::thread::Builder::new()
         .name("log-trimmer".to_owned())
@@ -240,13 +291,21 @@ impl Shared {
     fn partitions_of(&self, topics: &[Topic]) -> Vec<TopicPartition> {
         let mut all = Vec::new();
         for partition in 0..i32::try_from(self.partitions).expect("at most 256") {
-            all.extend(topics.iter().map(|topic| TopicPartition { topic: *topic, partition }));
+            all.extend(topics.iter().map(|topic| TopicPartition {
+                topic: *topic,
+                partition,
+            }));
         }
         all
     }
 
     fn end(&self, of: TopicPartition) -> i64 {
-        self.ends.lock().expect("no holder panics").get(&of).copied().unwrap_or(0)
+        self.ends
+            .lock()
+            .expect("no holder panics")
+            .get(&of)
+            .copied()
+            .unwrap_or(0)
     }
 
     fn write(&self, mut work: mpsc::Receiver<Work>) {
@@ -271,11 +330,19 @@ impl Shared {
             match piece {
                 Work::Append(append) => {
                     let end = ends.entry(append.to).or_default();
-                    batch.insert(&self.records, record_key(append.to, *end), record_value(&append, now_ms));
+                    batch.insert(
+                        &self.records,
+                        record_key(append.to, *end),
+                        record_value(&append, now_ms),
+                    );
                     *end += 1;
                     waiting.push(append.done);
                 }
-                Work::Commit { group, offsets, done } => {
+                Work::Commit {
+                    group,
+                    offsets,
+                    done,
+                } => {
                     for (of, offset) in offsets {
                         committed.insert(offset_key(&group, of), offset);
                     }
@@ -300,7 +367,9 @@ impl Shared {
             self.commits.send_modify(|commits| *commits += 1);
         }
         for done in waiting {
-            let answer = outcome.as_ref().map_or_else(|error| Err(unavailable(error)), |()| Ok(()));
+            let answer = outcome
+                .as_ref()
+                .map_or_else(|error| Err(unavailable(error)), |()| Ok(()));
             // A producer that stopped waiting needs no answer.
             let _ = done.send(answer);
         }
@@ -315,12 +384,17 @@ impl Shared {
                 Cleanup::Compact | Cleanup::CompactDelete => true,
             };
             let mut newest: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
-            for guard in self.records.range(record_key(of, 0)..=record_key(of, i64::MAX)) {
+            for guard in self
+                .records
+                .range(record_key(of, 0)..=record_key(of, i64::MAX))
+            {
                 if expired.len() >= TRIM_RECORDS_MAX {
                     return Ok(expired);
                 }
                 let (key, value) = guard.into_inner()?;
-                let Some(record) = offset_of_key(&key).and_then(|offset| parse_record(offset, &value)) else {
+                let Some(record) =
+                    offset_of_key(&key).and_then(|offset| parse_record(offset, &value))
+                else {
                     continue;
                 };
                 if compacted {
@@ -338,17 +412,30 @@ impl Shared {
 
     fn committed(&self, group: &str, of: TopicPartition) -> Result<Option<i64>, fjall::Error> {
         let bytes = self.offsets.get(offset_key(group, of))?;
-        Ok(bytes.and_then(|bytes| bytes.as_ref().try_into().ok()).map(i64::from_be_bytes))
+        Ok(bytes
+            .and_then(|bytes| bytes.as_ref().try_into().ok())
+            .map(i64::from_be_bytes))
     }
 }
 
 #[async_trait::async_trait]
 impl Log for EmbeddedLog {
     async fn produce(&self, topic: Topic, key: &[u8], value: Vec<u8>) -> Result<(), LogError> {
-        let to = TopicPartition { topic, partition: partition_of(key, self.shared.partitions) };
+        let to = TopicPartition {
+            topic,
+            partition: partition_of(key, self.shared.partitions),
+        };
         let (done, durable) = oneshot::channel();
-        let append = Append { to, key: key.to_vec(), value, done };
-        self.work()?.send(Work::Append(append)).await.map_err(|_| LogError::Closed)?;
+        let append = Append {
+            to,
+            key: key.to_vec(),
+            value,
+            done,
+        };
+        self.work()?
+            .send(Work::Append(append))
+            .await
+            .map_err(|_| LogError::Closed)?;
         durable.await.unwrap_or(Err(LogError::Closed))
     }
 
@@ -369,7 +456,13 @@ impl Log for EmbeddedLog {
             };
             positions.insert(of, committed.unwrap_or(start));
         }
-        Ok(reader::start(&self.shared, self.work()?, subscription, membership, positions))
+        Ok(reader::start(
+            &self.shared,
+            self.work()?,
+            subscription,
+            membership,
+            positions,
+        ))
     }
 
     async fn init(&self) -> Result<(), LogError> {
@@ -385,7 +478,10 @@ impl Log for EmbeddedLog {
         let writer = self.writer.lock().expect("no holder panics").take();
         if let Some(writer) = writer {
             // Readers hold senders too, weakly; so the writer ends once the queue is empty.
-            if tokio::task::spawn_blocking(move || writer.join()).await.is_err() {
+            if tokio::task::spawn_blocking(move || writer.join())
+                .await
+                .is_err()
+            {
                 warn!("the log's writer failed");
             }
         }

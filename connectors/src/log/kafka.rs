@@ -1,7 +1,7 @@
 //! The log on Kafka: an idempotent producer with acks=all, and consumers that commit only when told to.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Mutex, RwLock};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -130,7 +130,9 @@ pub struct KafkaLog {
 
 impl std::fmt::Debug for KafkaLog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KafkaLog").field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("KafkaLog")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
 }
 
@@ -138,7 +140,11 @@ impl KafkaLog {
     /// Checks the settings and starts the producer; connects in the background.
     pub fn connect(config: KafkaConfig) -> Result<Self, LogError> {
         let producer = config.producer()?;
-        Ok(Self { config, producer: RwLock::new(producer), consumers: Mutex::default() })
+        Ok(Self {
+            config,
+            producer: RwLock::new(producer),
+            consumers: Mutex::default(),
+        })
     }
 
     fn producer(&self) -> FutureProducer {
@@ -165,12 +171,19 @@ impl KafkaLog {
     async fn partitions_of_topics(&self) -> Result<BTreeMap<String, usize>, LogError> {
         let producer = self.producer();
         let fetched = tokio::task::spawn_blocking(move || {
-            producer.client().fetch_metadata(None, ADMIN_LIMIT).map(|metadata| {
-                let topics = metadata.topics().iter();
-                topics.map(|topic| (topic.name().to_owned(), topic.partitions().len())).collect()
-            })
+            producer
+                .client()
+                .fetch_metadata(None, ADMIN_LIMIT)
+                .map(|metadata| {
+                    let topics = metadata.topics().iter();
+                    topics
+                        .map(|topic| (topic.name().to_owned(), topic.partitions().len()))
+                        .collect()
+                })
         });
-        let fetched = fetched.await.map_err(|error| LogError::Unavailable(error.to_string()))?;
+        let fetched = fetched
+            .await
+            .map_err(|error| LogError::Unavailable(error.to_string()))?;
         fetched.map_err(|error| LogError::Unavailable(error.to_string()))
     }
 }
@@ -211,15 +224,20 @@ impl Log for KafkaLog {
 
     async fn subscribe(&self, subscription: Subscription) -> Result<Consumer, LogError> {
         let (consumer, thread) = consumer::start(&self.config, subscription).await?;
-        self.consumers.lock().expect("no holder panics").push(thread);
+        self.consumers
+            .lock()
+            .expect("no holder panics")
+            .push(thread);
         Ok(consumer)
     }
 
     async fn init(&self) -> Result<(), LogError> {
         let there = self.partitions_of_topics().await?;
         let retention_ms = (u64::from(self.config.retention_hours) * 3_600_000).to_string();
-        let names: Vec<(Topic, String)> =
-            Topic::ALL.into_iter().map(|topic| (topic, self.config.name(topic))).collect();
+        let names: Vec<(Topic, String)> = Topic::ALL
+            .into_iter()
+            .map(|topic| (topic, self.config.name(topic)))
+            .collect();
         let missing = names.iter().filter(|(_, name)| !there.contains_key(name));
         let wanted: Vec<NewTopic<'_>> = missing
             .map(|(topic, name)| {
@@ -227,11 +245,13 @@ impl Log for KafkaLog {
                 let new = NewTopic::new(name, self.config.partitions, replication)
                     .set("max.message.bytes", RECORD_BYTES_MAX);
                 match topic.cleanup() {
-                    Cleanup::Delete => new.set("cleanup.policy", "delete").set("retention.ms", &retention_ms),
+                    Cleanup::Delete => new
+                        .set("cleanup.policy", "delete")
+                        .set("retention.ms", &retention_ms),
                     Cleanup::Compact => new.set("cleanup.policy", "compact"),
-                    Cleanup::CompactDelete => {
-                        new.set("cleanup.policy", "compact,delete").set("retention.ms", &retention_ms)
-                    }
+                    Cleanup::CompactDelete => new
+                        .set("cleanup.policy", "compact,delete")
+                        .set("retention.ms", &retention_ms),
                 }
             })
             .collect();
@@ -241,13 +261,17 @@ impl Log for KafkaLog {
             match made {
                 Ok(topic) => info!(topic, "created"),
                 Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-                Err((topic, code)) => return Err(LogError::Setup(format!("create {topic}: {code}"))),
+                Err((topic, code)) => {
+                    return Err(LogError::Setup(format!("create {topic}: {code}")));
+                }
             }
         }
         for (_, name) in &names {
             let wanted = usize::try_from(self.config.partitions).unwrap_or(0);
             if let Some(found) = there.get(name).filter(|found| **found != wanted) {
-                let reason = format!("topic {name} has {found} partitions, log.kafka.partitions is {wanted}");
+                let reason = format!(
+                    "topic {name} has {found} partitions, log.kafka.partitions is {wanted}"
+                );
                 return Err(LogError::Setup(reason));
             }
         }
@@ -258,9 +282,14 @@ impl Log for KafkaLog {
         let producer = self.producer();
         let topic = self.config.name(Topic::Telemetry);
         let asked = tokio::task::spawn_blocking(move || {
-            producer.client().fetch_metadata(Some(&topic), PING_LIMIT).map(drop)
+            producer
+                .client()
+                .fetch_metadata(Some(&topic), PING_LIMIT)
+                .map(drop)
         });
-        let answered = asked.await.map_err(|error| LogError::Unavailable(error.to_string()))?;
+        let answered = asked
+            .await
+            .map_err(|error| LogError::Unavailable(error.to_string()))?;
         answered.map_err(|error| LogError::Unavailable(error.to_string()))
     }
 

@@ -6,8 +6,6 @@
 pub mod embedded;
 pub mod kafka;
 
-pub mod embedded;
-
 use std::ops::Range;
 
 use bytes::Bytes;

@@ -25,10 +25,14 @@ impl Membership {
     pub(super) fn join(shared: &Arc<Shared>, group: &str) -> Result<Self, LogError> {
         let mut groups = shared.groups.lock().expect("no holder panics");
         if !groups.insert(group.to_owned()) {
-            let reason = format!("group {group} has a member, and the embedded log gives it all partitions");
+            let reason =
+                format!("group {group} has a member, and the embedded log gives it all partitions");
             return Err(LogError::Setup(reason));
         }
-        Ok(Self { shared: Arc::clone(shared), group: group.to_owned() })
+        Ok(Self {
+            shared: Arc::clone(shared),
+            group: group.to_owned(),
+        })
     }
 }
 
@@ -51,22 +55,34 @@ struct Control {
 impl ConsumerControl for Control {
     async fn commit(&self, next_offsets: Vec<(TopicPartition, i64)>) -> Result<(), LogError> {
         let Some(group) = self.group.clone() else {
-            return Err(LogError::Setup("a consumer without a group commits nowhere".to_owned()));
+            return Err(LogError::Setup(
+                "a consumer without a group commits nowhere".to_owned(),
+            ));
         };
         let work = self.work.upgrade().ok_or(LogError::Closed)?;
         let (done, durable) = tokio::sync::oneshot::channel();
-        let commit = Work::Commit { group, offsets: next_offsets, done };
+        let commit = Work::Commit {
+            group,
+            offsets: next_offsets,
+            done,
+        };
         work.send(commit).await.map_err(|_| LogError::Closed)?;
         drop(work);
         durable.await.unwrap_or(Err(LogError::Closed))
     }
 
     fn pause(&self, partition: TopicPartition) {
-        self.paused.lock().expect("no holder panics").insert(partition);
+        self.paused
+            .lock()
+            .expect("no holder panics")
+            .insert(partition);
     }
 
     fn resume(&self, partition: TopicPartition) {
-        self.paused.lock().expect("no holder panics").remove(&partition);
+        self.paused
+            .lock()
+            .expect("no holder panics")
+            .remove(&partition);
         // Wakes the reader up.
         self.shared.commits.send_modify(|commits| *commits += 1);
     }
@@ -124,7 +140,12 @@ impl Reader {
     async fn run(mut self) {
         let mut commits = self.shared.commits.subscribe();
         let all: Vec<TopicPartition> = self.positions.keys().copied().collect();
-        if self.sender.send(LogEvent::Assigned(all.clone())).await.is_err() {
+        if self
+            .sender
+            .send(LogEvent::Assigned(all.clone()))
+            .await
+            .is_err()
+        {
             return;
         }
         loop {
@@ -154,12 +175,21 @@ impl Reader {
     async fn hand_out(&mut self, of: TopicPartition) -> Result<bool, Option<LogError>> {
         let position = self.positions[&of];
         let end = self.shared.end(of);
-        let paused = self.control.paused.lock().expect("no holder panics").contains(&of);
+        let paused = self
+            .control
+            .paused
+            .lock()
+            .expect("no holder panics")
+            .contains(&of);
         let mut found = false;
         if position < end && !paused {
             let (shared, batch_max) = (Arc::clone(&self.shared), self.batch_max);
-            let read = tokio::task::spawn_blocking(move || shared.read(of, position, end, batch_max));
-            let records = read.await.map_err(|error| Some(unavailable(error)))?.map_err(Some)?;
+            let read =
+                tokio::task::spawn_blocking(move || shared.read(of, position, end, batch_max));
+            let records = read
+                .await
+                .map_err(|error| Some(unavailable(error)))?
+                .map_err(Some)?;
             // Trimmed records leave gaps; a partition of gaps alone is at its end.
             let next = records.last().map_or(end, |last| last.offset + 1);
             self.positions.insert(of, next);
@@ -169,18 +199,35 @@ impl Reader {
                 self.sender.send(event).await.map_err(|_| None)?;
             }
         }
-        if self.catching_up.get(&of).is_some_and(|end| self.positions[&of] >= *end) {
+        if self
+            .catching_up
+            .get(&of)
+            .is_some_and(|end| self.positions[&of] >= *end)
+        {
             self.catching_up.remove(&of);
-            self.sender.send(LogEvent::CaughtUp(of)).await.map_err(|_| None)?;
+            self.sender
+                .send(LogEvent::CaughtUp(of))
+                .await
+                .map_err(|_| None)?;
         }
         Ok(found)
     }
 }
 
 impl Shared {
-    fn read(&self, of: TopicPartition, from: i64, end: i64, records_max: usize) -> Result<Vec<Record>, LogError> {
+    fn read(
+        &self,
+        of: TopicPartition,
+        from: i64,
+        end: i64,
+        records_max: usize,
+    ) -> Result<Vec<Record>, LogError> {
         let mut records = Vec::new();
-        for guard in self.records.range(record_key(of, from)..record_key(of, end)).take(records_max) {
+        for guard in self
+            .records
+            .range(record_key(of, from)..record_key(of, end))
+            .take(records_max)
+        {
             let (key, value) = guard.into_inner().map_err(unavailable)?;
             let record = offset_of_key(&key).and_then(|offset| parse_record(offset, &value));
             records.push(record.ok_or_else(|| unavailable("a stored record is damaged"))?);

@@ -1,14 +1,13 @@
 //! A consumer has a thread of its own that polls, so that heartbeats and rebalances go on while the owner is busy.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{
-    BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance,
-};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::statistics::Statistics;
@@ -66,7 +65,10 @@ impl ClientContext for Events {
             };
             for (number, partition) in &topic.partitions {
                 if *number >= 0 && partition.hi_offset >= 0 {
-                    let of = TopicPartition { topic: topic_of, partition: *number };
+                    let of = TopicPartition {
+                        topic: topic_of,
+                        partition: *number,
+                    };
                     ends.insert(of, partition.hi_offset);
                 }
             }
@@ -103,7 +105,10 @@ impl Shared {
     fn partitions(&self, list: &TopicPartitionList) -> Vec<TopicPartition> {
         let elements = list.elements();
         let ours = elements.iter().filter_map(|element| {
-            Some(TopicPartition { topic: self.topic(element.topic())?, partition: element.partition() })
+            Some(TopicPartition {
+                topic: self.topic(element.topic())?,
+                partition: element.partition(),
+            })
         });
         ours.collect()
     }
@@ -120,8 +125,14 @@ impl Shared {
         if partitions.is_empty() {
             return;
         }
-        self.owned.lock().expect("no holder panics").extend(partitions.iter().copied());
-        self.pending.lock().expect("no holder panics").push_back(LogEvent::Assigned(partitions));
+        self.owned
+            .lock()
+            .expect("no holder panics")
+            .extend(partitions.iter().copied());
+        self.pending
+            .lock()
+            .expect("no holder panics")
+            .push_back(LogEvent::Assigned(partitions));
     }
 
     /// Tells the owner and waits until it has let go, at most for the patience.
@@ -132,10 +143,13 @@ impl Shared {
         let deadline = Instant::now() + self.patience;
         let gone: BTreeSet<TopicPartition> = partitions.iter().copied().collect();
         // What the owner has not seen is the next owner's.
-        self.pending.lock().expect("no holder panics").retain(|event| match event {
-            LogEvent::Records { from, .. } => !gone.contains(from),
-            LogEvent::Assigned(_) | LogEvent::Revoked { .. } | LogEvent::CaughtUp(_) => true,
-        });
+        self.pending
+            .lock()
+            .expect("no holder panics")
+            .retain(|event| match event {
+                LogEvent::Records { from, .. } => !gone.contains(from),
+                LogEvent::Assigned(_) | LogEvent::Revoked { .. } | LogEvent::CaughtUp(_) => true,
+            });
         self.hand_over_until(deadline);
         let (done, mut left) = oneshot::channel();
         let mut event = LogEvent::Revoked { partitions, done };
@@ -162,8 +176,14 @@ impl Shared {
     }
 
     fn disown(&self, gone: &BTreeSet<TopicPartition>) {
-        self.owned.lock().expect("no holder panics").retain(|of| !gone.contains(of));
-        self.paused.lock().expect("no holder panics").retain(|of| !gone.contains(of));
+        self.owned
+            .lock()
+            .expect("no holder panics")
+            .retain(|of| !gone.contains(of));
+        self.paused
+            .lock()
+            .expect("no holder panics")
+            .retain(|of| !gone.contains(of));
     }
 
     /// Hands pending events over; false while some must wait.
@@ -227,21 +247,47 @@ impl ConsumerControl for Control {
     }
 
     fn pause(&self, partition: TopicPartition) {
-        self.shared.paused.lock().expect("no holder panics").insert(partition);
+        self.shared
+            .paused
+            .lock()
+            .expect("no holder panics")
+            .insert(partition);
         if let Err(error) = self.consumer.pause(&self.shared.list([partition])) {
             warn!(%error, "pause a partition");
         }
     }
 
     fn resume(&self, partition: TopicPartition) {
-        self.shared.paused.lock().expect("no holder panics").remove(&partition);
+        self.shared
+            .paused
+            .lock()
+            .expect("no holder panics")
+            .remove(&partition);
         if let Err(error) = self.consumer.resume(&self.shared.list([partition])) {
             warn!(%error, "resume a partition");
         }
     }
 
     fn end_offset(&self, partition: TopicPartition) -> Option<i64> {
-        self.shared.ends.lock().expect("no holder panics").get(&partition).copied()
+        self.shared
+            .ends
+            .lock()
+            .expect("no holder panics")
+            .get(&partition)
+            .copied()
+    }
+
+    async fn offsets_now(&self, partition: TopicPartition) -> Result<Range<i64>, LogError> {
+        let consumer = Arc::clone(&self.consumer);
+        let name = format!("{}{}", self.shared.prefix, partition.topic);
+        let asked = tokio::task::spawn_blocking(move || {
+            consumer.fetch_watermarks(&name, partition.partition, METADATA_LIMIT)
+        });
+        match asked.await {
+            Ok(Ok((first, end))) => Ok(first..end),
+            Ok(Err(error)) => Err(classify(&error)),
+            Err(error) => Err(LogError::Unavailable(error.to_string())),
+        }
     }
 }
 
@@ -266,15 +312,25 @@ pub(super) async fn start(
         .set("group.id", format!("{}{group}", config.prefix))
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
-        .set("auto.offset.reset", match subscription.start {
-            Start::Earliest => "earliest",
-            Start::Latest => "latest",
-        })
+        .set(
+            "auto.offset.reset",
+            match subscription.start {
+                Start::Earliest => "earliest",
+                Start::Latest => "latest",
+            },
+        )
         // Partition p of every topic goes to the same member.
         .set("partition.assignment.strategy", "range")
         .set("session.timeout.ms", config.session_timeout_ms.to_string())
         .set("max.poll.interval.ms", "600000")
-        .set("enable.partition.eof", if subscription.group.is_none() { "true" } else { "false" })
+        .set(
+            "enable.partition.eof",
+            if subscription.group.is_none() {
+                "true"
+            } else {
+                "false"
+            },
+        )
         .set("statistics.interval.ms", "2000")
         .set("queued.max.messages.kbytes", "32768")
         .set("fetch.wait.max.ms", "100");
@@ -287,9 +343,16 @@ pub(super) async fn start(
     let consumer = Arc::new(consumer);
     let polled = Arc::clone(&consumer);
     let owner = Arc::clone(&shared);
-    let begun = tokio::task::spawn_blocking(move || begin(&polled, &owner, &subscription).map(|()| subscription));
-    let subscription = begun.await.map_err(|error| LogError::Unavailable(error.to_string()))??;
-    let control = Arc::new(Control { consumer: Arc::clone(&consumer), shared: Arc::clone(&shared) });
+    let begun = tokio::task::spawn_blocking(move || {
+        begin(&polled, &owner, &subscription).map(|()| subscription)
+    });
+    let subscription = begun
+        .await
+        .map_err(|error| LogError::Unavailable(error.to_string()))??;
+    let control = Arc::new(Control {
+        consumer: Arc::clone(&consumer),
+        shared: Arc::clone(&shared),
+    });
     let thread = std::thread::Builder::new()
         .name("kafka-consumer".to_owned())
         .spawn(move || Poller::run(&consumer, &shared, &subscription))
@@ -303,21 +366,32 @@ fn begin(
     shared: &Shared,
     subscription: &Subscription,
 ) -> Result<(), LogError> {
-    let names: Vec<String> =
-        subscription.topics.iter().map(|topic| format!("{}{topic}", shared.prefix)).collect();
+    let names: Vec<String> = subscription
+        .topics
+        .iter()
+        .map(|topic| format!("{}{topic}", shared.prefix))
+        .collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     if subscription.group.is_some() {
         return consumer.subscribe(&names).map_err(|error| setup(&error));
     }
     let [topic] = subscription.topics[..] else {
-        return Err(LogError::Setup("without a group a consumer reads one topic".to_owned()));
+        return Err(LogError::Setup(
+            "without a group a consumer reads one topic".to_owned(),
+        ));
     };
     let metadata = consumer
         .fetch_metadata(Some(names[0]), METADATA_LIMIT)
         .map_err(|error| classify(&error))?;
-    let count = metadata.topics().first().map_or(0, |found| found.partitions().len());
+    let count = metadata
+        .topics()
+        .first()
+        .map_or(0, |found| found.partitions().len());
     if count == 0 {
-        return Err(LogError::Setup(format!("there is no topic {}, run hearth init", names[0])));
+        return Err(LogError::Setup(format!(
+            "there is no topic {}, run hearth init",
+            names[0]
+        )));
     }
     let offset = match subscription.start {
         Start::Earliest => Offset::Beginning,
@@ -326,7 +400,8 @@ fn begin(
     let mut list = TopicPartitionList::new();
     let mut partitions = Vec::new();
     for partition in 0..i32::try_from(count).expect("a topic's partitions fit") {
-        list.add_partition_offset(names[0], partition, offset).map_err(|error| setup(&error))?;
+        list.add_partition_offset(names[0], partition, offset)
+            .map_err(|error| setup(&error))?;
         partitions.push(TopicPartition { topic, partition });
     }
     consumer.assign(&list).map_err(|error| setup(&error))?;
@@ -363,7 +438,11 @@ impl<'p> Poller<'p> {
     }
 
     fn turn(&mut self) {
-        let wait = if self.batched_count > 0 { Duration::ZERO } else { POLL };
+        let wait = if self.batched_count > 0 {
+            Duration::ZERO
+        } else {
+            POLL
+        };
         match self.consumer.poll(wait) {
             Some(Ok(message)) => self.keep(&message),
             Some(Err(KafkaError::PartitionEOF(partition))) => self.reached_end(partition),
@@ -389,12 +468,18 @@ impl<'p> Poller<'p> {
         let Some(topic) = self.shared.topic(message.topic()) else {
             return;
         };
-        let from = TopicPartition { topic, partition: message.partition() };
+        let from = TopicPartition {
+            topic,
+            partition: message.partition(),
+        };
         self.batches.entry(from).or_default().push(Record {
             offset: message.offset(),
             timestamp_ms: message.timestamp().to_millis().unwrap_or(0),
             key: message.key().map(bytes::Bytes::copy_from_slice),
-            value: message.payload().map(bytes::Bytes::copy_from_slice).unwrap_or_default(),
+            value: message
+                .payload()
+                .map(bytes::Bytes::copy_from_slice)
+                .unwrap_or_default(),
         });
         self.batched_count += 1;
     }
@@ -429,8 +514,14 @@ impl<'p> Poller<'p> {
     fn hold(&mut self, held: bool) {
         let owned = self.shared.owned.lock().expect("no holder panics").clone();
         let paused = self.shared.paused.lock().expect("no holder panics").clone();
-        let list = self.shared.list(owned.into_iter().filter(|of| !paused.contains(of)));
-        let outcome = if held { self.consumer.pause(&list) } else { self.consumer.resume(&list) };
+        let list = self
+            .shared
+            .list(owned.into_iter().filter(|of| !paused.contains(of)));
+        let outcome = if held {
+            self.consumer.pause(&list)
+        } else {
+            self.consumer.resume(&list)
+        };
         if let Err(error) = outcome {
             warn!(%error, held, "hold the fetching");
         }
