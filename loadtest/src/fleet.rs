@@ -1,0 +1,548 @@
+//! Simulated homes over MQTT, QoS 1. Each connection publishes for one home or several, in order, and repeats what
+//! was not acknowledged after a reconnect. Time is given from outside and may run faster than the wall clock.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use household::command::Ack;
+use household::reading::Reading;
+use household::units::HouseholdId;
+use rumqttc::{
+    AsyncClient, Event, EventLoop, MqttOptions, Outgoing, Packet, QoS, SubscribeFilter,
+    TlsConfiguration, Transport,
+};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use schemas::mqtt;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tracing::debug;
+
+use crate::device::Device;
+use crate::homes::{Home, SEED};
+use crate::ledger::Ledger;
+use crate::outbox::Outbox;
+
+/// Readings of one connection that may wait for their PUBACK at the same time.
+const WINDOW: usize = 100;
+/// Answers to commands come on top; when this many publishes wait, an answer is left out and the controller asks again.
+const OUTBOX_MAX: usize = 2 * WINDOW;
+/// Packet ids go round in this range, far more than are in use at once.
+const PACKET_IDS: u16 = 1_000;
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// Connections are opened this far apart, so that a thousand do not shake hands at once.
+const CONNECT_SPACING: Duration = Duration::from_millis(2);
+const DISCONNECT_WAIT: Duration = Duration::from_secs(2);
+
+/// The time that the fleet lives in, UTC epoch milliseconds.
+pub type Now = Arc<dyn Fn() -> i64 + Send + Sync>;
+
+/// What fleet to make, and where it connects.
+#[derive(Clone)]
+pub struct FleetConfig {
+    /// Number of homes, 1 or more.
+    pub homes: u32,
+    /// Id of the first home; the others follow.
+    pub first_id: i64,
+    /// Where the broker or gateway listens.
+    pub host: String,
+    pub port: u16,
+    /// Authority that signed the peer's certificate, PEM; `None` for no TLS.
+    pub ca_file: Option<PathBuf>,
+    /// Empty for none. `{id}` stands for the id of the connection's first home.
+    pub username: String,
+    /// The same.
+    pub password: String,
+    /// Homes that share a connection, 1 or more; more than 1 needs a peer that lets one client speak for many.
+    pub homes_per_connection: u32,
+    /// Time between two readings of one home, milliseconds of the fleet's time.
+    pub interval_ms: i64,
+    /// The same seed makes the same homes.
+    pub seed: u64,
+}
+
+impl Default for FleetConfig {
+    fn default() -> Self {
+        Self {
+            homes: 50,
+            first_id: 1,
+            host: "127.0.0.1".to_owned(),
+            port: 1883,
+            ca_file: None,
+            username: String::new(),
+            password: String::new(),
+            homes_per_connection: 1,
+            interval_ms: 60_000,
+            seed: SEED,
+        }
+    }
+}
+
+impl std::fmt::Debug for FleetConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FleetConfig")
+            .field("homes", &self.homes)
+            .field("first_id", &self.first_id)
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .field("interval_ms", &self.interval_ms)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the fleet has done so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Readings published, repeats not counted.
+    pub published: u64,
+    /// Readings with a PUBACK.
+    pub acknowledged: u64,
+    /// Commands received, repeats counted.
+    pub commands: u64,
+    /// Answers to commands that have their PUBACK.
+    pub answers: u64,
+    /// Connections made, reconnects counted.
+    pub connects: u64,
+    /// Connections lost.
+    pub disconnects: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    published: AtomicU64,
+    acknowledged: AtomicU64,
+    commands: AtomicU64,
+    answers: AtomicU64,
+    connects: AtomicU64,
+    disconnects: AtomicU64,
+}
+
+/// A running fleet. Dropping it ends it without waiting for anything.
+#[derive(Debug)]
+pub struct Fleet {
+    counters: Arc<Counters>,
+    stopping: watch::Sender<bool>,
+    connections: Vec<Connection>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    link: Arc<Link>,
+    publisher: JoinHandle<()>,
+    driver: JoinHandle<()>,
+}
+
+impl Fleet {
+    /// Starts the homes; they connect, and reconnect, by themselves. `speed` says how many times as fast as the wall
+    /// clock `now` runs. Needs a tokio runtime, and a rustls provider where TLS is used.
+    pub fn start(
+        config: &FleetConfig,
+        now: Now,
+        speed: f64,
+        ledger: Option<Arc<Ledger>>,
+    ) -> anyhow::Result<Self> {
+        ensure!(
+            config.homes > 0 && config.homes_per_connection > 0,
+            "a fleet has homes"
+        );
+        ensure!(
+            config.interval_ms > 0,
+            "the interval is a positive number of milliseconds"
+        );
+        ensure!(
+            speed > 0.0 && speed.is_finite(),
+            "the speed is a positive number"
+        );
+        let first = HouseholdId::new(config.first_id).context("household ids are positive")?;
+        let tls = config.ca_file.as_ref().map(transport).transpose()?;
+        let (stopping, stop) = watch::channel(false);
+        let counters = Arc::new(Counters::default());
+        let mut connections = Vec::new();
+        for offset in (0..config.homes).step_by(config.homes_per_connection as usize) {
+            let count = config.homes_per_connection.min(config.homes - offset);
+            let ids = (offset..offset + count).map(|number| first.get() + i64::from(number));
+            let devices: BTreeMap<HouseholdId, Device> = ids
+                .filter_map(HouseholdId::new)
+                .map(|id| (id, Device::new(Home::new(id, config.seed))))
+                .collect();
+            let options = options(config, first.get() + i64::from(offset), tls.clone());
+            let (client, event_loop) = AsyncClient::new(options, OUTBOX_MAX + WINDOW);
+            let link = Arc::new(Link {
+                client,
+                devices: Mutex::new(devices),
+                desk: Mutex::new(Desk {
+                    online: false,
+                    outbox: Outbox::new(),
+                }),
+                window: Semaphore::new(WINDOW),
+                ever_online: watch::Sender::new(false),
+                now: Arc::clone(&now),
+                counters: Arc::clone(&counters),
+                ledger: ledger.clone(),
+            });
+            let delay = CONNECT_SPACING.saturating_mul(u32::try_from(connections.len())?);
+            let driver = tokio::spawn(drive(Arc::clone(&link), event_loop, delay, stop.clone()));
+            let rhythm = Rhythm {
+                interval_ms: config.interval_ms,
+                phase_ms: config.interval_ms * i64::from(offset) / i64::from(config.homes),
+                spacing_ms: config.interval_ms / i64::from(config.homes),
+                speed,
+            };
+            let publisher = tokio::spawn(publish(Arc::clone(&link), rhythm, stop.clone()));
+            connections.push(Connection {
+                link,
+                publisher,
+                driver,
+            });
+        }
+        Ok(Self {
+            counters,
+            stopping,
+            connections,
+        })
+    }
+
+    /// What it has done so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counts {
+            published: count(&self.counters.published),
+            acknowledged: count(&self.counters.acknowledged),
+            commands: count(&self.counters.commands),
+            answers: count(&self.counters.answers),
+            connects: count(&self.counters.connects),
+            disconnects: count(&self.counters.disconnects),
+        }
+    }
+
+    /// Number of connections, made or not.
+    #[must_use]
+    pub fn connections_count(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Measures no more, and waits until everything published is acknowledged; gives the publishes that were not after
+    /// `patience`.
+    pub async fn drain(&mut self, patience: Duration) -> usize {
+        self.stopping.send_replace(true);
+        let deadline = Instant::now() + patience;
+        for connection in &mut self.connections {
+            // A publisher that waits for room in the window ends only with an acknowledgement.
+            if tokio::time::timeout_at(deadline, &mut connection.publisher)
+                .await
+                .is_err()
+            {
+                connection.publisher.abort();
+            }
+        }
+        loop {
+            let left: usize = self
+                .connections
+                .iter()
+                .map(|it| it.link.desk().outbox.len())
+                .sum();
+            if left == 0 || Instant::now() >= deadline {
+                return left;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Disconnects every home, without waiting for acknowledgements.
+    pub async fn close(mut self) {
+        self.stopping.send_replace(true);
+        for connection in &self.connections {
+            connection.publisher.abort();
+            // Where the queue is full or the peer away, the connection is cut below.
+            let _ = connection.link.client.try_disconnect();
+        }
+        let deadline = Instant::now() + DISCONNECT_WAIT;
+        for connection in &mut self.connections {
+            let _ = tokio::time::timeout_at(deadline, &mut connection.driver).await;
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.publisher.abort();
+        self.driver.abort();
+    }
+}
+
+/// When the homes of a connection measure: home `n` at `phase + n * spacing` into each interval.
+#[derive(Debug, Clone, Copy)]
+struct Rhythm {
+    interval_ms: i64,
+    phase_ms: i64,
+    spacing_ms: i64,
+    speed: f64,
+}
+
+/// What is published: both need their PUBACK.
+#[derive(Debug)]
+enum Letter {
+    Reading { reading: Reading, since: Instant },
+    Answer(Ack),
+}
+
+/// One connection, shared by the task that publishes and the task that drives the client library.
+struct Link {
+    client: AsyncClient,
+    devices: Mutex<BTreeMap<HouseholdId, Device>>,
+    desk: Mutex<Desk>,
+    /// A permit for each reading that waits for its PUBACK.
+    window: Semaphore,
+    ever_online: watch::Sender<bool>,
+    now: Now,
+    counters: Arc<Counters>,
+    ledger: Option<Arc<Ledger>>,
+}
+
+/// Under one lock, so that the order of the outbox is the order in which the client library gets publishes.
+#[derive(Debug)]
+struct Desk {
+    online: bool,
+    outbox: Outbox<Letter>,
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link").finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn devices(&self) -> MutexGuard<'_, BTreeMap<HouseholdId, Device>> {
+        self.devices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn send(&self, letter: Letter) {
+        let mut desk = self.desk();
+        desk.outbox.push(letter);
+        self.flush(&mut desk);
+    }
+
+    fn flush(&self, desk: &mut Desk) {
+        let give = |letter: &Letter| {
+            let (topic, payload) = match letter {
+                Letter::Reading { reading, .. } => {
+                    (mqtt::reading_topic(reading), mqtt::reading_json(reading))
+                }
+                Letter::Answer(ack) => (mqtt::ack_topic(ack.household_id), mqtt::ack_json(ack)),
+            };
+            self.client
+                .try_publish(topic, QoS::AtLeastOnce, false, payload)
+                .is_ok()
+        };
+        while desk.online && desk.outbox.hand_over(give) {}
+    }
+
+    fn connected(&self) {
+        let ids: Vec<HouseholdId> = self.devices().keys().copied().collect();
+        let filters = ids.into_iter().map(|id| SubscribeFilter {
+            path: mqtt::command_topic(id),
+            qos: QoS::AtLeastOnce,
+        });
+        let mut desk = self.desk();
+        // The queue is empty after a disconnect, so there is room.
+        let subscribed = self.client.try_subscribe_many(filters);
+        debug_assert!(subscribed.is_ok(), "the queue has room for a subscription");
+        desk.online = true;
+        self.flush(&mut desk);
+        self.counters.connects.fetch_add(1, Ordering::Relaxed);
+        self.ever_online.send_replace(true);
+    }
+
+    /// Repeating is left to the outbox: the client library forgets what was pending when a session is not resumed.
+    fn disconnected(&self, event_loop: &mut EventLoop) {
+        let mut desk = self.desk();
+        event_loop.clean();
+        event_loop.pending.clear();
+        event_loop.state.events.clear();
+        event_loop.state.collision = None;
+        desk.outbox.disconnected();
+        if std::mem::take(&mut desk.online) {
+            self.counters.disconnects.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn acknowledged(&self, packet_id: u16) {
+        let mut desk = self.desk();
+        let letter = desk.outbox.acknowledged(packet_id);
+        self.flush(&mut desk);
+        drop(desk);
+        match letter {
+            Some(Letter::Reading { reading, since }) => {
+                self.window.add_permits(1);
+                self.counters.acknowledged.fetch_add(1, Ordering::Relaxed);
+                if let Some(ledger) = &self.ledger {
+                    ledger.acknowledged(&reading, since.elapsed());
+                }
+            }
+            Some(Letter::Answer(_)) => {
+                self.counters.answers.fetch_add(1, Ordering::Relaxed);
+            }
+            None => {}
+        }
+    }
+
+    fn received(&self, topic: &str, payload: &[u8]) {
+        let command = match mqtt::parse_command(payload) {
+            Ok(command) if mqtt::household_of_topic(topic) == Some(command.household_id) => command,
+            Ok(_) => return debug!(topic, "command for another home"),
+            Err(error) => return debug!(topic, error, "command does not read"),
+        };
+        self.counters.commands.fetch_add(1, Ordering::Relaxed);
+        let now_ms = (self.now)();
+        let mut devices = self.devices();
+        let device = devices.get_mut(&command.household_id);
+        let answer = device.and_then(|device| device.receive(command, now_ms));
+        drop(devices);
+        if let Some(ack) = answer {
+            self.answer(ack);
+        }
+    }
+
+    fn answer(&self, ack: Ack) {
+        if self.desk().outbox.len() < OUTBOX_MAX {
+            self.send(Letter::Answer(ack));
+        }
+    }
+}
+
+/// Measures and publishes at each home's time, in order. Where the window is full it waits, and catches up later.
+async fn publish(link: Arc<Link>, rhythm: Rhythm, mut stop: watch::Receiver<bool>) {
+    let mut online = link.ever_online.subscribe();
+    tokio::select! {
+        _ = online.wait_for(|online| *online) => {}
+        _ = stop.wait_for(|stop| *stop) => return,
+    }
+    let ids: Vec<HouseholdId> = link.devices().keys().copied().collect();
+    let now_ms = (link.now)();
+    let mut round_ms = now_ms - now_ms.rem_euclid(rhythm.interval_ms) + rhythm.interval_ms;
+    loop {
+        let mut due_ms = round_ms + rhythm.phase_ms;
+        for id in &ids {
+            tokio::select! {
+                () = until(&link.now, due_ms, rhythm.speed) => {}
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+            let stepped = link.devices().get_mut(id).map(|device| device.step(due_ms));
+            let (readings, acks) = stepped.unwrap_or_default();
+            acks.into_iter().for_each(|ack| link.answer(ack));
+            for reading in readings {
+                let Ok(permit) = link.window.acquire().await else {
+                    return;
+                };
+                permit.forget();
+                link.counters.published.fetch_add(1, Ordering::Relaxed);
+                if let Some(ledger) = &link.ledger {
+                    ledger.sent(&reading);
+                }
+                let since = Instant::now();
+                link.send(Letter::Reading { reading, since });
+            }
+            due_ms += rhythm.spacing_ms;
+        }
+        round_ms += rhythm.interval_ms;
+    }
+}
+
+/// Waits until the fleet's time is `ts_ms`; looks at least once a second, in case that time jumps.
+async fn until(now: &Now, ts_ms: i64, speed: f64) {
+    loop {
+        let ahead_ms = ts_ms - now();
+        if ahead_ms <= 0 {
+            return;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "bounded by the interval")]
+        let ahead_s = (ahead_ms as f64 / 1e3 / speed).clamp(0.001, 1.0);
+        tokio::time::sleep(Duration::from_secs_f64(ahead_s)).await;
+    }
+}
+
+/// Runs the client library; the only task that polls it.
+async fn drive(
+    link: Arc<Link>,
+    mut event_loop: EventLoop,
+    delay: Duration,
+    stop: watch::Receiver<bool>,
+) {
+    tokio::time::sleep(delay).await;
+    let mut backoff = BACKOFF_MIN;
+    loop {
+        match event_loop.poll().await {
+            Ok(Event::Incoming(Packet::ConnAck(_))) => {
+                backoff = BACKOFF_MIN;
+                link.connected();
+            }
+            Ok(Event::Incoming(Packet::PubAck(ack))) => link.acknowledged(ack.pkid),
+            Ok(Event::Incoming(Packet::Publish(publish))) => {
+                link.received(&publish.topic, &publish.payload);
+            }
+            Ok(Event::Outgoing(Outgoing::Publish(packet_id))) => link.desk().outbox.left(packet_id),
+            Ok(Event::Outgoing(Outgoing::Disconnect)) => return,
+            Ok(Event::Incoming(_) | Event::Outgoing(_)) => {}
+            Err(error) => {
+                debug!(%error, "connection lost");
+                link.disconnected(&mut event_loop);
+                if *stop.borrow() && link.desk().outbox.len() == 0 {
+                    return;
+                }
+                tokio::time::sleep(backoff).await;
+                backoff = (backoff * 2).min(BACKOFF_MAX);
+            }
+        }
+    }
+}
+
+fn options(config: &FleetConfig, first_id: i64, tls: Option<Transport>) -> MqttOptions {
+    let client_id = format!("home-{first_id}");
+    let mut options = MqttOptions::new(client_id, config.host.clone(), config.port);
+    options
+        .set_keep_alive(Duration::from_secs(30))
+        .set_inflight(PACKET_IDS)
+        .set_max_packet_size(mqtt::PAYLOAD_BYTES_MAX, mqtt::PAYLOAD_BYTES_MAX);
+    if !config.username.is_empty() {
+        let fill = |text: &str| text.replace("{id}", &first_id.to_string());
+        options.set_credentials(fill(&config.username), fill(&config.password));
+    }
+    if let Some(transport) = tls {
+        options.set_transport(transport);
+    }
+    options
+}
+
+fn transport(ca_file: &PathBuf) -> anyhow::Result<Transport> {
+    let mut roots = rustls::RootCertStore::empty();
+    let certificates = CertificateDer::pem_file_iter(ca_file)
+        .with_context(|| format!("read {}", ca_file.display()))?;
+    for certificate in certificates {
+        roots
+            .add(certificate.context("read a certificate")?)
+            .context("trust a certificate")?;
+    }
+    ensure!(
+        !roots.is_empty(),
+        "{} holds no certificate",
+        ca_file.display()
+    );
+    let client = rustls::ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Transport::tls_with_config(TlsConfiguration::Rustls(
+        Arc::new(client),
+    )))
+}

@@ -1,0 +1,237 @@
+//! The ledger: every reading that was sent, whether it was acknowledged and how long that took; and its comparison
+//! with what a store holds.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use household::reading::{Kind, Reading};
+use household::units::HouseholdId;
+use serde::Serialize;
+
+/// One series of readings: what a store keeps in one table for one home.
+pub type Series = (HouseholdId, Kind);
+
+/// What was sent in one run. It grows with the run and is meant for minutes.
+#[derive(Debug)]
+pub struct Ledger {
+    book: Mutex<Book>,
+}
+
+#[derive(Debug)]
+struct Book {
+    /// For each series the times sent, with whether the reading was acknowledged.
+    sent: BTreeMap<Series, BTreeMap<i64, bool>>,
+    /// PUBLISH to PUBACK, microseconds.
+    latency_us: Histogram<u64>,
+    newest: Option<(Series, i64, Instant)>,
+}
+
+/// The ledger against the store.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Comparison {
+    /// Different readings that were sent.
+    pub sent: u64,
+    /// Those with a PUBACK.
+    pub acknowledged: u64,
+    /// Acknowledged readings that the store holds.
+    pub stored: u64,
+    /// Acknowledged readings that the store does not hold.
+    pub lost: u64,
+    /// Rows beyond the first for the same reading.
+    pub duplicated: u64,
+    /// Rows for readings that nobody sent.
+    pub unknown: u64,
+}
+
+/// Percentiles of a latency, milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct LatencyMs {
+    pub p50: f64,
+    pub p99: f64,
+    pub p999: f64,
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Ledger {
+    /// Nothing sent so far.
+    #[must_use]
+    pub fn new() -> Self {
+        let longest_us = 3_600_000_000;
+        let latency_us =
+            Histogram::new_with_max(longest_us, 3).expect("three digits up to an hour are valid");
+        Self {
+            book: Mutex::new(Book {
+                sent: BTreeMap::new(),
+                latency_us,
+                newest: None,
+            }),
+        }
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The reading is on its way for the first time.
+    pub fn sent(&self, reading: &Reading) {
+        let mut book = self.book();
+        let times = book.sent.entry(series(reading)).or_default();
+        times.entry(reading.ts_ms).or_insert(false);
+    }
+
+    /// The reading has its PUBACK, `after` its first publish.
+    pub fn acknowledged(&self, reading: &Reading, after: Duration) {
+        let mut book = self.book();
+        let times = book.sent.entry(series(reading)).or_default();
+        times.insert(reading.ts_ms, true);
+        book.newest = Some((series(reading), reading.ts_ms, Instant::now()));
+        let after_us = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
+        book.latency_us.saturating_record(after_us);
+    }
+
+    /// Every series with its first and last time, ascending.
+    #[must_use]
+    pub fn series(&self) -> Vec<(Series, i64, i64)> {
+        let book = self.book();
+        let ends =
+            |times: &BTreeMap<i64, bool>| Some((*times.keys().next()?, *times.keys().next_back()?));
+        book.sent
+            .iter()
+            .filter_map(|(series, times)| ends(times).map(|(first, last)| (*series, first, last)))
+            .collect()
+    }
+
+    /// Compares one series with the times of the rows that a store holds for it.
+    #[must_use]
+    pub fn compare(&self, series: Series, rows_ms: &[i64]) -> Comparison {
+        let book = self.book();
+        let nothing = BTreeMap::new();
+        let times = book.sent.get(&series).unwrap_or(&nothing);
+        let rows: BTreeSet<i64> = rows_ms.iter().copied().collect();
+        let acknowledged = times.iter().filter(|(_, acknowledged)| **acknowledged);
+        let stored = acknowledged
+            .clone()
+            .filter(|(ts_ms, _)| rows.contains(ts_ms))
+            .count() as u64;
+        let acknowledged = acknowledged.count() as u64;
+        Comparison {
+            sent: times.len() as u64,
+            acknowledged,
+            stored,
+            lost: acknowledged - stored,
+            duplicated: (rows_ms.len() - rows.len()) as u64,
+            unknown: rows
+                .iter()
+                .filter(|ts_ms| !times.contains_key(ts_ms))
+                .count() as u64,
+        }
+    }
+
+    /// The reading that was acknowledged last, its time, and when the PUBACK came.
+    #[must_use]
+    pub fn newest(&self) -> Option<(Series, i64, Instant)> {
+        self.book().newest
+    }
+
+    /// From the first PUBLISH of a reading to its PUBACK; `None` before the first.
+    #[must_use]
+    pub fn latency(&self) -> Option<LatencyMs> {
+        LatencyMs::of(&self.book().latency_us)
+    }
+}
+
+impl LatencyMs {
+    /// Of a histogram in microseconds; `None` where it is empty.
+    #[must_use]
+    pub fn of(latency_us: &Histogram<u64>) -> Option<Self> {
+        #[expect(clippy::cast_precision_loss, reason = "microseconds of a run")]
+        let at = |quantile: f64| latency_us.value_at_quantile(quantile) as f64 / 1e3;
+        (!latency_us.is_empty()).then(|| Self {
+            p50: at(0.5),
+            p99: at(0.99),
+            p999: at(0.999),
+        })
+    }
+}
+
+impl std::ops::AddAssign for Comparison {
+    fn add_assign(&mut self, other: Self) {
+        self.sent += other.sent;
+        self.acknowledged += other.acknowledged;
+        self.stored += other.stored;
+        self.lost += other.lost;
+        self.duplicated += other.duplicated;
+        self.unknown += other.unknown;
+    }
+}
+
+fn series(reading: &Reading) -> Series {
+    (reading.household_id, reading.measurement.kind())
+}
+
+#[cfg(test)]
+mod tests {
+    use household::reading::Measurement;
+
+    use super::*;
+
+    fn reading(ts_ms: i64) -> Reading {
+        Reading {
+            household_id: HouseholdId::new(1).unwrap(),
+            ts_ms,
+            measurement: Measurement::Pv { pv_w: 1.0 },
+        }
+    }
+
+    /// Three readings sent, the first two acknowledged.
+    #[track_caller]
+    fn check(rows_ms: &[i64], stored: u64, lost: u64, duplicated: u64, unknown: u64) {
+        let ledger = Ledger::new();
+        for ts_ms in [1_000, 2_000, 3_000] {
+            ledger.sent(&reading(ts_ms));
+        }
+        for (ts_ms, after_ms) in [(1_000, 5), (2_000, 50)] {
+            ledger.acknowledged(&reading(ts_ms), Duration::from_millis(after_ms));
+        }
+        let series = series(&reading(1_000));
+        assert_eq!(ledger.series(), [(series, 1_000, 3_000)]);
+        let expected = Comparison {
+            sent: 3,
+            acknowledged: 2,
+            stored,
+            lost,
+            duplicated,
+            unknown,
+        };
+        assert_eq!(ledger.compare(series, rows_ms), expected);
+        let latency = ledger.latency().unwrap();
+        assert!((latency.p50 - 5.0).abs() < 0.1 && (latency.p999 - 50.0).abs() < 0.1);
+    }
+
+    #[test]
+    fn rows_are_compared_with_what_was_acknowledged() {
+        check(&[1_000, 2_000], 2, 0, 0, 0);
+        check(&[1_000], 1, 1, 0, 0);
+        check(&[], 0, 2, 0, 0);
+        check(&[1_000, 2_000, 3_000], 2, 0, 0, 0);
+        check(&[1_000, 2_000, 2_000], 2, 0, 1, 0);
+        check(&[1_000, 2_000, 2_500], 2, 0, 0, 1);
+    }
+
+    #[test]
+    fn a_reading_sent_twice_is_one() {
+        let ledger = Ledger::new();
+        ledger.sent(&reading(1));
+        ledger.acknowledged(&reading(1), Duration::ZERO);
+        ledger.sent(&reading(1));
+        let compared = ledger.compare(series(&reading(1)), &[]);
+        assert_eq!((compared.sent, compared.acknowledged), (1, 1));
+    }
+}

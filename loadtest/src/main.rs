@@ -1,0 +1,114 @@
+//! `hearth-load`: simulated homes over MQTT against a running Hearth, then the check that nothing was lost.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use loadtest::fleet::FleetConfig;
+use loadtest::load::{self, Steady};
+use tracing::Level;
+
+/// Publishes readings of simulated homes over MQTT, waits until the store has caught up, and compares what was
+/// acknowledged with what is stored. Exit code 1 where a reading is lost.
+#[derive(Debug, Parser)]
+#[command(name = "hearth-load", version, max_term_width = 100)]
+struct Cli {
+    /// MQTT broker or gateway.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:1883")]
+    mqtt: String,
+    /// Authority of the broker's certificate, PEM; without it there is no TLS.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// MQTT user; {id} stands for the id of the connection's first home.
+    #[arg(long, default_value = "")]
+    user: String,
+    /// MQTT password, with {id} likewise.
+    #[arg(
+        long,
+        default_value = "",
+        env = "HEARTH_LOAD_PASSWORD",
+        hide_env_values = true
+    )]
+    password: String,
+    /// Where the store speaks CQL.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9042")]
+    cql: String,
+    #[arg(long, default_value = "hearth")]
+    keyspace: String,
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    homes: u32,
+    /// Id of the first home.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i64).range(1..))]
+    first_id: i64,
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    seconds: u64,
+    /// Time between two readings of one home, each up to three messages.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(i64).range(10..))]
+    interval_ms: i64,
+    /// Homes that share a connection; more than 1 where one client may speak for many.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    homes_per_connection: u32,
+    /// Where the report goes.
+    #[arg(long, value_name = "FILE", default_value = "target/load/report.json")]
+    report: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .expect("no other provider was installed before");
+    tracing_subscriber::fmt()
+        .with_max_level(Level::INFO)
+        .with_writer(std::io::stderr)
+        .init();
+    match run(&cli) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(failure) => {
+            // Standard error may be closed; there is nobody left to tell.
+            let _ = writeln!(std::io::stderr(), "hearth-load: {failure:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether nothing was lost.
+fn run(cli: &Cli) -> Result<bool> {
+    let (host, port) = cli.mqtt.rsplit_once(':').context("--mqtt is HOST:PORT")?;
+    let scenario = Steady {
+        fleet: FleetConfig {
+            homes: cli.homes,
+            first_id: cli.first_id,
+            host: host.to_owned(),
+            port: port.parse().context("--mqtt is HOST:PORT")?,
+            ca_file: cli.ca.clone(),
+            username: cli.user.clone(),
+            password: cli.password.clone(),
+            homes_per_connection: cli.homes_per_connection,
+            interval_ms: cli.interval_ms,
+            ..FleetConfig::default()
+        },
+        seconds: cli.seconds,
+        cql: cli.cql.clone(),
+        keyspace: cli.keyspace.clone(),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let report = runtime.block_on(load::steady(&scenario))?;
+    let clean = report.is_clean();
+    let reports = [report];
+    load::write(&reports, &cli.report)?;
+    let text = format!(
+        "{}report: {}\n",
+        load::table(&reports),
+        cli.report.display()
+    );
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .context("write to standard output")?;
+    Ok(clean)
+}
