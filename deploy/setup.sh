@@ -38,11 +38,11 @@ apt_install() {
     say "installing $* (apt-get)"
     "${root[@]}" apt-get update -qq || fail "apt-get update failed; then install by hand: $*"
     "${root[@]}" env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y -qq --no-install-recommends "$@" >&2 || fail "apt-get install $* failed"
+        apt-get install -y -q --no-install-recommends "$@" >&2 || fail "apt-get install $* failed"
     # The tests start their own on free ports; Debian's services would only take the usual ones.
     local service
     for service in mosquitto prometheus; do
-        if [[ " $* " == *" $service "* ]] && have systemctl && systemctl is-enabled -q "$service" 2>/dev/null; then
+        if [[ " $* " == *" $service "* ]] && [[ -d /run/systemd/system ]] && systemctl is-enabled -q "$service" 2>/dev/null; then
             "${root[@]}" systemctl disable --now -q "$service" || say "could not stop the $service service"
         fi
     done

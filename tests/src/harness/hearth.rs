@@ -124,15 +124,15 @@ pub fn hearth_config(
         [store]
         kind = "cql"
         [store.cql]
-        contact_points = ["{contact_point}"]
+        nodes = ["{contact_point}"]
         keyspace = "{keyspace}"
         [registry]
         url = "{registry}"
         [ingest]
         spool_dir = "{spool}"
-        [bridge.mqtt]
+        [bridge.endpoint]
         {endpoint}
-        [controller.mqtt]
+        [[controller.endpoints]]
         {endpoint}
         "#,
         brokers = stack.kafka.brokers(),
