@@ -14,6 +14,7 @@ use std::time::Duration;
 use connectors::clock::Clock;
 use connectors::controller::{Controller, ControllerConfig, ControllerError};
 use connectors::log::Log;
+use connectors::log::embedded::{EmbeddedLog, EmbeddedLogConfig};
 use connectors::metrics::Metrics;
 use connectors::mqtt_client::{MqttEndpoint, MqttProtocol};
 use household::command::{Ack, AckStatus, Command};
@@ -157,15 +158,18 @@ impl Drop for Devices {
 }
 
 struct Bench {
-    log: MemoryLog,
+    log: Arc<dyn Log>,
+    memory: MemoryLog,
     clock: Clock,
     config: ControllerConfig,
 }
 
 impl Bench {
     fn new(port: u16, protocol: MqttProtocol) -> Self {
+        let memory = MemoryLog::default();
         Self {
-            log: MemoryLog::default(),
+            log: Arc::new(memory.clone()),
+            memory,
             clock: Clock::simulated(ORIGIN_MS, SPEED),
             config: ControllerConfig {
                 endpoints: vec![MqttEndpoint {
@@ -182,7 +186,7 @@ impl Bench {
 
     async fn start(&self) -> (Controller, Metrics) {
         let metrics = Metrics::new();
-        let log: Arc<dyn Log> = Arc::new(self.log.clone());
+        let log = Arc::clone(&self.log);
         let codec = Codec::single_object();
         let config = self.config.clone();
         let controller = Controller::start(log, codec, self.clock, metrics.clone(), config);
@@ -298,13 +302,13 @@ async fn restart_repeats_nothing(commits: bool) {
     let (controller, metrics) = bench.start().await;
     let one = bench.order(1, 0, 0).await;
     devices.until(&one, 1).await;
-    bench.log.refuse_commits(!commits);
+    bench.memory.refuse_commits(!commits);
     bench.answer(&one, AckStatus::Applied).await;
     counts(&metrics, "applied", 1).await;
     let two = bench.order(2, 0, 0).await;
     devices.until(&two, 1).await;
     controller.close().await;
-    bench.log.refuse_commits(false);
+    bench.memory.refuse_commits(false);
     bench.repeat(&one).await;
     drop(devices);
 
@@ -326,6 +330,46 @@ async fn a_restart_repeats_nothing_that_was_answered() {
 #[tokio::test]
 async fn a_crash_repeats_nothing_that_was_answered() {
     restart_repeats_nothing(false).await;
+}
+
+#[tokio::test]
+async fn a_restart_of_everything_on_the_embedded_log_repeats_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || Arc::new(EmbeddedLog::open(dir.path(), EmbeddedLogConfig::default()).unwrap());
+    let broker = Broker::start(free_port()).await;
+    let mut bench = Bench::new(broker.port, MqttProtocol::V5);
+    bench.log = open();
+    bench.log.init().await.unwrap();
+    let mut devices = Devices::listen(broker.port).await;
+    let (controller, metrics) = bench.start().await;
+    let mut unanswered = BTreeSet::new();
+    for home in 1..=20 {
+        let command = bench.order(home, 0, 0).await;
+        devices.until(&command, 1).await;
+        if home % 2 == 0 {
+            bench.answer(&command, AckStatus::Applied).await;
+        } else {
+            unanswered.insert(command.command_id);
+        }
+    }
+    counts(&metrics, "applied", 10).await;
+    controller.close().await;
+    bench.log.close().await;
+    drop(std::mem::replace(
+        &mut bench.log,
+        Arc::new(bench.memory.clone()),
+    ));
+    drop(devices);
+
+    bench.log = open();
+    let mut devices = Devices::listen(broker.port).await;
+    let (controller, metrics) = bench.start().await;
+    let mut seen = BTreeSet::new();
+    while counted(&metrics, "retried") < 30 {
+        seen.insert(devices.next().await.command_id);
+    }
+    assert_eq!(seen, unanswered);
+    controller.close().await;
 }
 
 #[tokio::test]
@@ -352,7 +396,7 @@ async fn the_later_schedule_holds_and_what_expired_stays_away() {
     counts(&metrics, "expired", 2).await;
     // Nothing is held any more: everything but the last record is committed.
     within("all is committed", async {
-        while bench.log.committed(Topic::Commands) != Some(4) {
+        while bench.memory.committed(Topic::Commands) != Some(4) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     })
@@ -397,7 +441,7 @@ async fn many_commands_wait_in_the_log_and_all_arrive() {
         let command = devices.next().await;
         waiting.remove(&command.command_id);
     }
-    assert!(bench.log.pauses_count() > 0, "never full");
+    assert!(bench.memory.pauses_count() > 0, "never full");
     controller.close().await;
 }
 
@@ -406,7 +450,7 @@ async fn refuses_to_start_without_an_endpoint() {
     let mut bench = Bench::new(1, MqttProtocol::V5);
     bench.config.endpoints.clear();
     let error = Controller::start(
-        Arc::new(bench.log.clone()),
+        Arc::clone(&bench.log),
         Codec::single_object(),
         bench.clock,
         Metrics::new(),
