@@ -22,6 +22,8 @@ pub struct Metrics {
     pub live_households: IntGauge,
     /// Schedules by `status` and `method`.
     pub schedules_total: IntCounterVec,
+    /// Slots whose aggregate was written, corrections counted.
+    pub slots_total: IntCounter,
     /// Commands by `outcome` (sent, applied, rejected, expired, superseded, retried).
     pub commands_total: IntCounterVec,
     /// Time of one solve, by `method`.
@@ -104,6 +106,10 @@ impl Metrics {
                 "schedules_total",
                 "Schedules by status and method",
                 &["status", "method"],
+            ),
+            slots_total: register(
+                r,
+                IntCounter::new("slots_total", "Slots whose aggregate was written"),
             ),
             commands_total: counters(r, "commands_total", "Commands by outcome", &["outcome"]),
             solve_seconds: histograms(r, "solve_seconds", "Time of one solve", FAST_S, &["method"]),

@@ -7,7 +7,6 @@ use std::time::Duration;
 use connectors::log::LogError;
 use connectors::store::{Row, StoreError};
 use futures::{StreamExt, TryStreamExt, stream};
-use household::command::CommandProgress;
 use household::effect::Effect;
 use household::units::HouseholdId;
 use schemas::codec::Message;
@@ -73,12 +72,12 @@ pub fn sort(parts: &Parts, effects: Vec<Effect>) -> Sorted {
         match effect {
             Effect::StoreReading(reading) => sorted.rows.push(Row::Reading(reading)),
             Effect::StoreSlot { household_id, slot } => {
+                parts.metrics.slots_total.inc();
                 sorted.rows.push(Row::Slot { household_id, slot });
             }
             Effect::StoreMetadata(metadata) => sorted.rows.push(Row::Household(metadata)),
             Effect::StoreSchedule(schedule) => sorted.rows.push(Row::Schedule(schedule)),
             Effect::StoreCommand(progress) => {
-                let CommandProgress { .. } = &progress;
                 sorted.rows.push(Row::Command(progress));
             }
             Effect::RequestOptimize(request) => {

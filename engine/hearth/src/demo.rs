@@ -1,0 +1,212 @@
+//! `hearth demo`: every role in one process on embedded log and store, with a simulated fleet over MQTT.
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use connectors::clock::{Clock, wall_ms};
+use household::units::{DAY_MS, HouseholdId};
+use loadtest::fleet::{Counts, Fleet, FleetConfig};
+use loadtest::homes;
+use schemas::codec::Message;
+use tokio::time::MissedTickBehavior;
+use tracing::warn;
+
+use crate::config::{Config, LogKind, StoreKind};
+use crate::parts::Parts;
+use crate::roles::{self, Role, Running};
+
+/// Where the demo keeps the time that its homes live in.
+const CLOCK_FILE: &str = "clock";
+/// How long the summary waits between two looks.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How far ahead prices are known.
+const PRICES_AHEAD_MS: i64 = 2 * DAY_MS;
+
+/// Options of the command line.
+#[derive(Debug, Clone)]
+pub struct DemoOptions {
+    pub homes: u32,
+    /// How many times faster than the wall clock.
+    pub speed: f64,
+    pub data_dir: PathBuf,
+    pub http_port: u16,
+    pub mqtt_port: u16,
+}
+
+/// Reads `--speed`.
+pub fn parse_speed(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(speed) if (0.1..=3600.0).contains(&speed) => Ok(speed),
+        _ => Err("expected a number from 0.1 to 3600".to_owned()),
+    }
+}
+
+/// The configuration under the file and the environment.
+#[must_use]
+pub fn defaults(options: &DemoOptions) -> Config {
+    let mut config = Config::default();
+    config.log.kind = LogKind::Embedded;
+    config.log.dir = options.data_dir.join("log");
+    config.store.kind = StoreKind::Embedded;
+    config.store.dir = options.data_dir.join("store");
+    config.ingest.spool_dir = options.data_dir.join("spool");
+    config.http.listen = format!("127.0.0.1:{}", options.http_port);
+    config.gateway.listen = format!("127.0.0.1:{}", options.mqtt_port);
+    config.engine.checkpoint_ms = 5_000;
+    config.engine.tick_ms = 250;
+    "warn,rumqttc=error".clone_into(&mut config.operation.log_filter);
+    config
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub async fn run(options: &DemoOptions, config: &Config) -> Result<()> {
+    if config.log.kind != LogKind::Embedded || config.store.kind != StoreKind::Embedded {
+        bail!("the demo runs on the embedded log and store; for others use hearth all");
+    }
+    std::fs::create_dir_all(&options.data_dir)
+        .with_context(|| format!("create {}", options.data_dir.display()))?;
+    let clock_file = options.data_dir.join(CLOCK_FILE);
+    let clock = resume_clock(&clock_file, options.speed)?;
+    let parts = Parts::connect(config, clock).await?;
+    parts.log.init().await.context("create the topics")?;
+    parts.store.init().await.context("create the tables")?;
+    furnish(&parts, options.homes).await?;
+    let all = [Role::Gateway, Role::Engine, Role::Optimizer, Role::Controller, Role::Api];
+    let running = Running::start(&all, config, parts).await?;
+    let gateway = running.gateway.as_ref().context("the demo has a gateway")?.local_addr();
+    let fleet = FleetConfig {
+        homes: options.homes,
+        first_id: 1,
+        host: gateway.ip().to_string(),
+        port: gateway.port(),
+        ..FleetConfig::default()
+    };
+    let now = Arc::new(move || clock.now_ms());
+    let mut fleet = Fleet::start(&fleet, now, clock.speed(), None).context("start the fleet")?;
+    say(&format!(
+        "hearth demo: {} homes, time runs {} times as fast\n  console  http://{http}/\n  API      http://{http}/api/latest/1   http://{http}/api/schedule/1\n  metrics  http://{http}/metrics\n  MQTT     {gateway}   (mosquitto_sub -p {} -t 'home/1/#' -v)\n  data     {}\nCtrl-C drains and stops; the next start goes on from what is on disk.\n\n",
+        options.homes,
+        clock.speed(),
+        gateway.port(),
+        options.data_dir.display(),
+        http = running.http.address(),
+    ));
+    let failed = summarize(&running, &fleet, &clock_file).await?;
+    say("\ndraining\n");
+    let left = fleet.drain(Duration::from_secs(5)).await;
+    if left > 0 {
+        warn!(left, "readings of the fleet were not acknowledged");
+    }
+    fleet.close().await;
+    keep_clock(&clock_file, clock)?;
+    running.close().await;
+    match failed {
+        Some(role) => bail!("the {role} failed"),
+        None => Ok(()),
+    }
+}
+
+/// The clock goes on where it stopped, and never runs behind what is on disk. At speed 1 it is the wall clock.
+#[expect(clippy::float_cmp, reason = "1 is what the command line gives for the wall clock")]
+fn resume_clock(file: &Path, speed: f64) -> Result<Clock> {
+    if speed == 1.0 {
+        return Ok(Clock::wall());
+    }
+    let origin_ms = match std::fs::read_to_string(file) {
+        Ok(text) => text
+            .trim()
+            .parse()
+            .with_context(|| format!("{} holds no time in milliseconds", file.display()))?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => wall_ms(),
+        Err(error) => return Err(error).with_context(|| format!("read {}", file.display())),
+    };
+    Ok(Clock::simulated(origin_ms, speed))
+}
+
+/// Keeps the time a little ahead, so that a killed demo does not go back in time.
+fn keep_clock(file: &Path, clock: Clock) -> Result<()> {
+    #[expect(clippy::cast_possible_truncation, reason = "a few seconds of a clock")]
+    let ahead_ms = (2.0 * LOOK_EVERY.as_secs_f64() * 1e3 * clock.speed()) as i64;
+    let fresh = file.with_extension("new");
+    std::fs::write(&fresh, (clock.now_ms() + ahead_ms).to_string())
+        .and_then(|()| std::fs::rename(&fresh, file))
+        .with_context(|| format!("write {}", file.display()))
+}
+
+/// Says what the homes are and what power costs.
+async fn furnish(parts: &Parts, homes: u32) -> Result<()> {
+    renew_prices(parts).await?;
+    let ids = (1..=i64::from(homes)).filter_map(HouseholdId::new);
+    let metadata = ids.map(|id| produce(parts, id.to_string(), homes::metadata(id)));
+    for produced in futures::future::join_all(metadata).await {
+        produced?;
+    }
+    Ok(())
+}
+
+async fn renew_prices(parts: &Parts) -> Result<()> {
+    let now_ms = parts.clock.now_ms();
+    let tariff = homes::prices(now_ms - DAY_MS, now_ms + PRICES_AHEAD_MS);
+    produce(parts, tariff.name.clone(), tariff).await
+}
+
+async fn produce<T: Message>(parts: &Parts, key: String, value: T) -> Result<()> {
+    let bytes = parts.codec.encode(&value)?;
+    parts.log.produce(T::TOPIC, key.as_bytes(), bytes).await.context("write to the log")
+}
+
+/// Shows what happens until told to stop; keeps prices and the clock up to date.
+async fn summarize(running: &Running, fleet: &Fleet, clock_file: &Path) -> Result<Option<&'static str>> {
+    let parts = &running.parts;
+    let mut looks = tokio::time::interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut told = std::pin::pin!(roles::until_told(running));
+    let in_place = std::io::stdout().is_terminal();
+    let mut priced_until_ms = parts.clock.now_ms() + PRICES_AHEAD_MS;
+    loop {
+        tokio::select! {
+            told = &mut told => return told,
+            _ = looks.tick() => {}
+        }
+        if priced_until_ms - parts.clock.now_ms() < PRICES_AHEAD_MS - DAY_MS / 4 {
+            renew_prices(parts).await?;
+            priced_until_ms = parts.clock.now_ms() + PRICES_AHEAD_MS;
+        }
+        keep_clock(clock_file, parts.clock)?;
+        let line = line(parts, fleet.counts());
+        say(&if in_place { format!("\r\x1b[2K{line}") } else { format!("{line}\n") });
+    }
+}
+
+fn line(parts: &Parts, counts: Counts) -> String {
+    let metrics = &parts.metrics;
+    let sum = |name: &str| sum_of(&metrics.text(), name);
+    format!(
+        "{}  readings {} acknowledged, {} stored | slots {} | schedules {} | commands {} sent, {} applied | dead letters {}",
+        schemas::mqtt::rfc3339(parts.clock.now_ms() / 1000 * 1000),
+        counts.acknowledged,
+        metrics.reading_to_store_seconds.get_sample_count(),
+        metrics.slots_total.get(),
+        sum("hearth_schedules_total"),
+        counts.commands,
+        sum("hearth_commands_total{outcome=\"applied\""),
+        sum("hearth_dead_letters_total"),
+    )
+}
+
+/// Sum of a counter's samples whose line starts with `start`.
+fn sum_of(text: &str, start: &str) -> f64 {
+    text.lines()
+        .filter(|line| line.starts_with(start))
+        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
+        .sum()
+}
+
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    // Standard output may be closed; the demo goes on.
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
