@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod memory_log;
+mod controller_log;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
@@ -24,7 +24,7 @@ use schemas::mqtt::parse_command;
 use schemas::topic::Topic;
 use tokio::sync::mpsc;
 
-use memory_log::MemoryLog;
+use controller_log::MemoryLog;
 
 /// Hearth's clock runs this much faster here: a slot of 15 minutes takes 9 s.
 const SPEED: f64 = 100.0;
