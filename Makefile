@@ -32,15 +32,15 @@ check: setup-test
 	cargo test --workspace --test tidy
 
 stack: setup-test
-	cargo run --release -p tests --bin hearth-stack
+	cargo run --release --bin hearth-stack
 
 load: setup-test
 	cargo build --release --workspace --bins
-	bash deploy/load.sh $(ARGS)
+	cargo run --release --bin stack-load -- $(ARGS)
 
 bench: setup-test
 	cargo build --release --workspace --bins
-	bash deploy/bench.sh $(NAME)
+	cargo run --release --bin bench -- $(NAME) $(ARGS)
 
 release: setup-demo
 	cargo build --release --workspace --bins

@@ -1,0 +1,80 @@
+//! `make load`: simulated homes over MQTT against Hearth on the real stack; ends with 1 where a reading is lost.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use loadtest::fleet::FleetConfig;
+use loadtest::load::{self, Steady};
+use tests::harness::{HearthProcess, Stack, free_port, hearth_config, hearth_output};
+
+/// Starts Kafka, Cassandra, the schema registry and Mosquitto with TLS, runs every role of Hearth against them, lets
+/// homes publish, and compares what was acknowledged with what is stored.
+#[derive(Debug, Parser)]
+struct Cli {
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=2_000))]
+    homes: u32,
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// Time between two readings of one home, milliseconds.
+    #[arg(long, default_value_t = 1_000)]
+    interval_ms: i64,
+    #[arg(long, default_value = "target/load/report.json")]
+    report: PathBuf,
+}
+
+#[tokio::main]
+async fn main() -> Result<ExitCode> {
+    let cli = Cli::parse();
+    // Fails only when one is there already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    say("starting Kafka, Cassandra, the schema registry and Mosquitto ...");
+    let stack = Stack::start().await?;
+    let http_port = free_port();
+    let extra = format!(
+        "[http]\nlisten = \"127.0.0.1:{http_port}\"\n[gateway]\nlisten = \"127.0.0.1:0\"\n[operation]\nlog_filter = \"warn\"\n"
+    );
+    let config = hearth_config(&stack, "", "hearth", &extra)?;
+    let config = config.to_str().context("a path of UTF-8")?;
+    say("hearth init ...");
+    let init = hearth_output(&["--config", config, "init"], &[]).await?;
+    ensure!(init.status.success(), "hearth init: {}", String::from_utf8_lossy(&init.stderr));
+    let hearth = HearthProcess::start(&["--config", config, "all"], &[])?;
+    hearth.wait_ready(http_port).await?;
+    say(&format!("{} homes publish for {} s ...", cli.homes, cli.seconds));
+    let access = stack.mosquitto.home(1);
+    let (user, password) = access.credentials.context("homes have credentials")?;
+    let scenario = Steady {
+        fleet: FleetConfig {
+            homes: cli.homes,
+            first_id: 1,
+            host: access.host,
+            port: access.port,
+            ca_file: access.ca,
+            username: user.replace('1', "{id}"),
+            password: password.replace('1', "{id}"),
+            homes_per_connection: 1,
+            interval_ms: cli.interval_ms,
+            ..FleetConfig::default()
+        },
+        seconds: cli.seconds,
+        cql: stack.cassandra.contact_point(),
+        keyspace: "hearth".to_owned(),
+    };
+    let report = load::steady(&scenario).await?;
+    let lost = report.readings.lost;
+    let clean = report.is_clean();
+    let reports = [report];
+    load::write(&reports, &cli.report)?;
+    say(&format!("{}report: {}\nlost = {lost}", load::table(&reports), cli.report.display()));
+    let ended = hearth.terminate(Duration::from_secs(60)).await?;
+    ensure!(ended.success(), "hearth ended with {ended}");
+    Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+#[expect(clippy::print_stdout, reason = "progress is what people watch")]
+fn say(text: &str) {
+    println!("{text}");
+}
