@@ -3,10 +3,12 @@
 
 pub mod clock;
 pub mod controller;
+pub mod ingest;
 pub mod log;
 pub mod metrics;
 pub mod mqtt_client;
 pub mod registry;
 pub mod secret;
+pub mod spool;
 pub mod store;
 pub mod tls;

@@ -145,7 +145,9 @@ impl Spool {
         let (done, wait) = oneshot::channel();
         // Where the spool is closed `done` is dropped, and `durable` says so.
         if let Ok(place) = self.commands.reserve().await {
-            self.state.pending.fetch_add(entries.len() as u64, Ordering::SeqCst);
+            self.state
+                .pending
+                .fetch_add(entries.len() as u64, Ordering::SeqCst);
             place.send(Command::Append { entries, done });
         }
         Appending(wait)
@@ -191,7 +193,11 @@ impl Spool {
     pub async fn close(&self) {
         // The thread may have ended already; then there is nothing to close.
         let _ = self.commands.send(Command::Close).await;
-        let thread = self.thread.lock().expect("no panic while it is held").take();
+        let thread = self
+            .thread
+            .lock()
+            .expect("no panic while it is held")
+            .take();
         if let Some(thread) = thread {
             let joined = tokio::task::spawn_blocking(move || thread.join()).await;
             if !matches!(joined, Ok(Ok(()))) {
@@ -249,16 +255,21 @@ impl Owner {
                     } => {
                         self.sync(&mut waiting);
                         let oldest = self.segments.oldest(entries_max, bytes_max);
-                        self.state.pending.fetch_sub(self.segments.take_lost(), Ordering::SeqCst);
+                        self.state
+                            .pending
+                            .fetch_sub(self.segments.take_lost(), Ordering::SeqCst);
                         // The asker may have gone; then nobody misses the answer.
                         let _ = done.send(oldest);
                     }
                     Command::Release { count, done } => {
                         self.sync(&mut waiting);
-                        let released = self.segments.release(count);
-                        self.state.bytes.store(self.segments.bytes(), Ordering::SeqCst);
+                        self.segments.release(count);
+                        self.state
+                            .bytes
+                            .store(self.segments.bytes(), Ordering::SeqCst);
                         self.state.pending.fetch_sub(count as u64, Ordering::SeqCst);
-                        let _ = done.send(released);
+                        // The asker may have gone.
+                        let _ = done.send(Ok(()));
                     }
                     Command::Close => {
                         self.sync(&mut waiting);
@@ -276,7 +287,9 @@ impl Owner {
             return;
         }
         let synced = self.segments.sync();
-        self.state.bytes.store(self.segments.bytes(), Ordering::SeqCst);
+        self.state
+            .bytes
+            .store(self.segments.bytes(), Ordering::SeqCst);
         for (count, done) in waiting.drain(..) {
             match &synced {
                 Ok(()) => {
@@ -289,12 +302,7 @@ impl Owner {
         }
     }
 
-    fn refuse(
-        &self,
-        count: u64,
-        done: oneshot::Sender<Result<(), SpoolError>>,
-        error: SpoolError,
-    ) {
+    fn refuse(&self, count: u64, done: oneshot::Sender<Result<(), SpoolError>>, error: SpoolError) {
         self.state.pending.fetch_sub(count, Ordering::SeqCst);
         // Who waited may have gone; then nobody acknowledges either.
         let _ = done.send(Err(error));

@@ -216,7 +216,8 @@ impl Segments {
                 .map_err(|error| io_error(&self.dir, &error))?;
             let mut entries = Vec::new();
             let mut rest = frames.as_slice();
-            while let (true, Some((bytes, entry))) = (entries.len() < entries_max, parse_frame(rest))
+            while let (true, Some((bytes, entry))) =
+                (entries.len() < entries_max, parse_frame(rest))
             {
                 rest = &rest[bytes..];
                 self.handed_out.push_back(bytes as u64);
@@ -242,20 +243,26 @@ impl Segments {
     }
 
     /// Lets go of the `count` oldest entries of those handed out last.
-    pub(super) fn release(&mut self, count: usize) -> Result<(), SpoolError> {
+    pub(super) fn release(&mut self, count: usize) {
         assert!(
             count <= self.handed_out.len(),
             "only what was handed out can be released"
         );
-        let first = self.list.front_mut().expect("entries were handed out of it");
+        if count == 0 {
+            return;
+        }
+        let is_only = self.list.len() == 1;
+        let first = self
+            .list
+            .front_mut()
+            .expect("entries were handed out of it");
         self.cursor += self.handed_out.drain(..count).sum::<u64>();
         first.entries -= count as u64;
         first.durable_entries -= count as u64;
-        if self.list.len() == 1 && self.cursor == first.bytes {
+        if is_only && self.cursor == first.bytes {
             self.is_newest_open = false;
         }
         self.delete_released();
-        Ok(())
     }
 
     /// Deletes segments that are read to their end and take no more.

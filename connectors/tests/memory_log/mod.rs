@@ -1,122 +1,122 @@
-//! A log in memory with one partition a topic and one consumer at a time, for tests of what reads a log.
+//! A log in memory that can be switched off, and what tests of the way in need around it. As in the real ones, a record's
+//! place is taken when its produce is first polled.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard};
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 
-use bytes::Bytes;
-use connectors::log::{
-    Consumer, ConsumerControl, Log, LogError, LogEvent, Record, Subscription, TopicPartition,
-};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use connectors::clock::Clock;
+use connectors::ingest::{Ingest, IngestConfig};
+use connectors::log::{Consumer, Log, LogError, Subscription};
+use connectors::metrics::Metrics;
+use household::reading::{Measurement, Reading};
+use household::units::HouseholdId;
+use schemas::codec::{Codec, Message};
+use schemas::mqtt;
 use schemas::topic::Topic;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 
-#[derive(Debug, Default)]
-struct Kept {
-    records: BTreeMap<Topic, Vec<Record>>,
-    committed: BTreeMap<Topic, i64>,
-    paused: BTreeSet<Topic>,
-    pauses_count: usize,
-    refuses_commits: bool,
+/// A record as it was produced.
+#[derive(Debug, Clone)]
+pub struct Produced {
+    pub topic: Topic,
+    pub key: Vec<u8>,
+    pub value: Vec<u8>,
 }
 
-/// The log; clones share it.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct MemoryLog {
-    kept: Arc<Mutex<Kept>>,
-    changed: Arc<Notify>,
+/// Keeps what is produced.
+#[derive(Debug)]
+pub struct MemoryLog {
+    records: Mutex<Vec<Produced>>,
+    off: AtomicBool,
+    /// Neither takes nor refuses while set.
+    stuck: AtomicBool,
+    unstuck: Notify,
+    value_bytes_max: AtomicUsize,
+}
+
+impl Default for MemoryLog {
+    fn default() -> Self {
+        Self {
+            records: Mutex::default(),
+            off: AtomicBool::new(false),
+            stuck: AtomicBool::new(false),
+            unstuck: Notify::new(),
+            value_bytes_max: AtomicUsize::new(usize::MAX),
+        }
+    }
 }
 
 impl MemoryLog {
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap()
+    pub fn switch_off(&self, off: bool) {
+        self.off.store(off, Ordering::SeqCst);
     }
 
-    /// From here on commits fail, as if the process had died before them.
-    pub(crate) fn refuse_commits(&self, refuses: bool) {
-        self.kept().refuses_commits = refuses;
+    pub fn stick(&self, stuck: bool) {
+        self.stuck.store(stuck, Ordering::SeqCst);
+        self.unstuck.notify_waiters();
     }
 
-    pub(crate) fn committed(&self, topic: Topic) -> Option<i64> {
-        self.kept().committed.get(&topic).copied()
+    pub fn refuse_above(&self, value_bytes_max: usize) {
+        self.value_bytes_max
+            .store(value_bytes_max, Ordering::SeqCst);
     }
 
-    /// How often a consumer paused a partition.
-    pub(crate) fn pauses_count(&self) -> usize {
-        self.kept().pauses_count
+    pub fn records(&self) -> Vec<Produced> {
+        self.records.lock().unwrap().clone()
     }
 
-    /// The next records of a topic that is not paused.
-    fn next(&self, topic: Topic, from: usize, batch_max: usize) -> Vec<Record> {
-        let kept = self.kept();
-        if kept.paused.contains(&topic) {
-            return Vec::new();
-        }
-        let records = kept.records.get(&topic).map_or(&[][..], Vec::as_slice);
-        records.iter().skip(from).take(batch_max).cloned().collect()
+    /// What is in a topic, decoded.
+    pub fn read<T: Message>(&self) -> Vec<T> {
+        let codec = Codec::single_object();
+        self.records()
+            .into_iter()
+            .filter(|record| record.topic == T::TOPIC)
+            .map(|record| codec.decode(&record.value).unwrap())
+            .collect()
+    }
+
+    /// Times of a home's readings, in the log's order.
+    pub fn times_of(&self, household: i64) -> Vec<i64> {
+        let id = HouseholdId::new(household).unwrap();
+        let readings = self.read::<Reading>().into_iter();
+        readings
+            .filter(|reading| reading.household_id == id)
+            .map(|reading| reading.ts_ms)
+            .collect()
     }
 }
 
 #[async_trait::async_trait]
 impl Log for MemoryLog {
     async fn produce(&self, topic: Topic, key: &[u8], value: Vec<u8>) -> Result<(), LogError> {
-        let mut kept = self.kept();
-        let records = kept.records.entry(topic).or_default();
-        records.push(Record {
-            offset: i64::try_from(records.len()).unwrap(),
-            timestamp_ms: 0,
-            key: Some(Bytes::copy_from_slice(key)),
-            value: value.into(),
-        });
-        self.changed.notify_waiters();
+        loop {
+            let unstuck = self.unstuck.notified();
+            if !self.stuck.load(Ordering::SeqCst) {
+                break;
+            }
+            unstuck.await;
+        }
+        if self.off.load(Ordering::SeqCst) {
+            return Err(LogError::Unavailable("switched off".to_owned()));
+        }
+        if value.len() > self.value_bytes_max.load(Ordering::SeqCst) {
+            return Err(LogError::Refused("too large".to_owned()));
+        }
+        let key = key.to_vec();
+        self.records
+            .lock()
+            .unwrap()
+            .push(Produced { topic, key, value });
+        // The place is taken; the answer comes later.
+        tokio::task::yield_now().await;
         Ok(())
     }
 
-    async fn subscribe(&self, subscription: Subscription) -> Result<Consumer, LogError> {
-        let (events, received) = mpsc::channel(4);
-        let log = self.clone();
-        log.kept().paused.clear();
-        tokio::spawn(async move {
-            let at = |topic| TopicPartition {
-                topic,
-                partition: 0,
-            };
-            let topics = subscription.topics;
-            let assigned = topics.iter().map(|topic| at(*topic)).collect();
-            if events.send(LogEvent::Assigned(assigned)).await.is_err() {
-                return;
-            }
-            let start = |topic: &Topic| log.committed(*topic).map_or(0, |c| c.try_into().unwrap());
-            let mut positions: Vec<usize> = topics.iter().map(start).collect();
-            loop {
-                let changed = log.changed.notified();
-                tokio::pin!(changed);
-                changed.as_mut().enable();
-                let mut idle = true;
-                for (topic, position) in topics.iter().zip(&mut positions) {
-                    let records = log.next(*topic, *position, subscription.batch_max);
-                    if records.is_empty() {
-                        continue;
-                    }
-                    idle = false;
-                    *position += records.len();
-                    let from = at(*topic);
-                    let sent = events.send(LogEvent::Records { from, records }).await;
-                    if sent.is_err() {
-                        return;
-                    }
-                }
-                if idle {
-                    tokio::select! {
-                        () = changed => {}
-                        () = events.closed() => return,
-                    }
-                }
-            }
-        });
-        Ok(Consumer {
-            events: received,
-            control: Arc::new(self.clone()),
-        })
+    async fn subscribe(&self, _: Subscription) -> Result<Consumer, LogError> {
+        Err(LogError::Setup("nobody reads this log".to_owned()))
     }
 
     async fn init(&self) -> Result<(), LogError> {
@@ -124,39 +124,99 @@ impl Log for MemoryLog {
     }
 
     async fn ping(&self) -> Result<(), LogError> {
+        if self.off.load(Ordering::SeqCst) {
+            return Err(LogError::Unavailable("switched off".to_owned()));
+        }
         Ok(())
     }
 
     async fn close(&self) {}
 }
 
-#[async_trait::async_trait]
-impl ConsumerControl for MemoryLog {
-    async fn commit(&self, next_offsets: Vec<(TopicPartition, i64)>) -> Result<(), LogError> {
-        let mut kept = self.kept();
-        if kept.refuses_commits {
-            return Err(LogError::Unavailable("as told by the test".to_owned()));
+/// An ingest on a log in memory, with a spool of its own.
+#[derive(Debug)]
+pub struct Bench {
+    pub log: Arc<MemoryLog>,
+    pub ingest: Arc<Ingest>,
+    pub metrics: Metrics,
+    pub clock: Clock,
+    pub dir: tempfile::TempDir,
+}
+
+impl Bench {
+    pub fn new() -> Self {
+        Self::with(|_| ())
+    }
+
+    pub fn with(change: impl FnOnce(&mut IngestConfig)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self::on(Arc::default(), dir, change)
+    }
+
+    pub fn on(
+        log: Arc<MemoryLog>,
+        dir: tempfile::TempDir,
+        change: impl FnOnce(&mut IngestConfig),
+    ) -> Self {
+        let mut config = IngestConfig {
+            spool_dir: dir.path().to_owned(),
+            produce_timeout_ms: 300,
+            ..IngestConfig::default()
+        };
+        change(&mut config);
+        let (metrics, clock) = (Metrics::new(), Clock::wall());
+        let codec = Codec::single_object();
+        let ingest =
+            Ingest::start(Arc::clone(&log) as _, codec, clock, metrics.clone(), config).unwrap();
+        Self {
+            log,
+            ingest,
+            metrics,
+            clock,
+            dir,
         }
-        for (at, offset) in next_offsets {
-            kept.committed.insert(at.topic, offset);
-        }
-        Ok(())
     }
 
-    fn pause(&self, partition: TopicPartition) {
-        let mut kept = self.kept();
-        kept.paused.insert(partition.topic);
-        kept.pauses_count += 1;
+    pub fn counted(&self, kind: &str, outcome: &str) -> u64 {
+        self.metrics
+            .readings_total
+            .with_label_values(&[kind, outcome])
+            .get()
     }
+}
 
-    fn resume(&self, partition: TopicPartition) {
-        self.kept().paused.remove(&partition.topic);
-        self.changed.notify_waiters();
-    }
+/// A good reading: topic and payload.
+pub fn reading(household: i64, ts_ms: i64) -> (String, String) {
+    let reading = Reading {
+        household_id: HouseholdId::new(household).unwrap(),
+        ts_ms,
+        measurement: Measurement::Meter {
+            consumption_w: 450.0,
+        },
+    };
+    (mqtt::reading_topic(&reading), mqtt::reading_json(&reading))
+}
 
-    fn end_offset(&self, partition: TopicPartition) -> Option<i64> {
-        let kept = self.kept();
-        let records = kept.records.get(&partition.topic);
-        Some(i64::try_from(records.map_or(0, Vec::len)).unwrap())
+/// Any time in the past.
+pub const T0: i64 = 1_757_671_200_000;
+
+/// Waits for something that must come true, and panics where it does not.
+#[track_caller]
+pub fn until<'a>(
+    what: &'a str,
+    mut holds: impl FnMut() -> bool + Send + 'a,
+) -> impl Future<Output = ()> + Send + 'a {
+    async move {
+        let waited = async {
+            while !holds() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        assert!(
+            tokio::time::timeout(Duration::from_secs(60), waited)
+                .await
+                .is_ok(),
+            "never: {what}"
+        );
     }
 }
