@@ -22,6 +22,9 @@ use crate::dead_letter::DeadLetter;
 use crate::topic::Topic;
 use crate::weather::WeatherForecast;
 
+#[cfg(test)]
+mod tests;
+
 /// Longest array, map, string or byte field that is read; a length in a damaged record must not take memory.
 const FIELD_BYTES_MAX: usize = 16 << 20;
 const CONFLUENT_MAGIC: u8 = 0;
@@ -101,14 +104,11 @@ impl Codec {
                 bytes.extend_from_slice(&known.fingerprint);
             }
         }
-        let encode = |reason: apache_avro::Error| CodecError::Encode {
+        let written = known.writer.write_ser(&mut bytes, value);
+        written.map_err(|reason| CodecError::Encode {
             topic,
             reason: reason.to_string(),
-        };
-        let writer = GenericDatumWriter::builder(&known.schema)
-            .build()
-            .map_err(encode)?;
-        writer.write_ser(&mut bytes, value).map_err(encode)?;
+        })?;
         Ok(bytes)
     }
 
@@ -117,14 +117,14 @@ impl Codec {
         let topic = T::TOPIC;
         let known = known(topic);
         let mut datum = self.datum(topic, bytes)?;
-        let decode = |reason: apache_avro::Error| CodecError::Decode {
-            topic,
-            reason: reason.to_string(),
-        };
-        let reader = GenericDatumReader::builder(&known.schema)
-            .build()
-            .map_err(decode)?;
-        let value: T = reader.read_deser(&mut datum).map_err(decode)?;
+        let value: T =
+            known
+                .reader
+                .read_deser(&mut datum)
+                .map_err(|reason| CodecError::Decode {
+                    topic,
+                    reason: reason.to_string(),
+                })?;
         if !datum.is_empty() {
             return Err(CodecError::Trailing {
                 topic,
@@ -179,31 +179,38 @@ pub const fn schema_json(topic: Topic) -> &'static str {
 }
 
 struct Known {
-    schema: Schema,
+    writer: GenericDatumWriter<'static>,
+    reader: GenericDatumReader<'static>,
     fingerprint: [u8; 8],
 }
 
-/// Each schema is parsed once a process.
+/// Each schema is parsed and resolved once a process.
 fn known(topic: Topic) -> &'static Known {
+    static SCHEMAS: OnceLock<BTreeMap<Topic, Schema>> = OnceLock::new();
     static KNOWN: OnceLock<BTreeMap<Topic, Known>> = OnceLock::new();
     let known = KNOWN.get_or_init(|| {
         apache_avro::util::max_allocation_bytes(FIELD_BYTES_MAX);
-        let parse = |topic| {
-            let schema = Schema::parse_str(schema_json(topic)).expect("our own schema parses");
-            let digest = schema.fingerprint::<Rabin>();
-            let fingerprint = digest
-                .bytes
-                .try_into()
-                .expect("a Rabin fingerprint has eight bytes");
-            (
-                topic,
-                Known {
-                    schema,
-                    fingerprint,
-                },
-            )
+        let schemas = SCHEMAS.get_or_init(|| {
+            let parse = |topic| Schema::parse_str(schema_json(topic));
+            let schemas = Topic::ALL.into_iter().map(|topic| (topic, parse(topic)));
+            schemas
+                .map(|(topic, schema)| (topic, schema.expect("our own schema parses")))
+                .collect()
+        });
+        let resolve = |(topic, schema): (&Topic, &'static Schema)| {
+            let writer = GenericDatumWriter::builder(schema).build();
+            let reader = GenericDatumReader::builder(schema).build();
+            let digest = schema.fingerprint::<Rabin>().bytes;
+            let known = Known {
+                writer: writer.expect("our own schema resolves"),
+                reader: reader.expect("our own schema resolves"),
+                fingerprint: digest
+                    .try_into()
+                    .expect("a Rabin fingerprint has eight bytes"),
+            };
+            (*topic, known)
         };
-        Topic::ALL.into_iter().map(parse).collect()
+        schemas.iter().map(resolve).collect()
     });
     &known[&topic]
 }

@@ -1,0 +1,461 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use household::command::{Ack, AckStatus, Command};
+use household::effect::{Alert, AlertKind, OptimizeRequest};
+use household::metadata::{ApplianceSpec, BatterySpec, Metadata};
+use household::problem::{Appliance, Battery, Grid, Problem, Weights};
+use household::reading::{Measurement, Reading};
+use household::schedule::{Metrics, Plan, PlannedSlot, Relaxation, Schedule, Status};
+use household::tariff::{PricePeriod, Tariff};
+use household::units::HouseholdId;
+use proptest::prelude::*;
+
+use super::{Codec, CodecError, Message, schema_json};
+use crate::dead_letter::{DeadLetter, Reason};
+use crate::topic::Topic;
+use crate::weather::{WeatherForecast, WeatherPeriod};
+
+const START_MS: i64 = 1_757_671_200_000;
+
+fn id() -> HouseholdId {
+    HouseholdId::new(42).unwrap()
+}
+
+fn reading(measurement: Measurement) -> Reading {
+    Reading {
+        household_id: id(),
+        ts_ms: START_MS,
+        measurement,
+    }
+}
+
+fn metadata() -> Metadata {
+    Metadata {
+        household_id: id(),
+        name: "Nordstraße 5".to_owned(),
+        location: "48.14,11.58".to_owned(),
+        pv_capacity_kw: 7.5,
+        battery: Some(BatterySpec {
+            capacity_kwh: 10.0,
+            min_soc_kwh: 1.0,
+            max_soc_kwh: 9.5,
+            charge_kw: 5.0,
+            discharge_kw: 4.6,
+            charge_efficiency: 0.95,
+            discharge_efficiency: 0.94,
+            wear_cost_per_kwh: 0.02,
+        }),
+        grid: Grid {
+            import_limit_kw: Some(11.0),
+            export_limit_kw: None,
+        },
+        pv_curtailable: true,
+        appliances: vec![ApplianceSpec {
+            id: "dishwasher".to_owned(),
+            profile_kw: vec![2.0, 0.5],
+            window_start_min: 600,
+            window_end_min: 1_200,
+        }],
+        tariff: "dynamic".to_owned(),
+        weights: Weights::COST,
+    }
+}
+
+fn tariff() -> Tariff {
+    Tariff {
+        name: "dynamic".to_owned(),
+        periods: vec![PricePeriod {
+            start_ms: START_MS,
+            end_ms: START_MS + 3_600_000,
+            buy_per_kwh: -0.05,
+            sell_per_kwh: 0.01,
+        }],
+    }
+}
+
+fn weather() -> WeatherForecast {
+    WeatherForecast {
+        location: "48.14,11.58".to_owned(),
+        issued_ms: START_MS,
+        periods: vec![WeatherPeriod {
+            start_ms: START_MS,
+            end_ms: START_MS + 3_600_000,
+            ghi_w_per_m2: 612.5,
+            temperature_c: -3.25,
+        }],
+    }
+}
+
+fn request() -> OptimizeRequest {
+    OptimizeRequest {
+        request_id: "42-1757671200000-1".to_owned(),
+        household_id: id(),
+        requested_ms: START_MS,
+        adopt: true,
+        problem: Problem {
+            household_id: id(),
+            start_ms: START_MS,
+            slot_minutes: 15,
+            load_kw: vec![0.5, 0.25],
+            pv_kw: vec![0.0, 1.0],
+            buy_price: vec![0.3, -0.1],
+            sell_price: vec![0.1, 0.1],
+            battery: Some(Battery {
+                capacity_kwh: 10.0,
+                soc_kwh: 4.0,
+                min_soc_kwh: 1.0,
+                max_soc_kwh: 9.5,
+                charge_kw: 5.0,
+                discharge_kw: 5.0,
+                charge_efficiency: 0.95,
+                discharge_efficiency: 0.95,
+                end_soc_min_kwh: 4.0,
+                end_value_per_kwh: 0.2,
+                wear_cost_per_kwh: 0.02,
+            }),
+            grid: Grid {
+                import_limit_kw: None,
+                export_limit_kw: Some(5.0),
+            },
+            pv_curtailable: false,
+            appliances: vec![Appliance {
+                id: "washer".to_owned(),
+                profile_kw: vec![2.0],
+                earliest_slot: 0,
+                latest_end_slot: 2,
+            }],
+            weights: Weights::COST,
+        },
+    }
+}
+
+fn schedule() -> Schedule {
+    let metrics = Metrics {
+        cost: 1.25,
+        grid_import_kwh: 5.0,
+        grid_export_kwh: 0.5,
+        autarky: 0.25,
+        self_consumption: 0.75,
+    };
+    Schedule {
+        schedule_id: "42-1757671200000-1".to_owned(),
+        request_id: "42-1757671200000-1".to_owned(),
+        household_id: id(),
+        requested_ms: START_MS,
+        start_ms: START_MS,
+        slot_minutes: 15,
+        adopt: true,
+        solve_us: 1_234,
+        plan: Plan {
+            status: Status::Relaxed,
+            relaxed: vec![Relaxation {
+                constraint: "grid.import_limit_kw".to_owned(),
+                amount: 0.5,
+            }],
+            objective: 1.25,
+            solver: "milp".to_owned(),
+            gap: 0.0,
+            metrics,
+            baseline: Metrics {
+                cost: 2.5,
+                ..metrics
+            },
+            slots: vec![PlannedSlot {
+                start_ms: START_MS,
+                load_kw: 0.5,
+                pv_kw: 0.0,
+                grid_import_kw: 0.5,
+                grid_export_kw: 0.0,
+                battery_charge_kw: 0.0,
+                battery_discharge_kw: 0.0,
+                soc_kwh: 4.0,
+                appliances: [("washer".to_owned(), true)].into(),
+                shadow_price: 0.3,
+            }],
+        },
+    }
+}
+
+fn command() -> Command {
+    Command {
+        command_id: "42-1757671200000-1-0".to_owned(),
+        household_id: id(),
+        schedule_id: "42-1757671200000-1".to_owned(),
+        requested_ms: START_MS,
+        not_before_ms: START_MS,
+        expires_ms: START_MS + 900_000,
+        battery_w: Some(-1_500.0),
+        appliances: [("washer".to_owned(), false)].into(),
+    }
+}
+
+fn ack() -> Ack {
+    Ack {
+        household_id: id(),
+        command_id: "42-1757671200000-1-0".to_owned(),
+        ts_ms: START_MS,
+        status: AckStatus::Rejected,
+        reason: "manual override".to_owned(),
+    }
+}
+
+fn dead_letter(reason: Reason) -> DeadLetter {
+    DeadLetter {
+        source: "home/42/meter".to_owned(),
+        partition: None,
+        offset: Some(7),
+        reason,
+        detail: "consumption_w is missing".to_owned(),
+        refused_ms: START_MS,
+        payload_bytes: 4,
+        payload: vec![0, 159, 146, 150],
+    }
+}
+
+fn alert() -> Alert {
+    Alert {
+        household_id: id(),
+        ts_ms: START_MS,
+        kind: AlertKind::SocLimit,
+        detail: "SoC is 2 percent".to_owned(),
+    }
+}
+
+fn confluent() -> Codec {
+    let ids: BTreeMap<Topic, u32> = Topic::ALL.into_iter().zip(100..).collect();
+    Codec::confluent(ids)
+}
+
+/// Both framings survive the way there and back, the datum is the same in both, and the stored bytes of the first
+/// version still mean the value. `GOLDEN=write` writes the files of a new version.
+#[track_caller]
+#[expect(clippy::disallowed_methods, reason = "golden samples are files")]
+fn check<T: Message + PartialEq + std::fmt::Debug>(name: &str, value: &T) {
+    let single = Codec::single_object().encode(value).unwrap();
+    let framed = confluent().encode(value).unwrap();
+    assert_eq!(single[10..], framed[5..], "one datum under two framings");
+    assert_eq!(framed[0], 0);
+    for codec in [Codec::single_object(), confluent()] {
+        assert_eq!(&codec.decode::<T>(&single).unwrap(), value);
+    }
+    assert_eq!(&confluent().decode::<T>(&framed).unwrap(), value);
+
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("golden/v1-{name}.bin"));
+    if option_env!("GOLDEN") == Some("write") {
+        std::fs::write(&file, &single).unwrap();
+    }
+    let stored = std::fs::File::open(&file).and_then(|mut file| {
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut file, &mut bytes).map(|_| bytes)
+    });
+    let stored = stored.unwrap_or_else(|error| panic!("read {}: {error}", file.display()));
+    assert_eq!(&Codec::single_object().decode::<T>(&stored).unwrap(), value);
+    assert_eq!(stored, single, "today's bytes of {name}");
+}
+
+#[test]
+fn every_value_survives_and_golden_samples_decode() {
+    check(
+        "meter",
+        &reading(Measurement::Meter {
+            consumption_w: 450.5,
+        }),
+    );
+    check("pv", &reading(Measurement::Pv { pv_w: 1_200.0 }));
+    let battery = Measurement::Battery {
+        soc_pct: 57.5,
+        power_w: -800.0,
+    };
+    check("battery", &reading(battery));
+    check("household", &metadata());
+    check("tariff", &tariff());
+    check("weather", &weather());
+    check("request", &request());
+    check("schedule", &schedule());
+    check("command", &command());
+    check("ack", &ack());
+    check("dead-letter", &dead_letter(Reason::MissingField));
+    check("alert", &alert());
+}
+
+#[test]
+fn what_is_optional_may_be_absent() {
+    let codec = Codec::single_object();
+    let mut metadata = metadata();
+    metadata.battery = None;
+    metadata.appliances.clear();
+    let bytes = codec.encode(&metadata).unwrap();
+    assert_eq!(codec.decode::<Metadata>(&bytes).unwrap(), metadata);
+    let mut command = command();
+    command.battery_w = None;
+    command.appliances.clear();
+    let bytes = codec.encode(&command).unwrap();
+    assert_eq!(codec.decode::<Command>(&bytes).unwrap(), command);
+}
+
+#[test]
+fn every_reason_has_its_symbol() {
+    let codec = Codec::single_object();
+    for reason in Reason::ALL {
+        let bytes = codec.encode(&dead_letter(reason)).unwrap();
+        assert_eq!(codec.decode::<DeadLetter>(&bytes).unwrap().reason, reason);
+        assert!(schema_json(Topic::DeadLetters).contains(&format!("\"{}\"", reason.as_str())));
+    }
+}
+
+#[test]
+fn schemas_keep_their_fingerprints() {
+    // A change of a schema makes a new version: keep the old golden samples decodable before changing a line here.
+    let fingerprints: Vec<String> = Topic::ALL
+        .into_iter()
+        .map(|topic| {
+            let bytes = super::known(topic).fingerprint;
+            let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("{topic} {hex}\n")
+        })
+        .collect();
+    expect_test::expect![[r#"
+        telemetry c6e4791116b0de04
+        households 710bd018586ec4f9
+        tariffs 8c9ceca14a1171b3
+        weather-forecast b769ee028b46232d
+        optimize-requests 1e8fdb5fadeb7e94
+        schedules fad6283c6dd9a1fd
+        commands 66d1faa0e066b6c1
+        acks 08dcaf70bb13046d
+        dead-letters 8da85e060c588528
+        alerts 7a243e84d59213ba
+    "#]]
+    .assert_eq(&fingerprints.concat());
+}
+
+#[test]
+fn damage_gives_an_error() {
+    let codec = Codec::single_object();
+    let value = reading(Measurement::Pv { pv_w: 1.0 });
+    let bytes = codec.encode(&value).unwrap();
+    let decode = |bytes: &[u8]| codec.decode::<Reading>(bytes);
+
+    let mut longer = bytes.clone();
+    longer.push(0);
+    assert!(matches!(
+        decode(&longer),
+        Err(CodecError::Trailing { bytes: 1, .. })
+    ));
+    for end in 0..bytes.len() {
+        assert!(decode(&bytes[..end]).is_err(), "cut at {end}");
+    }
+    assert!(matches!(
+        decode(b"\x00\x00\x00\x00\x07"),
+        Err(CodecError::UnknownId { id: 7, .. })
+    ));
+    assert!(matches!(
+        decode(b"{\"household_id\":1}"),
+        Err(CodecError::Framing { .. })
+    ));
+    assert!(matches!(
+        codec.decode::<Ack>(&bytes),
+        Err(CodecError::UnknownFingerprint { .. })
+    ));
+
+    let not_finite = reading(Measurement::Pv { pv_w: f64::NAN });
+    let not_finite = codec.encode(&not_finite).unwrap();
+    assert!(matches!(decode(&not_finite), Err(CodecError::Rule { .. })));
+    // The id is the datum's first field: 0 in zigzag is 0.
+    let mut nobody = codec.encode(&value).unwrap();
+    nobody[10] = 0;
+    assert!(matches!(decode(&nobody), Err(CodecError::Rule { .. })));
+}
+
+#[test]
+fn a_length_in_a_damaged_record_takes_no_memory() {
+    let codec = Codec::single_object();
+    let mut bytes = codec.encode(&alert()).unwrap();
+    // The text's length becomes 2^62.
+    let text = bytes.len() - alert().detail.len() - 1;
+    bytes.splice(
+        text..=text,
+        [0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01],
+    );
+    assert!(codec.decode::<Alert>(&bytes).is_err());
+}
+
+fn decode_all(codec: &Codec, bytes: &[u8]) -> usize {
+    let outcomes = [
+        codec.decode::<Reading>(bytes).is_ok(),
+        codec.decode::<Metadata>(bytes).is_ok(),
+        codec.decode::<Tariff>(bytes).is_ok(),
+        codec.decode::<WeatherForecast>(bytes).is_ok(),
+        codec.decode::<OptimizeRequest>(bytes).is_ok(),
+        codec.decode::<Schedule>(bytes).is_ok(),
+        codec.decode::<Command>(bytes).is_ok(),
+        codec.decode::<Ack>(bytes).is_ok(),
+        codec.decode::<DeadLetter>(bytes).is_ok(),
+        codec.decode::<Alert>(bytes).is_ok(),
+    ];
+    outcomes.into_iter().filter(|good| *good).count()
+}
+
+fn samples() -> Vec<Vec<u8>> {
+    let codec = Codec::single_object();
+    vec![
+        codec
+            .encode(&reading(Measurement::Pv { pv_w: 1.0 }))
+            .unwrap(),
+        codec.encode(&metadata()).unwrap(),
+        codec.encode(&tariff()).unwrap(),
+        codec.encode(&weather()).unwrap(),
+        codec.encode(&request()).unwrap(),
+        codec.encode(&schedule()).unwrap(),
+        codec.encode(&command()).unwrap(),
+        codec.encode(&ack()).unwrap(),
+        codec.encode(&dead_letter(Reason::Poison)).unwrap(),
+        codec.encode(&alert()).unwrap(),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        decode_all(&Codec::single_object(), &bytes);
+        // Under a header that is right, the bytes reach the decoder.
+        for (topic, id) in Topic::ALL.into_iter().zip(100_u32..) {
+            let mut framed = vec![0];
+            framed.extend(id.to_be_bytes());
+            framed.extend(&bytes);
+            let good = decode_all(&confluent(), &framed);
+            prop_assert!(good <= 1, "{topic}: one id, one topic");
+        }
+    }
+
+    #[test]
+    fn no_damage_makes_it_panic(
+        sample in 0_usize..10,
+        at in any::<prop::sample::Index>(),
+        with in prop::collection::vec(any::<u8>(), 1..12),
+    ) {
+        let mut bytes = samples().swap_remove(sample);
+        let at = at.index(bytes.len());
+        for (byte, new) in bytes[at..].iter_mut().zip(with) {
+            *byte = new;
+        }
+        prop_assert!(decode_all(&Codec::single_object(), &bytes) <= 1);
+    }
+
+    #[test]
+    fn any_reading_survives(
+        id in 1..=i64::MAX,
+        ts_ms in any::<i64>(),
+        soc_pct in prop::num::f64::NORMAL,
+        power_w in prop::num::f64::NORMAL,
+    ) {
+        let reading = Reading {
+            household_id: HouseholdId::new(id).unwrap(),
+            ts_ms,
+            measurement: Measurement::Battery { soc_pct, power_w },
+        };
+        let codec = confluent();
+        prop_assert_eq!(codec.decode::<Reading>(&codec.encode(&reading).unwrap()).unwrap(), reading);
+    }
+}
