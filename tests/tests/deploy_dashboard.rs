@@ -20,10 +20,13 @@ fn read(path: &str) -> String {
 
 /// Names as a scrape shows them: of a histogram those with a suffix.
 fn exposed_names() -> BTreeSet<String> {
-    exposition().lines().filter_map(|line| {
-        let end = line.find(['{', ' '])?;
-        (!line.starts_with('#')).then(|| line[..end].to_owned())
-    }).collect()
+    exposition()
+        .lines()
+        .filter_map(|line| {
+            let end = line.find(['{', ' '])?;
+            (!line.starts_with('#')).then(|| line[..end].to_owned())
+        })
+        .collect()
 }
 
 /// A metric with labels shows only once a set of labels was used.
@@ -38,9 +41,15 @@ fn exposition() -> String {
     ] {
         counter.with_label_values(&["x"; 2][..labels]).inc();
     }
-    metrics.consumer_lag_records.with_label_values(&["x"]).set(1);
+    metrics
+        .consumer_lag_records
+        .with_label_values(&["x"])
+        .set(1);
     metrics.solve_seconds.with_label_values(&["x"]).observe(1.0);
-    metrics.publish_to_ack_seconds.with_label_values(&["x"]).observe(1.0);
+    metrics
+        .publish_to_ack_seconds
+        .with_label_values(&["x"])
+        .observe(1.0);
     metrics.text()
 }
 
@@ -113,7 +122,13 @@ fn prometheus_reads_its_files() {
     }
     // `check config` reads the rule files that the configuration names as well.
     let output = Command::new("promtool")
-        .args(["check", "config", "--lint=all", "--lint-fatal", "prometheus.yml"])
+        .args([
+            "check",
+            "config",
+            "--lint=all",
+            "--lint-fatal",
+            "prometheus.yml",
+        ])
         .current_dir(root().join("deploy"))
         .output()
         .expect("promtool is installed by deploy/setup.sh");
