@@ -1,240 +1,270 @@
-//! From an adopted schedule to commands: what is sent for which slot, and what the devices answered.
+//! From a schedule to orders: the plan that holds, the commands given for it, and what the devices answered.
+//! A command is made of its schedule and its slot alone, so making it again gives the same one.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
 use crate::command::{Ack, AckStatus, Command, CommandProgress, CommandState};
 use crate::effect::Effect;
 use crate::metadata::{ApplianceSpec, Metadata};
+use crate::planning::Runs;
 use crate::schedule::Schedule;
 use crate::units::{HouseholdId, MINUTE_MS};
 
-/// Most commands remembered; older ones have long expired.
-const REMEMBERED_MAX: usize = 16;
-/// A setpoint that differs by less is the same.
-const SAME_W: f64 = 1.0;
+/// Most commands that a home remembers; an answer to an older one is passed over.
+pub const COMMANDS_MAX: usize = 8;
 
-/// The schedule in force, cut down to what commands need.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Adopted {
-    pub schedule_id: String,
-    pub requested_ms: i64,
-    pub start_ms: i64,
-    pub slot_ms: i64,
-    pub setpoints: Vec<Setpoint>,
-    /// How long a run of each appliance takes.
-    pub runs_ms: BTreeMap<String, i64>,
+/// Id of the command that `schedule_id` gives for its slot `slot_index`.
+#[must_use]
+pub fn command_id(schedule_id: &str, slot_index: usize) -> String {
+    format!("{schedule_id}-{slot_index}")
 }
 
-/// What devices shall do in one slot.
+/// What commands need of the schedule that holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Setpoint {
-    /// Positive while charging; `None` without a battery.
-    pub battery_w: Option<f64>,
-    pub appliances: BTreeMap<String, bool>,
+pub(crate) struct Adopted {
+    pub(crate) schedule_id: String,
+    pub(crate) requested_ms: i64,
+    pub(crate) start_ms: i64,
+    pub(crate) slot_minutes: u32,
+    pub(crate) slots_count: usize,
+    /// Setpoint of each slot in whole watts, positive while charging; `None` where the home has no battery.
+    battery_w: Option<Vec<i32>>,
+    /// Indexes of the slots in which each appliance runs.
+    appliances: BTreeMap<String, Vec<usize>>,
 }
 
 impl Adopted {
-    /// Of a schedule for the home that `metadata` describes.
-    #[must_use]
-    pub fn of(schedule: &Arc<Schedule>, metadata: Option<&Metadata>) -> Self {
+    /// An appliance that the plan does not name is off.
+    #[expect(clippy::cast_possible_truncation, reason = "powers are below 10 MW")]
+    pub(crate) fn of(schedule: &Schedule, metadata: Option<&Metadata>) -> Self {
+        let slots = &schedule.plan.slots;
+        let mut appliances: BTreeMap<String, Vec<usize>> = metadata
+            .iter()
+            .flat_map(|metadata| &metadata.appliances)
+            .map(|spec| (spec.id.clone(), Vec::new()))
+            .collect();
+        for (index, slot) in slots.iter().enumerate() {
+            for (id, runs) in &slot.appliances {
+                let indexes = appliances.entry(id.clone()).or_default();
+                if *runs {
+                    indexes.push(index);
+                }
+            }
+        }
+        let setpoints_w = || {
+            let kw = slots
+                .iter()
+                .map(|slot| slot.battery_charge_kw - slot.battery_discharge_kw);
+            kw.map(|kw| (kw * 1e3).round() as i32).collect()
+        };
         let has_battery = metadata.is_some_and(|metadata| metadata.battery.is_some());
-        let setpoint = |slot: &crate::schedule::PlannedSlot| Setpoint {
-            battery_w: has_battery.then(|| {
-                ((slot.battery_charge_kw - slot.battery_discharge_kw) * 1e3).round() + 0.0
-            }),
-            appliances: slot.appliances.clone(),
-        };
-        let slot_ms = i64::from(schedule.slot_minutes) * MINUTE_MS;
-        let appliances = metadata.map_or(&[][..], |metadata| &metadata.appliances);
-        let run = |spec: &ApplianceSpec| {
-            let count = i64::try_from(spec.profile_kw.len()).expect("a profile is short");
-            (spec.id.clone(), count * slot_ms)
-        };
         Self {
-            runs_ms: appliances.iter().map(run).collect(),
             schedule_id: schedule.schedule_id.clone(),
             requested_ms: schedule.requested_ms,
             start_ms: schedule.start_ms,
-            slot_ms,
-            setpoints: schedule.plan.slots.iter().map(setpoint).collect(),
+            slot_minutes: schedule.slot_minutes,
+            slots_count: slots.len(),
+            battery_w: has_battery.then(setpoints_w),
+            appliances,
         }
     }
 
-    /// Index of the slot that holds `ts_ms`; `None` outside of the schedule.
-    #[must_use]
-    pub fn index_at(&self, ts_ms: i64) -> Option<usize> {
-        let index = usize::try_from((ts_ms - self.start_ms).div_euclid(self.slot_ms)).ok()?;
-        (index < self.setpoints.len()).then_some(index)
+    fn slot_ms(&self) -> i64 {
+        i64::from(self.slot_minutes) * MINUTE_MS
+    }
+
+    /// Index of the slot that holds `at_ms`; `None` outside the horizon.
+    pub(crate) fn slot_index(&self, at_ms: i64) -> Option<usize> {
+        let slots_past = (at_ms - self.start_ms).checked_div_euclid(self.slot_ms())?;
+        let index = usize::try_from(slots_past).ok()?;
+        (index < self.slots_count).then_some(index)
+    }
+
+    /// The order for one slot.
+    pub(crate) fn command(&self, household_id: HouseholdId, slot_index: usize) -> Command {
+        let slots_past = i64::try_from(slot_index).expect("a horizon has 672 slots at most");
+        let not_before_ms = self.start_ms + slots_past * self.slot_ms();
+        let runs = |indexes: &Vec<usize>| indexes.binary_search(&slot_index).is_ok();
+        let appliances = self.appliances.iter();
+        Command {
+            command_id: command_id(&self.schedule_id, slot_index),
+            household_id,
+            schedule_id: self.schedule_id.clone(),
+            requested_ms: self.requested_ms,
+            not_before_ms,
+            expires_ms: not_before_ms + self.slot_ms(),
+            battery_w: self
+                .battery_w
+                .as_ref()
+                .map(|setpoints_w| f64::from(setpoints_w[slot_index])),
+            appliances: appliances
+                .map(|(id, indexes)| (id.clone(), runs(indexes)))
+                .collect(),
+        }
     }
 }
 
-/// The newest commands by their slot's start, and which appliances run.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct Commands {
-    sent: BTreeMap<i64, Sent>,
-    /// Start and end of the newest run of each appliance, as far as devices have confirmed it.
-    runs: BTreeMap<String, (i64, i64)>,
-    /// The starts alone, as planning wants them.
-    starts: BTreeMap<String, i64>,
+/// A command on its way, and its answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Given {
+    pub(crate) command: Command,
+    pub(crate) answer: Option<AckStatus>,
+    /// A later one for the same time has taken its place.
+    pub(crate) superseded: bool,
 }
 
+/// The commands given of late, in the order in which they were given.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Sent {
-    command: Command,
-    state: CommandState,
-    acked_ms: Option<i64>,
-    /// It expired without an answer, and that was said.
-    given_up: bool,
-    /// How long a run of each appliance takes.
-    runs_ms: BTreeMap<String, i64>,
+pub(crate) struct Commands {
+    pub(crate) given: VecDeque<Given>,
+    /// The last slot for which the schedule's commands were looked at: schedule's `requested_ms`, slot index.
+    looked_at: Option<(i64, usize)>,
 }
 
 impl Commands {
-    /// When each appliance last started.
-    #[must_use]
-    pub const fn runs(&self) -> &BTreeMap<String, i64> {
-        &self.starts
+    pub(crate) const fn new() -> Self {
+        Self {
+            given: VecDeque::new(),
+            looked_at: None,
+        }
     }
 
-    /// Orders the commands for the slot that holds `now_ms` and the one after it, where they are not on their way.
-    pub fn order(
+    /// Gives the commands of the slot that holds `present_ms` and of the one after it, which is then there in time.
+    /// What a slot has been told already is not told again, and a run that has begun goes on whatever the schedule says.
+    pub(crate) fn give(
         &mut self,
-        id: HouseholdId,
         adopted: &Adopted,
-        now_ms: i64,
+        metadata: &Metadata,
+        runs: &Runs,
+        present_ms: i64,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(index) = adopted.index_at(now_ms) else {
+        let Some(current) = adopted.slot_index(present_ms) else {
             return;
         };
-        for (index, setpoint) in adopted.setpoints.iter().enumerate().skip(index).take(2) {
-            let offset_ms =
-                i64::try_from(index).expect("a schedule has few slots") * adopted.slot_ms;
-            let not_before_ms = adopted.start_ms + offset_ms;
-            if setpoint.battery_w.is_none() && setpoint.appliances.is_empty() {
-                continue;
-            }
-            let mut appliances = setpoint.appliances.clone();
-            for (appliance, (started_ms, ends_ms)) in &self.runs {
-                if (*started_ms..*ends_ms).contains(&not_before_ms) {
-                    appliances.insert(appliance.clone(), true);
+        if self.looked_at == Some((adopted.requested_ms, current)) {
+            return;
+        }
+        self.looked_at = Some((adopted.requested_ms, current));
+        for slot_index in current..adopted.slots_count.min(current + 2) {
+            let mut command = adopted.command(metadata.household_id, slot_index);
+            for spec in &metadata.appliances {
+                if is_under_way(runs, spec, &command) {
+                    command.appliances.insert(spec.id.clone(), true);
                 }
             }
-            let command = Command {
-                command_id: format!("{}-{index}", adopted.schedule_id),
-                household_id: id,
-                schedule_id: adopted.schedule_id.clone(),
-                requested_ms: adopted.requested_ms,
-                not_before_ms,
-                expires_ms: not_before_ms + adopted.slot_ms,
-                battery_w: setpoint.battery_w,
-                appliances,
-            };
-            if self
-                .sent
-                .get(&not_before_ms)
-                .is_some_and(|sent| sent.says_the_same(&command))
-            {
+            if command.battery_w.is_none() && command.appliances.is_empty() {
                 continue;
             }
+            if self.given.iter().any(|given| given.says_the_same(&command)) {
+                continue;
+            }
+            for given in &mut self.given {
+                given.superseded |= given.command.not_before_ms < command.expires_ms
+                    && command.not_before_ms < given.command.expires_ms;
+            }
+            if self.given.len() == COMMANDS_MAX {
+                self.given.pop_front();
+            }
+            self.given.push_back(Given {
+                command: command.clone(),
+                answer: None,
+                superseded: false,
+            });
             effects.push(Effect::StoreCommand(CommandProgress {
                 command: command.clone(),
                 state: CommandState::Issued,
                 acked_ms: None,
                 reason: String::new(),
             }));
-            effects.push(Effect::SendCommand(command.clone()));
-            let sent = Sent {
-                command,
-                state: CommandState::Issued,
-                acked_ms: None,
-                given_up: false,
-                runs_ms: adopted.runs_ms.clone(),
-            };
-            self.sent.insert(not_before_ms, sent);
-        }
-        while self.sent.len() > REMEMBERED_MAX {
-            self.sent.pop_first();
+            effects.push(Effect::SendCommand(command));
         }
     }
 
-    /// Takes a device's answer in. An answer to a command that is not remembered, or the same again, changes nothing.
-    pub fn acknowledge(&mut self, ack: &Ack) -> Option<Effect> {
-        let sent = self
-            .sent
-            .values_mut()
-            .find(|sent| sent.command.command_id == ack.command_id)?;
-        let state = match ack.status {
-            AckStatus::Applied => CommandState::Applied,
-            AckStatus::Rejected => CommandState::Rejected,
-        };
-        if sent.state == state {
+    /// Takes an answer in. The command, where it is known and the answer is news.
+    pub(crate) fn answered(&mut self, ack: &Ack, effects: &mut Vec<Effect>) -> Option<&Command> {
+        let given = self
+            .given
+            .iter_mut()
+            .find(|given| given.command.command_id == ack.command_id)?;
+        if given.answer == Some(ack.status) {
             return None;
         }
-        sent.state = state;
-        sent.acked_ms = Some(ack.ts_ms);
-        let (command, runs_ms) = (sent.command.clone(), sent.runs_ms.clone());
-        if state == CommandState::Applied {
-            self.note_runs(&command, &runs_ms);
-        }
-        Some(Effect::StoreCommand(CommandProgress {
-            command,
-            state,
+        given.answer = Some(ack.status);
+        effects.push(Effect::StoreCommand(CommandProgress {
+            command: given.command.clone(),
+            state: match ack.status {
+                AckStatus::Applied => CommandState::Applied,
+                AckStatus::Rejected => CommandState::Rejected,
+            },
             acked_ms: Some(ack.ts_ms),
             reason: ack.reason.clone(),
-        }))
+        }));
+        Some(&given.command)
     }
 
-    /// A confirmed command that turns an appliance on starts a run, unless it is within one.
-    fn note_runs(&mut self, command: &Command, runs_ms: &BTreeMap<String, i64>) {
-        let starts_ms = command.not_before_ms;
-        for (id, _) in command.appliances.iter().filter(|(_, runs)| **runs) {
-            if self
-                .runs
-                .get(id)
-                .is_some_and(|(_, ends_ms)| starts_ms < *ends_ms)
-            {
-                continue;
+    /// The command that expired without an answer, where none since has had one. Superseded ones are not waited for.
+    pub(crate) fn unanswered(&self, present_ms: i64) -> Option<&Command> {
+        let waited_for = self.given.iter().filter(|given| !given.superseded);
+        let over = waited_for
+            .filter(|given| given.answer.is_some() || given.command.expires_ms <= present_ms);
+        let newest = over.max_by_key(|given| given.command.not_before_ms)?;
+        newest.answer.is_none().then_some(&newest.command)
+    }
+
+    /// Forgets commands that expired a slot ago; an answer may take that long.
+    pub(crate) fn forget(&mut self, present_ms: i64) {
+        self.given.retain(|Given { command, .. }| {
+            command.expires_ms + (command.expires_ms - command.not_before_ms) > present_ms
+        });
+    }
+
+    /// `runs` with those that a command in force has begun, whether or not the device has said so yet.
+    pub(crate) fn runs_at(&self, runs: &Runs, metadata: &Metadata, present_ms: i64) -> Runs {
+        let mut runs = runs.clone();
+        for Given {
+            command,
+            answer,
+            superseded,
+        } in &self.given
+        {
+            let in_force = (command.not_before_ms..command.expires_ms).contains(&present_ms);
+            if in_force && !superseded && *answer != Some(AckStatus::Rejected) {
+                note_runs(&mut runs, command, metadata);
             }
-            let slot_ms = command.expires_ms - starts_ms;
-            let run_ms = runs_ms.get(id).copied().unwrap_or(slot_ms);
-            self.runs
-                .insert(id.clone(), (starts_ms, starts_ms + run_ms));
-            self.starts.insert(id.clone(), starts_ms);
         }
-    }
-
-    /// Ids of commands that have expired without an answer; each is named once.
-    pub fn expire(&mut self, now_ms: i64) -> Vec<String> {
-        self.sent
-            .values_mut()
-            .filter(|sent| sent.state == CommandState::Issued && !sent.given_up)
-            .filter(|sent| sent.command.expires_ms <= now_ms)
-            .map(|sent| {
-                sent.given_up = true;
-                sent.command.command_id.clone()
-            })
-            .collect()
-    }
-
-    /// Most commands remembered, for the invariants.
-    pub(crate) fn remembered_count(&self) -> usize {
-        self.sent.len()
+        runs
     }
 }
 
-impl Sent {
-    /// Whether sending `command` would tell the device nothing new.
+impl Given {
     fn says_the_same(&self, command: &Command) -> bool {
-        let same_power = match (self.command.battery_w, command.battery_w) {
-            (Some(before_w), Some(now_w)) => (before_w - now_w).abs() < SAME_W,
-            (None, None) => true,
-            (Some(_), None) | (None, Some(_)) => false,
-        };
-        let rejected = self.state == CommandState::Rejected;
-        !rejected && same_power && self.command.appliances == command.appliances
+        let ours = &self.command;
+        !self.superseded
+            && self.answer != Some(AckStatus::Rejected)
+            && (ours.not_before_ms, ours.expires_ms) == (command.not_before_ms, command.expires_ms)
+            && ours.battery_w == command.battery_w
+            && ours.appliances == command.appliances
     }
+}
+
+/// Notes the runs that begin with this command. A later slot of a run that is known does not begin another.
+pub(crate) fn note_runs(runs: &mut Runs, command: &Command, metadata: &Metadata) {
+    for spec in &metadata.appliances {
+        let on = command.appliances.get(&spec.id) == Some(&true);
+        if on && !is_under_way(runs, spec, command) {
+            runs.insert(spec.id.clone(), command.not_before_ms);
+        }
+    }
+}
+
+/// Whether the command's slot lies in the appliance's last run.
+fn is_under_way(runs: &Runs, spec: &ApplianceSpec, command: &Command) -> bool {
+    let slot_ms = command.expires_ms - command.not_before_ms;
+    let length = i64::try_from(spec.profile_kw.len()).expect("a profile fits a horizon");
+    runs.get(&spec.id).is_some_and(|began_ms| {
+        (*began_ms..began_ms + length * slot_ms).contains(&command.not_before_ms)
+    })
 }

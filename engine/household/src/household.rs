@@ -1,43 +1,54 @@
-//! One home's state and everything that it decides. `handle` takes one event and orders effects; it reads no clock and
-//! does no IO, so the same events give the same effects.
+//! One home: its state, and how an event changes it.
+//! The same events in the same order give the same state and the same effects, bit for bit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::commanding::{Adopted, Commands};
-use crate::effect::{Alert, AlertKind, Effect, OptimizeRequest, ReadingOutcome};
+use crate::command::{Ack, AckStatus};
+use crate::commanding::{Adopted, Commands, note_runs};
+use crate::effect::{Alert, AlertKind, Effect, OptimizeRequest};
 use crate::event::Event;
 use crate::metadata::Metadata;
-use crate::planning::{self, PlanningInput};
+use crate::planning::{self, PlanningInput, Runs, Unplannable};
+use crate::problem::Problem;
 use crate::reading::{Measurement, Reading};
 use crate::schedule::{Schedule, Status};
 use crate::slot::Slot;
 use crate::tariff::Tariff;
-use crate::units::{HouseholdId, MINUTE_MS, SlotLength};
-use crate::windows::{Taken, Windows};
+use crate::units::{HouseholdId, SlotLength};
+use crate::windows::{Rolling, Windows};
 
-/// How long a home that could not be planned waits before it looks again.
-const PLAN_RETRY_MS: i64 = MINUTE_MS;
+/// How far a SoC reading may stand outside the bounds before it is an alert, percent of the capacity. Batteries that
+/// rest at a bound report it give or take a little.
+const SOC_TOLERANCE_PCT: f64 = 1.0;
 
-/// What holds for every home.
+/// What is the same for every home.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Settings {
     pub slot: SlotLength,
     /// Slots in a plan, 1 to 672.
     pub horizon_slots: u32,
-    /// How long after its end a slot takes late readings, by event time.
+    /// How long after its end a slot keeps its raw readings, so that a late one corrects it exactly; 0 or more.
     pub grace_ms: i64,
-    /// A home whose newest reading is older than this is stale, and is not planned.
+    /// A home whose last reading is older than this is stale: it is neither planned nor commanded. More than 0.
     pub stale_after_ms: i64,
 }
 
-/// What a home may look at besides its own state.
+/// What a home sees of the world around it.
 #[derive(Debug, Clone, Copy)]
-pub struct Env<'e> {
-    pub settings: &'e Settings,
-    pub tariffs: &'e BTreeMap<String, Arc<Tariff>>,
+pub struct Env<'a> {
+    pub settings: &'a Settings,
+    /// By name.
+    pub tariffs: &'a BTreeMap<String, Arc<Tariff>>,
+}
+
+/// The latest state of charge.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct Soc {
+    ts_ms: i64,
+    pct: f64,
 }
 
 /// A home.
@@ -46,316 +57,317 @@ pub struct Household {
     pub(crate) id: HouseholdId,
     pub(crate) metadata: Option<Arc<Metadata>>,
     pub(crate) windows: Windows,
-    /// Newest event time of a reading; `None` before the first.
-    pub(crate) watermark_ms: Option<i64>,
-    /// The host's time, as told last; it never goes back.
-    pub(crate) clock_ms: i64,
-    /// Newest SoC: when, and percent.
-    pub(crate) soc: Option<(i64, f64)>,
+    soc: Option<Soc>,
+    /// The host's clock, when it was last told; never goes back.
+    clock_ms: Option<i64>,
+    /// Since when readings are waited for, where none ever came.
+    awaited_ms: Option<i64>,
+    active_ms: Option<i64>,
     pub(crate) adopted: Option<Adopted>,
     pub(crate) commands: Commands,
-    pub(crate) requests_count: u64,
-    /// Start of the newest slot that a plan was asked for.
-    pub(crate) asked_slot_ms: Option<i64>,
-    /// No plan is asked for before.
-    pub(crate) retry_at_ms: i64,
-    pub(crate) raised: Raised,
-}
-
-/// Alerts that hold; each is raised once until it has cleared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub(crate) struct Raised {
-    missing_telemetry: bool,
-    soc_limit: bool,
-    schedule_overdue: bool,
+    runs: Runs,
+    /// Requests made so far.
+    requests_count: u64,
+    /// Start of the slot in which a plan was asked for last.
+    asked_slot_ms: Option<i64>,
+    /// `requested_ms` of the last request; each request has a later one.
+    pub(crate) requested_ms: i64,
+    /// Since when the home wants a plan and has not got it.
+    unplanned_since_ms: Option<i64>,
+    /// Alerts raised whose condition still holds.
+    raised: BTreeSet<AlertKind>,
 }
 
 impl Household {
     /// A home of which nothing is known yet.
     #[must_use]
-    pub fn new(id: HouseholdId) -> Self {
+    pub const fn new(id: HouseholdId) -> Self {
         Self {
             id,
             metadata: None,
-            windows: Windows::default(),
-            watermark_ms: None,
-            clock_ms: 0,
+            windows: Windows::new(),
             soc: None,
+            clock_ms: None,
+            awaited_ms: None,
+            active_ms: None,
             adopted: None,
-            commands: Commands::default(),
+            commands: Commands::new(),
+            runs: Runs::new(),
             requests_count: 0,
             asked_slot_ms: None,
-            retry_at_ms: 0,
-            raised: Raised::default(),
+            requested_ms: i64::MIN,
+            unplanned_since_ms: None,
+            raised: BTreeSet::new(),
         }
     }
 
-    /// Whose state it is.
+    /// Takes one event in and appends what follows from it to `effects`.
+    pub fn handle(&mut self, event: Event, env: &Env<'_>, effects: &mut Vec<Effect>) {
+        self.windows.set_length(env.settings.slot);
+        match event {
+            Event::ReadingArrived(reading) => self.reading_arrived(&reading, env, effects),
+            Event::MetadataChanged(metadata) => self.metadata_changed(metadata, effects),
+            Event::ScheduleReady(schedule) => self.schedule_ready(&schedule, effects),
+            Event::AckArrived(ack) => self.ack_arrived(&ack, effects),
+            Event::SlotRepaired(slot) => self.windows.repair(self.id, slot, effects),
+            Event::ClockTicked { now_ms } => {
+                self.clock_ticked(now_ms, env, effects);
+            }
+        }
+        let Some(present_ms) = self.present_ms() else {
+            return;
+        };
+        if self.is_stale(present_ms, env.settings) {
+            // What was planned on readings that have stopped is not carried on; the devices fall back by themselves.
+            self.unplanned_since_ms = None;
+        } else {
+            self.ask(present_ms, env, effects);
+            if let (Some(adopted), Some(metadata)) = (&self.adopted, &self.metadata) {
+                self.commands
+                    .give(adopted, metadata, &self.runs, present_ms, effects);
+            }
+        }
+        self.watch(present_ms, env, effects);
+        self.commands.forget(present_ms);
+    }
+
+    /// Whose state this is.
     #[must_use]
     pub const fn id(&self) -> HouseholdId {
         self.id
     }
 
-    /// Newest event time of a reading; 0 before the first.
+    /// Latest event time seen; 0 before the first reading.
     #[must_use]
-    pub fn watermark_ms(&self) -> i64 {
-        self.watermark_ms.unwrap_or(0)
+    pub const fn watermark_ms(&self) -> i64 {
+        match self.windows.watermark_ms {
+            Some(watermark_ms) => watermark_ms,
+            None => 0,
+        }
     }
 
-    /// Whether the operator has said what it is.
+    /// When something other than the clock last reached the home, in its own time; `None` before the first.
+    #[must_use]
+    pub const fn last_active_ms(&self) -> Option<i64> {
+        self.active_ms
+    }
+
+    /// Whether the operator has said what the home is.
     #[must_use]
     pub const fn has_metadata(&self) -> bool {
         self.metadata.is_some()
     }
 
-    /// Whether its newest reading is too old at `now_ms`.
+    /// Whether the last reading is too old to plan on, or none ever came.
     #[must_use]
     pub fn is_stale(&self, now_ms: i64, settings: &Settings) -> bool {
-        self.watermark_ms
-            .is_none_or(|watermark_ms| now_ms - watermark_ms > settings.stale_after_ms)
+        let watermark_ms = self.windows.watermark_ms;
+        watermark_ms.is_none_or(|watermark_ms| now_ms - watermark_ms > settings.stale_after_ms)
     }
 
     /// Whether an adopted schedule covers `now_ms`.
     #[must_use]
     pub fn is_planned(&self, now_ms: i64) -> bool {
-        self.adopted
-            .as_ref()
-            .is_some_and(|adopted| adopted.index_at(now_ms).is_some())
+        let adopted = self.adopted.as_ref();
+        adopted.is_some_and(|adopted| adopted.slot_index(now_ms).is_some())
     }
 
-    /// Takes one event in and appends what it orders to `effects`.
-    pub fn handle(&mut self, event: Event, env: &Env<'_>, effects: &mut Vec<Effect>) {
-        match event {
-            Event::ReadingArrived(reading) => self.reading_arrived(reading, env, effects),
-            Event::MetadataChanged(metadata) => {
-                effects.push(Effect::StoreMetadata(Arc::clone(&metadata)));
-                if self.metadata.as_ref() != Some(&metadata) {
-                    self.metadata = Some(metadata);
-                    self.asked_slot_ms = None;
-                    self.retry_at_ms = 0;
-                }
-                self.advance(env, effects);
-            }
-            Event::ScheduleReady(schedule) => self.schedule_ready(&schedule, effects),
-            Event::AckArrived(ack) => effects.extend(self.commands.acknowledge(&ack)),
-            Event::SlotRepaired(slot) => {
-                self.windows.put_closed(slot);
-                effects.push(Effect::StoreSlot {
-                    household_id: self.id,
-                    slot,
-                });
-            }
-            Event::ClockTicked { now_ms } => {
-                self.clock_ms = self.clock_ms.max(now_ms);
-                self.advance(env, effects);
-                self.watch(env, effects);
-            }
+    /// Rolling means, daily sums and peak at `now_ms`.
+    #[must_use]
+    pub fn rolling(&self, now_ms: i64) -> Rolling {
+        Rolling::of(&self.windows.recent(), now_ms)
+    }
+
+    /// The slots of the last 24 hours that have ended, ascending, then what is known of the open ones. Of a series
+    /// only the mean and the peak are kept: each slot stands as if it had one reading.
+    #[must_use]
+    pub fn recent_slots(&self) -> Vec<Slot> {
+        self.windows.recent()
+    }
+
+    /// The home's present: its watermark or the host's clock, whichever is later.
+    fn present_ms(&self) -> Option<i64> {
+        self.windows.watermark_ms.max(self.clock_ms)
+    }
+
+    fn reading_arrived(&mut self, reading: &Reading, env: &Env<'_>, effects: &mut Vec<Effect>) {
+        self.windows
+            .take_in(reading, env.settings.grace_ms, effects);
+        self.active_ms = self.present_ms();
+        if let Measurement::Battery { soc_pct, .. } = reading.measurement
+            && self.soc.is_none_or(|soc| soc.ts_ms <= reading.ts_ms)
+        {
+            self.soc = Some(Soc {
+                ts_ms: reading.ts_ms,
+                pct: soc_pct,
+            });
         }
     }
 
-    /// The later of clock and watermark: a home's clock may run a little ahead, and a replay runs behind the clock.
-    fn now_ms(&self) -> i64 {
-        self.clock_ms.max(self.watermark_ms())
-    }
-
-    fn reading_arrived(&mut self, reading: Reading, env: &Env<'_>, effects: &mut Vec<Effect>) {
-        let Settings {
-            slot: length,
-            grace_ms,
-            ..
-        } = *env.settings;
-        let watermark_ms = self.watermark_ms.unwrap_or(i64::MIN);
-        let taken = self.windows.take(&reading, length, grace_ms, watermark_ms);
-        let kind = reading.measurement.kind();
-        let outcome = match taken {
-            Taken::New => ReadingOutcome::Accepted,
-            Taken::Duplicate => ReadingOutcome::Duplicate,
-            Taken::Corrected => ReadingOutcome::Corrected,
-            Taken::Beyond => ReadingOutcome::Late,
-        };
-        effects.push(Effect::CountReading { kind, outcome });
-        // A duplicate was made durable with its first copy.
-        if taken == Taken::Duplicate {
+    fn metadata_changed(&mut self, metadata: Arc<Metadata>, effects: &mut Vec<Effect>) {
+        self.active_ms = self.present_ms();
+        if self.metadata.as_ref() == Some(&metadata) {
             return;
         }
-        effects.push(Effect::StoreReading(reading));
-        let repair = |start_ms| Effect::RepairSlot {
-            household_id: self.id,
-            start_ms,
+        self.runs
+            .retain(|id, _| metadata.appliances.iter().any(|spec| spec.id == *id));
+        effects.push(Effect::StoreMetadata(Arc::clone(&metadata)));
+        self.metadata = Some(metadata);
+        self.asked_slot_ms = None;
+    }
+
+    fn schedule_ready(&mut self, schedule: &Arc<Schedule>, effects: &mut Vec<Effect>) {
+        self.active_ms = self.present_ms();
+        let held = self.adopted.as_ref();
+        // The same answer again: it is stored, and its commands are given.
+        if held.is_some_and(|held| held.schedule_id == schedule.schedule_id) {
+            return;
+        }
+        effects.push(Effect::StoreSchedule(Arc::clone(schedule)));
+        let feasible = match schedule.plan.status {
+            Status::Optimal | Status::Relaxed => !schedule.plan.slots.is_empty(),
+            Status::Infeasible => false,
         };
-        if taken == Taken::Beyond {
-            effects.push(repair(length.start_of_ms(reading.ts_ms)));
-        } else if let Some(corrected) = self.windows.correct(reading.ts_ms, length) {
-            effects.push(match corrected {
-                Ok(slot) => Effect::StoreSlot {
-                    household_id: self.id,
-                    slot,
-                },
-                Err(start_ms) => repair(start_ms),
-            });
-        }
-        if let Measurement::Battery { soc_pct, .. } = reading.measurement
-            && self.soc.is_none_or(|(ts_ms, _)| ts_ms <= reading.ts_ms)
-        {
-            self.soc = Some((reading.ts_ms, soc_pct));
-            self.watch_soc(reading.ts_ms, soc_pct, effects);
-        }
-        if reading.ts_ms > watermark_ms {
-            self.watermark_ms = Some(reading.ts_ms);
-            self.advance(env, effects);
+        let newer = held.is_none_or(|held| held.requested_ms < schedule.requested_ms);
+        if schedule.adopt && feasible && newer {
+            self.adopted = Some(Adopted::of(schedule, self.metadata.as_deref()));
+            self.unplanned_since_ms = None;
         }
     }
 
-    /// Time has moved on: ends slots, asks for a plan, orders the commands that are due.
-    fn advance(&mut self, env: &Env<'_>, effects: &mut Vec<Effect>) {
-        let Settings {
-            slot: length,
-            grace_ms,
-            ..
-        } = *env.settings;
-        let (now_ms, household_id) = (self.now_ms(), self.id);
-        self.windows.end_until(now_ms, length, |ended| {
-            effects.push(match ended {
-                Ok(slot) => Effect::StoreSlot { household_id, slot },
-                Err(start_ms) => Effect::RepairSlot {
-                    household_id,
-                    start_ms,
-                },
-            });
-        });
-        self.windows.forget(self.watermark_ms(), length, grace_ms);
-        self.request_plan(env, effects);
-        self.order_commands(effects);
+    fn ack_arrived(&mut self, ack: &Ack, effects: &mut Vec<Effect>) {
+        self.active_ms = self.present_ms();
+        let Some(command) = self.commands.answered(ack, effects) else {
+            return;
+        };
+        if let (AckStatus::Applied, Some(metadata)) = (ack.status, &self.metadata) {
+            note_runs(&mut self.runs, command, metadata);
+        }
     }
 
-    fn request_plan(&mut self, env: &Env<'_>, effects: &mut Vec<Effect>) {
-        let now_ms = self.now_ms();
-        let slot_ms = env.settings.slot.start_of_ms(now_ms);
+    fn clock_ticked(&mut self, now_ms: i64, env: &Env<'_>, effects: &mut Vec<Effect>) {
+        self.clock_ms = self.clock_ms.max(Some(now_ms));
+        if self.windows.watermark_ms.is_none() {
+            self.awaited_ms = self.awaited_ms.or(Some(now_ms));
+        }
+        self.windows
+            .end_until(self.id, now_ms - patience_ms(env.settings), effects);
+    }
+
+    /// Asks for a plan, once in a slot: as soon as a reading of the slot shows that the one before has ended, or when
+    /// the clock has waited long enough for one. A home without a plan asks as soon as it can.
+    fn ask(&mut self, present_ms: i64, env: &Env<'_>, effects: &mut Vec<Effect>) {
+        let slot_ms = env.settings.slot.start_of_ms(present_ms);
         let asked = self
             .asked_slot_ms
             .is_some_and(|asked_ms| asked_ms >= slot_ms);
-        if asked || now_ms < self.retry_at_ms || self.is_stale(now_ms, env.settings) {
+        if asked || self.metadata.is_none() {
             return;
         }
-        let Some(metadata) = &self.metadata else {
+        let ended = self.windows.watermark_ms >= Some(slot_ms)
+            || present_ms >= slot_ms + patience_ms(env.settings);
+        if !ended && self.is_planned(present_ms) {
+            return;
+        }
+        self.unplanned_since_ms = self.unplanned_since_ms.or(Some(present_ms));
+        let Some(Ok(problem)) = self.problem(present_ms, env) else {
             return;
         };
-        let slots = self.windows.closed();
-        let stated = planning::problem(&PlanningInput {
-            metadata,
-            slots: &slots,
-            tariff: env.tariffs.get(&metadata.tariff).map(Arc::as_ref),
-            soc_pct: self.soc.map(|(_, soc_pct)| soc_pct),
-            runs: self.commands.runs(),
-            now_ms,
-            settings: env.settings,
-        });
-        let Ok(problem) = stated else {
-            self.retry_at_ms = now_ms + PLAN_RETRY_MS;
-            return;
-        };
-        self.requests_count += 1;
         self.asked_slot_ms = Some(slot_ms);
+        self.requested_ms = present_ms.max(self.requested_ms.saturating_add(1));
+        let request_id = format!("{}-{slot_ms}-{}", self.id, self.requests_count);
+        self.requests_count += 1;
         effects.push(Effect::RequestOptimize(OptimizeRequest {
-            request_id: format!("{}-{slot_ms}-{}", self.id, self.requests_count),
+            request_id,
             household_id: self.id,
-            requested_ms: now_ms,
+            requested_ms: self.requested_ms,
             adopt: true,
             problem,
         }));
     }
 
-    fn schedule_ready(&mut self, schedule: &Arc<Schedule>, effects: &mut Vec<Effect>) {
-        effects.push(Effect::StoreSchedule(Arc::clone(schedule)));
-        let usable = match schedule.plan.status {
-            Status::Optimal | Status::Relaxed => !schedule.plan.slots.is_empty(),
-            Status::Infeasible => false,
-        };
-        let newer = self.adopted.as_ref().is_none_or(|adopted| {
-            schedule.requested_ms >= adopted.requested_ms
-                && schedule.schedule_id != adopted.schedule_id
+    /// The problem as it stands; `None` without metadata.
+    fn problem(&self, present_ms: i64, env: &Env<'_>) -> Option<Result<Problem, Unplannable>> {
+        let metadata = self.metadata.as_deref()?;
+        Some(planning::problem(&PlanningInput {
+            metadata,
+            slots: &self.windows.recent(),
+            tariff: env.tariffs.get(&metadata.tariff).map(Arc::as_ref),
+            soc_pct: self.soc.map(|soc| soc.pct),
+            runs: &self.commands.runs_at(&self.runs, metadata, present_ms),
+            now_ms: present_ms,
+            settings: env.settings,
+        }))
+    }
+
+    /// Raises each alert once when its condition begins to hold.
+    fn watch(&mut self, present_ms: i64, env: &Env<'_>, effects: &mut Vec<Effect>) {
+        let stale_after_ms = env.settings.stale_after_ms;
+        let heard_ms = self.windows.watermark_ms.or(self.awaited_ms);
+        let silent = heard_ms.filter(|heard_ms| present_ms - heard_ms > stale_after_ms);
+        self.alert(AlertKind::MissingTelemetry, present_ms, effects, |_| {
+            silent.map(|_| format!("no reading for more than {} s", stale_after_ms / 1_000))
         });
-        if schedule.adopt && usable && newer {
-            self.adopted = Some(Adopted::of(schedule, self.metadata.as_deref()));
-            self.raised.schedule_overdue = false;
-            self.order_commands(effects);
-        }
+        let overdue_ms = 2 * env.settings.slot.ms();
+        self.alert(AlertKind::ScheduleOverdue, present_ms, effects, |home| {
+            let since_ms = home.unplanned_since_ms?;
+            (present_ms - since_ms > overdue_ms).then(|| {
+                let waited_s = (present_ms - since_ms) / 1_000;
+                let why = match home.problem(present_ms, env) {
+                    Some(Err(missing)) => missing.to_string(),
+                    Some(Ok(_)) | None => "no answer to a request".to_owned(),
+                };
+                format!("no new schedule for {waited_s} s: {why}")
+            })
+        });
+        self.alert(AlertKind::CommandUnanswered, present_ms, effects, |home| {
+            let command = home.commands.unanswered(present_ms)?;
+            Some(format!(
+                "command {} expired without an answer",
+                command.command_id
+            ))
+        });
+        self.alert(AlertKind::SocLimit, present_ms, effects, Self::soc_outside);
     }
 
-    fn order_commands(&mut self, effects: &mut Vec<Effect>) {
-        let now_ms = self.now_ms();
-        if let Some(adopted) = &self.adopted {
-            self.commands.order(self.id, adopted, now_ms, effects);
-        }
-    }
-
-    /// Raises what an operator should know.
-    fn watch(&mut self, env: &Env<'_>, effects: &mut Vec<Effect>) {
-        let now_ms = self.now_ms();
-        let stale = self.is_stale(now_ms, env.settings);
-        if stale && !self.raised.missing_telemetry {
-            let since = self.watermark_ms.map_or_else(
-                || "no reading yet".to_owned(),
-                |watermark_ms| {
-                    format!(
-                        "no reading for {} minutes",
-                        (now_ms - watermark_ms) / MINUTE_MS
-                    )
-                },
-            );
-            effects.push(self.alert(AlertKind::MissingTelemetry, since));
-        }
-        self.raised.missing_telemetry = stale;
-        let waited = |asked_ms: i64| now_ms - asked_ms > 2 * env.settings.slot.ms();
-        let overdue = !stale && !self.is_planned(now_ms) && self.asked_slot_ms.is_some_and(waited);
-        if overdue && !self.raised.schedule_overdue {
-            let detail = "a plan was asked for and none covers the present".to_owned();
-            effects.push(self.alert(AlertKind::ScheduleOverdue, detail));
-        }
-        self.raised.schedule_overdue = overdue;
-        for command_id in self.commands.expire(now_ms) {
-            let detail = format!("command {command_id} expired without an answer");
-            effects.push(self.alert(AlertKind::CommandUnanswered, detail));
-        }
-    }
-
-    fn watch_soc(&mut self, ts_ms: i64, soc_pct: f64, effects: &mut Vec<Effect>) {
-        let Some(spec) = self
-            .metadata
-            .as_ref()
-            .and_then(|metadata| metadata.battery.as_ref())
-        else {
-            return;
-        };
-        let soc_kwh = soc_pct / 100.0 * spec.capacity_kwh;
-        // A meter's resolution is no breach.
-        let slack_kwh = 0.02 * spec.capacity_kwh;
+    fn soc_outside(&self) -> Option<String> {
+        let soc = self.soc?;
+        let battery = self.metadata.as_deref()?.battery.as_ref()?;
+        let least_pct = battery.min_soc_kwh / battery.capacity_kwh * 100.0;
+        let most_pct = battery.max_soc_kwh / battery.capacity_kwh * 100.0;
         let outside =
-            soc_kwh < spec.min_soc_kwh - slack_kwh || soc_kwh > spec.max_soc_kwh + slack_kwh;
-        if outside && !self.raised.soc_limit {
-            let (min, max) = (spec.min_soc_kwh, spec.max_soc_kwh);
-            effects.push(Effect::RaiseAlert(Alert {
-                household_id: self.id,
-                ts_ms,
-                kind: AlertKind::SocLimit,
-                detail: format!("SoC is {soc_kwh:.2} kWh, planned within {min} to {max} kWh"),
-            }));
-        }
-        self.raised.soc_limit = outside;
-    }
-
-    fn alert(&self, kind: AlertKind, detail: String) -> Effect {
-        Effect::RaiseAlert(Alert {
-            household_id: self.id,
-            ts_ms: self.now_ms(),
-            kind,
-            detail,
+            soc.pct < least_pct - SOC_TOLERANCE_PCT || soc.pct > most_pct + SOC_TOLERANCE_PCT;
+        outside.then(|| {
+            format!(
+                "SoC {:.1} % is outside {least_pct:.1} to {most_pct:.1} %",
+                soc.pct
+            )
         })
     }
 
-    /// Ended slots of the last 24 h, ascending.
-    #[must_use]
-    pub fn closed_slots(&self) -> Vec<Slot> {
-        self.windows.closed()
+    fn alert(
+        &mut self,
+        kind: AlertKind,
+        ts_ms: i64,
+        effects: &mut Vec<Effect>,
+        detail: impl FnOnce(&Self) -> Option<String>,
+    ) {
+        let Some(detail) = detail(self) else {
+            self.raised.remove(&kind);
+            return;
+        };
+        if self.raised.insert(kind) {
+            effects.push(Effect::RaiseAlert(Alert {
+                household_id: self.id,
+                ts_ms,
+                kind,
+                detail,
+            }));
+        }
     }
+}
+
+/// How long after a slot's end the clock waits for the readings that are on their way, before it ends the slot.
+fn patience_ms(settings: &Settings) -> i64 {
+    settings.slot.ms() / 15
 }

@@ -1,52 +1,136 @@
-//! What holds of a home's state after every event. The numbers are those of ARCHITECTURE.md.
+//! What holds of a home after every event. The numbers are those of ARCHITECTURE.md.
 
-use crate::commanding::Adopted;
+use crate::commanding::{COMMANDS_MAX, command_id};
 use crate::household::Household;
-use crate::slot::Slot;
-use crate::windows::RAW_READINGS_MAX;
+use crate::units::DAY_MS;
+use crate::windows::{ClosedSlot, RAW_READINGS_MAX};
 
-/// Says which invariant is broken.
+/// Checks a state by itself.
+///
+/// # Errors
+/// The first invariant that does not hold.
 pub fn check(home: &Household) -> Result<(), String> {
-    let closed = home.closed_slots();
-    // H1: ended slots ascend, and each start stands once.
-    if closed
-        .windows(2)
-        .any(|pair| pair[0].start_ms >= pair[1].start_ms)
-    {
-        return Err("H1: ended slots do not ascend".to_owned());
-    }
-    for (start_ms, open) in &home.windows.open {
-        // H2: raw readings are bounded.
-        if open.readings.len() > RAW_READINGS_MAX {
-            return Err(format!(
-                "H2: slot {start_ms} holds {} readings",
-                open.readings.len()
-            ));
-        }
-        // H3: the aggregate of an ended slot is that of its raw readings, in order of time.
-        if let Some(slot) = closed.iter().find(|slot| slot.start_ms == *start_ms)
-            && open.ended
-            && !open.overflown
-        {
-            let mut fresh = Slot::empty(*start_ms, slot.slot_minutes);
-            for ((ts_ms, _), measurement) in &open.readings {
-                fresh.add(*ts_ms, measurement);
-            }
-            if fresh != *slot {
-                return Err(format!(
-                    "H3: slot {start_ms} is not the sum of its readings"
-                ));
-            }
-        }
-    }
-    // H4: remembered commands are bounded.
-    if home.commands.remembered_count() > 17 {
-        return Err("H4: too many commands are remembered".to_owned());
-    }
-    // H5: a schedule in force has slots.
-    let empty = |adopted: &Adopted| adopted.setpoints.is_empty() || adopted.slot_ms <= 0;
-    if home.adopted.as_ref().is_some_and(empty) {
-        return Err("H5: the schedule in force is empty".to_owned());
+    closed_slots(home)?;
+    raw_readings(home)?;
+    ended_slots(home)?;
+    commands(home)
+}
+
+/// Checks a state against the one before the last event.
+///
+/// # Errors
+/// The invariant that does not hold.
+pub fn check_step(before: &Household, after: &Household) -> Result<(), String> {
+    let adopted_ms = |home: &Household| home.adopted.as_ref().map(|adopted| adopted.requested_ms);
+    holds(
+        adopted_ms(before) <= adopted_ms(after),
+        "I4: the adopted schedule gave way to an older one",
+    )?;
+    holds(
+        before.requested_ms <= after.requested_ms,
+        "I4: a request is older than the one before",
+    )?;
+    holds(
+        before.watermark_ms() <= after.watermark_ms(),
+        "I5: the watermark went back",
+    )
+}
+
+/// I1: closed slots ascend, are aligned, do not overlap, and span at most 24 hours.
+fn closed_slots(home: &Household) -> Result<(), String> {
+    let windows = &home.windows;
+    let starts = || windows.closed.iter().map(|slot| slot.start_ms);
+    holds(
+        starts().is_sorted_by(|one, next| one < next),
+        "I1: closed slots do not ascend",
+    )?;
+    holds(
+        starts().all(|ms| windows.length.start_of_ms(ms) == ms),
+        "I1: a closed slot is not aligned",
+    )?;
+    let span_ms = starts().next_back().unwrap_or(0) - starts().next().unwrap_or(0);
+    holds(span_ms < DAY_MS, "I1: closed slots span more than 24 hours")
+}
+
+/// I2: raw readings are bounded, lie in their slot, ascend, and stand there once for each (kind, time).
+fn raw_readings(home: &Household) -> Result<(), String> {
+    let windows = &home.windows;
+    holds(
+        windows.readings_count() <= RAW_READINGS_MAX,
+        "I2: too many raw readings",
+    )?;
+    let starts = windows.open.iter().map(|slot| slot.start_ms);
+    holds(
+        starts.is_sorted_by(|one, next| one < next),
+        "I2: open slots do not ascend",
+    )?;
+    for slot in &windows.open {
+        let keys = slot.readings.iter().map(|reading| reading.key());
+        holds(
+            keys.is_sorted_by(|one, next| one < next),
+            "I2: raw readings do not ascend",
+        )?;
+        let inside = slot
+            .readings
+            .iter()
+            .all(|reading| i64::from(reading.offset_ms) < windows.length.ms());
+        holds(inside, "I2: a raw reading lies outside its slot")?;
     }
     Ok(())
+}
+
+/// I3: a slot that has ended, and whose readings are all here, stands among the closed slots as their aggregate.
+fn ended_slots(home: &Household) -> Result<(), String> {
+    let windows = &home.windows;
+    let Some(newest_ms) = windows.closed.back().map(|newest| newest.start_ms) else {
+        return Ok(());
+    };
+    let whole = windows
+        .open
+        .iter()
+        .filter(|slot| slot.ended && !slot.from_store);
+    for slot in whole.filter(|slot| slot.start_ms > newest_ms - DAY_MS) {
+        let index = windows.closed_index(slot.start_ms);
+        let closed = index.ok().map(|index| windows.closed[index]);
+        holds(
+            closed == Some(ClosedSlot::of(&slot.aggregate(windows.length))),
+            "I3: an ended slot is not the aggregate of its raw readings",
+        )?;
+    }
+    Ok(())
+}
+
+/// I6: commands are bounded, have the ids that follow from their schedules, and at most one of them is in force at any
+/// time.
+fn commands(home: &Household) -> Result<(), String> {
+    let given = &home.commands.given;
+    holds(given.len() <= COMMANDS_MAX, "I6: too many commands")?;
+    for (index, one) in given.iter().enumerate() {
+        let suffix = one
+            .command
+            .command_id
+            .strip_prefix(&one.command.schedule_id);
+        let slot_index = suffix.and_then(|text| text.strip_prefix('-')?.parse().ok());
+        let expected = slot_index.map(|index| command_id(&one.command.schedule_id, index));
+        holds(
+            expected.as_ref() == Some(&one.command.command_id),
+            "I6: a command's id does not follow from its schedule",
+        )?;
+        let overlaps = given.iter().skip(index + 1).any(|other| {
+            !one.superseded
+                && !other.superseded
+                && one.command.not_before_ms < other.command.expires_ms
+                && other.command.not_before_ms < one.command.expires_ms
+        });
+        holds(!overlaps, "I6: two commands are in force at once")?;
+    }
+    Ok(())
+}
+
+fn holds(condition: bool, invariant: &str) -> Result<(), String> {
+    if condition {
+        Ok(())
+    } else {
+        Err(invariant.to_owned())
+    }
 }

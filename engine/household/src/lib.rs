@@ -1,21 +1,21 @@
 //! The household: a pure state machine and the words that the rest of Hearth speaks.
 //! Nothing here reads a clock, does IO, or draws a random number: time and configuration are arguments.
 
-pub mod household;
-
+pub mod command;
 pub mod commanding;
-pub mod invariants;
-pub mod planning;
-pub mod windows;
-
 pub mod effect;
 pub mod event;
-
-pub mod command;
+pub mod household;
+pub mod invariants;
 pub mod metadata;
+pub mod planning;
 pub mod problem;
 pub mod reading;
 pub mod schedule;
 pub mod slot;
 pub mod tariff;
 pub mod units;
+pub mod windows;
+
+#[cfg(test)]
+mod tests;

@@ -1,44 +1,46 @@
-//! States a home's problem from what is known of it. Missing is never zero: what cannot be known is said, not guessed.
+//! States a home's planning problem: what its readings, its tariff and its metadata say about the next slots.
 //!
-//! The forecast is persistence: each slot looks as the same time of day did in the last 24 hours.
+//! Load and PV are forecast by persistence: the same slot a day before. What is missing is never taken as zero.
 
 use std::collections::BTreeMap;
 
 use crate::command::{CommandProgress, CommandState};
 use crate::household::Settings;
-use crate::metadata::{ApplianceSpec, Metadata};
+use crate::metadata::{ApplianceSpec, BatterySpec, Metadata};
 use crate::problem::{Appliance, Battery, Problem};
-use crate::slot::Slot;
+use crate::slot::{Slot, Stat};
 use crate::tariff::Tariff;
-use crate::units::{DAY_MS, MINUTE_MS};
+use crate::units::{DAY_MS, HOUR_MS, MINUTE_MS, SlotLength};
 
-/// What is left in the battery at the horizon's end is worth this share of the mean price: less than what it costs to
-/// buy, so that nothing is bought only to be kept, and more than nothing, so that it is not thrown away.
-const END_VALUE_SHARE: f64 = 0.8;
+/// Start of the last run of each appliance.
+pub type Runs = BTreeMap<String, i64>;
 
-/// What planning needs.
+/// What a problem is made of.
 #[derive(Debug, Clone, Copy)]
-pub struct PlanningInput<'i> {
-    pub metadata: &'i Metadata,
-    /// Ended slots of the last 24 h, ascending.
-    pub slots: &'i [Slot],
-    pub tariff: Option<&'i Tariff>,
-    /// Newest SoC, percent.
+pub struct PlanningInput<'a> {
+    pub metadata: &'a Metadata,
+    /// The last 24 hours, ascending. Slots of another length than the settings' are passed over.
+    pub slots: &'a [Slot],
+    /// `None` where the home's tariff is not known.
+    pub tariff: Option<&'a Tariff>,
+    /// The latest SoC, percent of the capacity; `None` where no battery was ever read.
     pub soc_pct: Option<f64>,
-    /// When each appliance last started; see [`runs`].
-    pub runs: &'i BTreeMap<String, i64>,
+    /// When each appliance last began a run; see [`runs`]. A run that has begun goes on, and one that is done is not
+    /// planned again in its window.
+    pub runs: &'a Runs,
+    /// The horizon begins with the slot that holds this moment.
     pub now_ms: i64,
-    pub settings: &'i Settings,
+    pub settings: &'a Settings,
 }
 
-/// Why there is no problem to state.
+/// What a problem cannot be stated without. Each goes away by itself once the missing part comes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unplannable {
-    /// No load was read in the last 24 h.
+    /// No load was read in the last 24 hours.
     NoLoad,
-    /// The home has PV, and none was read in the last 24 h.
+    /// The home has PV, and none was read in the last 24 hours.
     NoPv,
-    /// The home has a battery, and its SoC was not read.
+    /// The home has a battery, and its SoC was never read.
     NoSoc,
     /// The home's tariff is not known.
     NoTariff,
@@ -60,190 +62,261 @@ impl Unplannable {
     }
 }
 
+impl std::fmt::Display for Unplannable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::error::Error for Unplannable {}
+
 /// States the problem from the slot that holds `now_ms` on. The horizon ends early where prices end.
+///
+/// # Errors
+/// What is missing, where something is.
 pub fn problem(input: &PlanningInput<'_>) -> Result<Problem, Unplannable> {
     let PlanningInput {
-        metadata,
-        slots,
-        settings,
-        ..
+        metadata, settings, ..
     } = *input;
-    let length = settings.slot;
-    let start_ms = length.start_of_ms(input.now_ms);
+    let start_ms = settings.slot.start_of_ms(input.now_ms);
     let tariff = input.tariff.ok_or(Unplannable::NoTariff)?;
-    let starts = (0..i64::from(settings.horizon_slots)).map(|index| start_ms + index * length.ms());
-    let prices: Vec<_> = starts
-        .clone()
-        .map_while(|at_ms| tariff.at_ms(at_ms))
-        .collect();
-    if prices.is_empty() {
+    let (buy_price, sell_price) = prices(tariff, start_ms, settings);
+    if buy_price.is_empty() {
         return Err(Unplannable::NoPrice);
     }
-    let starts: Vec<i64> = starts.take(prices.len()).collect();
-    let mut load_kw =
-        persistence(slots, &starts, |slot| slot.load_w.mean()).ok_or(Unplannable::NoLoad)?;
-    let pv_kw = if metadata.pv_capacity_kw > 0.0 {
-        persistence(slots, &starts, |slot| slot.pv_w.mean()).ok_or(Unplannable::NoPv)?
-    } else {
-        vec![0.0; starts.len()]
+    let horizon = Horizon {
+        start_ms,
+        slots_count: buy_price.len(),
+        slot: settings.slot,
     };
-    let appliances = appliances(input, &starts, &mut load_kw);
-    let buy_price: Vec<f64> = prices.iter().map(|period| period.buy_per_kwh).collect();
+    let battery = match (&metadata.battery, input.soc_pct) {
+        (None, _) => None,
+        (Some(_), None) => return Err(Unplannable::NoSoc),
+        (Some(spec), Some(soc_pct)) => Some(battery(spec, soc_pct, &buy_price, &sell_price)),
+    };
+    let load_kw = horizon
+        .persistence(input.slots, |slot| &slot.load_w)
+        .ok_or(Unplannable::NoLoad)?;
+    let pv_kw = if metadata.pv_capacity_kw > 0.0 {
+        horizon
+            .persistence(input.slots, |slot| &slot.pv_w)
+            .ok_or(Unplannable::NoPv)?
+    } else {
+        vec![0.0; horizon.slots_count]
+    };
+    let appliances = metadata.appliances.iter();
     Ok(Problem {
         household_id: metadata.household_id,
         start_ms,
-        slot_minutes: length.minutes(),
-        battery: battery(metadata, input.soc_pct, &buy_price)?,
+        slot_minutes: settings.slot.minutes(),
         load_kw,
         pv_kw,
-        sell_price: prices.iter().map(|period| period.sell_per_kwh).collect(),
         buy_price,
+        sell_price,
+        battery,
         grid: metadata.grid,
         pv_curtailable: metadata.pv_curtailable,
-        appliances,
+        appliances: appliances
+            .filter_map(|spec| horizon.appliance(spec, input.runs.get(&spec.id).copied()))
+            .collect(),
         weights: metadata.weights,
     })
 }
 
-/// Each slot takes the value of the slot at the same time of day; where that was not measured, the one nearest to it
-/// in time of day. `None` where nothing was measured.
-fn persistence(slots: &[Slot], starts: &[i64], pick: fn(&Slot) -> Option<f64>) -> Option<Vec<f64>> {
-    let mut known: Vec<(i64, f64)> = slots
-        .iter()
-        .filter_map(|slot| Some((slot.start_ms.rem_euclid(DAY_MS), pick(slot)? / 1e3)))
-        .collect();
-    // Of two days' values for one time of day the later stands behind and wins below.
-    known.sort_by_key(|(of_day_ms, _)| *of_day_ms);
-    known.reverse();
-    known.dedup_by_key(|(of_day_ms, _)| *of_day_ms);
-    known.reverse();
-    let (first, last) = (*known.first()?, *known.last()?);
-    let value_at = |start_ms: i64| {
-        let of_day_ms = start_ms.rem_euclid(DAY_MS);
-        let at = known.partition_point(|(known_ms, _)| *known_ms < of_day_ms);
-        let after = known
-            .get(at)
-            .map_or((first.0 + DAY_MS, first.1), |found| *found);
-        let before = at
-            .checked_sub(1)
-            .map_or((last.0 - DAY_MS, last.1), |at| known[at]);
-        if after.0 - of_day_ms <= of_day_ms - before.0 {
-            after.1
-        } else {
-            before.1
-        }
-    };
-    Some(starts.iter().map(|start_ms| value_at(*start_ms)).collect())
+/// Buying and selling prices from `start_ms` on, up to the first slot whose price is not known in full.
+fn prices(tariff: &Tariff, start_ms: i64, settings: &Settings) -> (Vec<f64>, Vec<f64>) {
+    let starts = (0..i64::from(settings.horizon_slots)).map(|t| start_ms + t * settings.slot.ms());
+    starts
+        .map_while(|start_ms| slot_price(tariff, start_ms, settings.slot))
+        .unzip()
 }
 
-fn battery(
-    metadata: &Metadata,
-    soc_pct: Option<f64>,
-    buy_price: &[f64],
-) -> Result<Option<Battery>, Unplannable> {
-    let Some(spec) = &metadata.battery else {
-        return Ok(None);
-    };
-    let soc_kwh = soc_pct.ok_or(Unplannable::NoSoc)? / 100.0 * spec.capacity_kwh;
-    let (min_soc_kwh, max_soc_kwh) = (spec.min_soc_kwh, spec.max_soc_kwh);
-    #[expect(clippy::cast_precision_loss, reason = "at most 672 slots")]
-    let mean_price = buy_price.iter().sum::<f64>() / buy_price.len() as f64;
-    Ok(Some(Battery {
+/// Mean prices of a slot, each period weighted with its share of the slot.
+#[expect(clippy::cast_precision_loss, reason = "an hour in milliseconds fits")]
+fn slot_price(tariff: &Tariff, start_ms: i64, slot: SlotLength) -> Option<(f64, f64)> {
+    let end_ms = start_ms + slot.ms();
+    let first = tariff.at_ms(start_ms)?;
+    if first.end_ms >= end_ms {
+        return Some((first.buy_per_kwh, first.sell_per_kwh));
+    }
+    let (mut at_ms, mut buy, mut sell) = (start_ms, 0.0, 0.0);
+    while at_ms < end_ms {
+        let period = tariff.at_ms(at_ms)?;
+        let until_ms = period.end_ms.min(end_ms);
+        let share = (until_ms - at_ms) as f64 / slot.ms() as f64;
+        buy += share * period.buy_per_kwh;
+        sell += share * period.sell_per_kwh;
+        at_ms = until_ms;
+    }
+    Some((buy, sell))
+}
+
+/// The battery as it stands. The end of the horizon is no end of the world, so energy that is left has a value there:
+/// it will replace a purchase, or take the room of a sale, and the mean of the two prices is what it is worth to a
+/// home that does not know which. That is below what buying costs on average, so a flat tariff never charges the
+/// battery from the grid for it. With that value a floor would only get in the way: the lowest allowed SoC is enough.
+fn battery(spec: &BatterySpec, soc_pct: f64, buy: &[f64], sell: &[f64]) -> Battery {
+    let soc_kwh = spec.capacity_kwh * soc_pct / 100.0;
+    let worth = f64::midpoint(mean(buy), mean(sell)) * spec.discharge_efficiency;
+    Battery {
         capacity_kwh: spec.capacity_kwh,
-        // A meter may stand a little outside of the plan's bounds; the plan starts at the nearest.
-        soc_kwh: soc_kwh.clamp(min_soc_kwh, max_soc_kwh),
-        min_soc_kwh,
-        max_soc_kwh,
+        soc_kwh: soc_kwh.clamp(0.0, spec.capacity_kwh.max(0.0)),
+        min_soc_kwh: spec.min_soc_kwh,
+        max_soc_kwh: spec.max_soc_kwh,
         charge_kw: spec.charge_kw,
         discharge_kw: spec.discharge_kw,
         charge_efficiency: spec.charge_efficiency,
         discharge_efficiency: spec.discharge_efficiency,
-        end_soc_min_kwh: min_soc_kwh,
-        end_value_per_kwh: (mean_price * spec.discharge_efficiency * END_VALUE_SHARE).max(0.0),
+        end_soc_min_kwh: spec.min_soc_kwh,
+        end_value_per_kwh: worth.max(0.0),
         wear_cost_per_kwh: spec.wear_cost_per_kwh,
-    }))
-}
-
-/// The appliances that are still to run, at most one window each. One that runs now is load until it ends.
-fn appliances(input: &PlanningInput<'_>, starts: &[i64], load_kw: &mut [f64]) -> Vec<Appliance> {
-    let slot_ms = input.settings.slot.ms();
-    let start_ms = starts[0];
-    let mut planned = Vec::new();
-    for spec in &input.metadata.appliances {
-        let run = input.runs.get(&spec.id).copied();
-        if let Some(run_ms) = run {
-            for (index, power_kw) in spec.profile_kw.iter().enumerate() {
-                let at_ms = run_ms + slots_ms(index, slot_ms);
-                if let Ok(at) = starts.binary_search(&at_ms) {
-                    load_kw[at] += power_kw;
-                }
-            }
-        }
-        planned.extend(next_window(spec, run, start_ms, slot_ms, starts.len()));
     }
-    planned
 }
 
-fn slots_ms(count: usize, slot_ms: i64) -> i64 {
-    i64::try_from(count).expect("a profile is short") * slot_ms
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a horizon has 672 slots at most"
+)]
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
 }
 
-/// The first window, from yesterday's on, in which the appliance has not run and still can, within the horizon.
-fn next_window(
-    spec: &ApplianceSpec,
-    run: Option<i64>,
+/// The slots ahead.
+#[derive(Debug, Clone, Copy)]
+struct Horizon {
     start_ms: i64,
-    slot_ms: i64,
-    horizon_count: usize,
-) -> Option<Appliance> {
-    let today_ms = start_ms - start_ms.rem_euclid(DAY_MS);
-    let horizon_end_ms = start_ms + slots_ms(horizon_count, slot_ms);
-    let mut window_end_min = i64::from(spec.window_end_min);
-    if spec.window_end_min <= spec.window_start_min {
-        window_end_min += DAY_MS / MINUTE_MS;
+    slots_count: usize,
+    slot: SlotLength,
+}
+
+impl Horizon {
+    fn starts_ms(self) -> impl Iterator<Item = i64> {
+        std::iter::successors(Some(self.start_ms), move |ms| Some(ms + self.slot.ms()))
+            .take(self.slots_count)
     }
-    (-1..=7).find_map(|day| {
-        let day_ms = today_ms + day * DAY_MS;
-        let opens_ms = day_ms + i64::from(spec.window_start_min) * MINUTE_MS;
-        let closes_ms = day_ms + window_end_min * MINUTE_MS;
-        if run.is_some_and(|run_ms| (opens_ms..closes_ms).contains(&run_ms)) {
+
+    fn end_ms(self) -> i64 {
+        let slots_count = i64::try_from(self.slots_count).expect("a horizon has 672 slots at most");
+        self.start_ms + slots_count * self.slot.ms()
+    }
+
+    /// The series of the day before, kW. Where a slot is missing there, the nearest known one within an hour of its
+    /// time of day stands in, else the mean of all. `None` where the series was not seen at all.
+    fn persistence(self, slots: &[Slot], series: fn(&Slot) -> &Stat) -> Option<Vec<f64>> {
+        let known: Vec<(i64, f64)> = slots
+            .iter()
+            .filter(|slot| slot.slot_minutes == self.slot.minutes())
+            .filter_map(|slot| Some((slot.start_ms, series(slot).mean()?.max(0.0))))
+            .collect();
+        if known.is_empty() {
             return None;
         }
-        let earliest = (opens_ms.max(start_ms) - start_ms + slot_ms - 1) / slot_ms;
-        let latest_end = (closes_ms.min(horizon_end_ms) - start_ms).div_euclid(slot_ms);
-        let length = i64::try_from(spec.profile_kw.len()).expect("a profile is short");
-        // A window that the horizon cuts is planned only when it fits whole, else the run would be pressed into its start.
-        let whole = closes_ms <= horizon_end_ms || opens_ms <= start_ms;
-        (whole && earliest + length <= latest_end).then(|| Appliance {
-            id: spec.id.clone(),
-            profile_kw: spec.profile_kw.clone(),
-            earliest_slot: u32::try_from(earliest).expect("within the horizon"),
-            latest_end_slot: u32::try_from(latest_end).expect("within the horizon"),
-        })
-    })
+        let mut all = Stat::EMPTY;
+        known.iter().for_each(|(_, power_w)| all.add(*power_w));
+        let mean_w = all.mean()?;
+        let power_w = |start_ms: i64| {
+            let days_count = (start_ms - self.start_ms).div_euclid(DAY_MS) + 1;
+            let before_ms = start_ms - days_count * DAY_MS;
+            if let Ok(index) = known.binary_search_by_key(&before_ms, |(ms, _)| *ms) {
+                return known[index].1;
+            }
+            known
+                .iter()
+                .map(|(ms, power_w)| (time_of_day_distance_ms(*ms, start_ms), *power_w))
+                .filter(|(distance_ms, _)| *distance_ms <= HOUR_MS)
+                .min_by_key(|(distance_ms, _)| *distance_ms)
+                .map_or(mean_w, |(_, power_w)| power_w)
+        };
+        Some(
+            self.starts_ms()
+                .map(|start_ms| power_w(start_ms) / 1e3)
+                .collect(),
+        )
+    }
+
+    /// The appliance with its window as slot indexes. A run under way has only one way to go on. Else it is the first
+    /// window without a run yet; `None` where that is too short or ends behind the horizon. A later problem, which
+    /// sees all of it, plans it then.
+    fn appliance(self, spec: &ApplianceSpec, last_run_ms: Option<i64>) -> Option<Appliance> {
+        if spec.profile_kw.is_empty() {
+            return None;
+        }
+        if let Some(rest) = last_run_ms.and_then(|began_ms| self.rest_of_run(spec, began_ms)) {
+            let latest_end_slot = u32::try_from(rest.len()).ok()?;
+            return (rest.len() <= self.slots_count).then(|| Appliance {
+                id: spec.id.clone(),
+                profile_kw: rest.to_vec(),
+                earliest_slot: 0,
+                latest_end_slot,
+            });
+        }
+        let today_ms = self.start_ms - self.start_ms.rem_euclid(DAY_MS);
+        // A window of yesterday may reach into today.
+        let days_ms = [today_ms - DAY_MS, today_ms, today_ms + DAY_MS];
+        let windows = days_ms.into_iter().map(|day_ms| window(spec, day_ms));
+        let length = i64::try_from(spec.profile_kw.len()).ok()?;
+        let slot_ms = self.slot.ms();
+        windows
+            .filter(|window| !last_run_ms.is_some_and(|began_ms| window.contains(&began_ms)))
+            .filter(|window| window.end <= self.end_ms())
+            .map(|window| {
+                let earliest = -(self.start_ms - window.start).div_euclid(slot_ms);
+                (
+                    earliest.max(0),
+                    (window.end - self.start_ms).div_euclid(slot_ms),
+                )
+            })
+            .find(|(earliest, latest_end)| earliest + length <= *latest_end)
+            .and_then(|(earliest, latest_end)| {
+                Some(Appliance {
+                    id: spec.id.clone(),
+                    profile_kw: spec.profile_kw.clone(),
+                    earliest_slot: u32::try_from(earliest).ok()?,
+                    latest_end_slot: u32::try_from(latest_end).ok()?,
+                })
+            })
+    }
+
+    /// The part of the profile that is still to come of a run that began at `began_ms`; `None` where it is over, or
+    /// has not begun.
+    fn rest_of_run(self, spec: &ApplianceSpec, began_ms: i64) -> Option<&[f64]> {
+        let past = usize::try_from((self.start_ms - began_ms).div_euclid(self.slot.ms())).ok()?;
+        spec.profile_kw.get(past..).filter(|rest| !rest.is_empty())
+    }
 }
 
-/// When each appliance last started, from commands that were applied, ascending in time.
+/// When the appliance may run, for the window that begins on the day of `day_ms`.
+fn window(spec: &ApplianceSpec, day_ms: i64) -> std::ops::Range<i64> {
+    let start_ms = i64::from(spec.window_start_min) * MINUTE_MS;
+    let end_ms = i64::from(spec.window_end_min) * MINUTE_MS;
+    let overnight_ms = if end_ms > start_ms { 0 } else { DAY_MS };
+    day_ms + start_ms..day_ms + end_ms + overnight_ms
+}
+
+/// When each appliance last began a run, from commands that ascend in time. A slot without one ends a run.
 #[must_use]
-pub fn runs(commands: &[CommandProgress]) -> BTreeMap<String, i64> {
-    let mut runs: BTreeMap<String, (i64, i64)> = BTreeMap::new();
-    for progress in commands
+pub fn runs(commands: &[CommandProgress]) -> Runs {
+    let mut spans: BTreeMap<&str, (i64, i64)> = BTreeMap::new();
+    let applied = commands
         .iter()
-        .filter(|progress| progress.state == CommandState::Applied)
-    {
-        let command = &progress.command;
+        .filter(|progress| progress.state == CommandState::Applied);
+    for CommandProgress { command, .. } in applied {
         for (id, _) in command.appliances.iter().filter(|(_, runs)| **runs) {
-            let run = runs
-                .entry(id.clone())
-                .or_insert((command.not_before_ms, command.expires_ms));
-            // A gap between commands means that the appliance was off, and this is a new run.
-            if command.not_before_ms > run.1 {
-                *run = (command.not_before_ms, command.expires_ms);
+            let (begins_ms, ends_ms) = (command.not_before_ms, command.expires_ms);
+            let span = spans.entry(id).or_insert((begins_ms, ends_ms));
+            if begins_ms > span.1 {
+                span.0 = begins_ms;
             }
-            run.1 = run.1.max(command.expires_ms);
+            span.1 = ends_ms;
         }
     }
-    runs.into_iter()
-        .map(|(id, (started_ms, _))| (id, started_ms))
+    spans
+        .into_iter()
+        .map(|(id, (began_ms, _))| (id.to_owned(), began_ms))
         .collect()
+}
+
+fn time_of_day_distance_ms(one_ms: i64, other_ms: i64) -> i64 {
+    let ahead_ms = (one_ms - other_ms).rem_euclid(DAY_MS);
+    ahead_ms.min(DAY_MS - ahead_ms)
 }

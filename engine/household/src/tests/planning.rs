@@ -1,0 +1,344 @@
+//! What is stated to the solver, and when.
+
+use super::*;
+use crate::planning::{PlanningInput, Runs, Unplannable, problem};
+use crate::problem::{Appliance, Problem};
+use crate::slot::Stat;
+
+fn stat(mean: f64) -> Stat {
+    let mut stat = Stat::EMPTY;
+    stat.add(mean);
+    stat
+}
+
+/// Quarter hours from `from` on, load and PV.
+fn slots(from: i64, values_w: &[(Option<f64>, Option<f64>)]) -> Vec<Slot> {
+    let starts = (0..).map(|index| at(from + 15 * index));
+    let slot = |(start_ms, (load_w, pv_w)): (i64, &(Option<f64>, Option<f64>))| Slot {
+        load_w: load_w.map_or(Stat::EMPTY, stat),
+        pv_w: pv_w.map_or(Stat::EMPTY, stat),
+        ..Slot::empty(start_ms, 15)
+    };
+    starts.zip(values_w).map(slot).collect()
+}
+
+fn state(
+    metadata: &Metadata,
+    slots: &[Slot],
+    now_ms: i64,
+    settings: &Settings,
+    runs: &Runs,
+) -> Result<Problem, Unplannable> {
+    problem(&PlanningInput {
+        metadata,
+        slots,
+        tariff: Some(&tariff()),
+        soc_pct: Some(50.0),
+        runs,
+        now_ms,
+        settings,
+    })
+}
+
+#[test]
+fn missing_is_never_zero() {
+    let known = slots(-1_440, &[(Some(500.0), Some(0.0))]);
+    let no_load = slots(-1_440, &[(None, Some(10.0))]);
+    let no_pv = slots(-1_440, &[(Some(500.0), None)]);
+    let home = metadata();
+    let dark = Metadata {
+        pv_capacity_kw: 0.0,
+        ..metadata()
+    };
+    let no_battery = Metadata {
+        battery: None,
+        ..metadata()
+    };
+    let (soc_pct, full) = (Some(50.0), tariff());
+    let prices = Some(&full);
+    let gap = Tariff {
+        periods: tariff().periods.split_off(60),
+        ..tariff()
+    };
+    let end_ms = at(240 * 60);
+    let stated = |metadata, slots: &Vec<Slot>, soc_pct, tariff, now_ms| {
+        let runs = &Runs::new();
+        let settings = &SETTINGS;
+        problem(&PlanningInput {
+            metadata,
+            slots,
+            tariff,
+            soc_pct,
+            runs,
+            now_ms,
+            settings,
+        })
+        .map(
+            |Problem {
+                 load_kw,
+                 pv_kw,
+                 buy_price,
+                 sell_price,
+                 ..
+             }| {
+                let all = [
+                    load_kw.len(),
+                    pv_kw.len(),
+                    buy_price.len(),
+                    sell_price.len(),
+                ];
+                assert_eq!(all, [all[0]; 4]);
+                all[0]
+            },
+        )
+    };
+    assert_eq!(stated(&home, &known, soc_pct, prices, at(0)), Ok(96));
+    assert_eq!(
+        stated(&home, &no_load, soc_pct, prices, at(0)),
+        Err(Unplannable::NoLoad)
+    );
+    assert_eq!(
+        stated(&home, &no_pv, soc_pct, prices, at(0)),
+        Err(Unplannable::NoPv)
+    );
+    assert_eq!(stated(&dark, &no_pv, soc_pct, prices, at(0)), Ok(96));
+    assert_eq!(
+        stated(&home, &known, None, prices, at(0)),
+        Err(Unplannable::NoSoc)
+    );
+    assert_eq!(stated(&no_battery, &known, None, prices, at(0)), Ok(96));
+    assert_eq!(
+        stated(&home, &known, soc_pct, None, at(0)),
+        Err(Unplannable::NoTariff)
+    );
+    assert_eq!(
+        stated(&home, &known, soc_pct, prices, end_ms),
+        Err(Unplannable::NoPrice)
+    );
+    assert_eq!(
+        stated(&home, &known, soc_pct, Some(&gap), at(0)),
+        Err(Unplannable::NoPrice)
+    );
+    // Prices end after ten days, and so does the horizon.
+    assert_eq!(
+        stated(&home, &known, soc_pct, prices, end_ms - 75 * MINUTE_MS),
+        Ok(5)
+    );
+}
+
+#[test]
+fn the_forecast_is_the_day_before() {
+    let mut day: Vec<_> = (0..96)
+        .map(|index| (Some(f64::from(index)), Some(1.0)))
+        .collect();
+    // A gap of one slot takes the nearest; one of half a day takes the mean of what is known.
+    day[40] = (None, Some(1.0));
+    for slot in &mut day[48..96] {
+        slot.1 = None;
+    }
+    let known = slots(-1_440, &day);
+    let settings = Settings {
+        horizon_slots: 192,
+        ..SETTINGS
+    };
+    let stated = state(&metadata(), &known, at(7), &settings, &Runs::new()).unwrap();
+    assert_eq!(stated.start_ms, at(0));
+    assert_eq!(stated.load_kw[..3], [0.0, 0.001, 0.002]);
+    assert_eq!(stated.load_kw[40], 0.039);
+    assert_eq!(stated.load_kw[..96], stated.load_kw[96..]);
+    assert_eq!(stated.pv_kw, [0.001; 192]);
+}
+
+#[test]
+fn a_price_is_the_mean_over_the_slot() {
+    let mut quarter_hours = tariff();
+    quarter_hours.periods = (0..192)
+        .map(|index| PricePeriod {
+            start_ms: at(15 * index),
+            end_ms: at(15 * index + 15),
+            buy_per_kwh: f64::from(i32::try_from(index % 4).unwrap()),
+            sell_per_kwh: -1.0,
+        })
+        .collect();
+    let settings = Settings {
+        slot: SlotLength::new(60).unwrap(),
+        horizon_slots: 24,
+        ..SETTINGS
+    };
+    let known = [Slot {
+        load_w: stat(1.0),
+        pv_w: stat(1.0),
+        ..Slot::empty(at(-60), 60)
+    }];
+    let stated = problem(&PlanningInput {
+        metadata: &metadata(),
+        slots: &known,
+        tariff: Some(&quarter_hours),
+        soc_pct: Some(50.0),
+        runs: &Runs::new(),
+        now_ms: at(0),
+        settings: &settings,
+    })
+    .unwrap();
+    assert_eq!(
+        (stated.buy_price, stated.sell_price),
+        (vec![1.5; 24], vec![-1.0; 24])
+    );
+}
+
+#[test]
+fn the_battery_starts_where_it_stands() {
+    let known = slots(-1_440, &[(Some(500.0), Some(0.0))]);
+    let stated = state(&metadata(), &known, at(0), &SETTINGS, &Runs::new()).unwrap();
+    let battery = stated.battery.unwrap();
+    assert_eq!((battery.soc_kwh, battery.end_soc_min_kwh), (5.0, 1.0));
+    // Half way between the mean prices of buying and selling, after losses: (0.3 + 0.1) / 2 * 0.95.
+    assert!((battery.end_value_per_kwh - 0.19).abs() < 1e-12);
+    let over = PlanningInput {
+        metadata: &metadata(),
+        slots: &known,
+        tariff: Some(&tariff()),
+        soc_pct: Some(104.0),
+        runs: &Runs::new(),
+        now_ms: at(0),
+        settings: &SETTINGS,
+    };
+    assert_eq!(problem(&over).unwrap().battery.unwrap().soc_kwh, 10.0);
+}
+
+#[track_caller]
+fn check_appliance(
+    window_min: (u32, u32),
+    now_min: i64,
+    horizon_slots: u32,
+    last_run_min: Option<i64>,
+    expected: Option<(&[f64], u32, u32)>,
+) {
+    let mut metadata = metadata();
+    metadata.appliances[0].window_start_min = window_min.0;
+    metadata.appliances[0].window_end_min = window_min.1;
+    let known = slots(-1_440, &[(Some(500.0), Some(0.0))]);
+    let settings = Settings {
+        horizon_slots,
+        ..SETTINGS
+    };
+    let last_run = last_run_min.map(|minute| ("dishwasher".to_owned(), at(minute)));
+    let runs = last_run.into_iter().collect();
+    let stated = state(&metadata, &known, at(now_min), &settings, &runs).unwrap();
+    let found = stated.appliances.first().map(|appliance: &Appliance| {
+        (
+            &appliance.profile_kw[..],
+            appliance.earliest_slot,
+            appliance.latest_end_slot,
+        )
+    });
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn appliances_run_once_in_each_window() {
+    let all: &[f64] = &[2.0, 1.0, 0.5];
+    let day = (600, 960);
+    check_appliance(day, 0, 96, None, Some((all, 40, 64)));
+    check_appliance(day, 700, 96, None, Some((all, 0, 18)));
+    // Bounds between slots are kept, not rounded across.
+    check_appliance((601, 959), 0, 96, None, Some((all, 41, 63)));
+    // Too little is left of the window: tomorrow's is the next, once all of it is in sight.
+    check_appliance(day, 930, 96, None, None);
+    check_appliance(day, 930, 120, None, Some((all, 74, 98)));
+    check_appliance(day, 0, 40, None, None);
+    // The window ends behind the horizon, so a later plan sees more of it.
+    check_appliance(day, 0, 60, None, None);
+    // It ran today, and tomorrow's window is in sight; or not yet.
+    check_appliance(day, 700, 96, Some(600), None);
+    check_appliance(day, 900, 120, Some(600), Some((all, 76, 100)));
+    // It ran yesterday.
+    check_appliance(day, 700, 96, Some(700 - 1_440), Some((all, 0, 18)));
+    // It runs: what is left of it goes on at once.
+    check_appliance(day, 615, 96, Some(600), Some((&all[1..], 0, 2)));
+    check_appliance(day, 630, 96, Some(600), Some((&all[2..], 0, 1)));
+    check_appliance(day, 645, 60, Some(600), None);
+    // Over midnight.
+    check_appliance((1_320, 360), 0, 96, None, Some((all, 0, 24)));
+    check_appliance((1_320, 360), 0, 96, Some(-60), None);
+    check_appliance((1_320, 360), 480, 96, None, Some((all, 56, 88)));
+    check_appliance((0, 0), 600, 96, None, Some((all, 0, 56)));
+    check_appliance((0, 1_440), 600, 96, None, Some((all, 0, 56)));
+}
+
+#[test]
+fn a_plan_is_asked_for_once_a_slot() {
+    let mut world = lived_day(SETTINGS);
+    let requests_count = world.requests.len();
+    for minute in 0..60 {
+        world.read_all(at(minute));
+        world.tick(at(minute) + 1_000);
+    }
+    let asked: Vec<_> = world.requests[requests_count..].iter().collect();
+    let starts: Vec<_> = asked
+        .iter()
+        .map(|request| request.problem.start_ms)
+        .collect();
+    assert_eq!(starts, [at(0), at(15), at(30), at(45)]);
+    let first = asked[0];
+    assert_eq!(first.request_id, format!("7-{}-{requests_count}", at(0)));
+    assert!(first.adopt && first.problem.load_kw.len() == 96);
+    assert!(asked.is_sorted_by(|one, next| one.requested_ms < next.requested_ms));
+}
+
+#[test]
+fn metadata_may_come_after_readings() {
+    let mut world = World::new(SETTINGS);
+    for minute in 0..40 {
+        world.read_all(at(minute));
+    }
+    assert!(world.requests.is_empty());
+    world.tell(Event::MetadataChanged(Arc::new(metadata())));
+    assert_eq!(world.requests.len(), 1);
+    // The same again is no news; a change asks again in the same slot, and later.
+    world.tell(Event::MetadataChanged(Arc::new(metadata())));
+    assert_eq!(world.requests.len(), 1);
+    world.tell(Event::MetadataChanged(Arc::new(plain_metadata())));
+    assert_eq!(world.requests.len(), 2);
+    assert!(world.requests[0].requested_ms < world.requests[1].requested_ms);
+}
+
+#[test]
+fn a_new_home_is_planned_at_once() {
+    let mut world = World::with(SETTINGS, metadata());
+    world.read(load(at(3), 500.0));
+    world.read(pv(at(3), 100.0));
+    assert!(world.requests.is_empty());
+    world.read(battery(at(3), 50.0));
+    assert_eq!(world.requests.len(), 1);
+}
+
+#[test]
+fn a_silent_home_is_not_planned() {
+    let mut world = lived_day(SETTINGS);
+    world.tick(at(50));
+    let requests_count = world.requests.len();
+    world.tick(at(120));
+    world.tick(at(180));
+    assert_eq!(world.requests.len(), requests_count);
+    assert!(world.home.is_stale(at(180), &SETTINGS));
+    world.read_all(at(181));
+    assert_eq!(world.requests.len(), requests_count + 1);
+}
+
+#[test]
+fn horizons_of_92_and_100_slots_and_other_lengths() {
+    for (minutes, horizon_slots) in [(15, 92), (15, 100), (60, 23), (60, 25), (5, 288), (1, 60)] {
+        let slot = SlotLength::new(minutes).unwrap();
+        let mut world = lived_day(Settings {
+            slot,
+            horizon_slots,
+            ..SETTINGS
+        });
+        world.read_all(at(0));
+        let problem = &world.requests.last().unwrap().problem;
+        assert_eq!(problem.load_kw.len(), horizon_slots as usize);
+        assert_eq!((problem.start_ms, problem.slot_minutes), (at(0), minutes));
+        assert!(problem.load_kw.iter().all(|kw| (kw - 0.5).abs() < 1e-9));
+    }
+}
