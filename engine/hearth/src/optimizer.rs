@@ -117,9 +117,9 @@ impl Pool {
         };
         let queued = &self.parts.metrics.requests_queued;
         queued.add(i64::try_from(records.len()).expect("a batch's length fits"));
-        let answers: Vec<Option<Outgoing>> = stream::iter(records)
-            .map(|record| async move {
-                let answer = self.answer_one(from, record).await;
+        let answers: Vec<Option<Outgoing>> = stream::iter(0..records.len())
+            .map(|index| async move {
+                let answer = self.answer_one(from, &records[index]).await;
                 queued.dec();
                 answer
             })

@@ -12,7 +12,6 @@ use household::reading::{Measurement, Reading};
 use household::units::HouseholdId;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 use schemas::codec::Codec;
@@ -237,7 +236,7 @@ fn consume_all(stack: &Stack, topic: &str, count: u32) -> Result<()> {
     let (begun, mut seen, mut bytes) = (Instant::now(), 0, 0);
     while seen < count {
         if let Some(message) = consumer.poll(Duration::from_millis(200)) {
-            bytes += message?.payload_len();
+            bytes += rdkafka::Message::payload_len(&message?);
             seen += 1;
         }
         ensure!(begun.elapsed() < LIMIT, "{seen} of {count} records, {bytes} bytes");
