@@ -3,16 +3,15 @@
 //! One thread appends: it takes every record that waits, writes them as one batch with one fsync, and only then
 //! resolves the produces. Nothing is handed out that is not durable.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
-use schemas::topic::{Cleanup, Topic};
+use schemas::topic::Topic;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{info, warn};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tracing::warn;
 
 use super::{
     Consumer, ConsumerControl, Log, LogError, LogEvent, Record, Start, Subscription,
@@ -21,12 +20,14 @@ use super::{
 use crate::clock::wall_ms;
 
 mod reader;
+mod trim;
 
 /// Most records in one commit.
 const COMMIT_RECORDS_MAX: usize = 8_192;
-/// Most records that the trimming removes in one commit.
-const TRIM_RECORDS_MAX: usize = 10_000;
-const TRIM_EVERY: Duration = Duration::from_secs(60);
+/// Largest record, key and value together: a whole MQTT payload as a dead letter, with room to spare.
+const RECORD_BYTES_MAX: usize = 2 << 20;
+/// Most bytes that wait to be written; more wait before they get in.
+const QUEUE_BYTES_MAX: usize = 64 << 20;
 
 /// Settings of the embedded log.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -34,7 +35,7 @@ const TRIM_EVERY: Duration = Duration::from_secs(60);
 pub struct EmbeddedLogConfig {
     /// Partitions of every topic, 1 to 256. Fixed when the folder is made.
     pub partitions: u32,
-    /// Hours that records of topics without compaction are kept, by the time at which they came; 0 for ever.
+    /// Hours that records are kept, by the time at which they came, in topics that delete; 0 for ever.
     pub retention_hours: u32,
     /// Most records waiting to be written; more wait before they get in.
     pub queue_records_max: usize,
@@ -54,8 +55,11 @@ impl Default for EmbeddedLogConfig {
 #[derive(Debug)]
 pub struct EmbeddedLog {
     shared: Arc<Shared>,
+    config: EmbeddedLogConfig,
+    room: Arc<Semaphore>,
     appends: Mutex<Option<mpsc::Sender<Work>>>,
     writer: Mutex<Option<std::thread::JoinHandle<()>>>,
+    readers: Mutex<Vec<tokio::task::JoinHandle<()>>>,
 }
 
 struct Shared {
@@ -66,8 +70,8 @@ struct Shared {
     ends: Mutex<BTreeMap<TopicPartition, i64>>,
     /// Counts commits, so that readers learn of new records.
     commits: watch::Sender<u64>,
-    /// Groups with a member, since partitions are not shared here.
-    groups: Mutex<BTreeSet<String>>,
+    closed: watch::Sender<bool>,
+    groups: reader::Groups,
 }
 
 impl std::fmt::Debug for Shared {
@@ -87,7 +91,10 @@ enum Work {
         done: oneshot::Sender<Result<(), LogError>>,
     },
     /// Keys of records that may go.
-    Trim(Vec<Vec<u8>>),
+    Trim {
+        keys: Vec<Vec<u8>>,
+        done: oneshot::Sender<Result<(), LogError>>,
+    },
 }
 
 struct Append {
@@ -95,6 +102,8 @@ struct Append {
     key: Vec<u8>,
     value: Vec<u8>,
     done: oneshot::Sender<Result<(), LogError>>,
+    /// Given back once the record is written.
+    room: OwnedSemaphorePermit,
 }
 
 fn unavailable(error: impl std::fmt::Display) -> LogError {
@@ -228,8 +237,9 @@ impl EmbeddedLog {
             offsets,
             partitions,
             ends: Mutex::new(ends),
-            commits: watch::channel(0).0,
-            groups: Mutex::default(),
+            commits: watch::Sender::new(0),
+            closed: watch::Sender::new(false),
+            groups: reader::Groups::default(),
         });
         let (appends, work) = mpsc::channel(config.queue_records_max);
         let writing = Arc::clone(&shared);
@@ -237,15 +247,27 @@ impl EmbeddedLog {
             .name("log-writer".to_owned())
             .spawn(move || writing.write(work))
             .map_err(unavailable)?;
-        if config.retention_hours > 0 {
-            let retention_ms = i64::from(config.retention_hours) * 3_600_000;
-            start_trimmer(&shared, &appends, retention_ms)?;
-        }
+        trim::start(&shared, &appends, config.retention_hours)?;
         Ok(Self {
             shared,
+            config,
+            room: Arc::new(Semaphore::new(QUEUE_BYTES_MAX)),
             appends: Mutex::new(Some(appends)),
             writer: Mutex::new(Some(writer)),
+            readers: Mutex::default(),
         })
+    }
+
+    /// Removes what is past its retention at `now_ms` and what a newer record of the same key replaces; the number of
+    /// records removed. The log does the same by itself once a minute.
+    pub async fn trim(&self, now_ms: i64) -> Result<usize, LogError> {
+        let (shared, work) = (Arc::clone(&self.shared), self.work()?);
+        let before_ms = trim::before_ms(now_ms, self.config.retention_hours);
+        tokio::task::spawn_blocking(move || {
+            trim::pass(&shared, &work, before_ms, &mut BTreeMap::new())
+        })
+        .await
+        .map_err(unavailable)?
     }
 
     fn work(&self) -> Result<mpsc::Sender<Work>, LogError> {
@@ -255,36 +277,6 @@ impl EmbeddedLog {
             .clone()
             .ok_or(LogError::Closed)
     }
-}
-
-/// Starts the thread that looks for what is past its retention. It ends with the log.
-fn start_trimmer(
-    shared: &Arc<Shared>,
-    appends: &mpsc::Sender<Work>,
-    retention_ms: i64,
-) -> Result<(), LogError> {
-    let (shared, appends) = (Arc::downgrade(shared), appends.downgrade());
-    std::thread::Builder::new()
-        .name("log-trimmer".to_owned())
-        .spawn(move || {
-            loop {
-                std::thread::sleep(TRIM_EVERY);
-                let (Some(shared), Some(appends)) = (shared.upgrade(), appends.upgrade()) else {
-                    return;
-                };
-                match shared.expired(wall_ms() - retention_ms) {
-                    Ok(keys) if keys.is_empty() => {}
-                    Ok(keys) => {
-                        info!(records_count = keys.len(), "trimming the log");
-                        // Only fails when the log closes.
-                        let _ = appends.blocking_send(Work::Trim(keys));
-                    }
-                    Err(error) => warn!(%error, "look for records past their retention"),
-                }
-            }
-        })
-        .map(drop)
-        .map_err(unavailable)
 }
 
 impl Shared {
@@ -336,7 +328,7 @@ impl Shared {
                         record_value(&append, now_ms),
                     );
                     *end += 1;
-                    waiting.push(append.done);
+                    waiting.push((append.done, Some(append.room)));
                 }
                 Work::Commit {
                     group,
@@ -346,9 +338,10 @@ impl Shared {
                     for (of, offset) in offsets {
                         committed.insert(offset_key(&group, of), offset);
                     }
-                    waiting.push(done);
+                    waiting.push((done, None));
                 }
-                Work::Trim(keys) => {
+                Work::Trim { keys, done } => {
+                    waiting.push((done, None));
                     for key in keys {
                         batch.remove(&self.records, key);
                     }
@@ -366,48 +359,14 @@ impl Shared {
             *self.ends.lock().expect("no holder panics") = ends;
             self.commits.send_modify(|commits| *commits += 1);
         }
-        for done in waiting {
+        for (done, room) in waiting {
+            drop(room);
             let answer = outcome
                 .as_ref()
                 .map_or_else(|error| Err(unavailable(error)), |()| Ok(()));
             // A producer that stopped waiting needs no answer.
             let _ = done.send(answer);
         }
-    }
-
-    /// Keys of records that are older than `before_ms`, or replaced where their topic is compacted.
-    fn expired(&self, before_ms: i64) -> Result<Vec<Vec<u8>>, fjall::Error> {
-        let mut expired = Vec::new();
-        for of in self.partitions_of(&Topic::ALL) {
-            let compacted = match of.topic.cleanup() {
-                Cleanup::Delete => false,
-                Cleanup::Compact | Cleanup::CompactDelete => true,
-            };
-            let mut newest: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
-            for guard in self
-                .records
-                .range(record_key(of, 0)..=record_key(of, i64::MAX))
-            {
-                if expired.len() >= TRIM_RECORDS_MAX {
-                    return Ok(expired);
-                }
-                let (key, value) = guard.into_inner()?;
-                let Some(record) =
-                    offset_of_key(&key).and_then(|offset| parse_record(offset, &value))
-                else {
-                    continue;
-                };
-                if compacted {
-                    let name = record.key.unwrap_or_default().to_vec();
-                    expired.extend(newest.insert(name, key.to_vec()));
-                } else if record.timestamp_ms < before_ms {
-                    expired.push(key.to_vec());
-                } else {
-                    break;
-                }
-            }
-        }
-        Ok(expired)
     }
 
     fn committed(&self, group: &str, of: TopicPartition) -> Result<Option<i64>, fjall::Error> {
@@ -425,44 +384,49 @@ impl Log for EmbeddedLog {
             topic,
             partition: partition_of(key, self.shared.partitions),
         };
+        let bytes = key.len() + value.len();
+        if bytes > RECORD_BYTES_MAX {
+            let reason = format!("{bytes} bytes, at most {RECORD_BYTES_MAX}");
+            return Err(LogError::Refused(reason));
+        }
+        let work = self.work()?;
+        let bytes = u32::try_from(bytes).expect("the limit fits");
+        let room = Arc::clone(&self.room).acquire_many_owned(bytes).await;
         let (done, durable) = oneshot::channel();
         let append = Append {
             to,
             key: key.to_vec(),
             value,
             done,
+            room: room.map_err(|_| LogError::Closed)?,
         };
-        self.work()?
-            .send(Work::Append(append))
+        work.send(Work::Append(append))
             .await
             .map_err(|_| LogError::Closed)?;
+        drop(work);
         durable.await.unwrap_or(Err(LogError::Closed))
     }
 
     async fn subscribe(&self, subscription: Subscription) -> Result<Consumer, LogError> {
-        let membership = match &subscription.group {
-            Some(group) => Some(reader::Membership::join(&self.shared, group)?),
-            None => None,
-        };
+        let work = self.work()?;
         let mut positions = BTreeMap::new();
         for of in self.shared.partitions_of(&subscription.topics) {
             let committed = match &subscription.group {
                 Some(group) => self.shared.committed(group, of).map_err(unavailable)?,
                 None => None,
             };
+            let end = self.shared.end(of);
             let start = match subscription.start {
                 Start::Earliest => 0,
-                Start::Latest => self.shared.end(of),
+                Start::Latest => end,
             };
-            positions.insert(of, committed.unwrap_or(start));
+            positions.insert(of, committed.unwrap_or(start).min(end));
         }
-        Ok(reader::start(
-            &self.shared,
-            self.work()?,
-            subscription,
-            membership,
-            positions,
-        ))
+        let (consumer, reader) = reader::start(&self.shared, &work, subscription, positions)?;
+        let mut readers = self.readers.lock().expect("no holder panics");
+        readers.retain(|reader| !reader.is_finished());
+        readers.push(reader);
+        Ok(consumer)
     }
 
     async fn init(&self) -> Result<(), LogError> {
@@ -475,9 +439,16 @@ impl Log for EmbeddedLog {
 
     async fn close(&self) {
         drop(self.appends.lock().expect("no holder panics").take());
+        self.shared.closed.send_replace(true);
+        let readers = std::mem::take(&mut *self.readers.lock().expect("no holder panics"));
+        for reader in readers {
+            if reader.await.is_err() {
+                warn!("a reader of the log failed");
+            }
+        }
         let writer = self.writer.lock().expect("no holder panics").take();
         if let Some(writer) = writer {
-            // Readers hold senders too, weakly; so the writer ends once the queue is empty.
+            // Consumers hold the queue weakly, so the writer ends once it is empty.
             if tokio::task::spawn_blocking(move || writer.join())
                 .await
                 .is_err()

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tracing::error;
 
 use super::{
@@ -13,40 +14,53 @@ use super::{
 
 /// Batches that wait for the owner.
 const EVENTS_MAX: usize = 16;
+/// About as much as one batch holds.
+const BATCH_BYTES_MAX: usize = 4 << 20;
 
-/// A group's one member. Leaves when dropped.
-#[derive(Debug)]
-pub(super) struct Membership {
-    shared: Arc<Shared>,
-    group: String,
+/// Groups and the one member that each has, since partitions are not shared here.
+#[derive(Debug, Default)]
+pub(super) struct Groups {
+    members: Mutex<BTreeMap<String, Member>>,
 }
 
-impl Membership {
-    pub(super) fn join(shared: &Arc<Shared>, group: &str) -> Result<Self, LogError> {
-        let mut groups = shared.groups.lock().expect("no holder panics");
-        if !groups.insert(group.to_owned()) {
+#[derive(Debug)]
+struct Member {
+    number: u64,
+    events: mpsc::WeakSender<LogEvent>,
+}
+
+impl Groups {
+    /// Takes the group over for the consumer behind `events`, unless it has a member whose consumer is still held.
+    fn join(&self, group: &str, events: &mpsc::Sender<LogEvent>) -> Result<u64, LogError> {
+        let mut members = self.members.lock().expect("no holder panics");
+        let before = members.get(group);
+        let number = before.map_or(0, |before| before.number + 1);
+        let held = before
+            .and_then(|before| before.events.upgrade())
+            .is_some_and(|events| !events.is_closed());
+        if held {
             let reason =
                 format!("group {group} has a member, and the embedded log gives it all partitions");
             return Err(LogError::Setup(reason));
         }
-        Ok(Self {
-            shared: Arc::clone(shared),
-            group: group.to_owned(),
-        })
+        let events = events.downgrade();
+        members.insert(group.to_owned(), Member { number, events });
+        Ok(number)
     }
-}
 
-impl Drop for Membership {
-    fn drop(&mut self) {
-        if let Ok(mut groups) = self.shared.groups.lock() {
-            groups.remove(&self.group);
-        }
+    fn is_member(&self, group: &str, number: u64) -> bool {
+        let members = self.members.lock().expect("no holder panics");
+        members
+            .get(group)
+            .is_some_and(|member| member.number == number)
     }
 }
 
 struct Control {
     shared: Arc<Shared>,
-    group: Option<String>,
+    /// Group and number of the member.
+    membership: Option<(String, u64)>,
+    owned: BTreeSet<TopicPartition>,
     work: mpsc::WeakSender<Work>,
     paused: Mutex<BTreeSet<TopicPartition>>,
 }
@@ -54,15 +68,22 @@ struct Control {
 #[async_trait::async_trait]
 impl ConsumerControl for Control {
     async fn commit(&self, next_offsets: Vec<(TopicPartition, i64)>) -> Result<(), LogError> {
-        let Some(group) = self.group.clone() else {
+        let Some((group, number)) = &self.membership else {
             return Err(LogError::Setup(
                 "a consumer without a group commits nowhere".to_owned(),
             ));
         };
+        let ours = self.shared.groups.is_member(group, *number)
+            && next_offsets.iter().all(|(of, _)| self.owned.contains(of));
+        if !ours {
+            return Err(LogError::Refused(format!(
+                "offsets of partitions that group {group} has given to another"
+            )));
+        }
         let work = self.work.upgrade().ok_or(LogError::Closed)?;
         let (done, durable) = tokio::sync::oneshot::channel();
         let commit = Work::Commit {
-            group,
+            group: group.clone(),
             offsets: next_offsets,
             done,
         };
@@ -88,40 +109,48 @@ impl ConsumerControl for Control {
     }
 
     fn end_offset(&self, partition: TopicPartition) -> Option<i64> {
-        Some(self.shared.end(partition))
+        self.owned
+            .contains(&partition)
+            .then(|| self.shared.end(partition))
     }
 }
 
 pub(super) fn start(
     shared: &Arc<Shared>,
-    work: mpsc::Sender<Work>,
+    work: &mpsc::Sender<Work>,
     subscription: Subscription,
-    membership: Option<Membership>,
     positions: BTreeMap<TopicPartition, i64>,
-) -> Consumer {
-    let control = Arc::new(Control {
-        shared: Arc::clone(shared),
-        group: subscription.group.clone(),
-        work: work.downgrade(),
-        paused: Mutex::default(),
-    });
+) -> Result<(Consumer, JoinHandle<()>), LogError> {
     let (sender, events) = mpsc::channel(EVENTS_MAX);
+    let membership = match subscription.group {
+        Some(group) => {
+            let number = shared.groups.join(&group, &sender)?;
+            Some((group, number))
+        }
+        None => None,
+    };
     let catching_up = if membership.is_none() {
         positions.keys().map(|of| (*of, shared.end(*of))).collect()
     } else {
         BTreeMap::new()
     };
+    let control = Arc::new(Control {
+        shared: Arc::clone(shared),
+        membership,
+        owned: positions.keys().copied().collect(),
+        work: work.downgrade(),
+        paused: Mutex::default(),
+    });
     let reader = Reader {
         shared: Arc::clone(shared),
         control: Arc::clone(&control),
         sender,
-        batch_max: subscription.batch_max,
+        batch_max: subscription.batch_max.max(1),
         positions,
         catching_up,
-        _membership: membership,
     };
-    tokio::spawn(reader.run());
-    Consumer { events, control }
+    let reader = tokio::spawn(reader.run());
+    Ok((Consumer { events, control }, reader))
 }
 
 struct Reader {
@@ -132,12 +161,24 @@ struct Reader {
     positions: BTreeMap<TopicPartition, i64>,
     /// Ends as they were at the start, of partitions that have not reached them.
     catching_up: BTreeMap<TopicPartition, i64>,
-    _membership: Option<Membership>,
 }
 
 impl Reader {
-    /// Ends when the owner drops its consumer, or the log fails.
-    async fn run(mut self) {
+    /// Ends when the owner drops its consumer, or the log is closed or fails.
+    async fn run(self) {
+        let mut closed = self.shared.closed.subscribe();
+        let closed = async move {
+            // An error says that the log is gone.
+            drop(closed.wait_for(|closed| *closed).await);
+        };
+        tokio::select! {
+            biased;
+            () = closed => {}
+            () = self.follow() => {}
+        }
+    }
+
+    async fn follow(mut self) {
         let mut commits = self.shared.commits.subscribe();
         let all: Vec<TopicPartition> = self.positions.keys().copied().collect();
         if self
@@ -223,12 +264,17 @@ impl Shared {
         records_max: usize,
     ) -> Result<Vec<Record>, LogError> {
         let mut records = Vec::new();
+        let mut bytes = 0;
         for guard in self
             .records
             .range(record_key(of, from)..record_key(of, end))
             .take(records_max)
         {
+            if bytes >= BATCH_BYTES_MAX {
+                break;
+            }
             let (key, value) = guard.into_inner().map_err(unavailable)?;
+            bytes += value.len();
             let record = offset_of_key(&key).and_then(|offset| parse_record(offset, &value));
             records.push(record.ok_or_else(|| unavailable("a stored record is damaged"))?);
         }
