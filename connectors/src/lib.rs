@@ -3,6 +3,7 @@
 
 pub mod clock;
 pub mod controller;
+pub mod gateway;
 pub mod ingest;
 pub mod log;
 pub mod metrics;

@@ -1,0 +1,537 @@
+//! One client: the protocol's state, what is on its way in and out, and the loop between them. Reads only what it can
+//! handle, writes with a time limit, and acknowledges in the order of the publishes.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use futures::stream::{FuturesOrdered, StreamExt};
+use mqtt_protocol_core::mqtt::common::Cursor;
+use mqtt_protocol_core::mqtt::connection::{ConnectionOptions, Event, TimerKind};
+use mqtt_protocol_core::mqtt::packet::{GenericPacketTrait, Packet, Qos, SubEntry};
+use mqtt_protocol_core::mqtt::result_code::{DisconnectReasonCode, MqttError, PubackReasonCode};
+use mqtt_protocol_core::mqtt::{Connection as Protocol, Version, role};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::watch;
+use tokio::time::{Instant as Moment, sleep_until, timeout, timeout_at};
+
+use super::access::{FilterRefusal, Identity, Publishing, filter, publishing};
+use super::packets::{self, Welcome};
+use super::subscribers::{Inbox, Message, Place};
+use super::{Shared, stopped};
+
+const READ_BYTES: usize = 4_096;
+/// Messages to a device that it has not acknowledged yet; further ones wait in its queue.
+const UNACKED_MAX: usize = 32;
+/// Largest command or status message.
+const DOWNWARD_BYTES_MAX: usize = 16 * 1_024;
+
+/// What bytes come and go through.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// One client's connection.
+pub(super) struct Connection {
+    stream: Box<dyn Stream>,
+    identity: Identity,
+    shared: Arc<Shared>,
+    protocol: Protocol<role::Server>,
+    /// Bytes read and not yet taken apart: `read[taken..filled]`.
+    read: Box<[u8]>,
+    taken: usize,
+    filled: usize,
+    /// Bytes to be written.
+    out: Vec<u8>,
+    received: VecDeque<Packet>,
+    /// Publishes that are being handled, in their order.
+    publishes: FuturesOrdered<BoxFuture<'static, Handled>>,
+    unacked: usize,
+    keep_alive: Option<Moment>,
+    /// Set when the connection is to end once `out` is written.
+    ending: Option<&'static str>,
+    place: Option<Place>,
+}
+
+/// A publish that has been handled.
+struct Handled {
+    /// `None` with QoS 0.
+    packet_id: Option<u16>,
+    since: Instant,
+    outcome: Outcome,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Durable,
+    NotDurable,
+    Passed { reached: usize },
+    Refused,
+    TooLarge,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if let Some(place) = &self.place {
+            self.shared.subscribers.leave(place);
+        }
+    }
+}
+
+impl Connection {
+    pub(super) fn new(stream: Box<dyn Stream>, identity: Identity, shared: Arc<Shared>) -> Self {
+        let options =
+            ConnectionOptions::new().maximum_packet_size_recv(shared.config.packet_bytes_max);
+        let mut protocol = Protocol::with_options(Version::Undetermined, options);
+        protocol.set_auto_pub_response(false);
+        protocol.set_auto_ping_response(true);
+        Self {
+            stream,
+            identity,
+            shared,
+            protocol,
+            read: vec![0; READ_BYTES].into_boxed_slice(),
+            taken: 0,
+            filled: 0,
+            out: Vec::new(),
+            received: VecDeque::new(),
+            publishes: FuturesOrdered::new(),
+            unacked: 0,
+            keep_alive: None,
+            ending: None,
+            place: None,
+        }
+    }
+
+    /// Serves the client until one side ends it. CONNECT must have come by `deadline`.
+    pub(super) async fn run(
+        mut self,
+        deadline: Moment,
+        mut stop: watch::Receiver<bool>,
+    ) -> Result<(), String> {
+        let mut inbox = timeout_at(deadline, self.welcome())
+            .await
+            .map_err(|_| "no CONNECT in time".to_owned())??;
+        // Moved on when it fires rather than with every packet.
+        let timer = sleep_until(Moment::now());
+        tokio::pin!(timer);
+        loop {
+            self.take_apart(true)?;
+            self.flush().await?;
+            if let Some(reason) = self.ending {
+                return Err(reason.to_owned());
+            }
+            let may_read = self.taken == self.filled && self.has_room();
+            let may_send = self.unacked < self.unacked_max();
+            tokio::select! {
+                Some(handled) = self.publishes.next() => {
+                    self.finish(&handled);
+                    while let Some(Some(handled)) = self.publishes.next().now_or_never() {
+                        self.finish(&handled);
+                    }
+                    if self.ending == Some(NOT_DURABLE) {
+                        self.flush().await?;
+                        let pause = Duration::from_millis(self.shared.config.retry_pause_ms);
+                        tokio::time::sleep(pause).await;
+                    }
+                }
+                read = self.stream.read(&mut self.read), if may_read => {
+                    self.filled = read.map_err(|error| error.to_string())?;
+                    self.taken = 0;
+                    if self.filled == 0 {
+                        return Err("closed by the client".to_owned());
+                    }
+                }
+                Some(message) = inbox.messages.recv(), if may_send => self.send(&message)?,
+                () = timer.as_mut(), if self.keep_alive.is_some() => {
+                    let due = self.keep_alive.expect("checked just above");
+                    if due <= Moment::now() && may_read {
+                        self.keep_alive = None;
+                        let events = self.protocol.notify_timer_fired(TimerKind::PingreqRecv);
+                        self.note(events);
+                        self.ending.get_or_insert("keep-alive ran out");
+                    } else {
+                        // While nothing is read the client's silence means nothing.
+                        timer.as_mut().reset(due.max(Moment::now() + Duration::from_millis(100)));
+                    }
+                }
+                Ok(()) = &mut inbox.taken_over => {
+                    self.disconnect(DisconnectReasonCode::SessionTakenOver, "taken over");
+                }
+                () = stopped(&mut stop) => return self.wind_up().await,
+            }
+        }
+    }
+
+    /// Reads until CONNECT is there and answers it.
+    async fn welcome(&mut self) -> Result<Inbox, String> {
+        while self.received.is_empty() {
+            let read = self.stream.read(&mut self.read).await;
+            self.filled = read.map_err(|error| error.to_string())?;
+            self.taken = 0;
+            if self.filled == 0 {
+                return Err("closed before CONNECT".to_owned());
+            }
+            self.take_apart(false)?;
+            if let Some(reason) = self.ending {
+                self.flush().await?;
+                return Err(reason.to_owned());
+            }
+        }
+        let packet = self.received.pop_front().expect("checked just above");
+        let (client_id, keep_alive_s) = if let Packet::V3_1_1Connect(connect) = &packet {
+            (connect.client_id(), connect.keep_alive())
+        } else if let Packet::V5_0Connect(connect) = &packet {
+            (connect.client_id(), connect.keep_alive())
+        } else {
+            return Err("the first packet is not CONNECT".to_owned());
+        };
+        let (place, inbox) = self.shared.subscribers.enter(self.identity, client_id);
+        let granted_max = self.shared.config.keep_alive_s_max;
+        let is_longer = keep_alive_s == 0 || keep_alive_s > granted_max;
+        let connack = packets::accepted(
+            self.protocol.get_protocol_version(),
+            &Welcome {
+                assigned_id: client_id.is_empty().then(|| place.client_id()),
+                keep_alive_s: (is_longer && granted_max > 0).then_some(granted_max),
+                receive_max: self.shared.config.receive_max,
+            },
+        );
+        self.place = Some(place);
+        self.queue(connack);
+        Ok(inbox)
+    }
+
+    /// Takes whole packets out of what was read and handles them, as long as there is room. Before the client is
+    /// connected only the first, which stays in `received`.
+    fn take_apart(&mut self, is_connected: bool) -> Result<(), String> {
+        loop {
+            while is_connected && let Some(packet) = self.received.pop_front() {
+                self.handle(packet)?;
+            }
+            let is_waiting = !self.received.is_empty();
+            let done = self.taken == self.filled || self.ending.is_some();
+            if is_waiting || done || !self.has_room() {
+                return Ok(());
+            }
+            let mut cursor = Cursor::new(&self.read[self.taken..self.filled]);
+            let events = self.protocol.recv(&mut cursor);
+            self.taken += usize::try_from(cursor.position()).expect("a position in 4 KiB");
+            self.note(events);
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.publishes.len() < usize::from(self.shared.config.receive_max)
+    }
+
+    fn unacked_max(&self) -> usize {
+        match self.protocol.get_receive_maximum_vacancy_for_send() {
+            Some(0) => 0,
+            Some(_) | None => UNACKED_MAX,
+        }
+    }
+
+    /// Does what the protocol's state machine asks for.
+    fn note(&mut self, events: Vec<Event>) {
+        for event in events {
+            match event {
+                Event::NotifyPacketReceived(packet) => self.received.push_back(packet),
+                Event::RequestSendPacket { packet, .. } => {
+                    for buffer in packet.to_buffers() {
+                        self.out.extend_from_slice(&buffer);
+                    }
+                }
+                Event::NotifyPacketIdReleased(_) => self.unacked = self.unacked.saturating_sub(1),
+                Event::RequestTimerReset { kind, duration_ms } => {
+                    if kind == TimerKind::PingreqRecv {
+                        self.keep_alive = Some(Moment::now() + Duration::from_millis(duration_ms));
+                    }
+                }
+                Event::RequestTimerCancel(kind) => {
+                    if kind == TimerKind::PingreqRecv {
+                        self.keep_alive = None;
+                    }
+                }
+                Event::NotifyError(_) => {
+                    self.ending.get_or_insert("protocol error");
+                }
+                Event::RequestClose => {
+                    self.ending.get_or_insert("closed by the protocol");
+                }
+            }
+        }
+    }
+
+    fn queue(&mut self, packet: Result<Packet, MqttError>) {
+        match packet {
+            Ok(packet) => {
+                let events = self.protocol.send(packet);
+                self.note(events);
+            }
+            Err(_) => {
+                self.ending.get_or_insert("a packet could not be built");
+            }
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), String> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        let limit = Duration::from_millis(self.shared.config.write_timeout_ms);
+        let write = async {
+            self.stream.write_all(&self.out).await?;
+            self.stream.flush().await
+        };
+        let written = timeout(limit, write).await;
+        self.out.clear();
+        self.out.shrink_to(READ_BYTES);
+        written
+            .map_err(|_| "the client does not read".to_owned())?
+            .map_err(|error| error.to_string())
+    }
+
+    fn handle(&mut self, packet: Packet) -> Result<(), String> {
+        let version = self.protocol.get_protocol_version();
+        match packet {
+            Packet::V3_1_1Publish(publish) => {
+                let payload = publish.payload().as_slice();
+                let parts = (publish.qos(), publish.packet_id(), publish.retain());
+                self.publish(parts, publish.topic_name(), payload);
+            }
+            Packet::V5_0Publish(publish) => {
+                let payload = publish.payload().as_slice();
+                let parts = (publish.qos(), publish.packet_id(), publish.retain());
+                self.publish(parts, publish.topic_name(), payload);
+            }
+            Packet::V3_1_1Subscribe(subscribe) => {
+                let answers = self.subscribe(subscribe.entries());
+                self.queue(packets::suback(version, subscribe.packet_id(), &answers));
+            }
+            Packet::V5_0Subscribe(subscribe) => {
+                let answers = self.subscribe(subscribe.entries());
+                self.queue(packets::suback(version, subscribe.packet_id(), &answers));
+            }
+            Packet::V3_1_1Unsubscribe(unsubscribe) => {
+                let filters = unsubscribe.entries().iter();
+                let answers = self.unsubscribe(filters.map(|entry| entry.as_str()));
+                self.queue(packets::unsuback(
+                    version,
+                    unsubscribe.packet_id(),
+                    &answers,
+                ));
+            }
+            Packet::V5_0Unsubscribe(unsubscribe) => {
+                let filters = unsubscribe.entries().iter();
+                let answers = self.unsubscribe(filters.map(|entry| entry.as_str()));
+                self.queue(packets::unsuback(
+                    version,
+                    unsubscribe.packet_id(),
+                    &answers,
+                ));
+            }
+            Packet::V3_1_1Disconnect(_) | Packet::V5_0Disconnect(_) => {
+                return Err("the client disconnected".to_owned());
+            }
+            Packet::V5_0Auth(_) => {
+                self.disconnect(DisconnectReasonCode::ProtocolError, "AUTH is not supported");
+            }
+            // Answered by the protocol's state machine already.
+            Packet::V3_1_1Pingreq(_)
+            | Packet::V5_0Pingreq(_)
+            | Packet::V3_1_1Puback(_)
+            | Packet::V5_0Puback(_) => {}
+            Packet::V3_1_1Connect(_)
+            | Packet::V3_1_1Connack(_)
+            | Packet::V3_1_1Suback(_)
+            | Packet::V3_1_1Unsuback(_)
+            | Packet::V3_1_1Pubrec(_)
+            | Packet::V3_1_1Pubrel(_)
+            | Packet::V3_1_1Pubcomp(_)
+            | Packet::V3_1_1Pingresp(_)
+            | Packet::V5_0Connect(_)
+            | Packet::V5_0Connack(_)
+            | Packet::V5_0Suback(_)
+            | Packet::V5_0Unsuback(_)
+            | Packet::V5_0Pubrec(_)
+            | Packet::V5_0Pubrel(_)
+            | Packet::V5_0Pubcomp(_)
+            | Packet::V5_0Pingresp(_) => {
+                self.disconnect(DisconnectReasonCode::ProtocolError, "unexpected packet");
+            }
+        }
+        Ok(())
+    }
+
+    fn publish(
+        &mut self,
+        (qos, packet_id, retain): (Qos, Option<u16>, bool),
+        topic: &str,
+        payload: &[u8],
+    ) {
+        if qos == Qos::ExactlyOnce {
+            self.disconnect(DisconnectReasonCode::QosNotSupported, "QoS 2");
+            return;
+        }
+        let since = Instant::now();
+        let handled = move |outcome| Handled {
+            packet_id,
+            since,
+            outcome,
+        };
+        let payload = Bytes::copy_from_slice(payload);
+        match publishing(self.identity, topic) {
+            Publishing::Ingest => {
+                let (ingest, topic) = (Arc::clone(&self.shared.ingest), topic.to_owned());
+                self.publishes.push_back(Box::pin(async move {
+                    match ingest.accept(&topic, payload).await {
+                        Ok(()) => handled(Outcome::Durable),
+                        Err(_) => handled(Outcome::NotDurable),
+                    }
+                }));
+            }
+            Publishing::Pass(household_id, downward) => {
+                let outcome = if payload.len() > DOWNWARD_BYTES_MAX {
+                    Outcome::TooLarge
+                } else {
+                    let message = Message {
+                        household_id,
+                        downward,
+                        payload,
+                        acknowledged: packet_id.is_some(),
+                        retained: false,
+                    };
+                    self.pass(&message, retain)
+                };
+                self.publishes
+                    .push_back(Box::pin(std::future::ready(handled(outcome))));
+            }
+            Publishing::Refused => {
+                let refused = handled(Outcome::Refused);
+                self.publishes
+                    .push_back(Box::pin(std::future::ready(refused)));
+            }
+        }
+    }
+
+    fn pass(&self, message: &Message, retain: bool) -> Outcome {
+        let subscribers = &self.shared.subscribers;
+        if retain && message.downward == super::access::Downward::Status {
+            subscribers.retain(message.household_id, message.payload.clone());
+        }
+        Outcome::Passed {
+            reached: subscribers.pass(message),
+        }
+    }
+
+    /// Acknowledges a publish, or ends the connection where that is how the version refuses.
+    fn finish(&mut self, handled: &Handled) {
+        let version = self.protocol.get_protocol_version();
+        let reason = match handled.outcome {
+            Outcome::Durable => PubackReasonCode::Success,
+            Outcome::Passed { reached: 0 } => PubackReasonCode::NoMatchingSubscribers,
+            Outcome::Passed { .. } => PubackReasonCode::Success,
+            Outcome::NotDurable => {
+                self.disconnect(DisconnectReasonCode::QuotaExceeded, NOT_DURABLE);
+                return;
+            }
+            Outcome::Refused if version == Version::V5_0 => PubackReasonCode::NotAuthorized,
+            Outcome::TooLarge if version == Version::V5_0 => PubackReasonCode::QuotaExceeded,
+            Outcome::Refused => {
+                self.ending = Some("not authorized to publish there");
+                return;
+            }
+            Outcome::TooLarge => {
+                self.ending = Some("a message to a device is too large");
+                return;
+            }
+        };
+        if let (Some(packet_id), None) = (handled.packet_id, self.ending) {
+            self.queue(packets::puback(version, packet_id, reason));
+            let seconds = &self.shared.metrics.publish_to_ack_seconds;
+            seconds
+                .with_label_values(&["gateway"])
+                .observe(handled.since.elapsed().as_secs_f64());
+        }
+    }
+
+    fn subscribe(&mut self, entries: &[SubEntry]) -> Vec<Result<bool, FilterRefusal>> {
+        let place = self.place.as_mut().expect("taken with CONNECT");
+        let judge = |entry: &SubEntry| {
+            let wanted = filter(self.identity, entry.topic_filter())?;
+            let acknowledged = entry.sub_opts().qos() != Qos::AtMostOnce;
+            if !self
+                .shared
+                .subscribers
+                .subscribe(place, wanted, acknowledged)
+            {
+                return Err(FilterRefusal::TooMany);
+            }
+            Ok(acknowledged)
+        };
+        entries.iter().map(judge).collect()
+    }
+
+    fn unsubscribe<'a>(&mut self, filters: impl Iterator<Item = &'a str>) -> Vec<bool> {
+        let place = self.place.as_mut().expect("taken with CONNECT");
+        let end = |text: &str| {
+            let known = filter(self.identity, text);
+            known.is_ok_and(|known| self.shared.subscribers.unsubscribe(place, &known))
+        };
+        filters.map(end).collect()
+    }
+
+    /// Sends a message to the device.
+    fn send(&mut self, message: &Message) -> Result<(), String> {
+        let version = self.protocol.get_protocol_version();
+        let packet_id = match message.acknowledged {
+            true => Some(
+                self.protocol
+                    .acquire_packet_id()
+                    .map_err(|error| error.to_string())?,
+            ),
+            false => None,
+        };
+        self.unacked += usize::from(packet_id.is_some());
+        let packet = packets::publish(version, message, packet_id).map_err(|e| e.to_string())?;
+        let events = self.protocol.send(packet);
+        let is_refused = events
+            .iter()
+            .any(|event| matches!(event, Event::NotifyError(_)));
+        if !is_refused {
+            self.note(events);
+        } else if let Some(packet_id) = packet_id {
+            // Larger than the client allows: it does without, as the protocol asks for.
+            let events = self.protocol.release_packet_id(packet_id);
+            self.note(events);
+        }
+        Ok(())
+    }
+
+    /// Ends the connection, with a reason where the version has one.
+    fn disconnect(&mut self, code: DisconnectReasonCode, reason: &'static str) {
+        if self.ending.is_none() && self.protocol.get_protocol_version() == Version::V5_0 {
+            self.queue(packets::disconnect(code));
+        }
+        // The state machine asks to close as well; this says why.
+        self.ending = Some(reason);
+    }
+
+    /// The gateway stops: what was taken is acknowledged, then the client is sent away.
+    async fn wind_up(mut self) -> Result<(), String> {
+        while let Some(handled) = self.publishes.next().await {
+            self.finish(&handled);
+        }
+        self.disconnect(
+            DisconnectReasonCode::ServerShuttingDown,
+            "the gateway stops",
+        );
+        self.flush().await
+    }
+}
+
+const NOT_DURABLE: &str = "its reading is safe nowhere";

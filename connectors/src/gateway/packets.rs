@@ -1,0 +1,168 @@
+//! The packets that the gateway sends, in both versions of the protocol.
+
+use mqtt_protocol_core::mqtt::Version;
+use mqtt_protocol_core::mqtt::packet::{
+    AssignedClientIdentifier, MaximumQos, Packet, Property, Qos, ReceiveMaximum, ServerKeepAlive,
+    SessionExpiryInterval, SharedSubscriptionAvailable, SubscriptionIdentifierAvailable,
+    TopicAliasMaximum, v3_1_1, v5_0,
+};
+use mqtt_protocol_core::mqtt::result_code::{
+    ConnectReasonCode, ConnectReturnCode, DisconnectReasonCode, MqttError, PubackReasonCode,
+    SubackReasonCode, SubackReturnCode, UnsubackReasonCode,
+};
+
+use super::access::FilterRefusal;
+use super::subscribers::Message;
+
+const TOPIC_ALIAS_MAX: u16 = 16;
+
+/// What a client that connects is told.
+#[derive(Debug)]
+pub(super) struct Welcome<'a> {
+    /// Its id, where it gave none itself.
+    pub(super) assigned_id: Option<&'a str>,
+    /// The keep-alive in seconds that it has to use instead of its own.
+    pub(super) keep_alive_s: Option<u16>,
+    pub(super) receive_max: u16,
+}
+
+/// CONNACK that accepts.
+pub(super) fn accepted(version: Version, welcome: &Welcome<'_>) -> Result<Packet, MqttError> {
+    if version != Version::V5_0 {
+        let packet = v3_1_1::Connack::builder()
+            .return_code(ConnectReturnCode::Accepted)
+            .session_present(false)
+            .build()?;
+        return Ok(packet.into());
+    }
+    let mut props: Vec<Property> = vec![
+        SessionExpiryInterval::new(0)?.into(),
+        ReceiveMaximum::new(welcome.receive_max)?.into(),
+        MaximumQos::new(1)?.into(),
+        TopicAliasMaximum::new(TOPIC_ALIAS_MAX)?.into(),
+        SubscriptionIdentifierAvailable::new(0)?.into(),
+        SharedSubscriptionAvailable::new(0)?.into(),
+    ];
+    if let Some(id) = welcome.assigned_id {
+        props.push(AssignedClientIdentifier::new(id)?.into());
+    }
+    if let Some(keep_alive_s) = welcome.keep_alive_s {
+        props.push(ServerKeepAlive::new(keep_alive_s)?.into());
+    }
+    let packet = v5_0::Connack::builder()
+        .reason_code(ConnectReasonCode::Success)
+        .session_present(false)
+        .props(props)
+        .build()?;
+    Ok(packet.into())
+}
+
+/// PUBACK; MQTT 3.1.1 has no reasons.
+pub(super) fn puback(
+    version: Version,
+    packet_id: u16,
+    reason: PubackReasonCode,
+) -> Result<Packet, MqttError> {
+    if version != Version::V5_0 {
+        return Ok(v3_1_1::Puback::builder()
+            .packet_id(packet_id)
+            .build()?
+            .into());
+    }
+    let mut puback = v5_0::Puback::builder().packet_id(packet_id);
+    if reason != PubackReasonCode::Success {
+        puback = puback.reason_code(reason);
+    }
+    Ok(puback.build()?.into())
+}
+
+/// A message to a device, with its packet id where it is to be acknowledged.
+pub(super) fn publish(
+    version: Version,
+    message: &Message,
+    packet_id: Option<u16>,
+) -> Result<Packet, MqttError> {
+    let topic = message.downward.topic(message.household_id);
+    let qos = match packet_id {
+        Some(_) => Qos::AtLeastOnce,
+        None => Qos::AtMostOnce,
+    };
+    let payload = message.payload.as_ref();
+    if version == Version::V5_0 {
+        let packet = v5_0::Publish::builder()
+            .topic_name(topic)?
+            .qos(qos)
+            .packet_id(packet_id);
+        let packet = packet
+            .retain(message.retained)
+            .payload(payload)
+            .props(Vec::new());
+        return Ok(packet.build()?.into());
+    }
+    let packet = v3_1_1::Publish::builder()
+        .topic_name(topic)?
+        .qos(qos)
+        .packet_id(packet_id);
+    let packet = packet.retain(message.retained).payload(payload);
+    Ok(packet.build()?.into())
+}
+
+/// SUBACK, one answer for each filter: the granted QoS is 1 where `true`.
+pub(super) fn suback(
+    version: Version,
+    packet_id: u16,
+    answers: &[Result<bool, FilterRefusal>],
+) -> Result<Packet, MqttError> {
+    if version == Version::V5_0 {
+        let codes = answers.iter().map(|answer| match answer {
+            Ok(true) => SubackReasonCode::GrantedQos1,
+            Ok(false) => SubackReasonCode::GrantedQos0,
+            Err(FilterRefusal::NotAuthorized) => SubackReasonCode::NotAuthorized,
+            Err(FilterRefusal::Shared) => SubackReasonCode::SharedSubscriptionsNotSupported,
+            Err(FilterRefusal::TooMany) => SubackReasonCode::QuotaExceeded,
+        });
+        let packet = v5_0::Suback::builder()
+            .packet_id(packet_id)
+            .reason_codes(codes.collect());
+        return Ok(packet.build()?.into());
+    }
+    let codes = answers.iter().map(|answer| match answer {
+        Ok(true) => SubackReturnCode::SuccessMaximumQos1,
+        Ok(false) => SubackReturnCode::SuccessMaximumQos0,
+        Err(_) => SubackReturnCode::Failure,
+    });
+    let packet = v3_1_1::Suback::builder()
+        .packet_id(packet_id)
+        .return_codes(codes.collect());
+    Ok(packet.build()?.into())
+}
+
+/// UNSUBACK, one answer for each filter: whether there was such a subscription.
+pub(super) fn unsuback(
+    version: Version,
+    packet_id: u16,
+    answers: &[bool],
+) -> Result<Packet, MqttError> {
+    if version != Version::V5_0 {
+        return Ok(v3_1_1::Unsuback::builder()
+            .packet_id(packet_id)
+            .build()?
+            .into());
+    }
+    let codes = answers.iter().map(|had| match had {
+        true => UnsubackReasonCode::Success,
+        false => UnsubackReasonCode::NoSubscriptionExisted,
+    });
+    let packet = v5_0::Unsuback::builder()
+        .packet_id(packet_id)
+        .reason_codes(codes.collect());
+    Ok(packet.build()?.into())
+}
+
+/// DISCONNECT with a reason; only MQTT 5 has it from a server.
+pub(super) fn disconnect(reason: DisconnectReasonCode) -> Result<Packet, MqttError> {
+    Ok(v5_0::Disconnect::builder()
+        .reason_code(reason)
+        .build()?
+        .into())
+}
