@@ -2,7 +2,7 @@
 //! the ingest has the reading in the log or the spool.
 //!
 //! It is no general broker: devices publish readings and answers, and receive their own commands and status; nothing
-//! else is passed on. Sessions end with their connection (session present is always 0), wills are ignored, QoS is 0 or 1.
+//! else is passed on. Sessions keep subscriptions in memory, wills are ignored, QoS is 0 or 1.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -55,16 +55,20 @@ pub struct GatewayConfig {
     pub keep_alive_s_max: u16,
     /// How long a client may take to receive what is sent to it, milliseconds; then it is disconnected.
     pub write_timeout_ms: u64,
-    /// Publishes of one connection that are handled at the same time (receive maximum), 1 to 65535.
+    /// Publishes that an MQTT 5 client may have on their way (receive maximum), 1 to 65535.
     pub receive_max: u16,
+    /// Longest time in seconds that subscriptions outlive their connection, where the client asks for that. A client
+    /// that finds its session sends again what was not acknowledged.
+    pub session_s_max: u32,
+    /// Most sessions without a connection.
+    pub sessions_max: usize,
     /// Largest packet in bytes. Above the largest payload (256 KiB), so that one that is too large still gets its dead
     /// letter; a packet larger than this ends the connection.
     pub packet_bytes_max: u32,
     /// Most homes whose last status message is kept.
     pub retained_max: usize,
-    /// How long a client waits for its disconnection where its reading is safe nowhere, milliseconds, so that it does
-    /// not come back at once.
-    pub retry_pause_ms: u64,
+    /// How long a publish is tried again while it is safe nowhere, milliseconds, before its client is disconnected.
+    pub patience_ms: u64,
 }
 
 /// Who may speak for whom.
@@ -91,9 +95,11 @@ impl Default for GatewayConfig {
             keep_alive_s_max: 1_200,
             write_timeout_ms: 10_000,
             receive_max: 64,
+            session_s_max: 86_400,
+            sessions_max: 100_000,
             packet_bytes_max: 1 << 20,
             retained_max: 100_000,
-            retry_pause_ms: 1_000,
+            patience_ms: 60_000,
         }
     }
 }
@@ -167,7 +173,7 @@ impl Gateway {
             return Err(OPEN_ELSEWHERE);
         }
         let shared = Arc::new(Shared {
-            subscribers: Subscribers::new(config.retained_max),
+            subscribers: Subscribers::new(config.retained_max, config.sessions_max),
             ingest,
             metrics,
             config,

@@ -24,9 +24,12 @@ use crate::spool::{Spool, SpoolError, SpoolLimits};
 mod drain;
 mod lane;
 mod parts;
+mod turns;
 
 use lane::Job;
 use parts::Maker;
+
+pub use turns::Turns;
 
 /// Homes are spread over so many lanes; a lane keeps order.
 const LANES_COUNT: usize = 64;

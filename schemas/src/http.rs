@@ -167,10 +167,9 @@ impl OptimizeBody {
     };
 
     /// The problem: what is given here over what `base`, the engine's own, says. Ranges are checked by the scheduler.
-    pub fn into_problem(self, base: Option<Problem>) -> Result<Problem, FieldError> {
+    pub fn into_problem(self, base: Option<&Problem>) -> Result<Problem, FieldError> {
         let household_id = self.household_id()?;
         let missing = |field: &str| field_error(field, "required where the engine knows no value");
-        let base = base.as_ref();
         let series = |field: &str, given: Option<Vec<f64>>, known: fn(&Problem) -> &Vec<f64>| {
             given
                 .or_else(|| base.map(|base| known(base).clone()))

@@ -21,14 +21,31 @@ fn start(dir: &Path, http_port: u16, mqtt_port: u16, homes: u32) -> anyhow::Resu
     let dir = dir.to_str().context("a path of UTF-8")?;
     let (http_port, mqtt_port) = (http_port.to_string(), mqtt_port.to_string());
     let homes = homes.to_string();
-    let args = ["demo", "--homes", &homes, "--data-dir", dir, "--http-port", &http_port, "--mqtt-port", &mqtt_port];
+    let args = [
+        "demo",
+        "--homes",
+        &homes,
+        "--data-dir",
+        dir,
+        "--http-port",
+        &http_port,
+        "--mqtt-port",
+        &mqtt_port,
+    ];
     HearthProcess::start(&args, &[])
 }
 
 async fn metric(port: u16, start: &str) -> anyhow::Result<f64> {
-    let text = http().get(format!("http://127.0.0.1:{port}/metrics")).send().await?.text().await?;
+    let text = http()
+        .get(format!("http://127.0.0.1:{port}/metrics"))
+        .send()
+        .await?
+        .text()
+        .await?;
     let values = text.lines().filter(|line| line.starts_with(start));
-    Ok(values.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum())
+    Ok(values
+        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
+        .sum())
 }
 
 #[tokio::test]
@@ -50,22 +67,49 @@ async fn everything_happens_within_a_minute_and_goes_on_after_a_restart() -> any
         })
         .await;
     }
-    ensure!(metric(port, "hearth_dead_letters_total").await? == 0.0, "a simulated home sends no nonsense");
-    let latest: Value =
-        http().get(format!("http://127.0.0.1:{port}/api/latest/1")).send().await?.error_for_status()?.json().await?;
+    ensure!(
+        metric(port, "hearth_dead_letters_total").await? == 0.0,
+        "a simulated home sends no nonsense"
+    );
+    let latest: Value = http()
+        .get(format!("http://127.0.0.1:{port}/api/latest/1"))
+        .send()
+        .await?
+        .error_for_status()?
+        .json()
+        .await?;
     let slots = latest["slots"].as_array().context("slots")?.len();
     ensure!(slots > 0, "{latest}");
     let first_now = latest["now"].as_str().context("now")?.to_owned();
-    ensure!(http().get(format!("http://127.0.0.1:{port}/")).send().await?.status().is_success(), "the console");
+    ensure!(
+        http()
+            .get(format!("http://127.0.0.1:{port}/"))
+            .send()
+            .await?
+            .status()
+            .is_success(),
+        "the console"
+    );
     let ended = demo.terminate(LIMIT).await?;
     ensure!(ended.success(), "SIGTERM ends it with 0, not {ended}");
 
     demo.start_again()?;
     demo.wait_ready(port).await?;
-    let latest: Value =
-        http().get(format!("http://127.0.0.1:{port}/api/latest/1")).send().await?.error_for_status()?.json().await?;
-    ensure!(latest["now"].as_str().context("now")? >= first_now.as_str(), "time does not go back");
-    ensure!(latest["slots"].as_array().context("slots")?.len() >= slots, "slots of before are there");
+    let latest: Value = http()
+        .get(format!("http://127.0.0.1:{port}/api/latest/1"))
+        .send()
+        .await?
+        .error_for_status()?
+        .json()
+        .await?;
+    ensure!(
+        latest["now"].as_str().context("now")? >= first_now.as_str(),
+        "time does not go back"
+    );
+    ensure!(
+        latest["slots"].as_array().context("slots")?.len() >= slots,
+        "slots of before are there"
+    );
     demo.terminate(LIMIT).await?;
     Ok(())
 }
@@ -88,7 +132,9 @@ async fn five_kills_lose_nothing_that_was_acknowledged() -> anyhow::Result<()> {
     let mut batch = 0;
     for round in 0..5 {
         for publish in 0..12 {
-            let times: Vec<i64> = (0..EACH).map(|number| first_ms + (batch * EACH + number) * 1_000).collect();
+            let times: Vec<i64> = (0..EACH)
+                .map(|number| first_ms + (batch * EACH + number) * 1_000)
+                .collect();
             batch += 1;
             let readings: Vec<Value> = times
                 .iter()
@@ -96,8 +142,7 @@ async fn five_kills_lose_nothing_that_was_acknowledged() -> anyhow::Result<()> {
                 .collect();
             let payload = json!(readings).to_string();
             // The last one is on its way when the process dies; only what was acknowledged counts.
-            let publishing =
-                mosquitto_pub_whole(&access, "home/777777/meter", payload.as_bytes());
+            let publishing = mosquitto_pub_whole(&access, "home/777777/meter", payload.as_bytes());
             if publish == 11 {
                 let deadline = Duration::from_millis(u64::try_from(round)? * 3);
                 tokio::select! {
@@ -115,7 +160,13 @@ async fn five_kills_lose_nothing_that_was_acknowledged() -> anyhow::Result<()> {
     }
     wait_for("the engine to catch up", LIMIT, async || {
         let url = format!("http://127.0.0.1:{port}/api/latest/{HOME}?hours=48");
-        let latest: Value = http().get(url).send().await?.error_for_status()?.json().await?;
+        let latest: Value = http()
+            .get(url)
+            .send()
+            .await?
+            .error_for_status()?
+            .json()
+            .await?;
         let slots = latest["slots"].as_array().context("slots")?;
         ensure!(!slots.is_empty(), "no slots");
         Ok(())
@@ -128,8 +179,17 @@ async fn five_kills_lose_nothing_that_was_acknowledged() -> anyhow::Result<()> {
     let rows = store.readings(id, first_ms, first_ms + 86_400_000).await?;
     let stored: BTreeSet<i64> = rows.iter().map(|reading| reading.ts_ms).collect();
     let missing: Vec<i64> = acknowledged.difference(&stored).copied().collect();
-    ensure!(missing.is_empty(), "{} of {} acknowledged readings are gone", missing.len(), acknowledged.len());
-    ensure!(acknowledged.len() >= 550, "{} were acknowledged", acknowledged.len());
+    ensure!(
+        missing.is_empty(),
+        "{} of {} acknowledged readings are gone",
+        missing.len(),
+        acknowledged.len()
+    );
+    ensure!(
+        acknowledged.len() >= 550,
+        "{} were acknowledged",
+        acknowledged.len()
+    );
     ensure!(rows.len() == stored.len(), "a reading is stored once");
     Ok(())
 }

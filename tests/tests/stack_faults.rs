@@ -37,11 +37,17 @@ async fn start_roles(stack: &Stack, name: &str) -> anyhow::Result<Roles> {
         stack,
         &prefix,
         &keyspace,
-        &format!("[bridge]\ngroup = \"{prefix}\"\n[engine]\ncheckpoint_ms = 2000\n[log.kafka]\nsession_timeout_ms = 6000\ndelivery_timeout_ms = 5000\n"),
+        &format!(
+            "[bridge]\ngroup = \"{prefix}\"\n[engine]\ncheckpoint_ms = 2000\n[log.kafka]\nsession_timeout_ms = 6000\ndelivery_timeout_ms = 5000\n"
+        ),
     )?;
     let config = config.to_str().context("a path of UTF-8")?;
     let init = hearth_output(&["--config", config, "init"], &[]).await?;
-    ensure!(init.status.success(), "init: {}", String::from_utf8_lossy(&init.stderr));
+    ensure!(
+        init.status.success(),
+        "init: {}",
+        String::from_utf8_lossy(&init.stderr)
+    );
     let start = async |role: &str| {
         let port = free_port();
         let listen = format!("127.0.0.1:{port}");
@@ -72,7 +78,12 @@ impl Roles {
     }
 
     /// Readings in the store, by household.
-    async fn stored(&self, stack: &Stack, table: &str, id: HouseholdId) -> anyhow::Result<BTreeSet<i64>> {
+    async fn stored(
+        &self,
+        stack: &Stack,
+        table: &str,
+        id: HouseholdId,
+    ) -> anyhow::Result<BTreeSet<i64>> {
         let query = format!(
             "SELECT toUnixTimestamp(ts) FROM {}.{table} WHERE household_id = {id} ALLOW FILTERING",
             self.keyspace
@@ -88,11 +99,22 @@ fn readings(home: &Home, id: HouseholdId, from_ms: i64, count: i64) -> Vec<Readi
     (0..count)
         .map(|minute| from_ms + minute * MINUTE_MS)
         .flat_map(|ts_ms| {
-            let reading = |measurement| Reading { household_id: id, ts_ms, measurement };
+            let reading = |measurement| Reading {
+                household_id: id,
+                ts_ms,
+                measurement,
+            };
             [
-                reading(Measurement::Pv { pv_w: home.pv_w(ts_ms) }),
-                reading(Measurement::Battery { soc_pct: 50.0, power_w: 0.0 }),
-                reading(Measurement::Meter { consumption_w: home.load_w(ts_ms) }),
+                reading(Measurement::Pv {
+                    pv_w: home.pv_w(ts_ms),
+                }),
+                reading(Measurement::Battery {
+                    soc_pct: 50.0,
+                    power_w: 0.0,
+                }),
+                reading(Measurement::Meter {
+                    consumption_w: home.load_w(ts_ms),
+                }),
             ]
         })
         .collect()
@@ -102,7 +124,10 @@ fn readings(home: &Home, id: HouseholdId, from_ms: i64, count: i64) -> Vec<Readi
 async fn publish(device: &MqttAccess, readings: &[Reading]) -> anyhow::Result<()> {
     let mut by_topic: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for reading in readings {
-        by_topic.entry(reading_topic(reading)).or_default().push(reading_json(reading));
+        by_topic
+            .entry(reading_topic(reading))
+            .or_default()
+            .push(reading_json(reading));
     }
     for (topic, lines) in by_topic {
         mosquitto_pub(device, &topic, &lines).await?;
@@ -122,7 +147,9 @@ async fn furnish(port: u16, id: HouseholdId) -> anyhow::Result<()> {
         })
         .collect();
     let base = format!("http://127.0.0.1:{port}/api");
-    let put = http().put(format!("{base}/tariffs/{}", tariff.name)).json(&json!({"periods": periods}));
+    let put = http()
+        .put(format!("{base}/tariffs/{}", tariff.name))
+        .json(&json!({"periods": periods}));
     put.send().await?.error_for_status()?;
     let body = json!({
         "name": "A real home", "pv_capacity_kw": 5.0, "tariff": tariff.name,
@@ -140,7 +167,10 @@ fn offline(readings: &[Reading], end_ms: i64) -> BTreeMap<i64, Slot> {
     sorted.sort_by_key(|reading| (reading.ts_ms, reading.measurement.kind()));
     let mut by_slot: BTreeMap<i64, Vec<Reading>> = BTreeMap::new();
     for reading in sorted {
-        by_slot.entry(reading.ts_ms - reading.ts_ms.rem_euclid(SLOT_MS)).or_default().push(reading);
+        by_slot
+            .entry(reading.ts_ms - reading.ts_ms.rem_euclid(SLOT_MS))
+            .or_default()
+            .push(reading);
     }
     by_slot
         .into_iter()
@@ -171,7 +201,8 @@ async fn killed_engine_and_optimizer_lose_nothing() -> anyhow::Result<()> {
     for part in 0..parts {
         for (number, input) in &inputs {
             let length = input.len().div_ceil(parts);
-            let piece = &input[(part * length).min(input.len())..((part + 1) * length).min(input.len())];
+            let piece =
+                &input[(part * length).min(input.len())..((part + 1) * length).min(input.len())];
             publish(&stack.mosquitto.home(*number), piece).await?;
         }
         roles.engine.kill();
@@ -199,10 +230,14 @@ async fn slots_are_as_computed(
     );
     wait_for("every slot to be as computed", LIMIT, async || {
         let result = cql(stack, &query).await?;
-        let rows = result.rows::<(i64, f64, i32, f64, f64, f64)>()?.collect::<Result<Vec<_>, _>>()?;
+        let rows = result
+            .rows::<(i64, f64, i32, f64, f64, f64)>()?
+            .collect::<Result<Vec<_>, _>>()?;
         let stored: BTreeMap<i64, _> = rows.into_iter().map(|row| (row.0, row)).collect();
         for (start_ms, slot) in expected {
-            let row = stored.get(start_ms).with_context(|| format!("home {id}: no slot {start_ms}"))?;
+            let row = stored
+                .get(start_ms)
+                .with_context(|| format!("home {id}: no slot {start_ms}"))?;
             let wanted = (
                 *start_ms,
                 slot.load_w.sum,
@@ -211,7 +246,10 @@ async fn slots_are_as_computed(
                 slot.pv_w.sum,
                 slot.soc_pct.unwrap_or(f64::NAN),
             );
-            ensure!(*row == wanted, "home {id}: {row:?} is stored, {wanted:?} was computed");
+            ensure!(
+                *row == wanted,
+                "home {id}: {row:?} is stored, {wanted:?} was computed"
+            );
         }
         Ok(())
     })
@@ -221,8 +259,10 @@ async fn slots_are_as_computed(
 /// Every request in Kafka has its schedule in Kafka and in the store.
 async fn no_schedule_is_lost(stack: &Stack, roles: &Roles) -> anyhow::Result<()> {
     let brokers = stack.kafka.brokers();
-    let (asked, answered) =
-        (format!("{}optimize-requests", roles.prefix), format!("{}schedules", roles.prefix));
+    let (asked, answered) = (
+        format!("{}optimize-requests", roles.prefix),
+        format!("{}schedules", roles.prefix),
+    );
     wait_for("every request to have its schedule", LIMIT, async || {
         let ids = async |topic: &str, field: &str| -> anyhow::Result<BTreeSet<String>> {
             let mut ids = BTreeSet::new();
@@ -243,7 +283,12 @@ async fn no_schedule_is_lost(stack: &Stack, roles: &Roles) -> anyhow::Result<()>
         let schedules = ids(&answered, "schedule_id").await?;
         ensure!(!requests.is_empty(), "nothing was asked yet");
         let missing: Vec<_> = requests.difference(&schedules).collect();
-        ensure!(missing.is_empty(), "{} of {} requests have no schedule", missing.len(), requests.len());
+        ensure!(
+            missing.is_empty(),
+            "{} of {} requests have no schedule",
+            missing.len(),
+            requests.len()
+        );
         let query = format!("SELECT schedule_id FROM {}.schedules_by_id", roles.keyspace);
         let result = cql(stack, &query).await?;
         let rows = result.rows::<(String,)>()?.collect::<Result<Vec<_>, _>>()?;
@@ -301,7 +346,11 @@ async fn kafka_and_the_store_away_for_half_a_minute_lose_nothing() -> anyhow::Re
             wait_for("every acknowledged reading", LIMIT, async || {
                 let stored = roles.stored(&stack, table, id).await?;
                 let missing = expected.difference(&stored).count();
-                ensure!(missing == 0, "home {id}: {missing} of {} are not in {table}", expected.len());
+                ensure!(
+                    missing == 0,
+                    "home {id}: {missing} of {} are not in {table}",
+                    expected.len()
+                );
                 Ok(())
             })
             .await;

@@ -1,5 +1,7 @@
 //! Rules of the repository that a compiler does not check: dependency arrows, licences, sources, sizes, words.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,8 +15,27 @@ const ARROWS: [(&str, &[&str]); 7] = [
     ("schemas", &["household"]),
     ("connectors", &["household", "schemas"]),
     ("loadtest", &["household", "schemas"]),
-    ("hearth", &["household", "scheduler", "schemas", "connectors", "loadtest"]),
-    ("tests", &["household", "scheduler", "schemas", "connectors", "loadtest", "hearth"]),
+    (
+        "hearth",
+        &[
+            "household",
+            "scheduler",
+            "schemas",
+            "connectors",
+            "loadtest",
+        ],
+    ),
+    (
+        "tests",
+        &[
+            "household",
+            "scheduler",
+            "schemas",
+            "connectors",
+            "loadtest",
+            "hearth",
+        ],
+    ),
 ];
 
 /// Licences that a closed or open product may ship with.
@@ -51,7 +72,11 @@ fn packages() -> Vec<Value> {
         .current_dir(root())
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
     metadata["packages"].as_array().unwrap().clone()
 }
@@ -79,30 +104,50 @@ fn dependency_arrows_point_inwards() {
         .map(|(name, uses)| (*name, uses.iter().copied().collect()))
         .collect();
     let mut seen = BTreeSet::new();
-    for package in packages().iter().filter(|package| package["source"].is_null()) {
+    for package in packages()
+        .iter()
+        .filter(|package| package["source"].is_null())
+    {
         let name = package["name"].as_str().unwrap();
-        let may = allowed.get(name).unwrap_or_else(|| panic!("{name} has no line in ARROWS"));
+        let may = allowed
+            .get(name)
+            .unwrap_or_else(|| panic!("{name} has no line in ARROWS"));
         seen.insert(name.to_owned());
         for dependency in package["dependencies"].as_array().unwrap() {
             let used = dependency["name"].as_str().unwrap();
             let ours = allowed.contains_key(used);
-            assert!(!ours || may.contains(used), "{name} must not depend on {used}");
+            assert!(
+                !ours || may.contains(used),
+                "{name} must not depend on {used}"
+            );
         }
     }
-    assert_eq!(seen.len(), ARROWS.len(), "every crate in ARROWS exists: {seen:?}");
+    assert_eq!(
+        seen.len(),
+        ARROWS.len(),
+        "every crate in ARROWS exists: {seen:?}"
+    );
 }
 
 #[test]
 fn pure_crates_have_no_runtime_and_no_io() {
-    let forbidden = ["tokio", "rdkafka", "scylla", "fjall", "reqwest", "actix", "rumqttc", "rand"];
-    for package in packages().iter().filter(|package| package["source"].is_null()) {
+    let forbidden = [
+        "tokio", "rdkafka", "scylla", "fjall", "reqwest", "actix", "rumqttc", "rand",
+    ];
+    for package in packages()
+        .iter()
+        .filter(|package| package["source"].is_null())
+    {
         let name = package["name"].as_str().unwrap();
         if !["household", "scheduler", "schemas"].contains(&name) {
             continue;
         }
         for dependency in package["dependencies"].as_array().unwrap() {
             let used = dependency["name"].as_str().unwrap();
-            assert!(!forbidden.contains(&used), "{name} is pure and must not use {used}");
+            assert!(
+                !forbidden.contains(&used),
+                "{name} is pure and must not use {used}"
+            );
         }
     }
 }
@@ -126,7 +171,9 @@ fn may_ship(expression: &str) -> bool {
     // OR binds weaker than AND, so this is exact for every expression without an OR inside parentheses under an AND,
     // and stricter in no case that occurs: such an expression fails here and is looked at.
     expression.split(" OR ").any(|choice| {
-        choice.split(" AND ").all(|licence| LICENCES.contains(&licence.trim()))
+        choice
+            .split(" AND ")
+            .all(|licence| LICENCES.contains(&licence.trim()))
     })
 }
 
@@ -144,7 +191,11 @@ fn a_licence_expression_is_read_right() {
 fn dependencies_come_from_the_registry() {
     for package in &packages() {
         if let Some(source) = package["source"].as_str() {
-            assert!(source.starts_with("registry+"), "{}: {source}", package["name"]);
+            assert!(
+                source.starts_with("registry+"),
+                "{}: {source}",
+                package["name"]
+            );
         }
     }
 }
@@ -154,20 +205,33 @@ fn files_stay_readable() {
     for path in tracked_files() {
         let size = path.metadata().unwrap().len();
         let generated = path.file_name().is_some_and(|name| name == "Cargo.lock");
-        assert!(generated || size <= 40_000, "{} has {size} bytes", path.display());
+        assert!(
+            generated || size <= 40_000,
+            "{} has {size} bytes",
+            path.display()
+        );
     }
 }
 
 #[test]
 fn nothing_is_left_for_later_and_no_path_of_one_machine_is_named() {
     // Put together here, so that this file does not find itself.
-    let words = [["TO", "DO"].concat(), ["FIX", "ME"].concat(), ["X", "XX:"].concat(), ["/wo", "rk/"].concat()];
+    let words = [
+        ["TO", "DO"].concat(),
+        ["FIX", "ME"].concat(),
+        ["X", "XX:"].concat(),
+        ["/wo", "rk/"].concat(),
+    ];
     for path in tracked_files() {
         let Ok(text) = std::fs::read_to_string(&path) else {
             continue;
         };
         for word in &words {
-            assert!(!text.contains(word.as_str()), "{} holds {word}", path.display());
+            assert!(
+                !text.contains(word.as_str()),
+                "{} holds {word}",
+                path.display()
+            );
         }
     }
 }
@@ -180,7 +244,10 @@ fn architecture_names_files_that_exist() {
         let is_path = quoted.contains('/') && !quoted.contains([' ', '{', '<', ':', '*', '(']);
         if is_path && !quoted.starts_with(['/', '.']) {
             named += 1;
-            assert!(root().join(quoted).exists(), "ARCHITECTURE.md names {quoted}");
+            assert!(
+                root().join(quoted).exists(),
+                "ARCHITECTURE.md names {quoted}"
+            );
         }
     }
     assert!(named > 20, "the code map names its files");

@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use futures::stream::{FuturesOrdered, StreamExt};
 use mqtt_protocol_core::mqtt::common::Cursor;
 use mqtt_protocol_core::mqtt::connection::{ConnectionOptions, Event, TimerKind};
-use mqtt_protocol_core::mqtt::packet::{GenericPacketTrait, Packet, Qos, SubEntry};
+use mqtt_protocol_core::mqtt::packet::{GenericPacketTrait, Packet, Property, Qos, SubEntry};
 use mqtt_protocol_core::mqtt::result_code::{DisconnectReasonCode, MqttError, PubackReasonCode};
 use mqtt_protocol_core::mqtt::{Connection as Protocol, Version, role};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -20,10 +20,15 @@ use tokio::time::{Instant as Moment, sleep_until, timeout, timeout_at};
 
 use super::access::{FilterRefusal, Identity, Publishing, filter, publishing};
 use super::packets::{self, Welcome};
-use super::subscribers::{Inbox, Message, Place};
+use super::subscribers::{Entry, Inbox, Message, Place};
 use super::{Shared, stopped};
+use crate::ingest::Turns;
 
 const READ_BYTES: usize = 4_096;
+/// Publishes of one connection that are handled at the same time, however many the client would send, and their bytes;
+/// one packet may go beyond.
+const PUBLISHES_MAX: usize = 65_535;
+const PUBLISHES_BYTES_MAX: usize = 2 << 20;
 /// Messages to a device that it has not acknowledged yet; further ones wait in its queue.
 const UNACKED_MAX: usize = 32;
 /// Largest command or status message.
@@ -49,6 +54,8 @@ pub(super) struct Connection {
     received: VecDeque<Packet>,
     /// Publishes that are being handled, in their order.
     publishes: FuturesOrdered<BoxFuture<'static, Handled>>,
+    publishes_bytes: usize,
+    turns: Arc<Turns>,
     unacked: usize,
     keep_alive: Option<Moment>,
     /// Set when the connection is to end once `out` is written.
@@ -56,10 +63,50 @@ pub(super) struct Connection {
     place: Option<Place>,
 }
 
+/// What a client says in CONNECT.
+struct Hello<'a> {
+    client_id: &'a str,
+    keep_alive_s: u16,
+    clean: bool,
+    session_s: u32,
+}
+
+impl<'a> Hello<'a> {
+    /// `None` where the packet is none. A session of MQTT 3.1.1 has no end of its own.
+    fn read(packet: &'a Packet, session_s_max: u32) -> Option<Self> {
+        if let Packet::V3_1_1Connect(connect) = packet {
+            return Some(Self {
+                client_id: connect.client_id(),
+                keep_alive_s: connect.keep_alive(),
+                clean: connect.clean_session(),
+                session_s: if connect.clean_session() {
+                    0
+                } else {
+                    session_s_max
+                },
+            });
+        }
+        let Packet::V5_0Connect(connect) = packet else {
+            return None;
+        };
+        let session_s = connect.props().iter().find_map(|property| match property {
+            Property::SessionExpiryInterval(interval) => Some(interval.val()),
+            _ => None,
+        });
+        Some(Self {
+            client_id: connect.client_id(),
+            keep_alive_s: connect.keep_alive(),
+            clean: connect.clean_start(),
+            session_s: session_s.unwrap_or(0),
+        })
+    }
+}
+
 /// A publish that has been handled.
 struct Handled {
     /// `None` with QoS 0.
     packet_id: Option<u16>,
+    bytes: usize,
     since: Instant,
     outcome: Outcome,
 }
@@ -99,6 +146,8 @@ impl Connection {
             out: Vec::new(),
             received: VecDeque::new(),
             publishes: FuturesOrdered::new(),
+            publishes_bytes: 0,
+            turns: Arc::default(),
             unacked: 0,
             keep_alive: None,
             ending: None,
@@ -131,11 +180,6 @@ impl Connection {
                     self.finish(&handled);
                     while let Some(Some(handled)) = self.publishes.next().now_or_never() {
                         self.finish(&handled);
-                    }
-                    if self.ending == Some(NOT_DURABLE) {
-                        self.flush().await?;
-                        let pause = Duration::from_millis(self.shared.config.retry_pause_ms);
-                        tokio::time::sleep(pause).await;
                     }
                 }
                 read = self.stream.read(&mut self.read), if may_read => {
@@ -182,22 +226,26 @@ impl Connection {
             }
         }
         let packet = self.received.pop_front().expect("checked just above");
-        let (client_id, keep_alive_s) = if let Packet::V3_1_1Connect(connect) = &packet {
-            (connect.client_id(), connect.keep_alive())
-        } else if let Packet::V5_0Connect(connect) = &packet {
-            (connect.client_id(), connect.keep_alive())
-        } else {
-            return Err("the first packet is not CONNECT".to_owned());
+        let config = &self.shared.config;
+        let hello = Hello::read(&packet, config.session_s_max).ok_or("no CONNECT first")?;
+        let session_s = hello.session_s.min(config.session_s_max);
+        let entry = Entry {
+            identity: self.identity,
+            client_id: hello.client_id,
+            clean: hello.clean,
+            session: Duration::from_secs(session_s.into()),
         };
-        let (place, inbox) = self.shared.subscribers.enter(self.identity, client_id);
-        let granted_max = self.shared.config.keep_alive_s_max;
-        let is_longer = keep_alive_s == 0 || keep_alive_s > granted_max;
+        let (place, inbox, is_session_present) = self.shared.subscribers.enter(&entry);
+        let granted_max = config.keep_alive_s_max;
+        let is_longer = hello.keep_alive_s == 0 || hello.keep_alive_s > granted_max;
         let connack = packets::accepted(
             self.protocol.get_protocol_version(),
             &Welcome {
-                assigned_id: client_id.is_empty().then(|| place.client_id()),
+                assigned_id: hello.client_id.is_empty().then(|| place.client_id()),
                 keep_alive_s: (is_longer && granted_max > 0).then_some(granted_max),
-                receive_max: self.shared.config.receive_max,
+                receive_max: config.receive_max,
+                is_session_present,
+                session_s: (session_s != hello.session_s).then_some(session_s),
             },
         );
         self.place = Some(place);
@@ -224,8 +272,10 @@ impl Connection {
         }
     }
 
+    /// Whether another publish may be taken. The count of an MQTT 5 client is held by the protocol, so that its pings
+    /// are answered however long its readings take.
     fn has_room(&self) -> bool {
-        self.publishes.len() < usize::from(self.shared.config.receive_max)
+        self.publishes.len() < PUBLISHES_MAX && self.publishes_bytes < PUBLISHES_BYTES_MAX
     }
 
     fn unacked_max(&self) -> usize {
@@ -378,17 +428,26 @@ impl Connection {
             return;
         }
         let since = Instant::now();
+        // What a publish costs beside its payload, roughly.
+        let bytes = payload.len() + 256;
+        self.publishes_bytes += bytes;
         let handled = move |outcome| Handled {
             packet_id,
+            bytes,
             since,
             outcome,
         };
         let payload = Bytes::copy_from_slice(payload);
         match publishing(self.identity, topic) {
             Publishing::Ingest => {
-                let (ingest, topic) = (Arc::clone(&self.shared.ingest), topic.to_owned());
+                let (shared, topic) = (Arc::clone(&self.shared), topic.to_owned());
+                let turns = Arc::clone(&self.turns);
                 self.publishes.push_back(Box::pin(async move {
-                    match ingest.accept(&topic, payload).await {
+                    let patience = Duration::from_millis(shared.config.patience_ms);
+                    let accepted = shared
+                        .ingest
+                        .accept_in_turn(&turns, &topic, payload, patience);
+                    match accepted.await {
                         Ok(()) => handled(Outcome::Durable),
                         Err(_) => handled(Outcome::NotDurable),
                     }
@@ -430,13 +489,15 @@ impl Connection {
 
     /// Acknowledges a publish, or ends the connection where that is how the version refuses.
     fn finish(&mut self, handled: &Handled) {
+        self.publishes_bytes -= handled.bytes;
         let version = self.protocol.get_protocol_version();
         let reason = match handled.outcome {
             Outcome::Durable => PubackReasonCode::Success,
             Outcome::Passed { reached: 0 } => PubackReasonCode::NoMatchingSubscribers,
             Outcome::Passed { .. } => PubackReasonCode::Success,
             Outcome::NotDurable => {
-                self.disconnect(DisconnectReasonCode::QuotaExceeded, NOT_DURABLE);
+                let reason = "its reading is safe nowhere";
+                self.disconnect(DisconnectReasonCode::QuotaExceeded, reason);
                 return;
             }
             Outcome::Refused if version == Version::V5_0 => PubackReasonCode::NotAuthorized,
@@ -460,7 +521,7 @@ impl Connection {
     }
 
     fn subscribe(&mut self, entries: &[SubEntry]) -> Vec<Result<bool, FilterRefusal>> {
-        let place = self.place.as_mut().expect("taken with CONNECT");
+        let place = self.place.as_ref().expect("taken with CONNECT");
         let judge = |entry: &SubEntry| {
             let wanted = filter(self.identity, entry.topic_filter())?;
             let acknowledged = entry.sub_opts().qos() != Qos::AtMostOnce;
@@ -477,7 +538,7 @@ impl Connection {
     }
 
     fn unsubscribe<'a>(&mut self, filters: impl Iterator<Item = &'a str>) -> Vec<bool> {
-        let place = self.place.as_mut().expect("taken with CONNECT");
+        let place = self.place.as_ref().expect("taken with CONNECT");
         let end = |text: &str| {
             let known = filter(self.identity, text);
             known.is_ok_and(|known| self.shared.subscribers.unsubscribe(place, &known))
@@ -533,5 +594,3 @@ impl Connection {
         self.flush().await
     }
 }
-
-const NOT_DURABLE: &str = "its reading is safe nowhere";

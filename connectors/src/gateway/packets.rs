@@ -24,6 +24,10 @@ pub(super) struct Welcome<'a> {
     /// The keep-alive in seconds that it has to use instead of its own.
     pub(super) keep_alive_s: Option<u16>,
     pub(super) receive_max: u16,
+    /// Whether its session was found.
+    pub(super) is_session_present: bool,
+    /// How long its session outlives the connection, where that is not what it asked for.
+    pub(super) session_s: Option<u32>,
 }
 
 /// CONNACK that accepts.
@@ -31,18 +35,20 @@ pub(super) fn accepted(version: Version, welcome: &Welcome<'_>) -> Result<Packet
     if version != Version::V5_0 {
         let packet = v3_1_1::Connack::builder()
             .return_code(ConnectReturnCode::Accepted)
-            .session_present(false)
+            .session_present(welcome.is_session_present)
             .build()?;
         return Ok(packet.into());
     }
     let mut props: Vec<Property> = vec![
-        SessionExpiryInterval::new(0)?.into(),
         ReceiveMaximum::new(welcome.receive_max)?.into(),
         MaximumQos::new(1)?.into(),
         TopicAliasMaximum::new(TOPIC_ALIAS_MAX)?.into(),
         SubscriptionIdentifierAvailable::new(0)?.into(),
         SharedSubscriptionAvailable::new(0)?.into(),
     ];
+    if let Some(session_s) = welcome.session_s {
+        props.push(SessionExpiryInterval::new(session_s)?.into());
+    }
     if let Some(id) = welcome.assigned_id {
         props.push(AssignedClientIdentifier::new(id)?.into());
     }
@@ -51,7 +57,7 @@ pub(super) fn accepted(version: Version, welcome: &Welcome<'_>) -> Result<Packet
     }
     let packet = v5_0::Connack::builder()
         .reason_code(ConnectReasonCode::Success)
-        .session_present(false)
+        .session_present(welcome.is_session_present)
         .props(props)
         .build()?;
     Ok(packet.into())

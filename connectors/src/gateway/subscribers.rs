@@ -1,8 +1,10 @@
 //! Who is connected, who listens to which home, and each home's last status message. Hands messages to connections'
-//! queues, which are bounded; a message that does not fit is not delivered, and its publisher learns so.
+//! queues, which are bounded; a message that does not fit, or whose device is away, is not delivered, and its publisher
+//! learns so. A session that outlives its connection keeps subscriptions, never messages.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use household::units::HouseholdId;
@@ -27,13 +29,27 @@ pub(super) struct Message {
     pub(super) retained: bool,
 }
 
-/// A client's place; leaving is `Subscribers::leave`.
+/// A connected client's place; leaving is `Subscribers::leave`.
 #[derive(Debug)]
 pub(super) struct Place {
     id: u64,
-    client: (Identity, String),
+    client: Client,
     queue: mpsc::Sender<Message>,
-    filters: HashMap<Filter, bool>,
+}
+
+/// Under which a client is known: nobody can take over another identity's session.
+type Client = (Identity, String);
+
+/// What a client asks for when it connects.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entry<'a> {
+    pub(super) identity: Identity,
+    /// Empty where it leaves the choice to the server.
+    pub(super) client_id: &'a str,
+    /// Forget what was before.
+    pub(super) clean: bool,
+    /// How long its subscriptions outlive its connection.
+    pub(super) session: Duration,
 }
 
 /// What comes to a connection from others.
@@ -48,15 +64,35 @@ pub(super) struct Inbox {
 pub(super) struct Subscribers {
     state: Mutex<State>,
     retained_max: usize,
+    /// Most sessions without a connection.
+    idle_max: usize,
 }
 
 #[derive(Debug, Default)]
 struct State {
     next_id: u64,
-    clients: HashMap<(Identity, String), (u64, oneshot::Sender<()>)>,
+    sessions: HashMap<Client, Session>,
+    /// Sessions whose client is not connected.
+    idle_count: usize,
     by_home: HashMap<HouseholdId, Vec<Listener>>,
     of_all: Vec<Listener>,
     retained: HashMap<HouseholdId, Bytes>,
+}
+
+/// A client's subscriptions, with the QoS granted.
+#[derive(Debug)]
+struct Session {
+    /// Of the connection that has it, or had it last.
+    id: u64,
+    filters: HashMap<Filter, bool>,
+    outlives: Duration,
+    presence: Presence,
+}
+
+#[derive(Debug)]
+enum Presence {
+    Connected(oneshot::Sender<()>),
+    Idle { until: Instant },
 }
 
 /// One connection under one filter.
@@ -69,6 +105,12 @@ struct Listener {
 }
 
 impl State {
+    /// The session of a place, unless it was taken over.
+    fn session(&mut self, place: &Place) -> Option<&mut Session> {
+        let session = self.sessions.get_mut(&place.client)?;
+        (session.id == place.id).then_some(session)
+    }
+
     fn listeners(&mut self, filter: &Filter) -> &mut Vec<Listener> {
         match filter.household_id {
             Some(household_id) => self.by_home.entry(household_id).or_default(),
@@ -86,10 +128,11 @@ impl State {
 }
 
 impl Subscribers {
-    pub(super) fn new(retained_max: usize) -> Self {
+    pub(super) fn new(retained_max: usize, idle_max: usize) -> Self {
         Self {
             state: Mutex::default(),
             retained_max,
+            idle_max,
         }
     }
 
@@ -97,57 +140,108 @@ impl Subscribers {
         self.state.lock().expect("no panic while it is held")
     }
 
-    /// Takes a place for a client. Whoever held it under the same identity and id is told. An empty id is different
-    /// from every other.
-    pub(super) fn enter(&self, identity: Identity, client_id: &str) -> (Place, Inbox) {
+    /// Takes a place for a client, and says whether it finds its session. Whoever held it before is told.
+    pub(super) fn enter(&self, entry: &Entry<'_>) -> (Place, Inbox, bool) {
         let (queue, messages) = mpsc::channel(QUEUE_MAX);
         let (take_over, taken_over) = oneshot::channel();
         let mut state = self.state();
         let id = state.next_id;
         state.next_id += 1;
-        let client_id = match client_id {
+        let client_id = match entry.client_id {
             "" => format!("hearth-assigned-{id}"),
             given => given.to_owned(),
         };
-        let client = (identity, client_id);
-        let former = state.clients.insert(client.clone(), (id, take_over));
-        drop(state);
-        if let Some((_, take_over)) = former {
-            // It may just be leaving.
-            let _ = take_over.send(());
+        let client = (entry.identity, client_id);
+        let mut filters = HashMap::new();
+        let mut is_present = false;
+        if let Some(former) = state.sessions.remove(&client) {
+            for filter in former.filters.keys() {
+                state.remove(former.id, filter);
+            }
+            let has_expired = match former.presence {
+                Presence::Connected(take_over) => {
+                    // It may just be leaving.
+                    let _ = take_over.send(());
+                    false
+                }
+                Presence::Idle { until } => {
+                    state.idle_count -= 1;
+                    until < Instant::now()
+                }
+            };
+            if !entry.clean && !has_expired && !former.outlives.is_zero() {
+                is_present = true;
+                filters = former.filters;
+            }
         }
-        let place = Place {
+        for (filter, acknowledged) in &filters {
+            state.listeners(filter).push(Listener {
+                id,
+                filter: *filter,
+                acknowledged: *acknowledged,
+                queue: queue.clone(),
+            });
+        }
+        let session = Session {
             id,
-            client,
-            queue,
-            filters: HashMap::new(),
+            filters,
+            outlives: entry.session,
+            presence: Presence::Connected(take_over),
         };
+        state.sessions.insert(client.clone(), session);
+        let place = Place { id, client, queue };
         let inbox = Inbox {
             messages,
             taken_over,
         };
-        (place, inbox)
+        (place, inbox, is_present)
     }
 
-    /// Gives a place up, with all its subscriptions.
+    /// Gives a place up; the session stays for a while, where the client asked for that and there is room.
     pub(super) fn leave(&self, place: &Place) {
         let mut state = self.state();
-        for filter in place.filters.keys() {
+        let Some(mut session) = state.sessions.remove(&place.client) else {
+            return;
+        };
+        if session.id != place.id {
+            // Another connection has taken the session over.
+            state.sessions.insert(place.client.clone(), session);
+            return;
+        }
+        for filter in session.filters.keys() {
             state.remove(place.id, filter);
         }
-        let is_holder = |held: &(u64, _)| held.0 == place.id;
-        if state.clients.get(&place.client).is_some_and(is_holder) {
-            state.clients.remove(&place.client);
+        if session.outlives.is_zero() {
+            return;
+        }
+        let now = Instant::now();
+        if state.idle_count >= self.idle_max {
+            state.sessions.retain(|_, kept| match kept.presence {
+                Presence::Connected(_) => true,
+                Presence::Idle { until } => until >= now,
+            });
+            let is_idle = |kept: &&Session| matches!(kept.presence, Presence::Idle { .. });
+            state.idle_count = state.sessions.values().filter(is_idle).count();
+        }
+        if state.idle_count < self.idle_max {
+            session.presence = Presence::Idle {
+                until: now + session.outlives,
+            };
+            state.idle_count += 1;
+            state.sessions.insert(place.client.clone(), session);
         }
     }
 
     /// Adds or replaces a subscription; false where the connection has too many. Status messages that are kept follow.
-    pub(super) fn subscribe(&self, place: &mut Place, filter: Filter, acknowledged: bool) -> bool {
-        if place.filters.len() >= FILTERS_MAX && !place.filters.contains_key(&filter) {
+    pub(super) fn subscribe(&self, place: &Place, filter: Filter, acknowledged: bool) -> bool {
+        let mut state = self.state();
+        let Some(session) = state.session(place) else {
+            return false;
+        };
+        if session.filters.len() >= FILTERS_MAX && !session.filters.contains_key(&filter) {
             return false;
         }
-        place.filters.insert(filter, acknowledged);
-        let mut state = self.state();
+        session.filters.insert(filter, acknowledged);
         state.remove(place.id, &filter);
         state.listeners(&filter).push(Listener {
             id: place.id,
@@ -181,9 +275,11 @@ impl Subscribers {
     }
 
     /// Ends a subscription; false where there was none.
-    pub(super) fn unsubscribe(&self, place: &mut Place, filter: &Filter) -> bool {
-        let had = place.filters.remove(filter).is_some();
-        self.state().remove(place.id, filter);
+    pub(super) fn unsubscribe(&self, place: &Place, filter: &Filter) -> bool {
+        let mut state = self.state();
+        let session = state.session(place);
+        let had = session.is_some_and(|session| session.filters.remove(filter).is_some());
+        state.remove(place.id, filter);
         had
     }
 

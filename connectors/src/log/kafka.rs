@@ -1,7 +1,8 @@
 //! The log on Kafka: an idempotent producer with acks=all, and consumers that commit only when told to.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, RwLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -18,6 +19,8 @@ use super::{Consumer, Log, LogError, Subscription};
 use crate::secret::Secret;
 
 mod consumer;
+mod poller;
+mod shared;
 
 /// Largest record, bytes: a whole MQTT payload as a dead letter, with room to spare.
 const RECORD_BYTES_MAX: &str = "2097152";
@@ -126,6 +129,7 @@ pub struct KafkaLog {
     /// Replaced when librdkafka declares it beyond repair.
     producer: RwLock<FutureProducer>,
     consumers: Mutex<Vec<std::thread::JoinHandle<()>>>,
+    closing: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for KafkaLog {
@@ -144,6 +148,7 @@ impl KafkaLog {
             config,
             producer: RwLock::new(producer),
             consumers: Mutex::default(),
+            closing: Arc::default(),
         })
     }
 
@@ -209,6 +214,9 @@ fn classify(error: &KafkaError) -> LogError {
 #[async_trait::async_trait]
 impl Log for KafkaLog {
     async fn produce(&self, topic: Topic, key: &[u8], value: Vec<u8>) -> Result<(), LogError> {
+        if self.closing.load(Ordering::Relaxed) {
+            return Err(LogError::Closed);
+        }
         let name = self.config.name(topic);
         let producer = self.producer();
         let record = FutureRecord::to(&name).key(key).payload(&value);
@@ -223,11 +231,14 @@ impl Log for KafkaLog {
     }
 
     async fn subscribe(&self, subscription: Subscription) -> Result<Consumer, LogError> {
-        let (consumer, thread) = consumer::start(&self.config, subscription).await?;
-        self.consumers
-            .lock()
-            .expect("no holder panics")
-            .push(thread);
+        if self.closing.load(Ordering::Relaxed) {
+            return Err(LogError::Closed);
+        }
+        let closing = Arc::clone(&self.closing);
+        let (consumer, thread) = consumer::start(&self.config, subscription, closing).await?;
+        let mut consumers = self.consumers.lock().expect("no holder panics");
+        consumers.retain(|thread| !thread.is_finished());
+        consumers.push(thread);
         Ok(consumer)
     }
 
@@ -294,6 +305,7 @@ impl Log for KafkaLog {
     }
 
     async fn close(&self) {
+        self.closing.store(true, Ordering::Relaxed);
         let threads = std::mem::take(&mut *self.consumers.lock().expect("no holder panics"));
         let producer = self.producer();
         let patience = Duration::from_millis(self.config.delivery_timeout_ms.into());

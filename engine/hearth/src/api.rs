@@ -17,7 +17,9 @@ use household::tariff::Tariff;
 use household::units::{DAY_MS, HOUR_MS, HouseholdId};
 use household::windows::Rolling;
 use schemas::codec::Message;
-use schemas::http::{LatestBody, MetadataBody, OptimizeBody, RollingBody, ScheduleBody, SlotBody, TariffBody};
+use schemas::http::{
+    LatestBody, MetadataBody, OptimizeBody, RollingBody, ScheduleBody, SlotBody, TariffBody,
+};
 use schemas::mqtt::rfc3339;
 use serde::{Deserialize, Serialize};
 
@@ -68,17 +70,25 @@ pub fn routes(app: &mut web::ServiceConfig) {
 async fn console() -> HttpResponse {
     HttpResponse::Ok()
         .content_type("text/html; charset=utf-8")
-        .insert_header(("content-security-policy", "default-src 'self' 'unsafe-inline'"))
+        .insert_header((
+            "content-security-policy",
+            "default-src 'self' 'unsafe-inline'",
+        ))
         .body(include_str!("../console/index.html"))
 }
 
 async fn openapi() -> HttpResponse {
-    HttpResponse::Ok().content_type("application/json").body(include_str!("../openapi.json"))
+    HttpResponse::Ok()
+        .content_type("application/json")
+        .body(include_str!("../openapi.json"))
 }
 
 fn parse_id(text: &str) -> Result<HouseholdId, Refused> {
-    HouseholdId::parse(text)
-        .ok_or_else(|| Refused::bad_request(format!("household_id: expected a positive integer, found {text:?}")))
+    HouseholdId::parse(text).ok_or_else(|| {
+        Refused::bad_request(format!(
+            "household_id: expected a positive integer, found {text:?}"
+        ))
+    })
 }
 
 #[derive(Debug, Deserialize)]
@@ -94,21 +104,30 @@ async fn latest(
     let id = parse_id(&id)?;
     let hours = query.hours.unwrap_or(24);
     if !(1..=HOURS_MAX).contains(&hours) {
-        return Err(Refused::bad_request(format!("hours: expected 1 to {HOURS_MAX}, found {hours}")));
+        return Err(Refused::bad_request(format!(
+            "hours: expected 1 to {HOURS_MAX}, found {hours}"
+        )));
     }
     let now_ms = api.parts.clock.now_ms();
     let from_ms = now_ms - i64::from(hours.max(25)) * HOUR_MS;
     let slots = api.slots(id, from_ms, now_ms).await?;
     if slots.is_empty() && api.parts.store.household(id).await?.is_none() {
-        return Err(Refused::not_found(format!("household {id} has no readings and no metadata")));
+        return Err(Refused::not_found(format!(
+            "household {id} has no readings and no metadata"
+        )));
     }
     let tariff = api.tariff_of(id, from_ms, now_ms + DAY_MS).await?;
     let shown_ms = now_ms - i64::from(hours) * HOUR_MS;
     let length_ms = api.settings.slot.ms();
-    let bodies = slots.iter().filter(|slot| slot.start_ms + length_ms > shown_ms).map(|slot| {
-        let period = tariff.as_ref().and_then(|tariff| tariff.at_ms(slot.start_ms));
-        SlotBody::of(slot, period, slot.start_ms + length_ms > now_ms)
-    });
+    let bodies = slots
+        .iter()
+        .filter(|slot| slot.start_ms + length_ms > shown_ms)
+        .map(|slot| {
+            let period = tariff
+                .as_ref()
+                .and_then(|tariff| tariff.at_ms(slot.start_ms));
+            SlotBody::of(slot, period, slot.start_ms + length_ms > now_ms)
+        });
     Ok(HttpResponse::Ok().json(LatestBody {
         household_id: id,
         now: rfc3339(now_ms),
@@ -119,12 +138,21 @@ async fn latest(
 
 impl Api {
     /// Slots of the store, and the one that is not there yet: what was read since the last.
-    async fn slots(&self, id: HouseholdId, from_ms: i64, now_ms: i64) -> Result<Vec<Slot>, Refused> {
+    async fn slots(
+        &self,
+        id: HouseholdId,
+        from_ms: i64,
+        now_ms: i64,
+    ) -> Result<Vec<Slot>, Refused> {
         let length = self.settings.slot;
         let mut slots = self.parts.store.slots(id, from_ms, now_ms).await?;
         let open_ms = length.start_of_ms(now_ms);
         if slots.last().is_none_or(|last| last.start_ms < open_ms) {
-            let readings = self.parts.store.readings(id, open_ms, open_ms + length.ms()).await?;
+            let readings = self
+                .parts
+                .store
+                .readings(id, open_ms, open_ms + length.ms())
+                .await?;
             if !readings.is_empty() {
                 slots.push(Slot::of(open_ms, length.minutes(), &readings));
             }
@@ -132,9 +160,18 @@ impl Api {
         Ok(slots)
     }
 
-    async fn tariff_of(&self, id: HouseholdId, from_ms: i64, to_ms: i64) -> Result<Option<Tariff>, Refused> {
+    async fn tariff_of(
+        &self,
+        id: HouseholdId,
+        from_ms: i64,
+        to_ms: i64,
+    ) -> Result<Option<Tariff>, Refused> {
         match self.parts.store.household(id).await? {
-            Some(metadata) => Ok(self.parts.store.tariff(&metadata.tariff, from_ms, to_ms).await?),
+            Some(metadata) => Ok(self
+                .parts
+                .store
+                .tariff(&metadata.tariff, from_ms, to_ms)
+                .await?),
             None => Ok(None),
         }
     }
@@ -143,13 +180,17 @@ impl Api {
     async fn own_problem(&self, id: HouseholdId, now_ms: i64) -> Result<Problem, Refused> {
         let store = &self.parts.store;
         let Some(metadata) = store.household(id).await? else {
-            return Err(Refused::not_found(format!("household {id} has no metadata")));
+            return Err(Refused::not_found(format!(
+                "household {id} has no metadata"
+            )));
         };
         let length = self.settings.slot;
         let start_ms = length.start_of_ms(now_ms);
         let slots = store.slots(id, start_ms - DAY_MS, start_ms).await?;
         let horizon_ms = i64::from(self.settings.horizon_slots) * length.ms();
-        let tariff = store.tariff(&metadata.tariff, start_ms, start_ms + horizon_ms).await?;
+        let tariff = store
+            .tariff(&metadata.tariff, start_ms, start_ms + horizon_ms)
+            .await?;
         let commands = store.commands(id, start_ms - DAY_MS, now_ms).await?;
         let soc_pct = self.soc_pct(id, &slots, now_ms).await?;
         planning::problem(&PlanningInput {
@@ -161,14 +202,26 @@ impl Api {
             now_ms,
             settings: &self.settings,
         })
-        .map_err(|reason| Refused::conflict(format!("household {id} cannot be planned: {}", reason.as_str())))
+        .map_err(|reason| {
+            Refused::conflict(format!(
+                "household {id} cannot be planned: {}",
+                reason.as_str()
+            ))
+        })
     }
 
-    async fn soc_pct(&self, id: HouseholdId, slots: &[Slot], now_ms: i64) -> Result<Option<f64>, Refused> {
+    async fn soc_pct(
+        &self,
+        id: HouseholdId,
+        slots: &[Slot],
+        now_ms: i64,
+    ) -> Result<Option<f64>, Refused> {
         let start_ms = self.settings.slot.start_of_ms(now_ms);
         let readings = self.parts.store.readings(id, start_ms, now_ms + 1).await?;
         let open = Slot::of(start_ms, self.settings.slot.minutes(), &readings);
-        Ok(open.soc_pct.or_else(|| slots.iter().rev().find_map(|slot| slot.soc_pct)))
+        Ok(open
+            .soc_pct
+            .or_else(|| slots.iter().rev().find_map(|slot| slot.soc_pct)))
     }
 
     /// Event time, and a number that no other process and call gives: the id must stay one for one question.
@@ -180,12 +233,23 @@ impl Api {
     }
 
     async fn produce<T: Message>(&self, key: &str, value: &T) -> Result<(), Refused> {
-        let bytes = self.parts.codec.encode(value).map_err(|error| Refused::bad_request(error.to_string()))?;
-        self.parts.log.produce(T::TOPIC, key.as_bytes(), bytes).await?;
+        let bytes = self
+            .parts
+            .codec
+            .encode(value)
+            .map_err(|error| Refused::bad_request(error.to_string()))?;
+        self.parts
+            .log
+            .produce(T::TOPIC, key.as_bytes(), bytes)
+            .await?;
         Ok(())
     }
 
-    async fn wait_for(&self, schedule_id: &str, wait: Duration) -> Result<Option<Schedule>, Refused> {
+    async fn wait_for(
+        &self,
+        schedule_id: &str,
+        wait: Duration,
+    ) -> Result<Option<Schedule>, Refused> {
         let begun = Instant::now();
         loop {
             if let Some(schedule) = self.parts.store.schedule(schedule_id).await? {
@@ -223,15 +287,21 @@ async fn optimize(
         }
         Some(seconds) => {
             let max = api.wait_max.as_secs();
-            return Err(Refused::bad_request(format!("wait: expected 0 to {max} seconds, found {seconds}")));
+            return Err(Refused::bad_request(format!(
+                "wait: expected 0 to {max} seconds, found {seconds}"
+            )));
         }
     };
     let body = body.into_inner();
     let id = body.household_id()?;
     let now_ms = api.parts.clock.now_ms();
     let adopt = body.is_household_alone();
-    let base = if body.is_whole() { None } else { Some(api.own_problem(id, now_ms).await?) };
-    let problem = body.into_problem(base)?;
+    let base = if body.is_whole() {
+        None
+    } else {
+        Some(api.own_problem(id, now_ms).await?)
+    };
+    let problem = body.into_problem(base.as_ref())?;
     scheduler::validate(&problem)?;
     let request = OptimizeRequest {
         request_id: api.request_id(&problem),
@@ -246,7 +316,10 @@ async fn optimize(
     {
         return Ok(HttpResponse::Ok().json(ScheduleBody::from(&schedule)));
     }
-    Ok(HttpResponse::Accepted().json(Queued { id: request.request_id, status: "queued" }))
+    Ok(HttpResponse::Accepted().json(Queued {
+        id: request.request_id,
+        status: "queued",
+    }))
 }
 
 async fn schedule(api: web::Data<Api>, id: web::Path<String>) -> Result<HttpResponse, Refused> {
@@ -254,7 +327,10 @@ async fn schedule(api: web::Data<Api>, id: web::Path<String>) -> Result<HttpResp
         Some(household_id) => api.parts.store.latest_schedule(household_id).await?,
         None if is_schedule_id(&id) => api.parts.store.schedule(&id).await?,
         None => {
-            let detail = format!("id: expected a household id or a schedule id, found {:?}", id.as_str());
+            let detail = format!(
+                "id: expected a household id or a schedule id, found {:?}",
+                id.as_str()
+            );
             return Err(Refused::bad_request(detail));
         }
     };
@@ -265,7 +341,8 @@ async fn schedule(api: web::Data<Api>, id: web::Path<String>) -> Result<HttpResp
 }
 
 fn is_schedule_id(text: &str) -> bool {
-    text.split_once('-').is_some_and(|(id, rest)| HouseholdId::parse(id).is_some() && !rest.is_empty())
+    text.split_once('-')
+        .is_some_and(|(id, rest)| HouseholdId::parse(id).is_some() && !rest.is_empty())
 }
 
 #[derive(Debug, Deserialize)]
@@ -281,14 +358,23 @@ struct Page {
     next: Option<HouseholdId>,
 }
 
-async fn households(api: web::Data<Api>, query: web::Query<PageQuery>) -> Result<HttpResponse, Refused> {
+async fn households(
+    api: web::Data<Api>,
+    query: web::Query<PageQuery>,
+) -> Result<HttpResponse, Refused> {
     let after = query.after.as_deref().map(parse_id).transpose()?;
     let limit = query.limit.unwrap_or(100);
     if !(1..=PAGE_MAX).contains(&limit) {
-        return Err(Refused::bad_request(format!("limit: expected 1 to {PAGE_MAX}, found {limit}")));
+        return Err(Refused::bad_request(format!(
+            "limit: expected 1 to {PAGE_MAX}, found {limit}"
+        )));
     }
     let found = api.parts.store.households(after, limit).await?;
-    let next = if found.len() == limit { found.last().map(|last| last.household_id) } else { None };
+    let next = if found.len() == limit {
+        found.last().map(|last| last.household_id)
+    } else {
+        None
+    };
     let households = found.iter().map(MetadataBody::from).collect();
     Ok(HttpResponse::Ok().json(Page { households, next }))
 }
@@ -297,7 +383,9 @@ async fn household(api: web::Data<Api>, id: web::Path<String>) -> Result<HttpRes
     let id = parse_id(&id)?;
     match api.parts.store.household(id).await? {
         Some(metadata) => Ok(HttpResponse::Ok().json(MetadataBody::from(&metadata))),
-        None => Err(Refused::not_found(format!("household {id} has no metadata"))),
+        None => Err(Refused::not_found(format!(
+            "household {id} has no metadata"
+        ))),
     }
 }
 

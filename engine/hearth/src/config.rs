@@ -290,7 +290,11 @@ impl Config {
             let key = error.path.join(".");
             let expected = error.kind.to_string();
             ConfigError::Bad {
-                key: if key.is_empty() { "configuration".to_owned() } else { key },
+                key: if key.is_empty() {
+                    "configuration".to_owned()
+                } else {
+                    key
+                },
                 expected,
             }
         })?;
@@ -300,23 +304,73 @@ impl Config {
 
     fn check(&self) -> Result<(), ConfigError> {
         let engine = &self.engine;
-        check_range("engine.horizon_slots", u64::from(engine.horizon_slots), 1, 672)?;
-        check_range("engine.grace_minutes", u64::from(engine.grace_minutes), 0, 1440)?;
-        check_range("engine.stale_minutes", u64::from(engine.stale_minutes), 1, 525_600)?;
-        check_range("engine.batch_records_max", engine.batch_records_max as u64, 1, 100_000)?;
+        check_range(
+            "engine.horizon_slots",
+            u64::from(engine.horizon_slots),
+            1,
+            672,
+        )?;
+        check_range(
+            "engine.grace_minutes",
+            u64::from(engine.grace_minutes),
+            0,
+            1440,
+        )?;
+        check_range(
+            "engine.stale_minutes",
+            u64::from(engine.stale_minutes),
+            1,
+            525_600,
+        )?;
+        check_range(
+            "engine.batch_records_max",
+            engine.batch_records_max as u64,
+            1,
+            100_000,
+        )?;
         check_range("engine.checkpoint_ms", engine.checkpoint_ms, 100, 3_600_000)?;
-        check_range("engine.checkpoint_records_max", engine.checkpoint_records_max, 1, 100_000_000)?;
+        check_range(
+            "engine.checkpoint_records_max",
+            engine.checkpoint_records_max,
+            1,
+            100_000_000,
+        )?;
         check_range("engine.tick_ms", engine.tick_ms, 10, 60_000)?;
-        check_range("engine.passivate_minutes", engine.passivate_minutes, 1, 525_600)?;
+        check_range(
+            "engine.passivate_minutes",
+            engine.passivate_minutes,
+            1,
+            525_600,
+        )?;
         check_range("engine.threads", engine.threads as u64, 0, 256)?;
         let optimizer = &self.optimizer;
         check_range("optimizer.workers", optimizer.workers as u64, 0, 256)?;
-        check_range("optimizer.batch_records_max", optimizer.batch_records_max as u64, 1, 10_000)?;
-        check_range("http.body_bytes_max", self.http.body_bytes_max as u64, 1024, 1 << 30)?;
+        check_range(
+            "optimizer.batch_records_max",
+            optimizer.batch_records_max as u64,
+            1,
+            10_000,
+        )?;
+        check_range(
+            "http.body_bytes_max",
+            self.http.body_bytes_max as u64,
+            1024,
+            1 << 30,
+        )?;
         check_range("http.wait_s_max", self.http.wait_s_max, 0, 600)?;
         check_range("http.threads", self.http.threads as u64, 0, 256)?;
-        check_range("operation.start_s_max", self.operation.start_s_max, 1, 3_600)?;
-        check_range("operation.drain_s_max", self.operation.drain_s_max, 1, 3_600)?;
+        check_range(
+            "operation.start_s_max",
+            self.operation.start_s_max,
+            1,
+            3_600,
+        )?;
+        check_range(
+            "operation.drain_s_max",
+            self.operation.drain_s_max,
+            1,
+            3_600,
+        )?;
         if self.http.listen.parse::<std::net::SocketAddr>().is_err() {
             return Err(bad(
                 "http.listen",

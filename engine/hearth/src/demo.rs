@@ -74,9 +74,19 @@ pub async fn run(options: &DemoOptions, config: &Config) -> Result<()> {
     parts.log.init().await.context("create the topics")?;
     parts.store.init().await.context("create the tables")?;
     furnish(&parts, options.homes).await?;
-    let all = [Role::Gateway, Role::Engine, Role::Optimizer, Role::Controller, Role::Api];
+    let all = [
+        Role::Gateway,
+        Role::Engine,
+        Role::Optimizer,
+        Role::Controller,
+        Role::Api,
+    ];
     let running = Running::start(&all, config, parts).await?;
-    let gateway = running.gateway.as_ref().context("the demo has a gateway")?.local_addr();
+    let gateway = running
+        .gateway
+        .as_ref()
+        .context("the demo has a gateway")?
+        .local_addr();
     let fleet = FleetConfig {
         homes: options.homes,
         first_id: 1,
@@ -110,7 +120,10 @@ pub async fn run(options: &DemoOptions, config: &Config) -> Result<()> {
 }
 
 /// The clock goes on where it stopped, and never runs behind what is on disk. At speed 1 it is the wall clock.
-#[expect(clippy::float_cmp, reason = "1 is what the command line gives for the wall clock")]
+#[expect(
+    clippy::float_cmp,
+    reason = "1 is what the command line gives for the wall clock"
+)]
 fn resume_clock(file: &Path, speed: f64) -> Result<Clock> {
     if speed == 1.0 {
         return Ok(Clock::wall());
@@ -155,11 +168,19 @@ async fn renew_prices(parts: &Parts) -> Result<()> {
 
 async fn produce<T: Message>(parts: &Parts, key: String, value: T) -> Result<()> {
     let bytes = parts.codec.encode(&value)?;
-    parts.log.produce(T::TOPIC, key.as_bytes(), bytes).await.context("write to the log")
+    parts
+        .log
+        .produce(T::TOPIC, key.as_bytes(), bytes)
+        .await
+        .context("write to the log")
 }
 
 /// Shows what happens until told to stop; keeps prices and the clock up to date.
-async fn summarize(running: &Running, fleet: &Fleet, clock_file: &Path) -> Result<Option<&'static str>> {
+async fn summarize(
+    running: &Running,
+    fleet: &Fleet,
+    clock_file: &Path,
+) -> Result<Option<&'static str>> {
     let parts = &running.parts;
     let mut looks = tokio::time::interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -177,7 +198,11 @@ async fn summarize(running: &Running, fleet: &Fleet, clock_file: &Path) -> Resul
         }
         keep_clock(clock_file, parts.clock)?;
         let line = line(parts, fleet.counts());
-        say(&if in_place { format!("\r\x1b[2K{line}") } else { format!("{line}\n") });
+        say(&if in_place {
+            format!("\r\x1b[2K{line}")
+        } else {
+            format!("{line}\n")
+        });
     }
 }
 
@@ -202,7 +227,7 @@ fn sum_of(text: &str, start: &str) -> f64 {
     text.lines()
         .filter(|line| line.starts_with(start))
         .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
-        .sum()
+        .fold(0.0, |sum, value| sum + value)
 }
 
 fn say(text: &str) {

@@ -43,7 +43,11 @@ impl Fence {
     }
 
     fn check(&self) -> Result<(), Fenced> {
-        if self.0.load(Ordering::Acquire) { Err(Fenced) } else { Ok(()) }
+        if self.0.load(Ordering::Acquire) {
+            Err(Fenced)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -97,7 +101,10 @@ pub fn sort(parts: &Parts, effects: Vec<Effect>) -> Sorted {
                 let id = alert.household_id;
                 sorted.outgoing.extend(outgoing(parts, id, &alert));
             }
-            Effect::RepairSlot { household_id, start_ms } => {
+            Effect::RepairSlot {
+                household_id,
+                start_ms,
+            } => {
                 if !sorted.repairs.contains(&(household_id, start_ms)) {
                     sorted.repairs.push((household_id, start_ms));
                 }
@@ -114,7 +121,11 @@ pub fn sort(parts: &Parts, effects: Vec<Effect>) -> Sorted {
 
 /// One record of ours, keyed by its household. `None`, with an error in the log, where a value does not fit its schema:
 /// that is a fault of ours, and no reason to stop a partition.
-pub fn outgoing<T: Message>(parts: &Parts, household_id: HouseholdId, value: &T) -> Option<Outgoing> {
+pub fn outgoing<T: Message>(
+    parts: &Parts,
+    household_id: HouseholdId,
+    value: &T,
+) -> Option<Outgoing> {
     match parts.codec.encode(value) {
         Ok(bytes) => Some(Outgoing {
             topic: T::TOPIC,
@@ -173,7 +184,11 @@ async fn produce_one(parts: &Parts, record: Outgoing, fence: &Fence) -> Result<(
     let mut pause = PAUSE_MIN;
     loop {
         fence.check()?;
-        match parts.log.produce(record.topic, &record.key, record.value.clone()).await {
+        match parts
+            .log
+            .produce(record.topic, &record.key, record.value.clone())
+            .await
+        {
             Ok(()) => return Ok(()),
             Err(reason @ LogError::Unavailable(_)) => {
                 warn!(topic = %record.topic, %reason, "log does not take a record, trying again");
@@ -193,7 +208,11 @@ async fn produce_one(parts: &Parts, record: Outgoing, fence: &Fence) -> Result<(
 }
 
 /// Reads through `read` until it succeeds, or the fence is raised.
-pub async fn read_patiently<T, F>(what: &str, fence: &Fence, read: impl Fn() -> F) -> Result<T, Fenced>
+pub async fn read_patiently<T, F>(
+    what: &str,
+    fence: &Fence,
+    read: impl Fn() -> F,
+) -> Result<T, Fenced>
 where
     F: Future<Output = Result<T, StoreError>>,
 {

@@ -41,8 +41,9 @@ pub struct Engine {
 impl Engine {
     /// Joins the group and starts. Must be called inside an actix system.
     pub async fn start(parts: Parts, config: &EngineConfig) -> Result<Self> {
-        let (tariffs, follower) =
-            tariffs::follow(parts.clone(), TARIFFS_MAX).await.context("read the tariffs")?;
+        let (tariffs, follower) = tariffs::follow(parts.clone(), TARIFFS_MAX)
+            .await
+            .context("read the tariffs")?;
         let subscription = Subscription {
             group: Some(config.group.clone()),
             member: (!config.member.is_empty()).then(|| config.member.clone()),
@@ -50,7 +51,11 @@ impl Engine {
             start: Start::Earliest,
             batch_max: config.batch_records_max,
         };
-        let consumer = parts.log.subscribe(subscription).await.context("join the engine's group")?;
+        let consumer = parts
+            .log
+            .subscribe(subscription)
+            .await
+            .context("join the engine's group")?;
         let lag = LagBoard::new(parts.metrics.clone());
         let setup = ShardSetup {
             settings: config.settings(),
@@ -74,7 +79,11 @@ impl Engine {
         };
         let (stop, stopped) = watch::channel(false);
         let router = tokio::spawn(router.run(consumer, stopped));
-        Ok(Self { stop, router, tariffs: follower })
+        Ok(Self {
+            stop,
+            router,
+            tariffs: follower,
+        })
     }
 
     /// Finishes what is in memory, commits, and leaves the group.
@@ -152,7 +161,10 @@ impl Router {
             LogEvent::Records { from, records } => {
                 let host = self.host(from.partition);
                 let (address, fence) = (host.address.clone(), host.fence.clone());
-                match address.try_send(Batch { topic: from.topic, records }) {
+                match address.try_send(Batch {
+                    topic: from.topic,
+                    records,
+                }) {
                     Ok(()) => {}
                     Err(SendError::Full(batch)) => tokio::select! {
                         sent = address.send(batch) => if sent.is_err() {
@@ -192,7 +204,11 @@ impl Router {
             let address = Shard::start_in_arbiter(&arbiter.handle(), move |_context| {
                 Shard::new(setup, partition, shard_fence, MAILBOX_MAX)
             });
-            Host { address, fence, owned: BTreeSet::new() }
+            Host {
+                address,
+                fence,
+                owned: BTreeSet::new(),
+            }
         })
     }
 

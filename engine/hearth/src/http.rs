@@ -41,7 +41,10 @@ impl HttpServer {
     /// Binds and serves. Readiness waits for [`Self::set_started`].
     pub fn start(config: &Config, parts: &Parts, with_api: bool) -> Result<Self> {
         let phase = Arc::new(AtomicU8::new(STARTING));
-        let health = Health { parts: parts.clone(), phase: Arc::clone(&phase) };
+        let health = Health {
+            parts: parts.clone(),
+            phase: Arc::clone(&phase),
+        };
         let api = with_api.then(|| Api::new(parts.clone(), config));
         let body_bytes_max = config.http.body_bytes_max;
         let threads = match config.http.threads {
@@ -61,7 +64,9 @@ impl HttpServer {
                 .route("/readyz", web::get().to(readyz))
                 .route("/metrics", web::get().to(metrics));
             if let Some(api) = &api {
-                app = app.app_data(web::Data::new(api.clone())).configure(api::routes);
+                app = app
+                    .app_data(web::Data::new(api.clone()))
+                    .configure(api::routes);
             }
             app.default_service(web::to(nowhere))
         })
@@ -70,7 +75,10 @@ impl HttpServer {
         .shutdown_timeout(5)
         .bind(&config.http.listen)
         .with_context(|| format!("listen on http.listen {}", config.http.listen))?;
-        let address = *server.addrs().first().context("the server has no address")?;
+        let address = *server
+            .addrs()
+            .first()
+            .context("the server has no address")?;
         let server = server.run();
         let handle = server.handle();
         actix::spawn(async move {
@@ -78,7 +86,11 @@ impl HttpServer {
                 error!(%reason, "the HTTP server failed");
             }
         });
-        Ok(Self { address, handle, phase })
+        Ok(Self {
+            address,
+            handle,
+            phase,
+        })
     }
 
     /// Where it listens.
@@ -104,12 +116,16 @@ impl HttpServer {
 }
 
 async fn healthz() -> HttpResponse {
-    HttpResponse::Ok().content_type(ContentType::plaintext()).body("ok\n")
+    HttpResponse::Ok()
+        .content_type(ContentType::plaintext())
+        .body("ok\n")
 }
 
 async fn readyz(health: web::Data<Health>) -> HttpResponse {
     let unready = |reason: String| {
-        HttpResponse::ServiceUnavailable().content_type(ContentType::plaintext()).body(reason)
+        HttpResponse::ServiceUnavailable()
+            .content_type(ContentType::plaintext())
+            .body(reason)
     };
     match health.phase.load(Ordering::Acquire) {
         STARTED => {}
@@ -117,11 +133,23 @@ async fn readyz(health: web::Data<Health>) -> HttpResponse {
         _ => return unready("stopping\n".to_owned()),
     }
     let checks = async {
-        health.parts.log.ping().await.map_err(|error| format!("{error}\n"))?;
-        health.parts.store.ping().await.map_err(|error| format!("{error}\n"))
+        health
+            .parts
+            .log
+            .ping()
+            .await
+            .map_err(|error| format!("{error}\n"))?;
+        health
+            .parts
+            .store
+            .ping()
+            .await
+            .map_err(|error| format!("{error}\n"))
     };
     match tokio::time::timeout(READY_LIMIT, checks).await {
-        Ok(Ok(())) => HttpResponse::Ok().content_type(ContentType::plaintext()).body("ready\n"),
+        Ok(Ok(())) => HttpResponse::Ok()
+            .content_type(ContentType::plaintext())
+            .body("ready\n"),
         Ok(Err(reason)) => unready(reason),
         Err(_) => unready("log or store do not answer\n".to_owned()),
     }
@@ -134,7 +162,10 @@ async fn metrics(health: web::Data<Health>) -> HttpResponse {
 }
 
 async fn nowhere(request: actix_web::HttpRequest) -> Result<HttpResponse, Refused> {
-    Err(Refused::not_found(format!("nothing is at {}", request.path())))
+    Err(Refused::not_found(format!(
+        "nothing is at {}",
+        request.path()
+    )))
 }
 
 /// An error as a problem document.
@@ -150,31 +181,55 @@ impl Refused {
     /// There is no such thing.
     #[must_use]
     pub const fn not_found(detail: String) -> Self {
-        Self { status: StatusCode::NOT_FOUND, title: "not found", detail }
+        Self {
+            status: StatusCode::NOT_FOUND,
+            title: "not found",
+            detail,
+        }
     }
 
     /// The request itself cannot be used.
     #[must_use]
     pub const fn bad_request(detail: String) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, title: "bad request", detail }
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            title: "bad request",
+            detail,
+        }
     }
 
     /// The request is well formed, and cannot be done in the state that the home is in.
     #[must_use]
     pub const fn conflict(detail: String) -> Self {
-        Self { status: StatusCode::CONFLICT, title: "not possible now", detail }
+        Self {
+            status: StatusCode::CONFLICT,
+            title: "not possible now",
+            detail,
+        }
     }
 
     /// A service behind does not answer.
     #[must_use]
     pub const fn unavailable(detail: String) -> Self {
-        Self { status: StatusCode::SERVICE_UNAVAILABLE, title: "not available", detail }
+        Self {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            title: "not available",
+            detail,
+        }
     }
 
     fn body(error: &actix_web::error::JsonPayloadError) -> Self {
         let status = error.status_code();
-        let title = if status == StatusCode::PAYLOAD_TOO_LARGE { "body too large" } else { "bad request" };
-        Self { status, title, detail: error.to_string() }
+        let title = if status == StatusCode::PAYLOAD_TOO_LARGE {
+            "body too large"
+        } else {
+            "bad request"
+        };
+        Self {
+            status,
+            title,
+            detail: error.to_string(),
+        }
     }
 }
 
@@ -223,6 +278,8 @@ impl ResponseError for Refused {
             detail: self.detail.clone(),
         };
         let body = serde_json::to_string(&document).expect("a document of strings is JSON");
-        HttpResponse::build(self.status).content_type("application/problem+json").body(body)
+        HttpResponse::build(self.status)
+            .content_type("application/problem+json")
+            .body(body)
     }
 }

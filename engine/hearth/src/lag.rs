@@ -32,14 +32,24 @@ impl LagBoard {
     /// An empty board for these metrics.
     #[must_use]
     pub fn new(metrics: Metrics) -> Self {
-        Self { metrics, board: Arc::default() }
+        Self {
+            metrics,
+            board: Arc::default(),
+        }
     }
 
     /// Everything up to `last` of a partition has been handled; it ends before offset `end`.
     pub fn record(&self, from: TopicPartition, last: &Record, end: Option<i64>) {
         let records = end.map_or(0, |end| (end - last.offset - 1).max(0));
-        let behind = Behind { records, handled_ms: last.timestamp_ms };
-        self.board.lock().expect("no holder panics").behind.insert(from, behind);
+        let behind = Behind {
+            records,
+            handled_ms: last.timestamp_ms,
+        };
+        self.board
+            .lock()
+            .expect("no holder panics")
+            .behind
+            .insert(from, behind);
     }
 
     /// Stale homes and homes without a plan of one partition.
@@ -68,15 +78,24 @@ impl LagBoard {
             }
         }
         for (topic, count) in records {
-            self.metrics.consumer_lag_records.with_label_values(&[topic.as_str()]).set(count);
+            self.metrics
+                .consumer_lag_records
+                .with_label_values(&[topic.as_str()])
+                .set(count);
         }
         #[expect(clippy::cast_precision_loss, reason = "a span of milliseconds")]
-        self.metrics.consumer_lag_seconds.set(oldest_ms as f64 / 1e3);
+        self.metrics
+            .consumer_lag_seconds
+            .set(oldest_ms as f64 / 1e3);
         let (stale, unplanned) = board
             .health
             .values()
             .fold((0, 0), |sum, health| (sum.0 + health.0, sum.1 + health.1));
-        self.metrics.stale_households.set(i64::try_from(stale).expect("a count fits"));
-        self.metrics.unplanned_households.set(i64::try_from(unplanned).expect("a count fits"));
+        self.metrics
+            .stale_households
+            .set(i64::try_from(stale).expect("a count fits"));
+        self.metrics
+            .unplanned_households
+            .set(i64::try_from(unplanned).expect("a count fits"));
     }
 }

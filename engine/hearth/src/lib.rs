@@ -4,16 +4,16 @@
 pub mod config;
 pub mod parts;
 
-pub mod engine;
-pub mod shard;
 pub mod effects;
-pub mod snapshot;
-pub mod tariffs;
+pub mod engine;
 pub mod lag;
 pub mod optimizer;
+pub mod shard;
+pub mod snapshot;
+pub mod tariffs;
 
-pub mod http;
 pub mod api;
+pub mod http;
 pub mod solve;
 
 pub mod demo;

@@ -153,7 +153,9 @@ fn speak(operation: &OperationConfig) -> Result<(), ConfigError> {
         key: "operation.log_filter".to_owned(),
         expected: format!("expected a filter such as info,hearth=debug: {error}"),
     })?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match operation.log_format {
         LogFormat::Text => lines.init(),
         LogFormat::Json => lines.json().init(),
@@ -164,7 +166,9 @@ fn speak(operation: &OperationConfig) -> Result<(), ConfigError> {
 fn solve(file: &Path) -> Result<()> {
     let mut text = String::new();
     if file == Path::new("-") {
-        std::io::stdin().read_to_string(&mut text).context("read standard input")?;
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .context("read standard input")?;
     } else {
         text = std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
     }
@@ -172,5 +176,7 @@ fn solve(file: &Path) -> Result<()> {
 }
 
 fn print(text: &str) -> Result<()> {
-    std::io::stdout().write_all(text.as_bytes()).context("write to standard output")
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .context("write to standard output")
 }

@@ -51,7 +51,12 @@ impl Optimizer {
         let fence = Fence::open();
         let (stop, stopped) = watch::channel(false);
         let control = Arc::clone(&consumer.control);
-        let pool = Pool { parts, workers, fence: fence.clone(), control };
+        let pool = Pool {
+            parts,
+            workers,
+            fence: fence.clone(),
+            control,
+        };
         let pool = tokio::spawn(pool.run(consumer, stopped));
         Ok(Self { stop, fence, pool })
     }
@@ -60,7 +65,10 @@ impl Optimizer {
     pub async fn close(self) {
         self.stop.send_replace(true);
         let mut pool = self.pool;
-        if tokio::time::timeout(std::time::Duration::from_secs(20), &mut pool).await.is_err() {
+        if tokio::time::timeout(std::time::Duration::from_secs(20), &mut pool)
+            .await
+            .is_err()
+        {
             self.fence.raise();
             // Behind the fence it ends by itself.
             let _ = pool.await;
@@ -164,10 +172,16 @@ impl Pool {
     fn count(&self, schedule: &Schedule) {
         let metrics = &self.parts.metrics;
         let (status, method) = (schedule.plan.status.as_str(), schedule.plan.solver.as_str());
-        metrics.schedules_total.with_label_values(&[status, method]).inc();
+        metrics
+            .schedules_total
+            .with_label_values(&[status, method])
+            .inc();
         #[expect(clippy::cast_precision_loss, reason = "microseconds of a solve")]
         let seconds = schedule.solve_us as f64 / 1e6;
-        metrics.solve_seconds.with_label_values(&[method]).observe(seconds);
+        metrics
+            .solve_seconds
+            .with_label_values(&[method])
+            .observe(seconds);
         metrics.solve_cpu_seconds_total.inc_by(seconds);
     }
 }

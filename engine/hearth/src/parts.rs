@@ -43,7 +43,13 @@ impl Parts {
         let codec = codec(config, limit).await?;
         let log = open_log(config, limit).await?;
         let store = open_store(config, &metrics, limit).await?;
-        Ok(Self { clock, metrics, codec, log, store })
+        Ok(Self {
+            clock,
+            metrics,
+            codec,
+            log,
+            store,
+        })
     }
 }
 
@@ -89,17 +95,13 @@ async fn open_log(config: &Config, limit: Duration) -> Result<Arc<dyn Log>> {
     Ok(log)
 }
 
-async fn open_store(
-    config: &Config,
-    metrics: &Metrics,
-    limit: Duration,
-) -> Result<Arc<dyn Store>> {
+async fn open_store(config: &Config, metrics: &Metrics, limit: Duration) -> Result<Arc<dyn Store>> {
     match config.store.kind {
         StoreKind::Embedded => {
             make_dir(&config.store.dir)?;
             let store = EmbeddedStore::open(&config.store.dir, config.store.embedded.clone())
                 .context("open the embedded store")?;
-            Ok(Arc::new(store))
+            Ok(Arc::new(store.with_metrics(metrics.clone())))
         }
         StoreKind::Cql => {
             let store = patiently("store", limit, || async {
@@ -132,7 +134,10 @@ where
             Err((false, error)) => return Err(error.context(format!("connect to the {what}"))),
             Err((true, error)) => {
                 if begun.elapsed() >= limit {
-                    bail!("{what} did not answer within {} s: {error:#}", limit.as_secs());
+                    bail!(
+                        "{what} did not answer within {} s: {error:#}",
+                        limit.as_secs()
+                    );
                 }
                 warn!(what, %error, "waiting");
                 tokio::time::sleep(pause).await;

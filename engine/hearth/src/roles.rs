@@ -29,8 +29,14 @@ pub enum Role {
 
 impl Role {
     /// Every role.
-    pub const ALL: [Self; 6] =
-        [Self::Gateway, Self::Bridge, Self::Engine, Self::Optimizer, Self::Controller, Self::Api];
+    pub const ALL: [Self; 6] = [
+        Self::Gateway,
+        Self::Bridge,
+        Self::Engine,
+        Self::Optimizer,
+        Self::Controller,
+        Self::Api,
+    ];
 }
 
 /// The roles that run.
@@ -93,9 +99,12 @@ impl Running {
                 running.gateway = Some(gateway);
             }
             if wants(Role::Bridge) {
-                let bridge =
-                    Bridge::start(Arc::clone(&ingest), parts.metrics.clone(), config.bridge.clone())
-                        .context("start the bridge")?;
+                let bridge = Bridge::start(
+                    Arc::clone(&ingest),
+                    parts.metrics.clone(),
+                    config.bridge.clone(),
+                )
+                .context("start the bridge")?;
                 running.bridge = Some(bridge);
             }
             running.ingest = Some(ingest);
@@ -128,10 +137,18 @@ impl Running {
     /// Names a role that has failed for good, if one has.
     #[must_use]
     pub fn failed(&self) -> Option<&'static str> {
-        if self.engine.as_ref().is_some_and(|engine| !engine.is_alive()) {
+        if self
+            .engine
+            .as_ref()
+            .is_some_and(|engine| !engine.is_alive())
+        {
             return Some("engine");
         }
-        if self.optimizer.as_ref().is_some_and(|optimizer| !optimizer.is_alive()) {
+        if self
+            .optimizer
+            .as_ref()
+            .is_some_and(|optimizer| !optimizer.is_alive())
+        {
             return Some("optimizer");
         }
         None
@@ -141,7 +158,10 @@ impl Running {
     pub async fn close(self) {
         let drain_max = self.drain_max;
         if tokio::time::timeout(drain_max, self.drain()).await.is_err() {
-            warn!(drain_s_max = drain_max.as_secs(), "not everything was drained; it is read again at the next start");
+            warn!(
+                drain_s_max = drain_max.as_secs(),
+                "not everything was drained; it is read again at the next start"
+            );
         }
     }
 

@@ -195,7 +195,10 @@ impl Handler<Leave> for Shard {
     fn handle(&mut self, _leave: Leave, _context: &mut Self::Context) -> Self::Result {
         self.exclusively(|mut state| async move {
             if state.checkpoint().await.is_err() {
-                warn!(partition = state.partition, "left behind a fence, without a checkpoint");
+                warn!(
+                    partition = state.partition,
+                    "left behind a fence, without a checkpoint"
+                );
             }
             state.forget();
             None
@@ -228,7 +231,8 @@ impl State {
         };
         let (entries, refused) = self.decode(batch);
         effects::produce_patiently(&self.setup.parts, refused, &self.fence).await?;
-        self.restore(entries.iter().map(|entry| entry.household_id)).await?;
+        self.restore(entries.iter().map(|entry| entry.household_id))
+            .await?;
         self.feed(batch, entries).await?;
         if batch.topic == Topic::Telemetry {
             let now_ms = wall_ms();
@@ -239,7 +243,10 @@ impl State {
         }
         self.next_offsets.advance(batch.topic, last.offset + 1);
         self.records_since_checkpoint += batch.records.len() as u64;
-        let from = TopicPartition { topic: batch.topic, partition: self.partition };
+        let from = TopicPartition {
+            topic: batch.topic,
+            partition: self.partition,
+        };
         let end = self.setup.control.end_offset(from);
         self.setup.lag.record(from, last, end);
         if self.records_since_checkpoint >= self.setup.checkpoint_records_max {
@@ -292,11 +299,17 @@ impl State {
             }
             Topic::Households => {
                 let metadata: Metadata = codec.decode(value)?;
-                (metadata.household_id, Event::MetadataChanged(Arc::new(metadata)))
+                (
+                    metadata.household_id,
+                    Event::MetadataChanged(Arc::new(metadata)),
+                )
             }
             Topic::Schedules => {
                 let schedule: Schedule = codec.decode(value)?;
-                (schedule.household_id, Event::ScheduleReady(Arc::new(schedule)))
+                (
+                    schedule.household_id,
+                    Event::ScheduleReady(Arc::new(schedule)),
+                )
             }
             Topic::Acks => {
                 let ack: Ack = codec.decode(value)?;
@@ -318,7 +331,10 @@ impl State {
         reason: Reason,
         detail: String,
     ) -> Option<Outgoing> {
-        let origin = TopicPartition { topic, partition: self.partition };
+        let origin = TopicPartition {
+            topic,
+            partition: self.partition,
+        };
         dead_letter(&self.setup.parts, origin, record, reason, detail)
     }
 
@@ -337,7 +353,10 @@ impl State {
             let bytes =
                 effects::read_patiently("snapshot", fence, || parts.store.snapshot(id)).await?;
             let resident = Resident::from_snapshot(id, partition, bytes.as_deref());
-            parts.metrics.restore_seconds.observe(begun.elapsed().as_secs_f64());
+            parts
+                .metrics
+                .restore_seconds
+                .observe(begun.elapsed().as_secs_f64());
             Ok((id, resident))
         })
         .await?;
@@ -360,8 +379,12 @@ impl State {
             let detail = format!("household {id} failed on this record");
             let letter =
                 self.dead_letter(batch.topic, &batch.records[index], Reason::Poison, detail);
-            effects::produce_patiently(&self.setup.parts, letter.into_iter().collect(), &self.fence)
-                .await?;
+            effects::produce_patiently(
+                &self.setup.parts,
+                letter.into_iter().collect(),
+                &self.fence,
+            )
+            .await?;
             self.revive(id).await?;
         }
         self.carry_out(orders).await
@@ -386,18 +409,28 @@ impl State {
             | Event::ClockTicked { .. } => None,
         };
         let tariffs = self.setup.tariffs.current();
-        let env = Env { settings: &self.setup.settings, tariffs: &tariffs };
+        let env = Env {
+            settings: &self.setup.settings,
+            tariffs: &tariffs,
+        };
         let before = orders.len();
         resident.dirty = true;
         resident.touched = Instant::now();
         let household = &mut resident.household;
-        let outcome = catch_unwind(AssertUnwindSafe(|| household.handle(entry.event, &env, orders)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            household.handle(entry.event, &env, orders)
+        }));
         if outcome.is_err() {
             orders.truncate(before);
             return false;
         }
         resident.next_offsets.advance(topic, entry.offset + 1);
-        resident.watch_answer(&self.setup.parts, answered, entry.timestamp_ms, &orders[before..]);
+        resident.watch_answer(
+            &self.setup.parts,
+            answered,
+            entry.timestamp_ms,
+            &orders[before..],
+        );
         true
     }
 
@@ -423,7 +456,10 @@ impl State {
         })
         .await?;
         let tariffs = self.setup.tariffs.current();
-        let env = Env { settings: &self.setup.settings, tariffs: &tariffs };
+        let env = Env {
+            settings: &self.setup.settings,
+            tariffs: &tariffs,
+        };
         let mut orders = Vec::new();
         let household = &mut resident.household;
         let outcome = catch_unwind(AssertUnwindSafe(|| {
@@ -454,10 +490,15 @@ impl State {
         for (id, start_ms) in sorted.repairs {
             let slot = self.aggregate(id, start_ms).await?;
             let tariffs = self.setup.tariffs.current();
-            let env = Env { settings: &self.setup.settings, tariffs: &tariffs };
+            let env = Env {
+                settings: &self.setup.settings,
+                tariffs: &tariffs,
+            };
             if let Some(resident) = self.residents.get_mut(&id) {
                 resident.dirty = true;
-                resident.household.handle(Event::SlotRepaired(slot), &env, &mut orders);
+                resident
+                    .household
+                    .handle(Event::SlotRepaired(slot), &env, &mut orders);
             }
         }
         Box::pin(self.carry_out(orders)).await
@@ -475,15 +516,19 @@ impl State {
 
     async fn tick(&mut self, now_ms: i64) -> Result<(), Fenced> {
         let tariffs = self.setup.tariffs.current();
-        let env = Env { settings: &self.setup.settings, tariffs: &tariffs };
+        let env = Env {
+            settings: &self.setup.settings,
+            tariffs: &tariffs,
+        };
         let mut orders = Vec::new();
         let mut failed = Vec::new();
         for (id, resident) in &mut self.residents {
             let before = orders.len();
             let household = &mut resident.household;
             let event = Event::ClockTicked { now_ms };
-            let outcome =
-                catch_unwind(AssertUnwindSafe(|| household.handle(event, &env, &mut orders)));
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                household.handle(event, &env, &mut orders)
+            }));
             if outcome.is_err() {
                 orders.truncate(before);
                 failed.push(*id);
@@ -506,11 +551,15 @@ impl State {
     fn report_health(&self, now_ms: i64) {
         let residents = self.residents.values();
         let settings = &self.setup.settings;
-        let stale = residents.clone().filter(|home| home.household.is_stale(now_ms, settings));
+        let stale = residents
+            .clone()
+            .filter(|home| home.household.is_stale(now_ms, settings));
         let unplanned = residents
             .clone()
             .filter(|home| home.household.has_metadata() && !home.household.is_planned(now_ms));
-        self.setup.lag.health(self.partition, stale.count(), unplanned.count());
+        self.setup
+            .lag
+            .health(self.partition, stale.count(), unplanned.count());
     }
 
     /// Snapshots what changed, then commits everything that was handled. Homes without traffic leave memory.
@@ -520,7 +569,10 @@ impl State {
             if resident.dirty {
                 let state =
                     snapshot::encode(self.partition, &resident.next_offsets, &resident.household);
-                rows.push(Row::Snapshot { household_id: *id, state });
+                rows.push(Row::Snapshot {
+                    household_id: *id,
+                    state,
+                });
             }
         }
         let (homes_count, begun) = (rows.len(), Instant::now());
@@ -531,7 +583,8 @@ impl State {
         self.commit().await?;
         let passivate_after = self.setup.passivate_after;
         let before = self.residents.len();
-        self.residents.retain(|_, resident| resident.touched.elapsed() < passivate_after);
+        self.residents
+            .retain(|_, resident| resident.touched.elapsed() < passivate_after);
         let gone = i64::try_from(before - self.residents.len()).expect("a count fits");
         self.setup.parts.metrics.live_households.sub(gone);
         self.records_since_checkpoint = 0;
@@ -574,7 +627,13 @@ impl Resident {
         });
         let (next_offsets, household) =
             restored.unwrap_or_else(|| (NextOffsets::default(), Household::new(id)));
-        Self { household, next_offsets, dirty: false, touched: Instant::now(), asked: None }
+        Self {
+            household,
+            next_offsets,
+            dirty: false,
+            touched: Instant::now(),
+            asked: None,
+        }
     }
 
     /// Measures the way from a reading to the command that came of it.
@@ -590,7 +649,9 @@ impl Resident {
                 self.asked = Some((request.request_id.clone(), timestamp_ms));
             }
         }
-        let sent = orders.iter().any(|order| matches!(order, Effect::SendCommand(_)));
+        let sent = orders
+            .iter()
+            .any(|order| matches!(order, Effect::SendCommand(_)));
         if let (Some(answered), Some((asked, asked_ms))) = (answered, &self.asked)
             && sent
             && *asked == answered
@@ -610,7 +671,11 @@ pub fn dead_letter(
     detail: String,
 ) -> Option<Outgoing> {
     let TopicPartition { topic, partition } = origin;
-    parts.metrics.dead_letters_total.with_label_values(&[reason.as_str()]).inc();
+    parts
+        .metrics
+        .dead_letters_total
+        .with_label_values(&[reason.as_str()])
+        .inc();
     warn!(%topic, partition, offset = record.offset, reason = reason.as_str(), detail, "dead letter");
     let letter = DeadLetter {
         source: topic.to_string(),

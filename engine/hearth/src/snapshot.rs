@@ -8,8 +8,12 @@ use serde::{Deserialize, Serialize};
 const VERSION: u8 = 1;
 
 /// The topics of a shard, in the order of `NextOffsets`.
-pub const SHARD_TOPICS: [Topic; 4] =
-    [Topic::Telemetry, Topic::Households, Topic::Schedules, Topic::Acks];
+pub const SHARD_TOPICS: [Topic; 4] = [
+    Topic::Telemetry,
+    Topic::Households,
+    Topic::Schedules,
+    Topic::Acks,
+];
 
 /// The first offset not yet seen, for each topic of a shard; 0 before the first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +41,10 @@ impl NextOffsets {
 
     /// Topics of which something was seen.
     pub fn iter(&self) -> impl Iterator<Item = (Topic, i64)> + '_ {
-        SHARD_TOPICS.into_iter().zip(self.0).filter(|(_, offset)| *offset > 0)
+        SHARD_TOPICS
+            .into_iter()
+            .zip(self.0)
+            .filter(|(_, offset)| *offset > 0)
     }
 }
 

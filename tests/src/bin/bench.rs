@@ -12,6 +12,7 @@ use household::reading::{Measurement, Reading};
 use household::units::HouseholdId;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::Message as _;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 use schemas::codec::Codec;
@@ -84,8 +85,14 @@ async fn main() -> Result<()> {
     // Fails only when one is there already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let wants = |name: &str| name.starts_with(&cli.name) || cli.name.starts_with(name);
-    let mut board = Board { rows: Vec::new(), commit: commit() };
-    say(&format!("{:<36} {:>12} {:>12} {:>12}", "", "min", "median", "max"));
+    let mut board = Board {
+        rows: Vec::new(),
+        commit: commit(),
+    };
+    say(&format!(
+        "{:<36} {:>12} {:>12} {:>12}",
+        "", "min", "median", "max"
+    ));
     if wants("scheduler") || wants("highs") {
         scheduler(&mut board, cli.runs)?;
     }
@@ -100,14 +107,19 @@ async fn main() -> Result<()> {
     }
     let file = Path::new("target/bench/results.json");
     std::fs::create_dir_all("target/bench").context("create target/bench")?;
-    std::fs::write(file, serde_json::to_string_pretty(&board.rows)? + "\n").context("write the results")?;
+    std::fs::write(file, serde_json::to_string_pretty(&board.rows)? + "\n")
+        .context("write the results")?;
     say(&format!("results: {}", file.display()));
     Ok(())
 }
 
 fn commit() -> String {
-    let output = std::process::Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).output();
-    output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
+    let output = std::process::Command::new("git")
+        .args(["rev-parse", "--short=12", "HEAD"])
+        .output();
+    output
+        .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        .unwrap_or_default()
 }
 
 #[expect(clippy::print_stdout, reason = "the table is what this program is for")]
@@ -118,8 +130,12 @@ fn say(text: &str) {
 /// User and system time of a process so far, seconds, and its highest resident memory, MB.
 fn usage(pid: u32) -> Result<(f64, f64)> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let fields: Vec<&str> =
-        stat.rsplit_once(')').context("stat has a name")?.1.split_whitespace().collect();
+    let fields: Vec<&str> = stat
+        .rsplit_once(')')
+        .context("stat has a name")?
+        .1
+        .split_whitespace()
+        .collect();
     let ticks: f64 = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let peak_kb = status
@@ -131,9 +147,16 @@ fn usage(pid: u32) -> Result<(f64, f64)> {
 }
 
 async fn metric(port: u16, start: &str) -> Result<f64> {
-    let text = http().get(format!("http://127.0.0.1:{port}/metrics")).send().await?.text().await?;
+    let text = http()
+        .get(format!("http://127.0.0.1:{port}/metrics"))
+        .send()
+        .await?
+        .text()
+        .await?;
     let values = text.lines().filter(|line| line.starts_with(start));
-    Ok(values.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum())
+    Ok(values
+        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
+        .sum())
 }
 
 async fn streams(stack: &Stack, cli: &Cli, board: &mut Board) -> Result<()> {
@@ -143,7 +166,10 @@ async fn streams(stack: &Stack, cli: &Cli, board: &mut Board) -> Result<()> {
     let config = hearth_config(stack, &prefix, &keyspace, extra)?;
     init(&config).await?;
     let topic = format!("{prefix}telemetry");
-    say(&format!("writing {} readings of {HOMES} homes ...", cli.readings));
+    say(&format!(
+        "writing {} readings of {HOMES} homes ...",
+        cli.readings
+    ));
     produce(stack, &topic, cli.readings)?;
     let mut consume = Vec::new();
     for _ in 0..cli.runs {
@@ -189,7 +215,11 @@ async fn streams(stack: &Stack, cli: &Cli, board: &mut Board) -> Result<()> {
 async fn init(config: &Path) -> Result<()> {
     let config = config.to_str().context("a path of UTF-8")?;
     let output = hearth_output(&["--config", config, "init"], &[]).await?;
-    ensure!(output.status.success(), "hearth init: {}", String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success(),
+        "hearth init: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(())
 }
 
@@ -208,18 +238,28 @@ fn produce(stack: &Stack, topic: &str, count: u32) -> Result<()> {
         let reading = Reading {
             household_id: id,
             ts_ms: start_ms + number / HOMES * 60_000,
-            measurement: Measurement::Meter { consumption_w: 300.0 + f64::from(u32::try_from(number % 97)?) },
+            measurement: Measurement::Meter {
+                consumption_w: 300.0 + f64::from(u32::try_from(number % 97)?),
+            },
         };
         let (key, value) = (id.to_string(), codec.encode(&reading)?);
         let partition = partition_of(key.as_bytes(), PARTITIONS);
-        let mut record = BaseRecord::to(topic).key(&key).payload(&value).partition(partition);
+        let mut record = BaseRecord::to(topic)
+            .key(&key)
+            .payload(&value)
+            .partition(partition);
         while let Err((error, back)) = producer.send(record) {
-            ensure!(error.rdkafka_error_code() == Some(rdkafka::types::RDKafkaErrorCode::QueueFull), "{error}");
+            ensure!(
+                error.rdkafka_error_code() == Some(rdkafka::types::RDKafkaErrorCode::QueueFull),
+                "{error}"
+            );
             producer.poll(Duration::from_millis(20));
             record = back;
         }
     }
-    producer.flush(Duration::from_secs(60)).context("deliver the readings")
+    producer
+        .flush(Duration::from_secs(60))
+        .context("deliver the readings")
 }
 
 fn consume_all(stack: &Stack, topic: &str, count: u32) -> Result<()> {
@@ -236,10 +276,13 @@ fn consume_all(stack: &Stack, topic: &str, count: u32) -> Result<()> {
     let (begun, mut seen, mut bytes) = (Instant::now(), 0, 0);
     while seen < count {
         if let Some(message) = consumer.poll(Duration::from_millis(200)) {
-            bytes += rdkafka::Message::payload_len(&message?);
+            bytes += message?.payload_len();
             seen += 1;
         }
-        ensure!(begun.elapsed() < LIMIT, "{seen} of {count} records, {bytes} bytes");
+        ensure!(
+            begun.elapsed() < LIMIT,
+            "{seen} of {count} records, {bytes} bytes"
+        );
     }
     Ok(())
 }
@@ -284,8 +327,10 @@ async fn bridge(stack: &Stack, cli: &Cli, board: &mut Board) -> Result<()> {
         process.terminate(Duration::from_secs(60)).await?;
         let topic = format!("{prefix}telemetry");
         let records = kafka_records(&stack.kafka.brokers(), &topic, LIMIT).await?;
-        let distinct: std::collections::BTreeSet<&[u8]> =
-            records.iter().filter_map(|record| record.value.as_deref()).collect();
+        let distinct: std::collections::BTreeSet<&[u8]> = records
+            .iter()
+            .filter_map(|record| record.value.as_deref())
+            .collect();
         #[expect(clippy::cast_precision_loss, reason = "a count of messages")]
         lost.push(sent_f - distinct.len() as f64);
     }
@@ -325,8 +370,18 @@ fn scheduler(board: &mut Board, runs: usize) -> Result<()> {
                 .map(|index| {
                     let at_ms = start_ms - day_ms + index * 900_000;
                     let mut slot = household::slot::Slot::empty(at_ms, 15);
-                    slot.add(at_ms, &Measurement::Meter { consumption_w: home.load_w(at_ms) });
-                    slot.add(at_ms, &Measurement::Pv { pv_w: home.pv_w(at_ms) });
+                    slot.add(
+                        at_ms,
+                        &Measurement::Meter {
+                            consumption_w: home.load_w(at_ms),
+                        },
+                    );
+                    slot.add(
+                        at_ms,
+                        &Measurement::Pv {
+                            pv_w: home.pv_w(at_ms),
+                        },
+                    );
                     slot
                 })
                 .collect();

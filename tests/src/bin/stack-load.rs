@@ -40,10 +40,17 @@ async fn main() -> Result<ExitCode> {
     let config = config.to_str().context("a path of UTF-8")?;
     say("hearth init ...");
     let init = hearth_output(&["--config", config, "init"], &[]).await?;
-    ensure!(init.status.success(), "hearth init: {}", String::from_utf8_lossy(&init.stderr));
+    ensure!(
+        init.status.success(),
+        "hearth init: {}",
+        String::from_utf8_lossy(&init.stderr)
+    );
     let hearth = HearthProcess::start(&["--config", config, "all"], &[])?;
     hearth.wait_ready(http_port).await?;
-    say(&format!("{} homes publish for {} s ...", cli.homes, cli.seconds));
+    say(&format!(
+        "{} homes publish for {} s ...",
+        cli.homes, cli.seconds
+    ));
     let access = stack.mosquitto.home(1);
     let (user, password) = access.credentials.context("homes have credentials")?;
     let scenario = Steady {
@@ -68,10 +75,18 @@ async fn main() -> Result<ExitCode> {
     let clean = report.is_clean();
     let reports = [report];
     load::write(&reports, &cli.report)?;
-    say(&format!("{}report: {}\nlost = {lost}", load::table(&reports), cli.report.display()));
+    say(&format!(
+        "{}report: {}\nlost = {lost}",
+        load::table(&reports),
+        cli.report.display()
+    ));
     let ended = hearth.terminate(Duration::from_secs(60)).await?;
     ensure!(ended.success(), "hearth ended with {ended}");
-    Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if clean {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 #[expect(clippy::print_stdout, reason = "progress is what people watch")]
