@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use connectors::metrics::Metrics;
+use schemas::dead_letter::Reason;
+use schemas::topic::Topic;
 use serde_json::Value;
 
 fn root() -> PathBuf {
@@ -113,6 +115,18 @@ fn the_reference_lists_every_metric_and_no_other() {
         .filter_map(|line| line.split(' ').next().map(str::to_owned))
         .collect();
     assert_eq!(named_in(&read("docs/reference/metrics.md")), registered);
+}
+
+#[test]
+fn the_reference_lists_every_topic_and_reason() {
+    let reference = read("docs/reference/topics.md");
+    for topic in Topic::ALL {
+        assert!(reference.contains(&format!("| `{topic}` |")), "{topic}");
+    }
+    for reason in Reason::ALL {
+        let reason = reason.as_str();
+        assert!(reference.contains(&format!("| `{reason}` |")), "{reason}");
+    }
 }
 
 #[test]
