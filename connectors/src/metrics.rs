@@ -66,6 +66,7 @@ const WAIT_S: &[f64] = &[
 impl Metrics {
     /// Makes and registers them all.
     #[must_use]
+    #[expect(clippy::too_many_lines, reason = "a list, one entry a metric")]
     pub fn new() -> Self {
         let registry = Registry::new_custom(Some("hearth".to_owned()), None)
             .expect("a prefix that is not empty");
