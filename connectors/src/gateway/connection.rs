@@ -31,6 +31,8 @@ const PUBLISHES_MAX: usize = 65_535;
 const PUBLISHES_BYTES_MAX: usize = 2 << 20;
 /// Messages to a device that it has not acknowledged yet; further ones wait in its queue.
 const UNACKED_MAX: usize = 32;
+/// How long the gateway's stop waits for readings to become durable.
+const WIND_UP_MAX: Duration = Duration::from_secs(10);
 /// Largest command or status message.
 const DOWNWARD_BYTES_MAX: usize = 16 * 1_024;
 
@@ -89,9 +91,11 @@ impl<'a> Hello<'a> {
         let Packet::V5_0Connect(connect) = packet else {
             return None;
         };
-        let session_s = connect.props().iter().find_map(|property| match property {
-            Property::SessionExpiryInterval(interval) => Some(interval.val()),
-            _ => None,
+        let session_s = connect.props().iter().find_map(|property| {
+            let Property::SessionExpiryInterval(interval) = property else {
+                return None;
+            };
+            Some(interval.val())
         });
         Some(Self {
             client_id: connect.client_id(),
@@ -584,13 +588,22 @@ impl Connection {
 
     /// The gateway stops: what was taken is acknowledged, then the client is sent away.
     async fn wind_up(mut self) -> Result<(), String> {
-        while let Some(handled) = self.publishes.next().await {
-            self.finish(&handled);
-        }
+        let finish = async {
+            while let Some(handled) = self.publishes.next().await {
+                self.finish(&handled);
+            }
+        };
+        // What is safe nowhere by then stays with the client.
+        let is_finished = timeout(WIND_UP_MAX, finish).await.is_ok();
         self.disconnect(
             DisconnectReasonCode::ServerShuttingDown,
             "the gateway stops",
         );
-        self.flush().await
+        self.flush().await?;
+        if is_finished {
+            Ok(())
+        } else {
+            Err("stopped with readings that are safe nowhere".to_owned())
+        }
     }
 }

@@ -167,6 +167,10 @@ impl Running {
 
     async fn drain(self) {
         self.http.set_stopping();
+        // What it has not sent stays in the log until the next start.
+        if let Some(controller) = self.controller {
+            controller.close().await;
+        }
         if let Some(gateway) = self.gateway {
             gateway.close().await;
         }
@@ -181,9 +185,6 @@ impl Running {
         }
         if let Some(optimizer) = self.optimizer {
             optimizer.close().await;
-        }
-        if let Some(controller) = self.controller {
-            controller.close().await;
         }
         self.http.close().await;
         self.parts.log.close().await;
