@@ -12,7 +12,6 @@ use household::reading::{Measurement, Reading};
 use household::units::HouseholdId;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::Message as _;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 use schemas::codec::Codec;
