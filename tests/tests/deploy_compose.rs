@@ -1,5 +1,7 @@
 //! The Compose file runs every role, binds ports to loopback only, and its settings can be read.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
 use std::path::{Path, PathBuf};
 
 use hearth::config::Config;

@@ -1,5 +1,7 @@
 //! The dashboard, the alert rules and the reference name metrics that exist, and Prometheus can read its files.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;

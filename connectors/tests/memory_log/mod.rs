@@ -201,22 +201,16 @@ pub fn reading(household: i64, ts_ms: i64) -> (String, String) {
 pub const T0: i64 = 1_757_671_200_000;
 
 /// Waits for something that must come true, and panics where it does not.
-#[track_caller]
-pub fn until<'a>(
-    what: &'a str,
-    mut holds: impl FnMut() -> bool + Send + 'a,
-) -> impl Future<Output = ()> + Send + 'a {
-    async move {
-        let waited = async {
-            while !holds() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        assert!(
-            tokio::time::timeout(Duration::from_secs(60), waited)
-                .await
-                .is_ok(),
-            "never: {what}"
-        );
-    }
+pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let waited = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(
+        tokio::time::timeout(Duration::from_secs(60), waited)
+            .await
+            .is_ok(),
+        "never: {what}"
+    );
 }

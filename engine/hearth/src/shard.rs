@@ -418,7 +418,7 @@ impl State {
         resident.touched = Instant::now();
         let household = &mut resident.household;
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            household.handle(entry.event, &env, orders)
+            household.handle(entry.event, &env, orders);
         }));
         if outcome.is_err() {
             orders.truncate(before);
@@ -527,7 +527,7 @@ impl State {
             let household = &mut resident.household;
             let event = Event::ClockTicked { now_ms };
             let outcome = catch_unwind(AssertUnwindSafe(|| {
-                household.handle(event, &env, &mut orders)
+                household.handle(event, &env, &mut orders);
             }));
             if outcome.is_err() {
                 orders.truncate(before);
