@@ -1,6 +1,7 @@
 //! The shell's edges: the log, the store, the MQTT gateway, bridge and controller. Decisions about a home are made
 //! elsewhere, in `household`.
 
+pub mod bridge;
 pub mod clock;
 pub mod controller;
 pub mod gateway;
