@@ -102,7 +102,7 @@ impl Bridge {
         config: BridgeConfig,
     ) -> Result<Self, BridgeError> {
         check(&config)?;
-        let link = Link::new(&config)?;
+        let link = Link::new(config)?;
         let acknowledger = link.acknowledger();
         let connection = Arc::new(Mutex::new(Connection::default()));
         let (messages, inbox) = mpsc::channel(MESSAGES_MAX);
@@ -266,11 +266,11 @@ impl Intake {
         let mut is_stopping = false;
         let wind_up = sleep(Duration::MAX);
         tokio::pin!(wind_up);
-        loop {
+        while !is_stopping || !accepting.is_empty() {
             tokio::select! {
                 Some((is_durable, number, since, receipt)) = accepting.next() => {
                     if is_durable {
-                        self.acknowledge(number, since, &receipt);
+                        self.acknowledge(number, since, receipt);
                     }
                 }
                 message = self.inbox.recv(), if !is_stopping => match message {
@@ -282,13 +282,12 @@ impl Intake {
                     wind_up.as_mut().reset(tokio::time::Instant::now() + WIND_UP_MAX);
                 }
                 () = &mut wind_up, if is_stopping => break,
-                else => break,
             }
         }
         self.acknowledger.disconnect();
     }
 
-    fn acknowledge(&self, number: u64, since: Instant, receipt: &link::Receipt) {
+    fn acknowledge(&self, number: u64, since: Instant, receipt: link::Receipt) {
         // Held so that the connection does not change in between.
         let connection = self.connection.lock().expect("no panic while held");
         if connection.number == number && connection.is_up {

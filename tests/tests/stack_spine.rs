@@ -38,9 +38,8 @@ async fn a_reading_goes_in_and_a_command_comes_out() -> anyhow::Result<()> {
     let number = unique_home();
     let id = HouseholdId::new(i64::try_from(number)?).context("a positive id")?;
     let (prefix, keyspace, port) = (unique("spine-"), unique("spine"), free_port());
-    let extra = format!(
-        "[http]\nlisten = \"127.0.0.1:{port}\"\n[gateway]\nlisten = \"127.0.0.1:0\"\n[bridge]\ngroup = \"{prefix}\"\n"
-    );
+    let extra =
+        format!("[http]\nlisten = \"127.0.0.1:{port}\"\n[gateway]\nlisten = \"127.0.0.1:0\"\n");
     let config = hearth_config(stack, &prefix, &keyspace, &extra)?;
     let config = config.to_str().context("a path of UTF-8")?;
     let init = hearth_output(&["--config", config, "init"], &[]).await?;

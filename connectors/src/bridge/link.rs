@@ -46,19 +46,17 @@ pub(super) struct Message {
     pub(super) receipt: Receipt,
 }
 
-/// What acknowledges a message: the message without its content.
-pub(super) enum Receipt {
-    V4(rumqttc::Publish),
-    V5(v5::mqttbytes::v5::Publish),
-}
+/// What acknowledges a message: its packet id; `None` with QoS 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Receipt(Option<u16>);
 
 /// The way back to the broker.
 #[derive(Clone)]
 pub(super) struct Acknowledger(Client);
 
 impl Link {
-    pub(super) fn new(config: &BridgeConfig) -> Result<Self, EndpointError> {
-        let mut mqtt = config.mqtt.clone();
+    pub(super) fn new(config: BridgeConfig) -> Result<Self, EndpointError> {
+        let mut mqtt = config.mqtt;
         if mqtt.client_id.is_empty() {
             mqtt.client_id = format!("hearth-bridge-{}", host_name());
         }
@@ -145,16 +143,23 @@ impl Link {
 }
 
 impl Acknowledger {
-    pub(super) fn acknowledge(&self, receipt: &Receipt) {
-        let sent = match (&self.0, receipt) {
-            (Client::V4(client), Receipt::V4(publish)) => {
-                client.try_ack(publish).map_err(|error| error.to_string())
+    pub(super) fn acknowledge(&self, receipt: Receipt) {
+        let Receipt(Some(packet_id)) = receipt else {
+            return;
+        };
+        let sent = match &self.0 {
+            Client::V4(client) => {
+                let qos = rumqttc::QoS::AtLeastOnce;
+                let mut publish = rumqttc::Publish::new(String::new(), qos, Vec::new());
+                publish.pkid = packet_id;
+                client.try_ack(&publish).map_err(|error| error.to_string())
             }
-            (Client::V5(client), Receipt::V5(publish)) => {
-                client.try_ack(publish).map_err(|error| error.to_string())
-            }
-            (Client::V4(_), Receipt::V5(_)) | (Client::V5(_), Receipt::V4(_)) => {
-                unreachable!("a receipt is of its client's version")
+            Client::V5(client) => {
+                let qos = v5::mqttbytes::QoS::AtLeastOnce;
+                let mut publish =
+                    v5::mqttbytes::v5::Publish::new(String::new(), qos, Bytes::new(), None);
+                publish.pkid = packet_id;
+                client.try_ack(&publish).map_err(|error| error.to_string())
             }
         };
         // The broker sends it again, and the home's state knows it.
@@ -179,11 +184,11 @@ fn of_v4(event: rumqttc::Event) -> Arrival {
     let Event::Incoming(packet) = event else {
         return Arrival::Other;
     };
-    if let Packet::Publish(mut publish) = packet {
+    if let Packet::Publish(publish) = packet {
         return Arrival::Message(Message {
-            topic: std::mem::take(&mut publish.topic),
-            payload: std::mem::take(&mut publish.payload),
-            receipt: Receipt::V4(publish),
+            topic: publish.topic,
+            payload: publish.payload,
+            receipt: Receipt((publish.pkid > 0).then_some(publish.pkid)),
         });
     }
     if let Packet::ConnAck(connack) = packet {
@@ -206,12 +211,11 @@ fn of_v5(event: v5::Event) -> Arrival {
     let Event::Incoming(packet) = event else {
         return Arrival::Other;
     };
-    if let Packet::Publish(mut publish) = packet {
-        let topic = std::mem::take(&mut publish.topic);
+    if let Packet::Publish(publish) = packet {
         return Arrival::Message(Message {
-            topic: String::from_utf8_lossy(&topic).into_owned(),
-            payload: std::mem::take(&mut publish.payload),
-            receipt: Receipt::V5(publish),
+            topic: String::from_utf8_lossy(&publish.topic).into_owned(),
+            payload: publish.payload,
+            receipt: Receipt((publish.pkid > 0).then_some(publish.pkid)),
         });
     }
     if let Packet::ConnAck(connack) = packet {

@@ -266,14 +266,17 @@ impl Log for KafkaLog {
                 }
             })
             .collect();
-        let options = AdminOptions::new().operation_timeout(Some(ADMIN_LIMIT));
-        let created = self.admin()?.create_topics(&wanted, &options).await;
-        for made in created.map_err(|error| LogError::Unavailable(error.to_string()))? {
-            match made {
-                Ok(topic) => info!(topic, "created"),
-                Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-                Err((topic, code)) => {
-                    return Err(LogError::Setup(format!("create {topic}: {code}")));
+        // librdkafka takes an empty list for a mistake.
+        if !wanted.is_empty() {
+            let options = AdminOptions::new().operation_timeout(Some(ADMIN_LIMIT));
+            let created = self.admin()?.create_topics(&wanted, &options).await;
+            for made in created.map_err(|error| LogError::Unavailable(error.to_string()))? {
+                match made {
+                    Ok(topic) => info!(topic, "created"),
+                    Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                    Err((topic, code)) => {
+                        return Err(LogError::Setup(format!("create {topic}: {code}")));
+                    }
                 }
             }
         }

@@ -130,7 +130,10 @@ pub fn hearth_config(
         url = "{registry}"
         [ingest]
         spool_dir = "{spool}"
-        [bridge.endpoint]
+        [bridge]
+        group = "{bridge_name}"
+        [bridge.mqtt]
+        client_id = "{bridge_name}"
         {endpoint}
         [[controller.endpoints]]
         {endpoint}
@@ -138,6 +141,8 @@ pub fn hearth_config(
         brokers = stack.kafka.brokers(),
         contact_point = stack.cassandra.contact_point(),
         registry = stack.registry.url(),
+        // On one broker each test reads with a session and a share of its own.
+        bridge_name = unique("bridge"),
         spool = watchdog::folder("spool").display(),
     );
     let mut config: toml::Table = base.parse().context("the harness's own configuration")?;

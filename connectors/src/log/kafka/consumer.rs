@@ -117,6 +117,8 @@ fn settings(config: &KafkaConfig, subscription: &Subscription) -> ClientConfig {
         Start::Latest => "latest",
     };
     let alone = subscription.group.is_none();
+    // A member hears of a rebalance with its next heartbeat.
+    let heartbeat_ms = (config.session_timeout_ms / 10).clamp(200, 3_000);
     client
         .set("group.id", format!("{}{group}", config.prefix))
         .set("enable.auto.commit", "false")
@@ -125,6 +127,7 @@ fn settings(config: &KafkaConfig, subscription: &Subscription) -> ClientConfig {
         // Partition p of every topic goes to the same member.
         .set("partition.assignment.strategy", "range")
         .set("session.timeout.ms", config.session_timeout_ms.to_string())
+        .set("heartbeat.interval.ms", heartbeat_ms.to_string())
         .set("max.poll.interval.ms", "600000")
         .set("enable.partition.eof", if alone { "true" } else { "false" })
         .set("statistics.interval.ms", "2000")

@@ -4,15 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
+use rdkafka::consumer::BaseConsumer;
 use rdkafka::consumer::base_consumer::PartitionQueue;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
 use tokio::sync::mpsc::error::TrySendError;
-use tracing::{debug, error, warn};
+use tracing::{error, warn};
 
 use super::shared::{Events, NAP, Shared};
 use crate::log::{LogEvent, Record, TopicPartition};
@@ -188,19 +188,18 @@ impl Poller {
         Ok((batch, false))
     }
 
-    /// Lets go of everything, so that another member can go on at once.
-    fn leave(mut self) {
-        self.queues.clear();
-        if self.catching_up.is_none() {
-            self.consumer.unsubscribe();
-            let deadline = Instant::now() + self.shared.patience;
-            while !self.shared.owned().is_empty() && Instant::now() < deadline {
-                if let Some(Err(reason)) = self.consumer.poll(POLL_EVERY) {
-                    debug!(%reason, "while leaving");
-                }
-            }
-        }
-        self.shared.end();
+    /// Lets go of everything, so that another member can go on at once. Closing, unlike unsubscribing, leaves a static
+    /// member's partitions to its next run.
+    fn leave(self) {
+        let Self {
+            consumer,
+            queues,
+            shared,
+            ..
+        } = self;
+        drop(queues);
+        drop(consumer);
+        shared.end();
     }
 }
 
