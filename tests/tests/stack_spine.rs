@@ -49,7 +49,11 @@ async fn a_reading_goes_in_and_a_command_comes_out() -> anyhow::Result<()> {
         String::from_utf8_lossy(&init.stderr)
     );
     let again = hearth_output(&["--config", config, "init"], &[]).await?;
-    ensure!(again.status.success(), "init is safe to repeat");
+    ensure!(
+        again.status.success(),
+        "init again: {}",
+        String::from_utf8_lossy(&again.stderr)
+    );
     let hearth = HearthProcess::start(&["--config", config, "all"], &[])?;
     hearth.wait_ready(port).await?;
 

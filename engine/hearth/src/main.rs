@@ -1,6 +1,6 @@
 //! The `hearth` binary: reads the command line and runs what it names.
 
-use std::io::{Read, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -155,7 +155,8 @@ fn speak(operation: &OperationConfig) -> Result<(), ConfigError> {
     })?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     match operation.log_format {
         LogFormat::Text => lines.init(),
         LogFormat::Json => lines.json().init(),
