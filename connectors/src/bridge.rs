@@ -7,14 +7,13 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use futures::stream::{FuturesOrdered, StreamExt};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use crate::ingest::{Ingest, Turns};
+use crate::ingest::{InTurn, Ingest};
 use crate::metrics::Metrics;
 use crate::mqtt_client::{EndpointError, MqttEndpoint, MqttProtocol};
 
@@ -39,7 +38,8 @@ pub struct BridgeConfig {
     /// restart; where it is empty it is made from the host's name.
     pub mqtt: MqttEndpoint,
     /// Bridges of one group share the messages (`$share/{group}/…`). Empty for a subscription of its own, as MQTT 3.1.1
-    /// brokers without shared subscriptions need it: then one bridge only.
+    /// brokers without shared subscriptions need it: then one bridge only. Mosquitto (2.0) forgets shared subscriptions
+    /// when it restarts, and so loses what is published before the bridge is back; with an empty group it does not.
     pub group: String,
     /// Most messages that are on their way into the log, 1 to 65535. With MQTT 3.1.1 the broker's own limit holds.
     pub receive_max: u16,
@@ -116,12 +116,11 @@ impl Bridge {
             messages,
         };
         let intake = Intake {
-            ingest,
             metrics,
             acknowledger,
             connection,
             inbox,
-            turns: Turns::default(),
+            accepting: InTurn::new(ingest, PATIENCE),
         };
         Ok(Self {
             reading: tokio::spawn(reader.run()),
@@ -240,43 +239,32 @@ impl Reader {
 
 /// Brings messages into the ingest and acknowledges them.
 struct Intake {
-    ingest: Arc<Ingest>,
     metrics: Metrics,
     acknowledger: Acknowledger,
     connection: Arc<Mutex<Connection>>,
     inbox: mpsc::Receiver<(u64, Instant, Message)>,
-    turns: Turns,
+    accepting: InTurn<(u64, Instant, link::Receipt)>,
 }
 
 impl Intake {
     async fn run(mut self, mut stop: watch::Receiver<bool>) {
-        let (ingest, turns) = (&self.ingest, &self.turns);
-        let take_in = |(number, since, message): (u64, Instant, Message)| async move {
-            let Message {
-                topic,
-                payload,
-                receipt,
-            } = message;
-            let accepted = ingest
-                .accept_in_turn(turns, &topic, payload, PATIENCE)
-                .await;
-            (accepted.is_ok(), number, since, receipt)
-        };
-        let mut accepting = FuturesOrdered::new();
         let mut is_stopping = false;
         let wind_up = sleep(Duration::MAX);
         tokio::pin!(wind_up);
-        while !is_stopping || !accepting.is_empty() {
+        while !is_stopping || !self.accepting.is_empty() {
             tokio::select! {
-                Some((is_durable, number, since, receipt)) = accepting.next() => {
-                    if is_durable {
+                Some(((number, since, receipt), accepted)) = self.accepting.next() => {
+                    if accepted.is_ok() {
                         self.acknowledge(number, since, receipt);
                     }
                 }
-                message = self.inbox.recv(), if !is_stopping => match message {
-                    Some(message) => accepting.push_back(take_in(message)),
-                    None => break,
-                },
+                message = self.inbox.recv(), if !is_stopping => {
+                    let Some((number, since, message)) = message else {
+                        break;
+                    };
+                    let tag = (number, since, message.receipt);
+                    self.accepting.push(message.topic, message.payload, tag);
+                }
                 () = stopped(&mut stop), if !is_stopping => {
                     is_stopping = true;
                     wind_up.as_mut().reset(tokio::time::Instant::now() + WIND_UP_MAX);

@@ -22,14 +22,14 @@ use crate::metrics::Metrics;
 use crate::spool::{Spool, SpoolError, SpoolLimits};
 
 mod drain;
+mod in_turn;
 mod lane;
 mod parts;
-mod turns;
 
 use lane::Job;
 use parts::Maker;
 
-pub use turns::Turns;
+pub use in_turn::InTurn;
 
 /// Homes are spread over so many lanes; a lane keeps order.
 const LANES_COUNT: usize = 64;

@@ -7,8 +7,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::FutureExt;
-use futures::future::BoxFuture;
-use futures::stream::{FuturesOrdered, StreamExt};
 use mqtt_protocol_core::mqtt::common::Cursor;
 use mqtt_protocol_core::mqtt::connection::{ConnectionOptions, Event, TimerKind};
 use mqtt_protocol_core::mqtt::packet::{GenericPacketTrait, Packet, Property, Qos, SubEntry};
@@ -22,7 +20,7 @@ use super::access::{FilterRefusal, Identity, Publishing, filter, publishing};
 use super::packets::{self, Welcome};
 use super::subscribers::{Entry, Inbox, Message, Place};
 use super::{Shared, stopped};
-use crate::ingest::Turns;
+use crate::ingest::{InTurn, NotDurable};
 
 const READ_BYTES: usize = 4_096;
 /// Publishes of one connection that are handled at the same time, however many the client would send, and their bytes;
@@ -55,9 +53,8 @@ pub(super) struct Connection {
     out: Vec<u8>,
     received: VecDeque<Packet>,
     /// Publishes that are being handled, in their order.
-    publishes: FuturesOrdered<BoxFuture<'static, Handled>>,
+    publishes: InTurn<Publish>,
     publishes_bytes: usize,
-    turns: Arc<Turns>,
     unacked: usize,
     keep_alive: Option<Moment>,
     /// Set when the connection is to end once `out` is written.
@@ -106,19 +103,20 @@ impl<'a> Hello<'a> {
     }
 }
 
-/// A publish that has been handled.
-struct Handled {
+/// A publish that is being handled.
+#[derive(Debug, Clone, Copy)]
+struct Publish {
     /// `None` with QoS 0.
     packet_id: Option<u16>,
     bytes: usize,
     since: Instant,
-    outcome: Outcome,
+    way: Way,
 }
 
+/// What becomes of a publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
-    Durable,
-    NotDurable,
+enum Way {
+    Ingest,
     Passed { reached: usize },
     Refused,
     TooLarge,
@@ -139,6 +137,8 @@ impl Connection {
         let mut protocol = Protocol::with_options(Version::Undetermined, options);
         protocol.set_auto_pub_response(false);
         protocol.set_auto_ping_response(true);
+        let patience = Duration::from_millis(shared.config.patience_ms);
+        let publishes = InTurn::new(Arc::clone(&shared.ingest), patience);
         Self {
             stream,
             identity,
@@ -149,9 +149,8 @@ impl Connection {
             filled: 0,
             out: Vec::new(),
             received: VecDeque::new(),
-            publishes: FuturesOrdered::new(),
+            publishes,
             publishes_bytes: 0,
-            turns: Arc::default(),
             unacked: 0,
             keep_alive: None,
             ending: None,
@@ -180,10 +179,10 @@ impl Connection {
             let may_read = self.taken == self.filled && self.has_room();
             let may_send = self.unacked < self.unacked_max();
             tokio::select! {
-                Some(handled) = self.publishes.next() => {
-                    self.finish(&handled);
-                    while let Some(Some(handled)) = self.publishes.next().now_or_never() {
-                        self.finish(&handled);
+                Some((publish, outcome)) = self.publishes.next() => {
+                    self.finish(publish, &outcome);
+                    while let Some(Some((publish, outcome))) = self.publishes.next().now_or_never() {
+                        self.finish(publish, &outcome);
                     }
                 }
                 read = self.stream.read(&mut self.read), if may_read => {
@@ -431,35 +430,24 @@ impl Connection {
             self.disconnect(DisconnectReasonCode::QosNotSupported, "QoS 2");
             return;
         }
-        let since = Instant::now();
         // What a publish costs beside its payload, roughly.
         let bytes = payload.len() + 256;
         self.publishes_bytes += bytes;
-        let handled = move |outcome| Handled {
+        let publish = |way| Publish {
             packet_id,
             bytes,
-            since,
-            outcome,
+            since: Instant::now(),
+            way,
         };
         let payload = Bytes::copy_from_slice(payload);
         match publishing(self.identity, topic) {
             Publishing::Ingest => {
-                let (shared, topic) = (Arc::clone(&self.shared), topic.to_owned());
-                let turns = Arc::clone(&self.turns);
-                self.publishes.push_back(Box::pin(async move {
-                    let patience = Duration::from_millis(shared.config.patience_ms);
-                    let accepted = shared
-                        .ingest
-                        .accept_in_turn(&turns, &topic, payload, patience);
-                    match accepted.await {
-                        Ok(()) => handled(Outcome::Durable),
-                        Err(_) => handled(Outcome::NotDurable),
-                    }
-                }));
+                self.publishes
+                    .push(topic.to_owned(), payload, publish(Way::Ingest));
             }
             Publishing::Pass(household_id, downward) => {
-                let outcome = if payload.len() > DOWNWARD_BYTES_MAX {
-                    Outcome::TooLarge
+                let way = if payload.len() > DOWNWARD_BYTES_MAX {
+                    Way::TooLarge
                 } else {
                     let message = Message {
                         household_id,
@@ -470,57 +458,53 @@ impl Connection {
                     };
                     self.pass(&message, retain)
                 };
-                self.publishes
-                    .push_back(Box::pin(std::future::ready(handled(outcome))));
+                self.publishes.push_done(publish(way));
             }
-            Publishing::Refused => {
-                let refused = handled(Outcome::Refused);
-                self.publishes
-                    .push_back(Box::pin(std::future::ready(refused)));
-            }
+            Publishing::Refused => self.publishes.push_done(publish(Way::Refused)),
         }
     }
 
-    fn pass(&self, message: &Message, retain: bool) -> Outcome {
+    fn pass(&self, message: &Message, retain: bool) -> Way {
         let subscribers = &self.shared.subscribers;
         if retain && message.downward == super::access::Downward::Status {
             subscribers.retain(message.household_id, message.payload.clone());
         }
-        Outcome::Passed {
+        Way::Passed {
             reached: subscribers.pass(message),
         }
     }
 
     /// Acknowledges a publish, or ends the connection where that is how the version refuses.
-    fn finish(&mut self, handled: &Handled) {
-        self.publishes_bytes -= handled.bytes;
-        let version = self.protocol.get_protocol_version();
-        let reason = match handled.outcome {
-            Outcome::Durable => PubackReasonCode::Success,
-            Outcome::Passed { reached: 0 } => PubackReasonCode::NoMatchingSubscribers,
-            Outcome::Passed { .. } => PubackReasonCode::Success,
-            Outcome::NotDurable => {
-                let reason = "its reading is safe nowhere";
-                self.disconnect(DisconnectReasonCode::QuotaExceeded, reason);
+    fn finish(&mut self, publish: Publish, outcome: &Result<(), NotDurable>) {
+        self.publishes_bytes -= publish.bytes;
+        if outcome.is_err() {
+            let reason = "its reading is safe nowhere";
+            self.disconnect(DisconnectReasonCode::QuotaExceeded, reason);
+            return;
+        }
+        let is_five = self.protocol.get_protocol_version() == Version::V5_0;
+        let reason = match publish.way {
+            Way::Passed { reached: 0 } => PubackReasonCode::NoMatchingSubscribers,
+            Way::Ingest | Way::Passed { .. } => PubackReasonCode::Success,
+            Way::Refused if is_five => PubackReasonCode::NotAuthorized,
+            Way::TooLarge if is_five => PubackReasonCode::QuotaExceeded,
+            Way::Refused => {
+                self.ending.get_or_insert("not authorized to publish there");
                 return;
             }
-            Outcome::Refused if version == Version::V5_0 => PubackReasonCode::NotAuthorized,
-            Outcome::TooLarge if version == Version::V5_0 => PubackReasonCode::QuotaExceeded,
-            Outcome::Refused => {
-                self.ending = Some("not authorized to publish there");
-                return;
-            }
-            Outcome::TooLarge => {
-                self.ending = Some("a message to a device is too large");
+            Way::TooLarge => {
+                self.ending
+                    .get_or_insert("a message to a device is too large");
                 return;
             }
         };
-        if let (Some(packet_id), None) = (handled.packet_id, self.ending) {
+        if let (Some(packet_id), None) = (publish.packet_id, self.ending) {
+            let version = self.protocol.get_protocol_version();
             self.queue(packets::puback(version, packet_id, reason));
             let seconds = &self.shared.metrics.publish_to_ack_seconds;
             seconds
                 .with_label_values(&["gateway"])
-                .observe(handled.since.elapsed().as_secs_f64());
+                .observe(publish.since.elapsed().as_secs_f64());
         }
     }
 
@@ -589,8 +573,8 @@ impl Connection {
     /// The gateway stops: what was taken is acknowledged, then the client is sent away.
     async fn wind_up(mut self) -> Result<(), String> {
         let finish = async {
-            while let Some(handled) = self.publishes.next().await {
-                self.finish(&handled);
+            while let Some((publish, outcome)) = self.publishes.next().await {
+                self.finish(publish, &outcome);
             }
         };
         // What is safe nowhere by then stays with the client.

@@ -53,6 +53,8 @@ pub(super) struct Segments {
     cursor: u64,
     /// Lengths of the frames that were handed out last, from the cursor on.
     handed_out: VecDeque<u64>,
+    /// Set by a refusal until a quarter is free again, so that nobody behind the one who was refused slips in.
+    is_full: bool,
     /// Entries that turned out unreadable since `take_lost`.
     lost: u64,
 }
@@ -77,6 +79,7 @@ impl Segments {
             next_number: 0,
             cursor: 0,
             handed_out: VecDeque::new(),
+            is_full: false,
             lost: 0,
         };
         let mut recovered = Recovered::default();
@@ -139,7 +142,10 @@ impl Segments {
         if bytes > bytes_max {
             return Err(SpoolError::TooLarge { bytes });
         }
-        if self.bytes() + bytes > bytes_max {
+        let used_bytes = self.bytes();
+        self.is_full &= used_bytes > bytes_max / 4 * 3;
+        self.is_full |= used_bytes + bytes > bytes_max;
+        if self.is_full {
             return Err(SpoolError::Full { bytes_max });
         }
         self.open_newest()
