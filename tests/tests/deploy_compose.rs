@@ -84,7 +84,7 @@ fn the_settings_can_be_read_and_name_services() {
     let compose = compose();
     let services = compose["services"].as_object().unwrap();
     let mut hosts: Vec<&str> = config.store.cql.nodes.iter().map(String::as_str).collect();
-    hosts.push(&config.log.kafka.brokers);
+    hosts.extend([config.log.kafka.brokers.as_str(), &config.bridge.mqtt.host]);
     hosts.extend(
         config
             .controller
