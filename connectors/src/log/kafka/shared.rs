@@ -9,7 +9,7 @@ use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext, Rebalance};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::statistics::Statistics;
 use schemas::topic::Topic;
 use tokio::sync::mpsc::error::TrySendError;
@@ -232,6 +232,10 @@ impl ClientContext for Events {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        // Reaching the end is no error; the poll hands it over as well.
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
+            return;
+        }
         warn!(target: "librdkafka", %error, reason, "kafka");
     }
 }
