@@ -8,7 +8,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
-use hdrhistogram::Histogram;
 use household::reading::Kind;
 use household::units::DAY_MS;
 use scylla::client::session::Session;
@@ -21,7 +20,7 @@ use tokio::time::Instant;
 use tracing::info;
 
 use crate::fleet::{Fleet, FleetConfig, Now};
-use crate::ledger::{Comparison, LatencyMs, Ledger, Series};
+use crate::ledger::{Comparison, LatencyMs, Ledger, Series, latency_histogram};
 
 const READS_MAX: usize = 64;
 const CONNECT_PATIENCE: Duration = Duration::from_secs(60);
@@ -227,7 +226,7 @@ async fn probe(
     ledger: Arc<Ledger>,
     end: Instant,
 ) -> anyhow::Result<Option<LatencyMs>> {
-    let mut latency_us = Histogram::<u64>::new(3).context("make a histogram")?;
+    let mut latency_us = latency_histogram();
     while Instant::now() < end {
         tokio::time::sleep(PROBE_PAUSE).await;
         let Some((series, ts_ms, acknowledged)) = ledger.newest() else {
