@@ -141,6 +141,10 @@ struct Connection {
 impl Fleet {
     /// Starts the homes; they connect, and reconnect, by themselves. `speed` says how many times as fast as the wall
     /// clock `now` runs. Needs a tokio runtime, and a rustls provider where TLS is used.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a fleet keeps its clock and ledger"
+    )]
     pub fn start(
         config: &FleetConfig,
         now: Now,

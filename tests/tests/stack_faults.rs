@@ -37,9 +37,7 @@ async fn start_roles(stack: &Stack, name: &str) -> anyhow::Result<Roles> {
         stack,
         &prefix,
         &keyspace,
-        &format!(
-            "[engine]\ncheckpoint_ms = 2000\n[log.kafka]\nsession_timeout_ms = 6000\ndelivery_timeout_ms = 5000\n"
-        ),
+        "[engine]\ncheckpoint_ms = 2000\n[log.kafka]\nsession_timeout_ms = 6000\ndelivery_timeout_ms = 5000\n",
     )?;
     let config = config.to_str().context("a path of UTF-8")?;
     let init = hearth_output(&["--config", config, "init"], &[]).await?;
