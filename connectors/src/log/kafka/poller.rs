@@ -19,6 +19,8 @@ use crate::log::{LogEvent, Record, TopicPartition};
 
 /// Longest pause between two polls for rebalances and errors.
 const POLL_EVERY: Duration = Duration::from_millis(50);
+/// Events served between two looks at the records.
+const SERVED_MAX: usize = 16;
 /// About as much as one batch holds.
 const BATCH_BYTES_MAX: usize = 4 << 20;
 
@@ -137,16 +139,18 @@ impl Poller {
 
     /// Lets librdkafka call back: rebalances, errors, statistics.
     fn serve(&mut self) -> Result<(), Fatal> {
-        while let Some(polled) = self.consumer.poll(Duration::ZERO) {
-            match polled {
-                Ok(message) => {
+        // A poll that served an event looks like one that found nothing.
+        for _ in 0..SERVED_MAX {
+            match self.consumer.poll(Duration::ZERO) {
+                None => {}
+                Some(Ok(message)) => {
                     if let Some(topic) = self.shared.topic(message.topic()) {
                         let partition = message.partition();
                         let of = TopicPartition { topic, partition };
                         self.early.entry(of).or_default().push(&message);
                     }
                 }
-                Err(reason) => noted(reason)?,
+                Some(Err(reason)) => noted(reason)?,
             }
         }
         Ok(())
