@@ -10,9 +10,12 @@ use household::tariff::{PricePeriod, Tariff};
 use household::units::HouseholdId;
 use household::windows::Rolling;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::mqtt::rfc3339;
+
+#[cfg(test)]
+mod tests;
 
 /// A field that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,11 +54,18 @@ pub struct OptimizeBody {
     pub pv_kw: Option<Vec<f64>>,
     pub buy_price: Option<Vec<f64>>,
     pub sell_price: Option<Vec<f64>>,
-    pub battery: Option<BatteryBody>,
+    /// `Some(None)`, a null, asks for a plan without a battery.
+    #[serde(default, deserialize_with = "given")]
+    pub battery: Option<Option<BatteryBody>>,
     pub grid: Option<GridBody>,
     pub pv_curtailable: Option<bool>,
     pub appliances: Option<Vec<ApplianceBody>>,
     pub weights: Option<WeightsBody>,
+}
+
+/// Tells a field that is null from one that is absent.
+fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(field: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(field).map(Some)
 }
 
 /// A battery at the start of a horizon.
@@ -170,15 +180,46 @@ impl OptimizeBody {
     pub fn into_problem(self, base: Option<&Problem>) -> Result<Problem, FieldError> {
         let household_id = self.household_id()?;
         let missing = |field: &str| field_error(field, "required where the engine knows no value");
-        let series = |field: &str, given: Option<Vec<f64>>, known: fn(&Problem) -> &Vec<f64>| {
-            given
-                .or_else(|| base.map(|base| known(base).clone()))
-                .ok_or_else(|| missing(field))
-        };
         let start_ms = match &self.start {
             Some(start) => time_ms("start", start)?,
             None => base.ok_or_else(|| missing("start"))?.start_ms,
         };
+        let slot_minutes = self
+            .slot_minutes
+            .or(base.map(|base| base.slot_minutes))
+            .unwrap_or(15);
+        // The engine's series and appliances stand on the engine's slots and mean nothing on others.
+        let same_slots =
+            base.filter(|base| base.start_ms == start_ms && base.slot_minutes == slot_minutes);
+        let series = [
+            &self.load_kw,
+            &self.pv_kw,
+            &self.buy_price,
+            &self.sell_price,
+        ];
+        let slots_count = series.into_iter().flatten().map(Vec::len).next();
+        let series = |field: &str, given: Option<Vec<f64>>, known: fn(&Problem) -> &Vec<f64>| {
+            if let Some(given) = given {
+                return Ok(given);
+            }
+            let mut known =
+                same_slots
+                    .map(|base| known(base).clone())
+                    .ok_or_else(|| match base {
+                        Some(_) => {
+                            field_error(field, "required with another start or slot_minutes")
+                        }
+                        None => missing(field),
+                    })?;
+            let count = slots_count.unwrap_or(known.len());
+            if known.len() < count {
+                let detail = format!("required: the engine knows {} of {count}", known.len());
+                return Err(field_error(field, detail));
+            }
+            known.truncate(count);
+            Ok(known)
+        };
+        let load_kw = series("load_kw", self.load_kw, |base| &base.load_kw)?;
         let appliance = |body: ApplianceBody| Appliance {
             id: body.id,
             profile_kw: body.profile_kw,
@@ -188,16 +229,12 @@ impl OptimizeBody {
         Ok(Problem {
             household_id,
             start_ms,
-            slot_minutes: self
-                .slot_minutes
-                .or(base.map(|base| base.slot_minutes))
-                .unwrap_or(15),
-            load_kw: series("load_kw", self.load_kw, |base| &base.load_kw)?,
+            slot_minutes,
             pv_kw: series("pv_kw", self.pv_kw, |base| &base.pv_kw)?,
             buy_price: series("buy_price", self.buy_price, |base| &base.buy_price)?,
             sell_price: series("sell_price", self.sell_price, |base| &base.sell_price)?,
             battery: match self.battery {
-                Some(body) => Some(body.into()),
+                Some(body) => body.map(Battery::from),
                 None => base.and_then(|base| base.battery.clone()),
             },
             grid: self.grid.map_or_else(
@@ -218,8 +255,14 @@ impl OptimizeBody {
                 .unwrap_or(false),
             appliances: match self.appliances {
                 Some(bodies) => bodies.into_iter().map(appliance).collect(),
-                None => base.map(|base| base.appliances.clone()).unwrap_or_default(),
+                None => same_slots
+                    .map(|base| base.appliances.clone())
+                    .unwrap_or_default()
+                    .into_iter()
+                    .filter(|appliance| appliance.latest_end_slot as usize <= load_kw.len())
+                    .collect(),
             },
+            load_kw,
             weights: self.weights.map_or_else(
                 || base.map_or(Weights::COST, |base| base.weights),
                 |body| Weights {

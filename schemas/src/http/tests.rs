@@ -1,0 +1,315 @@
+use expect_test::{Expect, expect};
+use household::problem::{Appliance, Battery, Grid, Problem, Weights};
+use household::schedule::{Metrics, Plan, PlannedSlot, Relaxation, Schedule, Status};
+use household::units::HouseholdId;
+
+use super::{FieldError, MetadataBody, OptimizeBody, ScheduleBody, TariffBody};
+
+const START_MS: i64 = 1_757_671_200_000;
+
+fn id() -> HouseholdId {
+    HouseholdId::new(1).unwrap()
+}
+
+fn engine_problem() -> Problem {
+    Problem {
+        household_id: id(),
+        start_ms: START_MS,
+        slot_minutes: 15,
+        load_kw: vec![0.5; 4],
+        pv_kw: vec![1.0; 4],
+        buy_price: vec![0.3; 4],
+        sell_price: vec![0.1; 4],
+        battery: Some(Battery {
+            capacity_kwh: 10.0,
+            soc_kwh: 4.0,
+            min_soc_kwh: 1.0,
+            max_soc_kwh: 9.5,
+            charge_kw: 5.0,
+            discharge_kw: 5.0,
+            charge_efficiency: 0.95,
+            discharge_efficiency: 0.95,
+            end_soc_min_kwh: 4.0,
+            end_value_per_kwh: 0.2,
+            wear_cost_per_kwh: 0.02,
+        }),
+        grid: Grid {
+            import_limit_kw: Some(11.0),
+            export_limit_kw: None,
+        },
+        pv_curtailable: true,
+        appliances: vec![Appliance {
+            id: "dishwasher".to_owned(),
+            profile_kw: vec![2.0, 0.5],
+            earliest_slot: 1,
+            latest_end_slot: 4,
+        }],
+        weights: Weights::COST,
+    }
+}
+
+fn body(json: &str) -> OptimizeBody {
+    serde_json::from_str(json).unwrap()
+}
+
+fn merged(json: &str) -> Problem {
+    body(json).into_problem(Some(&engine_problem())).unwrap()
+}
+
+#[track_caller]
+fn refused(json: &str, base: Option<&Problem>, expected: &str) {
+    let outcome = body(json).into_problem(base);
+    assert_eq!(
+        outcome.map_err(|error| error.to_string()),
+        Err(expected.to_owned())
+    );
+}
+
+const WHOLE: &str = r#"{"household_id":1,"start":"2025-09-12T12:00:00+02:00","slot_minutes":15,
+ "load_kw":[0.5,0.5],"pv_kw":[1,1],"buy_price":[0.3,0.3],"sell_price":[0.1,-0.1],
+ "battery":{"capacity_kwh":10,"soc_kwh":4,"min_soc_kwh":1,"max_soc_kwh":9.5,"charge_kw":5,"discharge_kw":5,
+            "charge_efficiency":0.95,"discharge_efficiency":0.95,"end_soc_min_kwh":4,"end_value_per_kwh":0,"wear_cost_per_kwh":0},
+ "grid":{"import_limit_kw":null,"export_limit_kw":null},"pv_curtailable":false,
+ "appliances":[{"id":"dishwasher","profile_kw":[2.0,2.0,0.5],"earliest_slot":40,"latest_end_slot":80}],
+ "weights":{"cost":1,"autarky":0,"revenue":0}}"#;
+
+#[test]
+fn a_whole_problem_needs_no_engine() {
+    let body = body(WHOLE);
+    assert!(body.is_whole() && !body.is_household_alone());
+    let problem = body.into_problem(None).unwrap();
+    assert_eq!(problem.start_ms, START_MS);
+    assert_eq!(problem.sell_price, [0.1, -0.1]);
+    assert_eq!(problem.battery.unwrap().end_soc_min_kwh, 4.0);
+    assert_eq!(problem.appliances[0].latest_end_slot, 80);
+}
+
+#[test]
+fn an_id_alone_asks_the_engines_question() {
+    assert!(body(r#"{"household_id":1}"#).is_household_alone());
+    assert_eq!(merged(r#"{"household_id":1}"#), engine_problem());
+}
+
+#[test]
+fn what_is_given_overrides_the_engines() {
+    let problem = merged(
+        r#"{"household_id":1,"grid":{"import_limit_kw":null},"weights":{"cost":1,"autarky":0.5},"pv_kw":[0,0,0,0]}"#,
+    );
+    let mut expected = engine_problem();
+    expected.grid.import_limit_kw = None;
+    expected.weights.autarky = 0.5;
+    expected.pv_kw = vec![0.0; 4];
+    assert_eq!(problem, expected);
+
+    assert_eq!(merged(r#"{"household_id":1,"battery":null}"#).battery, None);
+    assert_eq!(
+        merged(r#"{"household_id":1,"appliances":[]}"#).appliances,
+        []
+    );
+}
+
+#[test]
+fn a_shorter_series_shortens_the_horizon() {
+    let problem = merged(r#"{"household_id":1,"load_kw":[1,2]}"#);
+    assert_eq!(problem.load_kw, [1.0, 2.0]);
+    assert_eq!(problem.buy_price.len(), 2);
+    assert_eq!(problem.appliances, []);
+}
+
+#[test]
+fn refusals_name_the_field() {
+    let engine = engine_problem();
+    let engine = Some(&engine);
+    refused(
+        r#"{"household_id":0}"#,
+        engine,
+        "household_id: expected a positive integer, found 0",
+    );
+    refused(
+        r#"{"household_id":1,"load_kw":[1,1,1,1,1]}"#,
+        engine,
+        "pv_kw: required: the engine knows 4 of 5",
+    );
+    // The engine's series begin at another time: laid under these slots they would be wrong in silence.
+    refused(
+        r#"{"household_id":1,"start":"2025-09-13T00:00:00Z"}"#,
+        engine,
+        "load_kw: required with another start or slot_minutes",
+    );
+    refused(
+        r#"{"household_id":1,"slot_minutes":30}"#,
+        engine,
+        "load_kw: required with another start or slot_minutes",
+    );
+    refused(
+        r#"{"household_id":1,"start":"soon"}"#,
+        engine,
+        "start: expected an RFC 3339 time with an offset, found \"soon\"",
+    );
+    refused(
+        r#"{"household_id":1}"#,
+        None,
+        "start: required where the engine knows no value",
+    );
+    let unknown: Result<OptimizeBody, _> =
+        serde_json::from_str(r#"{"household_id":1,"bateries":{}}"#);
+    assert!(unknown.unwrap_err().to_string().contains("bateries"));
+}
+
+#[track_caller]
+fn check_json(value: &impl serde::Serialize, expected: &Expect) {
+    expected.assert_eq(&serde_json::to_string_pretty(value).unwrap());
+}
+
+#[test]
+fn a_schedule_is_written_as_documented() {
+    let metrics = Metrics {
+        cost: 1.5,
+        grid_import_kwh: 5.0,
+        grid_export_kwh: 0.0,
+        autarky: 0.25,
+        self_consumption: 1.0,
+    };
+    let schedule = Schedule {
+        schedule_id: "1-1757671200000-0".to_owned(),
+        request_id: "1-1757671200000-0".to_owned(),
+        household_id: id(),
+        requested_ms: START_MS - 1,
+        start_ms: START_MS,
+        slot_minutes: 15,
+        adopt: true,
+        solve_us: 1234,
+        plan: Plan {
+            status: Status::Relaxed,
+            relaxed: vec![Relaxation {
+                constraint: "grid.import_limit_kw".to_owned(),
+                amount: 0.5,
+            }],
+            objective: 1.5,
+            solver: "milp".to_owned(),
+            gap: 0.0,
+            metrics,
+            baseline: metrics,
+            slots: vec![PlannedSlot {
+                start_ms: START_MS,
+                load_kw: 0.5,
+                pv_kw: 0.0,
+                grid_import_kw: 0.5,
+                grid_export_kw: 0.0,
+                battery_charge_kw: 0.0,
+                battery_discharge_kw: 0.0,
+                soc_kwh: 4.0,
+                appliances: [("dishwasher".to_owned(), true)].into(),
+                shadow_price: 0.3,
+            }],
+        },
+    };
+    check_json(&ScheduleBody::from(&schedule), &expect![[r#"
+        {
+          "id": "1-1757671200000-0",
+          "household_id": 1,
+          "requested": "2025-09-12T09:59:59.999Z",
+          "adopted": true,
+          "start": "2025-09-12T10:00:00Z",
+          "slot_minutes": 15,
+          "status": "relaxed",
+          "relaxed": [
+            {
+              "constraint": "grid.import_limit_kw",
+              "amount": 0.5
+            }
+          ],
+          "objective": 1.5,
+          "solver": "milp",
+          "gap": 0.0,
+          "solve_us": 1234,
+          "metrics": {
+            "cost": 1.5,
+            "grid_import_kwh": 5.0,
+            "grid_export_kwh": 0.0,
+            "autarky": 0.25,
+            "self_consumption": 1.0
+          },
+          "baseline": {
+            "cost": 1.5,
+            "grid_import_kwh": 5.0,
+            "grid_export_kwh": 0.0,
+            "autarky": 0.25,
+            "self_consumption": 1.0
+          },
+          "slots": [
+            {
+              "start": "2025-09-12T10:00:00Z",
+              "load_kw": 0.5,
+              "pv_kw": 0.0,
+              "grid_import_kw": 0.5,
+              "grid_export_kw": 0.0,
+              "battery_charge_kw": 0.0,
+              "battery_discharge_kw": 0.0,
+              "soc_kwh": 4.0,
+              "appliances": {
+                "dishwasher": true
+              },
+              "shadow_price": 0.3
+            }
+          ]
+        }"#]]);
+}
+
+#[test]
+fn metadata_is_checked() {
+    let put = |json: &str| -> Result<_, FieldError> {
+        serde_json::from_str::<MetadataBody>(json)
+            .unwrap()
+            .into_metadata(id())
+    };
+    let metadata = put(r#"{"tariff":"flat"}"#).unwrap();
+    assert_eq!(metadata.household_id, id());
+    assert_eq!(metadata.weights, Weights::COST);
+    let body = serde_json::to_string(&MetadataBody::from(&metadata)).unwrap();
+    assert_eq!(put(&body).unwrap(), metadata);
+
+    let refused = |json: &str, field: &str| assert_eq!(put(json).unwrap_err().field, field);
+    refused(r#"{"household_id":2,"tariff":"flat"}"#, "household_id");
+    refused(r#"{"tariff":"flat","pv_capacity_kw":-1}"#, "pv_capacity_kw");
+    let battery = |capacity: f64, max: f64, efficiency: f64| {
+        format!(
+            r#"{{"tariff":"flat","battery":{{"capacity_kwh":{capacity},"min_soc_kwh":1,"max_soc_kwh":{max},"charge_kw":5,
+            "discharge_kw":5,"charge_efficiency":{efficiency},"discharge_efficiency":0.9,"wear_cost_per_kwh":0}}}}"#
+        )
+    };
+    put(&battery(10.0, 10.0, 1.0)).unwrap();
+    refused(&battery(0.0, 0.0, 1.0), "battery.capacity_kwh");
+    refused(&battery(10.0, 11.0, 1.0), "battery.max_soc_kwh");
+    refused(&battery(10.0, 0.5, 1.0), "battery.max_soc_kwh");
+    refused(&battery(10.0, 10.0, 1.1), "battery.charge_efficiency");
+}
+
+#[test]
+fn a_tariffs_periods_ascend() {
+    let period = |start: &str, end: &str| {
+        format!(r#"{{"start":"{start}","end":"{end}","buy":0.25,"sell":-0.01}}"#)
+    };
+    let put = |periods: &[String]| {
+        let json = format!(r#"{{"periods":[{}]}}"#, periods.join(","));
+        serde_json::from_str::<TariffBody>(&json)
+            .unwrap()
+            .into_tariff("t")
+    };
+    let (ten, eleven, twelve) = (
+        "2025-09-12T12:00:00+02:00",
+        "2025-09-12T11:00:00Z",
+        "2025-09-12T12:00:00Z",
+    );
+    let tariff = put(&[period(ten, eleven), period(eleven, twelve)]).unwrap();
+    assert_eq!(tariff.periods[0].start_ms, START_MS);
+    assert_eq!(tariff.periods[1].sell_per_kwh, -0.01);
+    let refused =
+        |periods: &[String], field: &str| assert_eq!(put(periods).unwrap_err().field, field);
+    refused(&[period(eleven, ten)], "periods[0].end");
+    refused(
+        &[period(ten, twelve), period(eleven, twelve)],
+        "periods[1].start",
+    );
+    refused(&[period("yesterday", twelve)], "periods[0].start");
+}
