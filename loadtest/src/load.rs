@@ -16,6 +16,7 @@ use scylla::statement::Consistency;
 use scylla::statement::prepared::PreparedStatement;
 use scylla::value::{CqlDate, CqlTimestamp};
 use serde::Serialize;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::info;
 
@@ -28,8 +29,10 @@ const ACKNOWLEDGE_PATIENCE: Duration = Duration::from_secs(60);
 /// The check gives up when the store has gained nothing for this long.
 const CATCH_UP_PATIENCE: Duration = Duration::from_secs(60);
 const PROBE_PAUSE: Duration = Duration::from_millis(200);
-const PROBE_POLL: Duration = Duration::from_millis(5);
-const PROBE_PATIENCE: Duration = Duration::from_secs(30);
+const PROBES_MAX: usize = 512;
+const PROBE_POLL_MIN: Duration = Duration::from_millis(5);
+const PROBE_POLL_MAX: Duration = Duration::from_millis(500);
+const PROBE_PATIENCE: Duration = Duration::from_secs(120);
 
 /// A scenario: a fleet that publishes at a steady rate.
 #[derive(Debug, Clone)]
@@ -54,8 +57,10 @@ pub struct Report {
     pub readings_per_s: f64,
     /// From PUBLISH to PUBACK, as the devices saw it.
     pub latency_ms: Option<LatencyMs>,
-    /// From PUBACK to the row being readable, by samples.
+    /// From PUBACK to the row being readable, of the samples that arrived.
     pub store_latency_ms: Option<LatencyMs>,
+    /// Samples that did not arrive in time and are in no percentile.
+    pub store_probes_unanswered: u64,
     /// From the last PUBACK until every acknowledged reading was stored; `None` if that never came.
     pub catch_up_s: Option<f64>,
     pub connects: u64,
@@ -97,7 +102,7 @@ pub async fn steady(scenario: &Steady) -> anyhow::Result<Report> {
     let last_puback = Instant::now();
     info!(unacknowledged, "published; waiting for the store");
     let (readings, all_stored) = catch_up(&store, &ledger).await?;
-    let store_latency_ms = probe.await.context("probe the store")??;
+    let probes = probe.await.context("probe the store")??;
     let counts = fleet.counts();
     fleet.close().await;
     #[expect(clippy::cast_precision_loss, reason = "a count of readings in minutes")]
@@ -109,7 +114,8 @@ pub async fn steady(scenario: &Steady) -> anyhow::Result<Report> {
         readings,
         readings_per_s,
         latency_ms: ledger.latency(),
-        store_latency_ms,
+        store_latency_ms: probes.latency,
+        store_probes_unanswered: probes.unanswered,
         catch_up_s: all_stored.map(|at| at.duration_since(last_puback).as_secs_f64()),
         connects: counts.connects,
         disconnects: counts.disconnects,
@@ -135,6 +141,10 @@ pub fn table(reports: &[Report]) -> String {
     );
     for report in reports {
         let readings = &report.readings;
+        let mut stored = percentiles(report.store_latency_ms);
+        if report.store_probes_unanswered > 0 {
+            stored.push_str(&format!(", {} never", report.store_probes_unanswered));
+        }
         let catch_up = report
             .catch_up_s
             .map_or("never".to_owned(), |s| format!("{s:.1} s"));
@@ -148,7 +158,7 @@ pub fn table(reports: &[Report]) -> String {
             readings.duplicated,
             report.readings_per_s,
             percentiles(report.latency_ms),
-            percentiles(report.store_latency_ms),
+            stored,
             catch_up,
         ));
     }
@@ -220,26 +230,59 @@ async fn catch_up(
     }
 }
 
-/// Follows one acknowledged reading after another into the store until `end`.
-async fn probe(
-    store: Arc<Outside>,
-    ledger: Arc<Ledger>,
-    end: Instant,
-) -> anyhow::Result<Option<LatencyMs>> {
-    let mut latency_us = latency_histogram();
+/// How long sampled readings took from PUBACK to being readable.
+#[derive(Debug, Default)]
+struct Probes {
+    /// Of those that arrived.
+    latency: Option<LatencyMs>,
+    /// Those that had not arrived when they were given up: they are in no percentile, so that the percentiles are too
+    /// good where this is not 0.
+    unanswered: u64,
+}
+
+/// Follows acknowledged readings into the store, a new one at a steady pace until `end`, however long the others take.
+async fn probe(store: Arc<Outside>, ledger: Arc<Ledger>, end: Instant) -> anyhow::Result<Probes> {
+    let mut followed = JoinSet::new();
     while Instant::now() < end {
         tokio::time::sleep(PROBE_PAUSE).await;
-        let Some((series, ts_ms, acknowledged)) = ledger.newest() else {
-            continue;
-        };
-        let deadline = Instant::now() + PROBE_PATIENCE;
-        while store.times(series, ts_ms, ts_ms).await?.is_empty() && Instant::now() < deadline {
-            tokio::time::sleep(PROBE_POLL).await;
+        if let Some(newest) = ledger.newest()
+            && followed.len() < PROBES_MAX
+        {
+            followed.spawn(follow(Arc::clone(&store), newest));
         }
-        let after_us = u64::try_from(acknowledged.elapsed().as_micros()).unwrap_or(u64::MAX);
-        latency_us.saturating_record(after_us);
     }
-    Ok(LatencyMs::of(&latency_us))
+    let mut latency_us = latency_histogram();
+    let mut unanswered = 0;
+    while let Some(result) = followed.join_next().await {
+        match result.context("follow a reading")?? {
+            Some(after) => {
+                let after_us = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
+                latency_us.saturating_record(after_us);
+            }
+            None => unanswered += 1,
+        }
+    }
+    Ok(Probes {
+        latency: LatencyMs::of(&latency_us),
+        unanswered,
+    })
+}
+
+/// Time from the PUBACK of a reading until it was readable, to a tenth; `None` where it did not come.
+async fn follow(
+    store: Arc<Outside>,
+    (series, ts_ms, acknowledged): (Series, i64, std::time::Instant),
+) -> anyhow::Result<Option<Duration>> {
+    loop {
+        if !store.times(series, ts_ms, ts_ms).await?.is_empty() {
+            return Ok(Some(acknowledged.elapsed()));
+        }
+        let waited = acknowledged.elapsed();
+        if waited > PROBE_PATIENCE {
+            return Ok(None);
+        }
+        tokio::time::sleep((waited / 10).clamp(PROBE_POLL_MIN, PROBE_POLL_MAX)).await;
+    }
 }
 
 /// The store as an outside client sees it.
@@ -336,6 +379,7 @@ mod tests {
                 p999: 3.0,
             }),
             store_latency_ms: None,
+            store_probes_unanswered: 0,
             catch_up_s: None,
             connects: 2,
             disconnects: 0,
