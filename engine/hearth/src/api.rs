@@ -296,10 +296,11 @@ async fn optimize(
     let id = body.household_id()?;
     let now_ms = api.parts.clock.now_ms();
     let adopt = body.is_household_alone();
-    let base = if body.is_whole() {
-        None
-    } else {
-        Some(api.own_problem(id, now_ms).await?)
+    let base = match api.own_problem(id, now_ms).await {
+        Ok(own) => Some(own),
+        // A whole problem needs nothing of what the engine knows.
+        Err(_) if body.is_whole() => None,
+        Err(refused) => return Err(refused),
     };
     let problem = body.into_problem(base.as_ref())?;
     scheduler::validate(&problem)?;
