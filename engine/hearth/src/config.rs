@@ -239,7 +239,8 @@ impl Default for OperationConfig {
             start_s_max: 120,
             drain_s_max: 30,
             log_format: LogFormat::Text,
-            log_filter: "info,rumqttc=warn,scylla=warn,librdkafka=warn,fjall=warn,lsm_tree=warn".to_owned(),
+            log_filter: "info,rumqttc=warn,scylla=warn,librdkafka=warn,fjall=warn,lsm_tree=warn"
+                .to_owned(),
         }
     }
 }
