@@ -204,7 +204,9 @@ fn a_schedule_is_written_as_documented() {
             }],
         },
     };
-    check_json(&ScheduleBody::from(&schedule), &expect![[r#"
+    check_json(
+        &ScheduleBody::from(&schedule),
+        &expect![[r#"
         {
           "id": "1-1757671200000-0",
           "household_id": 1,
@@ -253,7 +255,8 @@ fn a_schedule_is_written_as_documented() {
               "shadow_price": 0.3
             }
           ]
-        }"#]]);
+        }"#]],
+    );
 }
 
 #[test]
