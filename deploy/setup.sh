@@ -15,9 +15,16 @@ have() { command -v "$1" >/dev/null 2>&1; }
 
 # --- system packages -------------------------------------------------------------------------------------------------
 
+# Whether the library that bindgen loads is under $1 (the root folder where empty). libclang-cpp is another library.
 have_libclang() {
-    [[ -n ${LIBCLANG_PATH:-} ]] || compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null ||
-        compgen -G '/usr/lib*/libclang.so*' >/dev/null || compgen -G '/usr/lib/*/libclang.so*' >/dev/null
+    local root=${1:-} place
+    [[ -z ${LIBCLANG_PATH:-} ]] || return 0
+    for place in "$root"/usr/lib/llvm-*/lib "$root"/usr/lib* "$root"/usr/lib/*-linux-*; do
+        if compgen -G "$place/libclang.so*" >/dev/null || compgen -G "$place/libclang-[0-9]*.so*" >/dev/null; then
+            return 0
+        fi
+    done
+    return 1
 }
 
 have_java() {
@@ -144,4 +151,5 @@ main() {
     fi
 }
 
-main "$@"
+# Sourced, it only defines its functions.
+[[ ${BASH_SOURCE[0]} != "$0" ]] || main "$@"
