@@ -464,7 +464,12 @@ impl<'a> Program<'a> {
         for row in self.balances.into_iter().chain(self.rows) {
             good_lp::SolverModel::add_constraint(&mut model, row);
         }
-        let solved = solve(model, self.is_discrete, seconds)?;
+        let gaps = if self.terms.is_exact() {
+            (0.0, 0.0)
+        } else {
+            (GAP_RELATIVE, GAP_ABSOLUTE)
+        };
+        let solved = solve(model, self.is_discrete, seconds, gaps)?;
         Ok((self.columns, solved))
     }
 }
@@ -487,14 +492,19 @@ fn peak_kw(problem: &Problem, t: usize) -> f64 {
         .sum()
 }
 
-fn solve(model: HighsProblem, is_discrete: bool, seconds: f64) -> Result<Solved, Unsolved> {
+fn solve(
+    model: HighsProblem,
+    is_discrete: bool,
+    seconds: f64,
+    (relative, absolute): (f64, f64),
+) -> Result<Solved, Unsolved> {
     let mut model = model.try_into_inner().map_err(|_| Unsolved::Failed)?;
     model.set_option("threads", 1);
     model.set_option("parallel", "off");
     model.set_option("random_seed", 0);
     model.set_option("time_limit", seconds.max(0.0));
-    model.set_option("mip_rel_gap", GAP_RELATIVE);
-    model.set_option("mip_abs_gap", GAP_ABSOLUTE);
+    model.set_option("mip_rel_gap", relative);
+    model.set_option("mip_abs_gap", absolute);
     model.set_option("primal_feasibility_tolerance", FEASIBILITY);
     model.set_option("dual_feasibility_tolerance", FEASIBILITY);
     let solved = model.try_solve().map_err(|_| Unsolved::Failed)?;

@@ -2,6 +2,8 @@
 
 use household::problem::{Battery, Problem};
 
+use crate::TOLERANCE;
+
 /// What a broken SoC bound costs, in multiples of the largest price, per kWh and slot.
 const SOC_PENALTY: f64 = 100.0;
 /// What a broken grid limit costs, in the same unit: a fuse matters more than a reserve.
@@ -24,6 +26,7 @@ pub(crate) struct Terms {
     pub(crate) soc_min: f64,
     pub(crate) soc_max: f64,
     relaxed: bool,
+    exact: bool,
 }
 
 impl Terms {
@@ -56,6 +59,7 @@ impl Terms {
             soc_min: battery.map_or(0.0, |battery| battery.min_soc_kwh),
             soc_max: battery.map_or(0.0, |battery| battery.max_soc_kwh),
             relaxed: false,
+            exact: false,
         }
     }
 
@@ -68,6 +72,24 @@ impl Terms {
         }
         terms.relaxed = true;
         terms
+    }
+
+    /// The same without the tie-break, and for a search without a gap.
+    pub(crate) fn exact(mut self) -> Self {
+        self.exact = true;
+        self
+    }
+
+    pub(crate) fn is_exact(&self) -> bool {
+        self.exact
+    }
+
+    /// Whether the battery starts within its bounds.
+    pub(crate) fn starts_inside(&self, problem: &Problem) -> bool {
+        problem.battery.as_ref().is_none_or(|battery| {
+            battery.soc_kwh >= battery.min_soc_kwh - TOLERANCE
+                && battery.soc_kwh <= battery.max_soc_kwh + TOLERANCE
+        })
     }
 
     pub(crate) fn is_relaxed(&self) -> bool {
@@ -86,6 +108,9 @@ impl Terms {
 
     /// Wear as the solver sees it: with the tie-break.
     pub(crate) fn movement(&self, battery: &Battery) -> f64 {
+        if self.exact {
+            return battery.wear_cost_per_kwh;
+        }
         battery.wear_cost_per_kwh + TIE_BREAK * self.scale
     }
 }

@@ -2,6 +2,7 @@
 
 mod cases;
 mod golden;
+mod oracle;
 mod properties;
 mod refusals;
 mod support;

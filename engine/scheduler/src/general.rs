@@ -1,0 +1,444 @@
+//! The exact dynamic program where slot costs are not convex: it picks the convex part of each slot's cost in which
+//! the best plan moves. The schedule itself then comes from the convex program on these parts.
+//!
+//! `V_t` is a piecewise-linear function of any shape: lines with gaps, and single points. Each step adds every convex
+//! part of the slot's cost to every convex run of `V_{t+1}` and takes the lower envelope.
+
+use crate::convex::{OutOfReach, Vessel};
+use crate::slot_cost::{Move, Piece, REACH_KWH, SLIVER_KWH};
+
+/// Lines of one function at most; beyond it the general program gives up.
+const LINES_MAX: usize = 4_000;
+/// Slopes this close, in multiples of the largest price, make one line.
+const SAME_SLOPE: f64 = 1e-12;
+
+/// Why there is no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failed {
+    /// No plan keeps every limit.
+    OutOfReach,
+    /// A function has too many lines.
+    TooLarge,
+}
+
+impl From<OutOfReach> for Failed {
+    fn from(OutOfReach: OutOfReach) -> Self {
+        Self::OutOfReach
+    }
+}
+
+/// A stretch of a piecewise-linear function. A point is a line without length.
+#[derive(Debug, Clone, Copy)]
+struct Line {
+    low: f64,
+    high: f64,
+    /// At `low`.
+    value: f64,
+    slope: f64,
+}
+
+impl Line {
+    fn at(&self, place: f64) -> f64 {
+        self.value + self.slope * (place - self.low)
+    }
+}
+
+/// A function's place in the arena: its lines, then its points.
+#[derive(Debug, Clone, Copy, Default)]
+struct Value {
+    from: usize,
+    points: usize,
+    to: usize,
+}
+
+/// Working arrays and, after [`General::solve`], the answer.
+#[derive(Debug, Default)]
+pub(crate) struct General {
+    arena: Vec<Line>,
+    /// `V_T` first.
+    values: Vec<Value>,
+    /// The functions of which the lower envelope is taken, one after the other, and where each begins.
+    layers: Vec<Line>,
+    bounds: Vec<usize>,
+    /// What two of them become.
+    merged: Vec<Line>,
+    merged_bounds: Vec<usize>,
+    points: Vec<Line>,
+    /// The convex part of each slot's cost in which the best plan moves.
+    pub(crate) parts: Vec<Move>,
+}
+
+impl General {
+    /// Chooses the parts. `scale` is the largest price.
+    pub(crate) fn solve(
+        &mut self,
+        vessel: &Vessel,
+        moves: &[Move],
+        scale: f64,
+    ) -> Result<(), Failed> {
+        self.arena.clear();
+        self.values.clear();
+        self.last(vessel)?;
+        for cost in moves.iter().skip(1).rev() {
+            self.step(vessel, cost, scale)?;
+        }
+        self.forward(vessel, moves, scale)
+    }
+
+    fn last(&mut self, vessel: &Vessel) -> Result<(), Failed> {
+        let (low, soft_low) = match vessel.soft {
+            Some(_) => (vessel.low, vessel.end_low),
+            None => (vessel.low.max(vessel.end_low), vessel.low),
+        };
+        let high = vessel.high;
+        if low > high + REACH_KWH {
+            return Err(Failed::OutOfReach);
+        }
+        let low = low.min(high);
+        let whole = Line {
+            low,
+            high,
+            value: 0.0,
+            slope: -vessel.end_value,
+        };
+        if high - low <= SLIVER_KWH {
+            self.points.clear();
+            self.points.push(whole);
+            self.layers.clear();
+        } else {
+            self.points.clear();
+            self.layers.clear();
+            self.layers.push(whole);
+            if let Some(soft) = vessel.soft {
+                add_hinge(&mut self.layers, soft_low, soft.penalty, 0.0);
+            }
+        }
+        self.keep(vessel)
+    }
+
+    /// Takes `layers` and `points` as the newest function, with the penalties of soft bounds.
+    fn keep(&mut self, vessel: &Vessel) -> Result<(), Failed> {
+        if let Some(soft) = vessel.soft {
+            for lines in [&mut self.layers, &mut self.points] {
+                add_hinge(lines, soft.low, soft.penalty, 0.0);
+                add_hinge(lines, soft.high, 0.0, soft.penalty);
+            }
+        }
+        if self.layers.is_empty() && self.points.is_empty() {
+            return Err(Failed::OutOfReach);
+        }
+        if self.layers.len() > LINES_MAX || self.points.len() > LINES_MAX {
+            return Err(Failed::TooLarge);
+        }
+        let from = self.arena.len();
+        self.arena.extend_from_slice(&self.layers);
+        let points = self.arena.len();
+        self.arena.extend_from_slice(&self.points);
+        self.values.push(Value {
+            from,
+            points,
+            to: self.arena.len(),
+        });
+        Ok(())
+    }
+
+    fn step(&mut self, vessel: &Vessel, cost: &Move, scale: f64) -> Result<(), Failed> {
+        let next = self.values[self.values.len() - 1];
+        self.layers.clear();
+        self.bounds.clear();
+        self.points.clear();
+        for part in cost.parts() {
+            let offset = cost.rise_to(part.high);
+            let lines = &self.arena[next.from..next.points];
+            for run in runs(lines, scale) {
+                self.bounds.push(self.layers.len());
+                let start = Start {
+                    low: run[0].low - part.high,
+                    value: run[0].value + offset,
+                };
+                let pieces = run.iter().map(|line| Piece {
+                    slope: line.slope,
+                    length: line.high - line.low,
+                });
+                add(pieces, &part, start, vessel, &mut self.layers);
+            }
+            for point in &self.arena[next.points..next.to] {
+                let start = Start {
+                    low: point.low - part.high,
+                    value: point.value + offset,
+                };
+                if part.pieces().is_empty() {
+                    if start.low >= vessel.low - REACH_KWH && start.low <= vessel.high + REACH_KWH {
+                        self.points.push(Line {
+                            low: start.low,
+                            high: start.low,
+                            value: start.value,
+                            slope: 0.0,
+                        });
+                    }
+                } else {
+                    self.bounds.push(self.layers.len());
+                    add(std::iter::empty(), &part, start, vessel, &mut self.layers);
+                }
+            }
+        }
+        self.bounds.push(self.layers.len());
+        while self.bounds.len() > 2 {
+            self.halve(scale);
+            if self.layers.len() > 8 * LINES_MAX {
+                return Err(Failed::TooLarge);
+            }
+        }
+        self.lowest_points(scale);
+        self.keep(vessel)
+    }
+
+    /// Takes the lower envelope of each two neighbouring layers.
+    fn halve(&mut self, scale: f64) {
+        self.merged.clear();
+        self.merged_bounds.clear();
+        let layer = |k: usize| &self.layers[self.bounds[k]..self.bounds[k + 1]];
+        let count = self.bounds.len() - 1;
+        for first in (0..count).step_by(2) {
+            self.merged_bounds.push(self.merged.len());
+            if first + 1 < count {
+                lower(layer(first), layer(first + 1), &mut self.merged, scale);
+            } else {
+                self.merged.extend_from_slice(layer(first));
+            }
+        }
+        self.merged_bounds.push(self.merged.len());
+        std::mem::swap(&mut self.layers, &mut self.merged);
+        std::mem::swap(&mut self.bounds, &mut self.merged_bounds);
+    }
+
+    /// Keeps of the points those below the lines, and of equal places the lowest.
+    fn lowest_points(&mut self, scale: f64) {
+        if self.points.is_empty() {
+            return;
+        }
+        let tolerance = SLIVER_KWH * scale;
+        let lines = &self.layers;
+        self.points.retain(|point| {
+            value_at(lines, &[], point.low).is_none_or(|value| point.value < value - tolerance)
+        });
+        self.points
+            .sort_by(|a, b| a.low.total_cmp(&b.low).then(a.value.total_cmp(&b.value)));
+        self.points
+            .dedup_by(|later, first| later.low - first.low <= SLIVER_KWH);
+    }
+
+    fn forward(&mut self, vessel: &Vessel, moves: &[Move], scale: f64) -> Result<(), Failed> {
+        self.parts.clear();
+        let mut soc = vessel.start;
+        for (t, cost) in moves.iter().enumerate() {
+            let next = self.values[moves.len() - 1 - t];
+            let lines = &self.arena[next.from..next.points];
+            let points = &self.arena[next.points..next.to];
+            let mut best: Option<(f64, f64, Move)> = None;
+            for part in cost.parts() {
+                let mut consider = |change: f64| {
+                    let change = change.clamp(part.low, part.high);
+                    let Some(value) = value_at(lines, points, soc + change) else {
+                        return;
+                    };
+                    let total = value + cost.rise_to(change);
+                    let tie = SLIVER_KWH * scale;
+                    let is_better = best.is_none_or(|(least, moved, _)| {
+                        total < least - tie || (total <= least + tie && change.abs() < moved.abs())
+                    });
+                    if is_better {
+                        best = Some((total, change, part));
+                    }
+                };
+                let mut at = part.low;
+                consider(at);
+                for piece in part.pieces() {
+                    at += piece.length;
+                    consider(at);
+                }
+                let reach = part.low - REACH_KWH..=part.high + REACH_KWH;
+                for line in lines.iter().chain(points) {
+                    for end in [line.low - soc, line.high - soc] {
+                        if reach.contains(&end) {
+                            consider(end);
+                        }
+                    }
+                }
+            }
+            let (_, change, part) = best.ok_or(Failed::OutOfReach)?;
+            soc += change;
+            self.parts.push(part);
+        }
+        Ok(())
+    }
+}
+
+/// Where a sum of two functions begins.
+#[derive(Debug, Clone, Copy)]
+struct Start {
+    low: f64,
+    value: f64,
+}
+
+/// Appends the infimal convolution of a convex run and a convex part, mirrored, cut to the battery's bounds.
+fn add(
+    run: impl Iterator<Item = Piece>,
+    part: &Move,
+    start: Start,
+    vessel: &Vessel,
+    out: &mut Vec<Line>,
+) {
+    let mut run = run.peekable();
+    let mut moving = part
+        .pieces()
+        .iter()
+        .rev()
+        .map(|piece| Piece {
+            slope: -piece.slope,
+            length: piece.length,
+        })
+        .peekable();
+    let (mut low, mut value) = (start.low, start.value);
+    loop {
+        let piece = match (run.peek(), moving.peek()) {
+            (Some(a), Some(b)) if a.slope <= b.slope => run.next(),
+            (_, Some(_)) => moving.next(),
+            (Some(_), None) => run.next(),
+            (None, None) => None,
+        };
+        let Some(piece) = piece else { break };
+        let high = low + piece.length;
+        let (kept_low, kept_high) = (low.max(vessel.low), high.min(vessel.high));
+        if kept_high > kept_low {
+            out.push(Line {
+                low: kept_low,
+                high: kept_high,
+                value: value + piece.slope * (kept_low - low),
+                slope: piece.slope,
+            });
+        }
+        value += piece.slope * piece.length;
+        low = high;
+    }
+}
+
+/// Splits lines into convex runs without gaps.
+fn runs(lines: &[Line], scale: f64) -> impl Iterator<Item = &[Line]> {
+    lines.chunk_by(move |a, b| {
+        b.low - a.high <= SLIVER_KWH
+            && b.slope > a.slope
+            && (a.at(a.high) - b.value).abs() <= 1e-11 * scale
+    })
+}
+
+/// Adds a penalty per kWh `below` and `above` the place `at`.
+fn add_hinge(lines: &mut Vec<Line>, at: f64, below: f64, above: f64) {
+    if let Some(i) = lines
+        .iter()
+        .position(|line| line.low + SLIVER_KWH < at && at < line.high - SLIVER_KWH)
+    {
+        let mut right = lines[i];
+        right.value = right.at(at);
+        right.low = at;
+        lines[i].high = at;
+        lines.insert(i + 1, right);
+    }
+    for line in lines {
+        if line.high <= at + SLIVER_KWH {
+            line.value += below * (at - line.low).max(0.0);
+            line.slope -= below;
+        } else {
+            line.value += above * (line.low - at).max(0.0);
+            line.slope += above;
+        }
+    }
+}
+
+/// The function's value; `None` outside its lines and points. Places a hair outside count as inside.
+fn value_at(lines: &[Line], points: &[Line], place: f64) -> Option<f64> {
+    let mut best: Option<f64> = None;
+    let from = lines.partition_point(|line| line.high < place - REACH_KWH);
+    let near = lines[from..]
+        .iter()
+        .take_while(|line| line.low <= place + REACH_KWH)
+        .map(|line| line.at(place.clamp(line.low, line.high)));
+    let on = points
+        .iter()
+        .filter(|point| (point.low - place).abs() <= REACH_KWH)
+        .map(|point| point.value);
+    for value in near.chain(on) {
+        best = Some(best.map_or(value, |best| best.min(value)));
+    }
+    best
+}
+
+/// Appends the lower envelope of two functions.
+fn lower(a: &[Line], b: &[Line], out: &mut Vec<Line>, scale: f64) {
+    let from = out.len();
+    let (mut i, mut j) = (0, 0);
+    let mut at = f64::NEG_INFINITY;
+    loop {
+        while a.get(i).is_some_and(|line| line.high <= at + SLIVER_KWH) {
+            i += 1;
+        }
+        while b.get(j).is_some_and(|line| line.high <= at + SLIVER_KWH) {
+            j += 1;
+        }
+        let (first, second) = (a.get(i), b.get(j));
+        let begins = |line: Option<&Line>| line.map_or(f64::INFINITY, |line| line.low);
+        at = at.max(begins(first).min(begins(second)));
+        let is_on = |line: &&Line| line.low <= at + SLIVER_KWH;
+        match (first.filter(is_on), second.filter(is_on)) {
+            (Some(x), Some(y)) => {
+                let end = x.high.min(y.high);
+                let (left, right) = (x.at(at) - y.at(at), x.at(end) - y.at(end));
+                if left <= 0.0 && right <= 0.0 {
+                    push(out, from, x, at, end, scale);
+                } else if left >= 0.0 && right >= 0.0 {
+                    push(out, from, y, at, end, scale);
+                } else {
+                    let cross = at + (end - at) * left / (left - right);
+                    let (x, y) = if left < 0.0 { (x, y) } else { (y, x) };
+                    push(out, from, x, at, cross, scale);
+                    push(out, from, y, cross, end, scale);
+                }
+                at = end;
+            }
+            (Some(x), None) => {
+                let end = x.high.min(begins(second).max(at));
+                push(out, from, x, at, end, scale);
+                at = end;
+            }
+            (None, Some(y)) => {
+                let end = y.high.min(begins(first).max(at));
+                push(out, from, y, at, end, scale);
+                at = end;
+            }
+            (None, None) => break,
+        }
+    }
+}
+
+/// Appends `line` from `low` to `high`, joined to the last one where they are one line.
+fn push(out: &mut Vec<Line>, from: usize, line: &Line, low: f64, high: f64, scale: f64) {
+    if high - low <= SLIVER_KWH {
+        return;
+    }
+    let value = line.at(low);
+    if out.len() > from
+        && let Some(last) = out.last_mut()
+        && low - last.high <= SLIVER_KWH
+        && (last.slope - line.slope).abs() <= SAME_SLOPE * scale
+        && (last.at(low) - value).abs() <= SLIVER_KWH * scale
+    {
+        last.high = high;
+        return;
+    }
+    out.push(Line {
+        low,
+        high,
+        value,
+        slope: line.slope,
+    });
+}

@@ -1,0 +1,97 @@
+//! The general path: mixed-integer programs through HiGHS. It solves whatever can be stated, and is what the dynamic
+//! program is tested against.
+
+use household::problem::Problem;
+use household::schedule::PlannedSlot;
+
+use crate::dispatch::dispatch;
+use crate::milp::{self, Exclusions, Found};
+use crate::score;
+use crate::terms::Terms;
+
+/// The best plan that keeps every limit; where there is none, the best that breaks some.
+pub(crate) fn solve(
+    problem: &Problem,
+    strict: &Terms,
+    relaxed: &Terms,
+    seconds: f64,
+) -> Option<Candidate> {
+    strict
+        .starts_inside(problem)
+        .then(|| search(problem, strict, seconds))
+        .flatten()
+        .filter(|candidate| score::relaxations(problem, &candidate.slots).is_empty())
+        .or_else(|| search(problem, relaxed, seconds))
+}
+
+/// A physical plan with what was proven about it.
+pub(crate) struct Candidate {
+    pub(crate) slots: Vec<PlannedSlot>,
+    /// Objective with the penalties of broken limits.
+    pub(crate) cost: f64,
+    /// No plan costs less than this.
+    pub(crate) bound: f64,
+}
+
+/// Searches with few binaries, then, if the plan that follows is not what the search promised, with all.
+fn search(problem: &Problem, terms: &Terms, seconds: f64) -> Option<Candidate> {
+    let likely = Exclusions::where_they_pay(problem, terms);
+    let first = attempt(problem, terms, &likely, seconds);
+    if let Ok(Some((candidate, true))) = first {
+        return Some(candidate);
+    }
+    if matches!(first, Err(milp::Unsolved::Infeasible)) {
+        return None;
+    }
+    let first = first.ok().flatten().map(|(candidate, _)| candidate);
+    let second = attempt(
+        problem,
+        terms,
+        &Exclusions::everywhere(problem, terms),
+        seconds,
+    )
+    .ok()
+    .flatten()
+    .map(|(candidate, _)| candidate);
+    match (first, second) {
+        (Some(first), Some(second)) => {
+            let bound = first.bound.max(second.bound);
+            let keeps = score::relaxations(problem, &first.slots).is_empty();
+            let best = if keeps && first.cost < second.cost {
+                first
+            } else {
+                second
+            };
+            Some(Candidate { bound, ..best })
+        }
+        (first, second) => second.or(first),
+    }
+}
+
+/// One search, dispatched; true where the plan keeps what the search promised.
+fn attempt(
+    problem: &Problem,
+    terms: &Terms,
+    exclusions: &Exclusions,
+    seconds: f64,
+) -> Result<Option<(Candidate, bool)>, milp::Unsolved> {
+    let Found {
+        decisions,
+        cost: promised,
+        bound,
+        shadow_prices,
+    } = milp::search(problem, terms, exclusions, seconds)?;
+    let mut slots = dispatch(problem, terms, &decisions);
+    for (slot, price) in slots.iter_mut().zip(&shadow_prices) {
+        slot.shadow_price = *price;
+    }
+    let penalty = score::penalty(problem, terms, &slots);
+    let cost = score::objective(problem, &slots) + penalty;
+    if !cost.is_finite() {
+        return Ok(None);
+    }
+    let keeps = cost <= promised + 1e-6 * (terms.scale + promised.abs())
+        && (terms.is_relaxed() || score::relaxations(problem, &slots).is_empty());
+    Ok(Some((Candidate { slots, cost, bound }, keeps)))
+}
+

@@ -1,0 +1,325 @@
+//! Start slots of appliances by branch and bound. The battery's plan for each choice is the dynamic program's.
+//!
+//! The least cost `C(load)` is convex in the load wherever the slots are. A solved choice then gives a cut that holds
+//! for every other choice: `C(load) >= C(solved) + sum of shadow price * change of load`, which is a sum over
+//! appliances. The largest of all cuts so far bounds a partial choice from below.
+
+use household::problem::{Appliance, Problem};
+
+use crate::convex::Vessel;
+use crate::dynamic::{Dynamic, Method};
+use crate::general::Failed;
+use crate::slot_cost::Frame;
+
+/// Cuts kept; the oldest go first, save the first few.
+const CUTS_MAX: usize = 48;
+const CUTS_KEPT: usize = 8;
+/// What counts as no better, in multiples of the largest price.
+const NO_BETTER_KWH: f64 = 1e-8;
+
+/// A lower bound on the cost of every choice.
+#[derive(Debug)]
+struct Cut {
+    constant: f64,
+    /// What each start slot adds, appliance after appliance.
+    adds: Vec<f64>,
+    /// `least[i]` is the least that appliances `i` and later add together.
+    least: Vec<f64>,
+}
+
+impl Cut {
+    fn partial(&self, chosen: &[usize], offsets: &[usize]) -> f64 {
+        let adds = chosen.iter().zip(offsets);
+        self.constant + adds.map(|(start, offset)| self.adds[offset + start]).sum::<f64>()
+    }
+}
+
+/// Working arrays and, after [`Starts::search`], the answer.
+#[derive(Debug, Default)]
+pub(crate) struct Starts {
+    cuts: Vec<Cut>,
+    cuts_count: usize,
+    /// Where each appliance's start slots begin in a cut.
+    offsets: Vec<usize>,
+    /// Load with the appliances of the choice at hand.
+    load_kw: Vec<f64>,
+    /// For each depth of the search its candidates with their bounds.
+    candidates: Vec<Vec<(f64, usize)>>,
+    /// The choice at hand, as index into the possible start slots.
+    chosen: Vec<usize>,
+    visited: Vec<Vec<usize>>,
+    visited_count: usize,
+    /// The best choice, the same way.
+    best: Vec<usize>,
+    soc: Vec<f64>,
+    shadow_prices: Vec<f64>,
+}
+
+/// What the search proved.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Searched {
+    pub(crate) cost: f64,
+    /// No choice costs less.
+    pub(crate) bound: f64,
+    pub(crate) method: Method,
+    pub(crate) leaves_count: usize,
+}
+
+/// The search's surroundings, the same throughout.
+struct Home<'a> {
+    problem: &'a Problem,
+    frame: &'a Frame,
+    vessel: &'a Vessel,
+    dynamic: &'a mut Dynamic,
+    leaves_max: usize,
+}
+
+fn starts_count(appliance: &Appliance) -> usize {
+    let window = appliance.latest_end_slot - appliance.earliest_slot;
+    window as usize + 1 - appliance.profile_kw.len()
+}
+
+struct State {
+    cost: f64,
+    method: Method,
+    leaves_count: usize,
+    is_cut_short: bool,
+}
+
+impl Starts {
+    /// Finds the best start slots; at most `leaves_max` choices are solved.
+    pub(crate) fn search(
+        &mut self,
+        problem: &Problem,
+        frame: &Frame,
+        vessel: &Vessel,
+        dynamic: &mut Dynamic,
+        leaves_max: usize,
+    ) -> Result<Searched, Failed> {
+        let mut home = Home {
+            problem,
+            frame,
+            vessel,
+            dynamic,
+            leaves_max: leaves_max.max(1),
+        };
+        self.reset(problem);
+        let mut state = State {
+            cost: f64::INFINITY,
+            method: Method::Convex,
+            leaves_count: 0,
+            is_cut_short: false,
+        };
+        self.first_cut(&mut home)?;
+        self.descend(&mut home, &mut state)?;
+        self.branch(&mut home, &mut state)?;
+        let root = self.bound(0, &[]);
+        Ok(Searched {
+            cost: state.cost,
+            bound: if state.is_cut_short {
+                root.min(state.cost)
+            } else {
+                state.cost
+            },
+            method: state.method,
+            leaves_count: state.leaves_count,
+        })
+    }
+
+    /// Start slots of the best choice.
+    pub(crate) fn starts(&self, problem: &Problem) -> impl Iterator<Item = usize> {
+        let chosen = self.best.iter().zip(&problem.appliances);
+        chosen.map(|(start, appliance)| start + appliance.earliest_slot as usize)
+    }
+
+    pub(crate) fn soc(&self) -> &[f64] {
+        &self.soc
+    }
+
+    pub(crate) fn shadow_prices(&self) -> &[f64] {
+        &self.shadow_prices
+    }
+
+    fn reset(&mut self, problem: &Problem) {
+        self.cuts_count = 0;
+        self.visited_count = 0;
+        self.offsets.clear();
+        let mut offset = 0;
+        for appliance in &problem.appliances {
+            self.offsets.push(offset);
+            offset += starts_count(appliance);
+        }
+        self.offsets.push(offset);
+        let count = problem.appliances.len();
+        self.chosen.clear();
+        self.best.clear();
+        self.best.resize(count, 0);
+        if self.candidates.len() < count {
+            self.candidates.resize_with(count, Vec::new);
+        }
+    }
+
+    /// The home without appliances prices every slot.
+    fn first_cut(&mut self, home: &mut Home) -> Result<(), Failed> {
+        home.dynamic
+            .solve(home.problem, home.frame, home.vessel, &home.problem.load_kw)?;
+        let cost = home.dynamic.cost(home.frame, home.vessel);
+        self.load_kw.clear();
+        self.load_kw.extend_from_slice(&home.problem.load_kw);
+        self.add_cut(home, cost);
+        Ok(())
+    }
+
+    /// Solves what the newest cut likes best, until it likes something already solved.
+    fn descend(&mut self, home: &mut Home, state: &mut State) -> Result<(), Failed> {
+        let count = self.offsets.len() - 1;
+        for _ in 0..4 * count + 4 {
+            let cut = &self.cuts[(self.cuts_count - 1).min(CUTS_MAX - 1)];
+            self.chosen.clear();
+            for i in 0..count {
+                let adds = &cut.adds[self.offsets[i]..self.offsets[i + 1]];
+                let least = (0..adds.len()).min_by(|a, b| adds[*a].total_cmp(&adds[*b]));
+                self.chosen.push(least.unwrap_or(0));
+            }
+            if self.is_visited() || !self.leaf(home, state)? {
+                break;
+            }
+        }
+        self.chosen.clear();
+        Ok(())
+    }
+
+    fn is_visited(&self) -> bool {
+        self.visited[..self.visited_count]
+            .iter()
+            .any(|visited| *visited == self.chosen)
+    }
+
+    /// The largest cut on everything that begins with the choice at hand and then `start`.
+    fn bound(&self, from: usize, starts: &[usize]) -> f64 {
+        let depth = self.chosen.len();
+        let kept = self.cuts_count.min(CUTS_MAX);
+        self.cuts[from.min(kept)..kept]
+            .iter()
+            .map(|cut| {
+                let next = starts.first().map_or(0.0, |s| cut.adds[self.offsets[depth] + s]);
+                let rest = cut.least[depth + starts.len()];
+                cut.partial(&self.chosen, &self.offsets) + next + rest
+            })
+            .fold(f64::NEG_INFINITY, f64::max)
+    }
+
+    fn branch(&mut self, home: &mut Home, state: &mut State) -> Result<(), Failed> {
+        let depth = self.chosen.len();
+        let count = self.offsets.len() - 1;
+        if depth == count {
+            if !self.is_visited() && !self.leaf(home, state)? {
+                state.is_cut_short = true;
+            }
+            return Ok(());
+        }
+        let tolerance = NO_BETTER_KWH * home.frame.scale;
+        let mut candidates = std::mem::take(&mut self.candidates[depth]);
+        candidates.clear();
+        for start in 0..self.offsets[depth + 1] - self.offsets[depth] {
+            let bound = self.bound(0, &[start]);
+            if bound < state.cost - tolerance {
+                candidates.push((bound, start));
+            }
+        }
+        candidates.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        let known = self.cuts_count;
+        for (bound, start) in &candidates {
+            if *bound >= state.cost - tolerance {
+                break;
+            }
+            let newer = if self.cuts_count > CUTS_MAX { 0 } else { known };
+            if self.cuts_count > known && self.bound(newer, &[*start]) >= state.cost - tolerance {
+                continue;
+            }
+            self.chosen.push(*start);
+            self.branch(home, state)?;
+            self.chosen.pop();
+            if state.is_cut_short {
+                break;
+            }
+        }
+        self.candidates[depth] = candidates;
+        Ok(())
+    }
+
+    /// Solves the choice at hand; false where no more may be solved.
+    fn leaf(&mut self, home: &mut Home, state: &mut State) -> Result<bool, Failed> {
+        if state.leaves_count >= home.leaves_max {
+            return Ok(false);
+        }
+        state.leaves_count += 1;
+        self.load_kw.clear();
+        self.load_kw.extend_from_slice(&home.problem.load_kw);
+        for (start, appliance) in self.chosen.iter().zip(&home.problem.appliances) {
+            let from = start + appliance.earliest_slot as usize;
+            for (load, power) in self.load_kw[from..].iter_mut().zip(&appliance.profile_kw) {
+                *load += power;
+            }
+        }
+        let method = home
+            .dynamic
+            .solve_again(home.problem, home.frame, home.vessel, &self.load_kw)?;
+        let cost = home.dynamic.cost(home.frame, home.vessel);
+        if self.visited.len() == self.visited_count {
+            self.visited.push(Vec::new());
+        }
+        self.visited[self.visited_count].clone_from(&self.chosen);
+        self.visited_count += 1;
+        if cost < state.cost {
+            state.cost = cost;
+            state.method = method;
+            self.best.clone_from(&self.chosen);
+            self.soc.clear();
+            self.soc.extend_from_slice(home.dynamic.soc());
+            self.shadow_prices.clear();
+            self.shadow_prices
+                .extend_from_slice(&home.dynamic.shadow_prices);
+        }
+        self.add_cut(home, cost);
+        Ok(true)
+    }
+
+    /// The cut at `load_kw`, just solved at `cost`.
+    fn add_cut(&mut self, home: &mut Home, cost: f64) {
+        let constant = home.dynamic.cut_constant(home.problem, home.frame, home.vessel, cost, &self.load_kw);
+        let place = if self.cuts_count < CUTS_MAX {
+            self.cuts_count
+        } else {
+            CUTS_KEPT + (self.cuts_count - CUTS_KEPT) % (CUTS_MAX - CUTS_KEPT)
+        };
+        if self.cuts.len() == place {
+            self.cuts.push(Cut {
+                constant: 0.0,
+                adds: Vec::new(),
+                least: Vec::new(),
+            });
+        }
+        self.cuts_count += 1;
+        let cut = &mut self.cuts[place];
+        cut.constant = constant;
+        cut.adds.clear();
+        cut.least.clear();
+        let prices = &home.dynamic.shadow_prices;
+        for appliance in &home.problem.appliances {
+            let mut least = f64::INFINITY;
+            for start in 0..starts_count(appliance) {
+                let from = start + appliance.earliest_slot as usize;
+                let run = prices[from..].iter().zip(&appliance.profile_kw);
+                let adds = home.frame.dt * run.map(|(price, power)| price * power).sum::<f64>();
+                least = least.min(adds);
+                cut.adds.push(adds);
+            }
+            cut.least.push(least);
+        }
+        cut.least.push(0.0);
+        for i in (0..cut.least.len() - 1).rev() {
+            cut.least[i] += cut.least[i + 1];
+        }
+    }
+}
