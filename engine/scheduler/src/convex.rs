@@ -281,7 +281,11 @@ impl Convex {
             let mut slope = worth.map_or(step.most, |slope| slope.min(step.most));
             slope = slope.max(step.least);
             if !slope.is_finite() {
-                slope = if step.least.is_finite() { step.least } else { 0.0 };
+                slope = if step.least.is_finite() {
+                    step.least
+                } else {
+                    0.0
+                };
             }
             worth = Some(slope);
             self.soc.push(soc);
@@ -306,8 +310,8 @@ impl Convex {
             let (takes_move, slope, length) = match (value, moving) {
                 (Some(value), Some(moving)) => {
                     let slope = -moving.slope;
-                    let is_move = slope < value.slope
-                        || (slope == value.slope && change > SLIVER_KWH);
+                    let is_move =
+                        slope < value.slope || (slope == value.slope && change > SLIVER_KWH);
                     if is_move {
                         (true, slope, moving.length)
                     } else {
@@ -363,9 +367,7 @@ impl Convex {
     ) -> f64 {
         let (i, j) = if takes_move { (i, j - 1) } else { (i + 1, j) };
         let value = following.get(i).map_or(f64::INFINITY, |piece| piece.slope);
-        let moving = j
-            .checked_sub(1)
-            .map_or(f64::INFINITY, |j| -pieces[j].slope);
+        let moving = j.checked_sub(1).map_or(f64::INFINITY, |j| -pieces[j].slope);
         value.min(moving)
     }
 }

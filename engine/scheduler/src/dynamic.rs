@@ -85,7 +85,11 @@ impl Dynamic {
                 unchanged = t + 1;
             }
         }
-        self.finish(frame, vessel, if was_convex { unchanged } else { load_kw.len() })
+        self.finish(
+            frame,
+            vessel,
+            if was_convex { unchanged } else { load_kw.len() },
+        )
     }
 
     fn finish(
@@ -110,7 +114,9 @@ impl Dynamic {
     pub(crate) fn cost(&self, frame: &Frame, vessel: &Vessel) -> f64 {
         let slots = self.meters.iter().zip(&self.convex.changes);
         let flows: f64 = slots
-            .map(|(meter, change)| meter.cost(meter.net + frame.flow(*change)) + frame.wear(*change))
+            .map(|(meter, change)| {
+                meter.cost(meter.net + frame.flow(*change)) + frame.wear(*change)
+            })
             .sum();
         flows + vessel.cost(&self.convex.soc)
     }
@@ -128,7 +134,10 @@ impl Dynamic {
         let prices = &self.shadow_prices;
         if self.method == Some(Method::Convex) {
             let loads = load_kw.iter().zip(&problem.load_kw).zip(prices);
-            return cost - loads.map(|((load, base), p)| p * (load - base) * frame.dt).sum::<f64>();
+            return cost
+                - loads
+                    .map(|((load, base), p)| p * (load - base) * frame.dt)
+                    .sum::<f64>();
         }
         // Meter and battery, each on its own at these prices: a bound whatever the shape of either.
         self.at_prices.clear();

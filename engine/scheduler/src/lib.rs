@@ -88,7 +88,6 @@ pub fn solve(problem: &Problem) -> Result<Plan, ProblemError> {
     Solver::default().solve(problem)
 }
 
-
 /// What `plan` costs with the penalties of the limits it breaks: what a relaxed plan has least of.
 #[must_use]
 pub fn penalised(problem: &Problem, plan: &Plan) -> f64 {

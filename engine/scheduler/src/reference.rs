@@ -94,4 +94,3 @@ fn attempt(
         && (terms.is_relaxed() || score::relaxations(problem, &slots).is_empty());
     Ok(Some((Candidate { slots, cost, bound }, keeps)))
 }
-

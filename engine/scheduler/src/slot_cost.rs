@@ -382,11 +382,19 @@ impl Move {
             next += 1;
             if at < 0.0 {
                 let end = bend.min(0.0);
-                cost.push(frame, slope * frame.discharge_efficiency - frame.movement, end - at);
+                cost.push(
+                    frame,
+                    slope * frame.discharge_efficiency - frame.movement,
+                    end - at,
+                );
                 at = at.max(end);
             }
             if bend > at {
-                cost.push(frame, slope / frame.charge_efficiency + frame.movement, bend - at);
+                cost.push(
+                    frame,
+                    slope / frame.charge_efficiency + frame.movement,
+                    bend - at,
+                );
                 at = bend;
             }
         }
@@ -437,8 +445,16 @@ impl Move {
         };
         let out = price * frame.discharge_efficiency - frame.wear;
         cost.push(frame, out, -frame.fall);
-        cost.push(frame, price / frame.charge_efficiency + frame.wear, frame.rise);
-        if cost.is_convex { cost } else { cost.envelope() }
+        cost.push(
+            frame,
+            price / frame.charge_efficiency + frame.wear,
+            frame.rise,
+        );
+        if cost.is_convex {
+            cost
+        } else {
+            cost.envelope()
+        }
     }
 
     /// The convex parts, ascending: pieces up to each concave kink.
@@ -484,8 +500,7 @@ impl Move {
                 && last.slope >= piece.slope
             {
                 let length = last.length + piece.length;
-                piece.slope =
-                    (last.slope * last.length + piece.slope * piece.length) / length;
+                piece.slope = (last.slope * last.length + piece.slope * piece.length) / length;
                 piece.length = length;
                 hull.count -= 1;
             }

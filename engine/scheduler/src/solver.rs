@@ -213,7 +213,10 @@ fn candidate(
 /// As [`crate::reference`].
 pub(crate) fn reference(problem: &Problem, seconds: f64) -> Result<Plan, ProblemError> {
     validate(problem)?;
-    let (strict, relaxed) = (Terms::strict(problem).exact(), Terms::relaxed(problem).exact());
+    let (strict, relaxed) = (
+        Terms::strict(problem).exact(),
+        Terms::relaxed(problem).exact(),
+    );
     let found = reference::solve(problem, &strict, &relaxed, seconds).map(|candidate| Found {
         method: Method::Milp,
         candidate,

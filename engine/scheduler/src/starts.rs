@@ -30,7 +30,10 @@ struct Cut {
 impl Cut {
     fn partial(&self, chosen: &[usize], offsets: &[usize]) -> f64 {
         let adds = chosen.iter().zip(offsets);
-        self.constant + adds.map(|(start, offset)| self.adds[offset + start]).sum::<f64>()
+        self.constant
+            + adds
+                .map(|(start, offset)| self.adds[offset + start])
+                .sum::<f64>()
     }
 }
 
@@ -202,7 +205,9 @@ impl Starts {
         self.cuts[from.min(kept)..kept]
             .iter()
             .map(|cut| {
-                let next = starts.first().map_or(0.0, |s| cut.adds[self.offsets[depth] + s]);
+                let next = starts
+                    .first()
+                    .map_or(0.0, |s| cut.adds[self.offsets[depth] + s]);
                 let rest = cut.least[depth + starts.len()];
                 cut.partial(&self.chosen, &self.offsets) + next + rest
             })
@@ -262,9 +267,9 @@ impl Starts {
                 *load += power;
             }
         }
-        let method = home
-            .dynamic
-            .solve_again(home.problem, home.frame, home.vessel, &self.load_kw)?;
+        let method =
+            home.dynamic
+                .solve_again(home.problem, home.frame, home.vessel, &self.load_kw)?;
         let cost = home.dynamic.cost(home.frame, home.vessel);
         if self.visited.len() == self.visited_count {
             self.visited.push(Vec::new());
@@ -287,7 +292,9 @@ impl Starts {
 
     /// The cut at `load_kw`, just solved at `cost`.
     fn add_cut(&mut self, home: &mut Home, cost: f64) {
-        let constant = home.dynamic.cut_constant(home.problem, home.frame, home.vessel, cost, &self.load_kw);
+        let constant =
+            home.dynamic
+                .cut_constant(home.problem, home.frame, home.vessel, cost, &self.load_kw);
         let place = if self.cuts_count < CUTS_MAX {
             self.cuts_count
         } else {

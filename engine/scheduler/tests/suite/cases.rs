@@ -424,7 +424,9 @@ fn a_search_without_enough_time_is_honest() {
 
 #[track_caller]
 fn check_whole(problem: &Problem, seconds: f64) -> Plan {
-    let plan = scheduler::Solver::default().solve_within(problem, seconds).expect("the problem can be stated");
+    let plan = scheduler::Solver::default()
+        .solve_within(problem, seconds)
+        .expect("the problem can be stated");
     assert_eq!(verify(problem, &plan), []);
     plan
 }

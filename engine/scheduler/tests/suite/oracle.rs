@@ -159,7 +159,11 @@ fn battery_home(least: f64, most: f64, sells_dear: bool) -> impl Strategy<Value 
                         };
                         p.slot_minutes = minutes;
                         p.battery = Some(battery);
-                        (p.grid.import_limit_kw, p.grid.export_limit_kw, p.pv_curtailable) = limits;
+                        (
+                            p.grid.import_limit_kw,
+                            p.grid.export_limit_kw,
+                            p.pv_curtailable,
+                        ) = limits;
                         (p.weights.cost, p.weights.autarky, p.weights.revenue) = weights;
                         if !sells_dear {
                             p.weights.revenue = 0.0;
@@ -171,11 +175,7 @@ fn battery_home(least: f64, most: f64, sells_dear: bool) -> impl Strategy<Value 
 }
 
 fn appliance_home(count: usize) -> impl Strategy<Value = Problem> {
-    let one = (
-        vec(0.2..3.0_f64, 1..=4),
-        0.0..1.0_f64,
-        0.0..1.0_f64,
-    );
+    let one = (vec(0.2..3.0_f64, 1..=4), 0.0..1.0_f64, 0.0..1.0_f64);
     (battery_home(0.05, 0.5, false), vec(one, count)).prop_map(|(problem, appliances)| {
         with(problem, |p| {
             let slots = p.load_kw.len();
@@ -216,7 +216,10 @@ fn two_appliances() {
 
 #[test]
 fn one_seed() {
-    let Some(seed) = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()) else {
+    let Some(seed) = std::env::var("SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+    else {
         return;
     };
     let problem = match seed / 1_000_000 {
@@ -232,7 +235,10 @@ fn one_seed() {
     for (t, (ours, theirs)) in plan.slots.iter().zip(&oracle.slots).enumerate() {
         println!("{t}: {ours:?}\n   {theirs:?}");
     }
-    println!("{} by {}, {}", plan.objective, plan.solver, oracle.objective);
+    println!(
+        "{} by {}, {}",
+        plan.objective, plan.solver, oracle.objective
+    );
     assert_ne!(plan.solver, Method::Milp.as_str());
     check(seed, &problem);
 }
