@@ -120,6 +120,7 @@ impl Home {
             grid: Grid {
                 import_limit_kw: None,
                 export_limit_kw: None,
+                ..Grid::OPEN
             },
             pv_curtailable: false,
             appliances,

@@ -227,6 +227,10 @@ impl OptimizeBody {
             latest_end_slot: body.latest_end_slot,
         };
         Ok(Problem {
+            evs: Vec::new(),
+            heat_stores: Vec::new(),
+            stability: None,
+            time_limit_ms: None,
             household_id,
             start_ms,
             slot_minutes,
@@ -237,18 +241,9 @@ impl OptimizeBody {
                 Some(body) => body.map(Battery::from),
                 None => base.and_then(|base| base.battery.clone()),
             },
-            grid: self.grid.map_or_else(
-                || {
-                    base.map_or(
-                        Grid {
-                            import_limit_kw: None,
-                            export_limit_kw: None,
-                        },
-                        |base| base.grid,
-                    )
-                },
-                Grid::from,
-            ),
+            grid: self
+                .grid
+                .map_or_else(|| base.map_or(Grid::OPEN, |base| base.grid), Grid::from),
             pv_curtailable: self
                 .pv_curtailable
                 .or(base.map(|base| base.pv_curtailable))
@@ -298,6 +293,7 @@ impl From<GridBody> for Grid {
         Self {
             import_limit_kw: body.import_limit_kw,
             export_limit_kw: body.export_limit_kw,
+            ..Self::OPEN
         }
     }
 }
@@ -510,6 +506,7 @@ impl From<&Metadata> for MetadataBody {
         let Grid {
             import_limit_kw,
             export_limit_kw,
+            ..
         } = metadata.grid;
         let Weights {
             cost,

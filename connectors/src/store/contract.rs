@@ -379,6 +379,8 @@ fn schedule(household_id: HouseholdId, requested_ms: i64, counter: u32, adopt: b
             soc_kwh: 4.25,
             appliances: BTreeMap::from([("dishwasher".to_owned(), slot % 2 == 0)]),
             shadow_price: -0.03125,
+            evs: std::collections::BTreeMap::new(),
+            heat: std::collections::BTreeMap::new(),
         })
         .collect();
     Schedule {
@@ -422,6 +424,7 @@ fn metadata(household_id: HouseholdId, name: &str) -> Metadata {
         grid: Grid {
             import_limit_kw: Some(11.0),
             export_limit_kw: None,
+            ..Grid::OPEN
         },
         pv_curtailable: false,
         appliances: Vec::new(),

@@ -106,6 +106,10 @@ pub fn problem(input: &PlanningInput<'_>) -> Result<Problem, Unplannable> {
     };
     let appliances = metadata.appliances.iter();
     Ok(Problem {
+        evs: Vec::new(),
+        heat_stores: Vec::new(),
+        stability: None,
+        time_limit_ms: None,
         household_id: metadata.household_id,
         start_ms,
         slot_minutes: settings.slot.minutes(),

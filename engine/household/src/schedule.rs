@@ -102,6 +102,30 @@ pub struct PlannedSlot {
     pub soc_kwh: f64,
     /// Which appliances run.
     pub appliances: BTreeMap<String, bool>,
+    /// What each EV does.
+    #[serde(skip)]
+    pub evs: BTreeMap<String, PlannedEv>,
+    /// What each heat store does.
+    #[serde(skip)]
+    pub heat: BTreeMap<String, PlannedHeat>,
     /// What one more kWh of load in this slot would cost.
     pub shadow_price: f64,
+}
+
+/// An EV in a slot; at most one of the powers is above 0.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct PlannedEv {
+    pub charge_kw: f64,
+    pub discharge_kw: f64,
+    /// SoC at the end of the slot: that on arrival before, that on departure afterwards.
+    pub soc_kwh: f64,
+}
+
+/// A heat store in a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct PlannedHeat {
+    /// Electric power of the heater.
+    pub power_kw: f64,
+    /// Temperature at the end of the slot.
+    pub temperature_c: f64,
 }

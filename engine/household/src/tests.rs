@@ -86,6 +86,7 @@ fn metadata() -> Metadata {
         grid: Grid {
             import_limit_kw: Some(20.0),
             export_limit_kw: None,
+            ..Grid::OPEN
         },
         pv_curtailable: false,
         appliances: vec![ApplianceSpec {
@@ -305,6 +306,8 @@ fn schedule(request: &OptimizeRequest, charge_kw: f64) -> Schedule {
             })
             .collect(),
         shadow_price: 0.0,
+        evs: std::collections::BTreeMap::new(),
+        heat: std::collections::BTreeMap::new(),
     };
     Schedule {
         schedule_id: request.request_id.clone(),

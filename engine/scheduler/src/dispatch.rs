@@ -107,6 +107,8 @@ fn base_slot(problem: &Problem, starts: &[usize], t: usize) -> PlannedSlot {
         battery_discharge_kw: 0.0,
         soc_kwh: 0.0,
         appliances,
+        evs: BTreeMap::new(),
+        heat: BTreeMap::new(),
         shadow_price: 0.0,
     }
 }

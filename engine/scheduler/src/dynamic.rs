@@ -121,24 +121,38 @@ impl Dynamic {
         flows + vessel.cost(&self.convex.soc)
     }
 
-    /// The constant of the cut at the shadow prices: whatever the appliances do, the home costs at least this and
-    /// their load at those prices. `cost` is what `load_kw`, the load solved last, costs.
-    pub(crate) fn cut_constant(
+    /// Whether the cost of the home solved last is convex in the load, whatever its appliances draw.
+    pub(crate) fn is_convex_in_load(&self, problem: &Problem, frame: &Frame) -> bool {
+        self.meters.iter().enumerate().all(|(t, meter)| {
+            let least = (problem.load_kw[t] - problem.pv_kw[t]) * frame.dt;
+            frame.is_convex_in_load(meter, least, least + peak_kw(problem, t) * frame.dt)
+        })
+    }
+
+    /// The constant of the cut at the shadow prices where the cost is convex in the load: whatever the appliances do,
+    /// the home costs at least this and their load at those prices. `cost` is what `load_kw`, solved last, costs.
+    pub(crate) fn tangent_constant(
+        &self,
+        problem: &Problem,
+        frame: &Frame,
+        cost: f64,
+        load_kw: &[f64],
+    ) -> f64 {
+        let loads = load_kw.iter().zip(&problem.load_kw);
+        let added = loads
+            .zip(&self.shadow_prices)
+            .map(|((load, base), price)| price * (load - base) * frame.dt);
+        cost - added.sum::<f64>()
+    }
+
+    /// The same wherever it is not.
+    pub(crate) fn lagrangian_constant(
         &mut self,
         problem: &Problem,
         frame: &Frame,
         vessel: &Vessel,
-        cost: f64,
-        load_kw: &[f64],
     ) -> f64 {
         let prices = &self.shadow_prices;
-        if self.method == Some(Method::Convex) {
-            let loads = load_kw.iter().zip(&problem.load_kw).zip(prices);
-            return cost
-                - loads
-                    .map(|((load, base), p)| p * (load - base) * frame.dt)
-                    .sum::<f64>();
-        }
         // Meter and battery, each on its own at these prices: a bound whatever the shape of either.
         self.at_prices.clear();
         self.at_prices

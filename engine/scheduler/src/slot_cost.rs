@@ -140,6 +140,28 @@ impl Frame {
         meter
     }
 
+    /// Whether the slot's cost is convex in load and move together, with a net load from `least` to `most`, kWh. A cost
+    /// that is convex in the move at every load may still not be.
+    pub(crate) fn is_convex_in_load(&self, meter: &Meter, least: f64, most: f64) -> bool {
+        let loss = 1.0 / self.charge_efficiency - self.discharge_efficiency;
+        let bends = self.rise > 0.0 && self.fall < 0.0;
+        let holds_at_rest = |slope: f64| !bends || slope * loss + 2.0 * self.movement >= 0.0;
+        if meter.low > least + REACH_KWH && bends && loss > 0.0 {
+            return false;
+        }
+        let (first, last) = (least + self.flow(self.fall), most + self.flow(self.rise));
+        let mut before = f64::NEG_INFINITY;
+        meter.stretches().all(|(low, high, slope)| {
+            if high.min(meter.high).min(last) - low.max(meter.low).max(first) <= SLIVER_KWH {
+                return true;
+            }
+            let is_ascending = slope >= before;
+            before = slope;
+            let is_at_rest = high >= least - REACH_KWH && low <= most + REACH_KWH;
+            is_ascending && (!is_at_rest || holds_at_rest(slope))
+        })
+    }
+
     /// Currency per kWh of a battery's value that makes `price` at the AC side just worth charging for, or
     /// discharging for. `value` is the slope of what follows: a kWh more in the battery changes it by so much.
     fn charging_price(&self, value: f64) -> f64 {
@@ -229,6 +251,16 @@ impl Meter {
         } else {
             cost + between
         }
+    }
+
+    /// Where each slope begins and ends, kWh.
+    fn stretches(&self) -> impl Iterator<Item = (f64, f64, f64)> {
+        let kinks = &self.kinks[..self.kinks_count];
+        let lows = std::iter::once(f64::NEG_INFINITY).chain(kinks.iter().copied());
+        let highs = kinks.iter().copied().chain([f64::INFINITY]);
+        lows.zip(highs)
+            .zip(&self.slopes)
+            .map(|((low, high), slope)| (low, high, *slope))
     }
 
     /// The least of `cost(e) - price*e` for `e` from `low` to `high` within the limits.

@@ -1,13 +1,14 @@
 //! Start slots of appliances by branch and bound. The battery's plan for each choice is the dynamic program's.
 //!
-//! The least cost `C(load)` is convex in the load wherever the slots are. A solved choice then gives a cut that holds
-//! for every other choice: `C(load) >= C(solved) + sum of shadow price * change of load`, which is a sum over
-//! appliances. The largest of all cuts so far bounds a partial choice from below.
+//! Where the least cost `C(load)` is convex in the load, a solved choice gives a cut that holds for every other one:
+//! `C(load) >= C(solved) + sum of shadow price * change of load`, which is a sum over appliances. Elsewhere meter and
+//! battery, each at its best at those prices, give one that is lower. The largest of all cuts so far bounds a partial
+//! choice from below.
 
 use household::problem::{Appliance, Problem};
 
 use crate::convex::Vessel;
-use crate::dynamic::{Dynamic, Method};
+use crate::dynamic::Dynamic;
 use crate::general::Failed;
 use crate::slot_cost::Frame;
 
@@ -44,12 +45,15 @@ pub(crate) struct Starts {
     cuts_count: usize,
     /// Where each appliance's start slots begin in a cut.
     offsets: Vec<usize>,
+    /// Whether the cost is convex in the load.
+    is_convex: bool,
     /// Load with the appliances of the choice at hand.
     load_kw: Vec<f64>,
     /// For each depth of the search its candidates with their bounds.
     candidates: Vec<Vec<(f64, usize)>>,
     /// The choice at hand, as index into the possible start slots.
     chosen: Vec<usize>,
+    /// What was solved before the branching.
     visited: Vec<Vec<usize>>,
     visited_count: usize,
     /// The best choice, the same way.
@@ -64,8 +68,6 @@ pub(crate) struct Searched {
     pub(crate) cost: f64,
     /// No choice costs less.
     pub(crate) bound: f64,
-    pub(crate) method: Method,
-    pub(crate) leaves_count: usize,
 }
 
 /// The search's surroundings, the same throughout.
@@ -84,7 +86,6 @@ fn starts_count(appliance: &Appliance) -> usize {
 
 struct State {
     cost: f64,
-    method: Method,
     leaves_count: usize,
     is_cut_short: bool,
 }
@@ -109,7 +110,6 @@ impl Starts {
         self.reset(problem);
         let mut state = State {
             cost: f64::INFINITY,
-            method: Method::Convex,
             leaves_count: 0,
             is_cut_short: false,
         };
@@ -124,8 +124,6 @@ impl Starts {
             } else {
                 state.cost
             },
-            method: state.method,
-            leaves_count: state.leaves_count,
         })
     }
 
@@ -166,6 +164,7 @@ impl Starts {
     fn first_cut(&mut self, home: &mut Home) -> Result<(), Failed> {
         home.dynamic
             .solve(home.problem, home.frame, home.vessel, &home.problem.load_kw)?;
+        self.is_convex = home.dynamic.is_convex_in_load(home.problem, home.frame);
         let cost = home.dynamic.cost(home.frame, home.vessel);
         self.load_kw.clear();
         self.load_kw.extend_from_slice(&home.problem.load_kw);
@@ -187,6 +186,11 @@ impl Starts {
             if self.is_visited() || !self.leaf(home, state)? {
                 break;
             }
+            if self.visited.len() == self.visited_count {
+                self.visited.push(Vec::new());
+            }
+            self.visited[self.visited_count].clone_from(&self.chosen);
+            self.visited_count += 1;
         }
         self.chosen.clear();
         Ok(())
@@ -267,18 +271,11 @@ impl Starts {
                 *load += power;
             }
         }
-        let method =
-            home.dynamic
-                .solve_again(home.problem, home.frame, home.vessel, &self.load_kw)?;
+        home.dynamic
+            .solve_again(home.problem, home.frame, home.vessel, &self.load_kw)?;
         let cost = home.dynamic.cost(home.frame, home.vessel);
-        if self.visited.len() == self.visited_count {
-            self.visited.push(Vec::new());
-        }
-        self.visited[self.visited_count].clone_from(&self.chosen);
-        self.visited_count += 1;
         if cost < state.cost {
             state.cost = cost;
-            state.method = method;
             self.best.clone_from(&self.chosen);
             self.soc.clear();
             self.soc.extend_from_slice(home.dynamic.soc());
@@ -292,9 +289,14 @@ impl Starts {
 
     /// The cut at `load_kw`, just solved at `cost`.
     fn add_cut(&mut self, home: &mut Home, cost: f64) {
-        let constant =
+        let (problem, frame) = (home.problem, home.frame);
+        let constant = if self.is_convex {
             home.dynamic
-                .cut_constant(home.problem, home.frame, home.vessel, cost, &self.load_kw);
+                .tangent_constant(problem, frame, cost, &self.load_kw)
+        } else {
+            home.dynamic
+                .lagrangian_constant(problem, frame, home.vessel)
+        };
         let place = if self.cuts_count < CUTS_MAX {
             self.cuts_count
         } else {

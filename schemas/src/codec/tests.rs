@@ -49,6 +49,7 @@ fn metadata() -> Metadata {
         grid: Grid {
             import_limit_kw: Some(11.0),
             export_limit_kw: None,
+            ..Grid::OPEN
         },
         pv_curtailable: true,
         appliances: vec![ApplianceSpec {
@@ -94,6 +95,10 @@ fn request() -> OptimizeRequest {
         requested_ms: START_MS,
         adopt: true,
         problem: Problem {
+            evs: Vec::new(),
+            heat_stores: Vec::new(),
+            stability: None,
+            time_limit_ms: None,
             household_id: id(),
             start_ms: START_MS,
             slot_minutes: 15,
@@ -117,6 +122,7 @@ fn request() -> OptimizeRequest {
             grid: Grid {
                 import_limit_kw: None,
                 export_limit_kw: Some(5.0),
+                ..Grid::OPEN
             },
             pv_curtailable: false,
             appliances: vec![Appliance {
@@ -172,6 +178,8 @@ fn schedule() -> Schedule {
                 soc_kwh: 4.0,
                 appliances: [("washer".to_owned(), true)].into(),
                 shadow_price: 0.3,
+                evs: std::collections::BTreeMap::new(),
+                heat: std::collections::BTreeMap::new(),
             }],
         },
     }

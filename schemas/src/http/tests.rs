@@ -13,6 +13,10 @@ fn id() -> HouseholdId {
 
 fn engine_problem() -> Problem {
     Problem {
+        evs: Vec::new(),
+        heat_stores: Vec::new(),
+        stability: None,
+        time_limit_ms: None,
         household_id: id(),
         start_ms: START_MS,
         slot_minutes: 15,
@@ -36,6 +40,7 @@ fn engine_problem() -> Problem {
         grid: Grid {
             import_limit_kw: Some(11.0),
             export_limit_kw: None,
+            ..Grid::OPEN
         },
         pv_curtailable: true,
         appliances: vec![Appliance {
@@ -201,6 +206,8 @@ fn a_schedule_is_written_as_documented() {
                 soc_kwh: 4.0,
                 appliances: [("dishwasher".to_owned(), true)].into(),
                 shadow_price: 0.3,
+                evs: std::collections::BTreeMap::new(),
+                heat: std::collections::BTreeMap::new(),
             }],
         },
     };

@@ -6,6 +6,10 @@ use household::units::HouseholdId;
 /// Hourly slots, no battery, no limits, cheapest bill. `prices` are what importing costs; export earns nothing.
 pub(crate) fn home(load: &[f64], pv: &[f64], prices: &[f64]) -> Problem {
     Problem {
+        evs: Vec::new(),
+        heat_stores: Vec::new(),
+        stability: None,
+        time_limit_ms: None,
         household_id: HouseholdId::new(1).expect("1 is positive"),
         start_ms: 1_757_671_200_000,
         slot_minutes: 60,
@@ -17,6 +21,7 @@ pub(crate) fn home(load: &[f64], pv: &[f64], prices: &[f64]) -> Problem {
         grid: Grid {
             import_limit_kw: None,
             export_limit_kw: None,
+            ..Grid::OPEN
         },
         pv_curtailable: false,
         appliances: Vec::new(),
