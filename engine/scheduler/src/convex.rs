@@ -4,7 +4,8 @@
 //! piecewise linear, and `V_t(s) = min over x of g_t(x) + V_{t+1}(s + x)` merges two lists of pieces in the order of
 //! their slopes. Only slopes are kept: a schedule needs no values.
 
-use crate::slot_cost::{Frame, Meter, Move, Piece, REACH_KWH, SLIVER_KWH};
+use crate::REACH_KWH;
+use crate::slot_cost::{Frame, Meter, Move, Piece, SLIVER_KWH};
 
 /// What the battery may hold.
 #[derive(Debug, Clone, Copy, PartialEq)]

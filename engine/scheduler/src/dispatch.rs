@@ -3,24 +3,27 @@
 
 use std::collections::BTreeMap;
 
-use household::problem::{Appliance, Battery, Problem};
-use household::schedule::PlannedSlot;
+use household::problem::{Appliance, Problem};
+use household::schedule::{PlannedEv, PlannedHeat, PlannedSlot};
 use household::units::MINUTE_MS;
 
+use crate::store::{Kind, Moved, Step, Store};
 use crate::terms::Terms;
 
-/// Below this a change of SoC is solver noise, kWh.
-const STILL_KWH: f64 = 1e-8;
 /// Below this a power is rounding noise, kW.
 const NOISE_KW: f64 = 1e-9;
+/// A grid limit broken by no more than this is the noise of a search, which a store takes back, kW.
+const LIMIT_NOISE_KW: f64 = 1e-6;
 
 /// What a search decides.
 #[derive(Debug, Clone)]
 pub(crate) struct Decisions {
     /// Start slot of each appliance, in the problem's order.
     pub(crate) starts: Vec<usize>,
-    /// SoC at the end of each slot, kWh; empty without a battery.
-    pub(crate) soc_kwh: Vec<f64>,
+    /// For each store its content at the end of each slot, up to the last one in which it moves.
+    pub(crate) contents: Vec<Vec<f64>>,
+    /// Changes of content that are no bigger are noise.
+    pub(crate) still: f64,
 }
 
 /// Whether an appliance started at `start` runs in `slot`, and its power then, kW.
@@ -35,27 +38,29 @@ pub(crate) fn dispatch(
     terms: &Terms,
     decisions: &Decisions,
 ) -> Vec<PlannedSlot> {
-    let socs = problem
-        .battery
-        .as_ref()
-        .map(|battery| held_soc(battery, terms, &decisions.soc_kwh));
     let slots_count = problem.load_kw.len();
     let mut slots = Vec::with_capacity(slots_count);
-    let mut before = problem
-        .battery
-        .as_ref()
-        .map_or(0.0, |battery| battery.soc_kwh);
+    let mut moved: Vec<Moved> = terms.stores.iter().map(Moved::at_start).collect();
+    let mut steps: Vec<Option<Step>> = vec![None; moved.len()];
     for t in 0..slots_count {
-        let soc = socs.as_ref().map_or(0.0, |socs| socs[t]);
-        let (charge, discharge) = problem.battery.as_ref().map_or((0.0, 0.0), |battery| {
-            powers(battery, terms.dt, soc - before)
-        });
-        before = soc;
         let mut slot = base_slot(problem, &decisions.starts, t);
-        slot.battery_charge_kw = charge;
-        slot.battery_discharge_kw = discharge;
-        slot.soc_kwh = soc;
-        let demand = slot.load_kw + charge - discharge;
+        let mut demand = slot.load_kw;
+        for (k, store) in terms.stores.iter().enumerate() {
+            let wanted = decisions.contents[k].get(t);
+            let wanted = wanted.filter(|_| store.moves_in(t));
+            steps[k] = wanted.map(|_| store.step(t, terms.dt));
+            moved[k] = match (&steps[k], wanted) {
+                (Some(step), Some(wanted)) => {
+                    store.towards(step, moved[k].content, *wanted, decisions.still)
+                }
+                _ => moved[k].resting(),
+            };
+            demand += moved[k].charge_kw - moved[k].discharge_kw;
+        }
+        demand -= take_back(problem, terms, &steps, &mut moved, (t, demand));
+        for (store, moved) in terms.stores.iter().zip(&moved) {
+            note(problem, store, moved, &mut slot);
+        }
         slot.pv_kw = used_pv(problem, terms, t, demand);
         meter(&mut slot, demand);
         slots.push(slot);
@@ -63,20 +68,98 @@ pub(crate) fn dispatch(
     slots
 }
 
-/// The home left alone: battery idle, appliances at their earliest start. All PV is used or exported; where it may
-/// be curtailed, the inverter keeps to the export limit. Grid limits may be broken otherwise.
+/// Lets stores charge less, or more, where that much of a search's noise breaks a grid limit. Returns by how much less
+/// they take, kW.
+fn take_back(
+    problem: &Problem,
+    terms: &Terms,
+    steps: &[Option<Step>],
+    moved: &mut [Moved],
+    (t, demand): (usize, f64),
+) -> f64 {
+    if terms.is_relaxed() {
+        return 0.0;
+    }
+    let pv = problem.pv_kw[t];
+    let over = problem
+        .grid
+        .import_limit_kw
+        .map_or(0.0, |limit| (demand - pv - limit).max(0.0));
+    let under = match problem.grid.export_limit_kw {
+        Some(limit) if !problem.pv_curtailable => (pv - demand - limit).max(0.0),
+        Some(_) | None => 0.0,
+    };
+    let excess = over - under;
+    if excess == 0.0 || excess.abs() > LIMIT_NOISE_KW {
+        return 0.0;
+    }
+    for ((store, moved), step) in terms.stores.iter().zip(moved).zip(steps) {
+        let Some(step) = step else { continue };
+        if moved.charge_kw > LIMIT_NOISE_KW && moved.charge_kw - excess <= store.charge_kw {
+            moved.charge_kw -= excess;
+            moved.content -= excess * step.rise;
+            return excess;
+        }
+        if moved.discharge_kw > LIMIT_NOISE_KW && moved.discharge_kw + excess <= store.discharge_kw
+        {
+            moved.discharge_kw += excess;
+            moved.content -= excess * step.fall;
+            return excess;
+        }
+    }
+    0.0
+}
+
+/// Writes what `store` does into `slot`.
+fn note(problem: &Problem, store: &Store, moved: &Moved, slot: &mut PlannedSlot) {
+    match store.kind {
+        Kind::Battery => {
+            slot.battery_charge_kw = moved.charge_kw;
+            slot.battery_discharge_kw = moved.discharge_kw;
+            slot.soc_kwh = moved.content;
+        }
+        Kind::Ev(index) => {
+            let planned = PlannedEv {
+                charge_kw: moved.charge_kw,
+                discharge_kw: moved.discharge_kw,
+                soc_kwh: moved.content,
+            };
+            slot.evs.insert(problem.evs[index].id.clone(), planned);
+        }
+        Kind::Heat(index) => {
+            let planned = PlannedHeat {
+                power_kw: moved.charge_kw,
+                temperature_c: moved.content,
+            };
+            let id = problem.heat_stores[index].id.clone();
+            slot.heat.insert(id, planned);
+        }
+    }
+}
+
+/// The home left alone: battery idle, appliances at their earliest start, EVs charged at once up to their goal, heat
+/// stores held at the lower end of their band. All PV is used or exported; where it may be curtailed, the inverter
+/// keeps to the export limit. Grid limits may be broken otherwise.
 pub(crate) fn baseline(problem: &Problem, terms: &Terms) -> Vec<PlannedSlot> {
     let starts: Vec<usize> = problem
         .appliances
         .iter()
         .map(|appliance| appliance.earliest_slot as usize)
         .collect();
-    let soc = problem.battery.as_ref().map_or(0.0, |b| b.soc_kwh);
+    let mut moved: Vec<Moved> = terms.stores.iter().map(Moved::at_start).collect();
     (0..terms.buy.len())
         .map(|t| {
             let mut slot = base_slot(problem, &starts, t);
-            slot.soc_kwh = soc;
-            let demand = slot.load_kw;
+            let mut demand = slot.load_kw;
+            for (store, moved) in terms.stores.iter().zip(&mut moved) {
+                *moved = if store.kind == Kind::Battery || !store.moves_in(t) {
+                    moved.resting()
+                } else {
+                    store.left_alone(&store.step(t, terms.dt), moved.content)
+                };
+                demand += moved.charge_kw;
+                note(problem, store, moved, &mut slot);
+            }
             slot.pv_kw = match problem.grid.export_limit_kw {
                 Some(limit) if problem.pv_curtailable => problem.pv_kw[t].min(demand + limit),
                 Some(_) | None => problem.pv_kw[t],
@@ -110,35 +193,6 @@ fn base_slot(problem: &Problem, starts: &[usize], t: usize) -> PlannedSlot {
         evs: BTreeMap::new(),
         heat: BTreeMap::new(),
         shadow_price: 0.0,
-    }
-}
-
-/// What the solver gave, made to keep bounds and rates to the last digit.
-fn held_soc(battery: &Battery, terms: &Terms, wanted: &[f64]) -> Vec<f64> {
-    let rise_max = battery.charge_kw * battery.charge_efficiency * terms.dt;
-    let fall_max = battery.discharge_kw * terms.dt / battery.discharge_efficiency;
-    let mut before = battery.soc_kwh;
-    wanted
-        .iter()
-        .map(|soc| {
-            let inside = soc.clamp(terms.soc_min, terms.soc_max);
-            let reached = inside.clamp(before - fall_max, before + rise_max);
-            if (reached - before).abs() > STILL_KWH {
-                before = reached;
-            }
-            before
-        })
-        .collect()
-}
-
-/// Charge and discharge that change the SoC by `change` kWh, kW.
-fn powers(battery: &Battery, dt: f64, change: f64) -> (f64, f64) {
-    if change > 0.0 {
-        let charge = change / (battery.charge_efficiency * dt);
-        (charge.min(battery.charge_kw), 0.0)
-    } else {
-        let discharge = -change * battery.discharge_efficiency / dt;
-        (0.0, discharge.abs().min(battery.discharge_kw))
     }
 }
 

@@ -51,6 +51,7 @@ mod score;
 mod slot_cost;
 mod solver;
 mod starts;
+mod store;
 mod terms;
 mod validate;
 mod verify;
@@ -61,8 +62,8 @@ use household::schedule::Plan;
 pub use crate::solver::{Method, Solver};
 use crate::terms::Terms;
 pub use crate::validate::{
-    APPLIANCES_MAX, ENERGY_KWH_MAX, POWER_KW_MAX, PRICE_MAX, ProblemError, SLOTS_MAX, WEIGHT_MAX,
-    validate,
+    APPLIANCES_MAX, ENERGY_KWH_MAX, POWER_KW_MAX, PRICE_MAX, ProblemError, SLOTS_MAX, STORES_MAX,
+    TEMPERATURE_C_MAX, WEIGHT_MAX, validate,
 };
 pub use crate::verify::{Violation, verify};
 
@@ -72,8 +73,11 @@ pub const SEARCH_SECONDS_MAX: f64 = 10.0;
 /// The gap of a plan of which nothing is proven.
 pub const GAP_MAX: f64 = 1e6;
 
-/// What counts as zero in a balance or a bound: kW or kWh.
-pub const TOLERANCE: f64 = 1e-6;
+/// What counts as zero in a balance or a bound: kW, kWh or degrees, relative to the bound where that is above 1.
+pub const TOLERANCE: f64 = 1e-9;
+
+/// By how much a content may miss a bound before that counts as out of reach, kWh.
+pub(crate) const REACH_KWH: f64 = 1e-9;
 
 /// Solves `problem`. The same problem gives the same plan, unless a search ran out of time.
 ///
@@ -91,7 +95,7 @@ pub fn solve(problem: &Problem) -> Result<Plan, ProblemError> {
 /// What `plan` costs with the penalties of the limits it breaks: what a relaxed plan has least of.
 #[must_use]
 pub fn penalised(problem: &Problem, plan: &Plan) -> f64 {
-    let terms = Terms::relaxed(problem);
+    let terms = Terms::strict(problem).relax(problem);
     plan.objective + score::penalty(problem, &terms, &plan.slots)
 }
 

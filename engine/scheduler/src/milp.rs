@@ -4,9 +4,10 @@
 use good_lp::solvers::highs::{HighsProblem, highs};
 use good_lp::{Constraint, Expression, ProblemVariables, Variable, VariableDefinition, variable};
 use highs::{HighsModelStatus, HighsSolutionStatus};
-use household::problem::{Appliance, Battery, Problem};
+use household::problem::{Appliance, Problem};
 
 use crate::dispatch::Decisions;
+use crate::store::{Kind, Store};
 use crate::terms::Terms;
 
 /// Relative gap at which HiGHS may stop.
@@ -18,52 +19,57 @@ const FEASIBILITY: f64 = 1e-9;
 /// Powers below this have no direction, kW.
 const DIRECTIONLESS_KW: f64 = 1e-7;
 
+/// Changes of content below this are noise.
+const STILL: f64 = 1e-8;
+
 /// The slots in which two flows exclude each other by a binary.
 #[derive(Debug)]
 pub(crate) struct Exclusions {
-    battery: Vec<bool>,
+    /// Charging and discharging of each store.
+    stores: Vec<Vec<bool>>,
     grid: Vec<bool>,
 }
 
 impl Exclusions {
     /// Where doing both could pay, seen from the slot alone.
     pub(crate) fn where_they_pay(problem: &Problem, terms: &Terms) -> Self {
-        let everywhere = Self::everywhere(problem, terms);
-        let Some(battery) = &problem.battery else {
-            return everywhere;
-        };
-        let loss = 1.0 / battery.charge_efficiency - battery.discharge_efficiency;
-        let pays = |t: usize| {
-            // Surplus PV that can be thrown away is worth nothing less than 0.
-            let surplus = if problem.pv_curtailable && problem.pv_kw[t] > 0.0 {
-                terms.sell[t].max(0.0)
-            } else {
-                terms.sell[t]
-            };
-            let too_much = problem.grid.export_limit_kw.is_some_and(|limit| {
-                !problem.pv_curtailable && problem.pv_kw[t] - problem.load_kw[t] > limit
-            });
-            let worth = terms.buy[t].min(surplus);
-            loss > 0.0 && (too_much || worth * loss + 2.0 * battery.wear_cost_per_kwh < 0.0)
-        };
-        Self {
-            battery: (0..terms.buy.len())
-                .map(|t| everywhere.battery[t] && pays(t))
-                .collect(),
-            grid: everywhere.grid,
+        let mut exclusions = Self::everywhere(terms);
+        for (store, excluded) in terms.stores.iter().zip(&mut exclusions.stores) {
+            for (t, excluded) in excluded.iter_mut().enumerate() {
+                let step = store.step(t, terms.dt);
+                // What a kWh through both ways loses.
+                let loss = if *excluded {
+                    terms.dt / step.rise - terms.dt / step.fall
+                } else {
+                    0.0
+                };
+                // Surplus PV that can be thrown away is worth nothing less than 0.
+                let surplus = if problem.pv_curtailable && problem.pv_kw[t] > 0.0 {
+                    terms.sell[t].max(0.0)
+                } else {
+                    terms.sell[t]
+                };
+                let too_much = problem.grid.export_limit_kw.is_some_and(|limit| {
+                    !problem.pv_curtailable && problem.pv_kw[t] - problem.load_kw[t] > limit
+                });
+                let worth = terms.buy[t].min(surplus);
+                *excluded = loss > 0.0 && (too_much || worth * loss + 2.0 * store.wear < 0.0);
+            }
         }
+        exclusions
     }
 
     /// Wherever both flows are possible. Importing and exporting at once costs `buy - sell`, so that where this is
     /// not negative, dropping it from a plan makes the plan no worse and breaks no limit.
-    pub(crate) fn everywhere(problem: &Problem, terms: &Terms) -> Self {
-        let both = problem
-            .battery
-            .as_ref()
-            .is_some_and(|battery| battery.charge_kw > 0.0 && battery.discharge_kw > 0.0);
+    pub(crate) fn everywhere(terms: &Terms) -> Self {
+        let slots = terms.buy.len();
+        let both = |store: &Store| {
+            let possible = store.charge_kw > 0.0 && store.discharge_kw > 0.0;
+            (0..slots).map(|t| possible && store.moves_in(t)).collect()
+        };
         let prices = terms.buy.iter().zip(&terms.sell);
         Self {
-            battery: vec![both; terms.buy.len()],
+            stores: terms.stores.iter().map(both).collect(),
             grid: prices.map(|(buy, sell)| sell > buy).collect(),
         }
     }
@@ -105,7 +111,7 @@ pub(crate) fn search(
     if !is_discrete {
         return Ok(found(problem, terms, &columns, &first, starts, first.bound));
     }
-    let held = caps.held(&columns, &first.values, exclusions);
+    let held = caps.held(terms, &columns, &first.values, exclusions);
     let second = Program::new(problem, terms, &held, None, Some(&starts)).run(seconds);
     let bound = first.bound;
     Ok(match second {
@@ -125,14 +131,21 @@ fn found(
     starts: Vec<usize>,
     bound: f64,
 ) -> Found {
-    let at = |column: &Column| solved.values[column.index];
+    let contents = terms.stores.iter().zip(&columns.stores);
+    // What the program cannot say: what is left is valued from a zero of its own, and held starts have no column.
+    let zeros: f64 = terms.stores.iter().map(|s| s.end_value * s.end_zero).sum();
+    let held = columns.held_starts.iter().zip(&problem.appliances);
+    let held: f64 = held.map(|(start, a)| start_cost(problem, a, *start)).sum();
     Found {
         decisions: Decisions {
             starts,
-            soc_kwh: columns.soc.iter().map(at).collect(),
+            contents: contents
+                .map(|(store, columns)| columns.contents(store, &solved.values))
+                .collect(),
+            still: STILL,
         },
-        cost: solved.objective * terms.scale,
-        bound: bound * terms.scale,
+        cost: solved.objective * terms.scale + zeros + held,
+        bound: bound * terms.scale + zeros,
         // The balance rows are the first ones; a kW for a slot is `dt` kWh.
         shadow_prices: solved
             .duals
@@ -143,58 +156,83 @@ fn found(
     }
 }
 
-/// Largest power of each flow in each slot, kW; infinite where nothing limits it.
+/// Least and largest power of each flow in each slot, kW; infinite where nothing limits it.
 struct Caps {
-    charge: Vec<f64>,
-    discharge: Vec<f64>,
+    /// Of each store.
+    charge: Vec<Vec<(f64, f64)>>,
+    discharge: Vec<Vec<f64>>,
     import: Vec<f64>,
     export: Vec<f64>,
 }
 
 impl Caps {
     fn of(problem: &Problem, terms: &Terms) -> Self {
-        let slots_count = problem.load_kw.len();
-        let battery = problem.battery.as_ref();
+        let slots = problem.load_kw.len();
         let grid = |limit: Option<f64>| match limit {
             Some(limit) if !terms.is_relaxed() => limit,
             Some(_) | None => f64::INFINITY,
         };
+        let within = |store: &Store, power: f64| -> Vec<f64> {
+            (0..slots)
+                .map(|t| if store.moves_in(t) { power } else { 0.0 })
+                .collect()
+        };
+        let stores = terms.stores.iter();
         Self {
-            charge: vec![battery.map_or(0.0, |b| b.charge_kw); slots_count],
-            discharge: vec![battery.map_or(0.0, |b| b.discharge_kw); slots_count],
-            import: vec![grid(problem.grid.import_limit_kw); slots_count],
-            export: vec![grid(problem.grid.export_limit_kw); slots_count],
+            charge: stores
+                .clone()
+                .map(|s| within(s, s.charge_kw).into_iter().map(|cap| (0.0, cap)))
+                .map(Iterator::collect)
+                .collect(),
+            discharge: stores.map(|s| within(s, s.discharge_kw)).collect(),
+            import: vec![grid(problem.grid.import_limit_kw); slots],
+            export: vec![grid(problem.grid.export_limit_kw); slots],
         }
     }
 
-    /// The same with the direction of every excluded pair fixed as in `values`. A slot in which the battery rests
-    /// keeps resting, and a meter that stands still may import.
-    fn held(&self, columns: &Columns, values: &[f64], exclusions: &Exclusions) -> Self {
+    /// The same with the direction of every excluded pair fixed as in `values`, and whether a store with a least power
+    /// charges. A slot in which a store rests keeps resting, and a meter that stands still may import.
+    fn held(
+        mut self,
+        terms: &Terms,
+        columns: &Columns,
+        values: &[f64],
+        exclusions: &Exclusions,
+    ) -> Self {
         let flows = |column: &Column| values[column.index] > DIRECTIONLESS_KW;
-        let mut held = Self {
-            charge: self.charge.clone(),
-            discharge: self.discharge.clone(),
-            import: self.import.clone(),
-            export: self.export.clone(),
-        };
-        for t in 0..values.len().min(self.import.len()) {
-            if exclusions.grid[t] {
+        for (t, excludes) in exclusions.grid.iter().enumerate() {
+            if *excludes {
                 if flows(&columns.export[t]) && !flows(&columns.import[t]) {
-                    held.import[t] = 0.0;
+                    self.import[t] = 0.0;
                 } else {
-                    held.export[t] = 0.0;
-                }
-            }
-            if exclusions.battery[t] && !columns.soc.is_empty() {
-                if !flows(&columns.charge[t]) {
-                    held.charge[t] = 0.0;
-                }
-                if !flows(&columns.discharge[t]) {
-                    held.discharge[t] = 0.0;
+                    self.export[t] = 0.0;
                 }
             }
         }
-        held
+        for (k, store) in terms.stores.iter().enumerate() {
+            let columns = &columns.stores[k];
+            for t in store.from..store.to {
+                let charges = flows(&columns.charge[t - store.from]);
+                let discharges = columns.discharge.get(t - store.from).is_some_and(flows);
+                if exclusions.stores[k][t] {
+                    if !charges {
+                        self.charge[k][t].1 = 0.0;
+                    }
+                    if !discharges {
+                        self.discharge[k][t] = 0.0;
+                    }
+                }
+                if store.min_charge_kw > 0.0 {
+                    let power = values[columns.charge[t - store.from].index];
+                    if power < 0.5 * store.min_charge_kw {
+                        self.charge[k][t].1 = 0.0;
+                    } else {
+                        self.charge[k][t].0 = store.min_charge_kw;
+                    }
+                }
+            }
+        }
+        self
     }
 }
 
@@ -205,14 +243,29 @@ struct Column {
     index: usize,
 }
 
-/// The columns by meaning, a slot each; battery columns are absent without a battery.
+/// The columns of a store, one for each slot in which it can move; none to discharge where it cannot.
+#[derive(Debug, Default)]
+struct StoreColumns {
+    charge: Vec<Column>,
+    discharge: Vec<Column>,
+    content: Vec<Column>,
+}
+
+impl StoreColumns {
+    /// The content at the end of each slot of the horizon.
+    fn contents(&self, store: &Store, values: &[f64]) -> Vec<f64> {
+        let before = std::iter::repeat_n(store.start, store.from);
+        let moving = self.content.iter().map(|column| values[column.index]);
+        before.chain(moving).collect()
+    }
+}
+
+/// The columns by meaning, a slot each.
 #[derive(Debug, Default)]
 struct Columns {
     import: Vec<Column>,
     export: Vec<Column>,
-    charge: Vec<Column>,
-    discharge: Vec<Column>,
-    soc: Vec<Column>,
+    stores: Vec<StoreColumns>,
     /// For each appliance its possible start slots. Empty where they are held.
     start_choices: Vec<Vec<(usize, Column)>>,
     held_starts: Vec<usize>,
@@ -241,7 +294,7 @@ struct Solved {
 
 struct Program<'a> {
     problem: &'a Problem,
-    terms: &'a Terms,
+    terms: &'a Terms<'a>,
     variables: ProblemVariables,
     objective: Expression,
     balances: Vec<Constraint>,
@@ -254,7 +307,7 @@ impl<'a> Program<'a> {
     /// `exclusions` makes binaries; `starts` holds the appliances, which makes the program linear without them.
     fn new(
         problem: &'a Problem,
-        terms: &'a Terms,
+        terms: &'a Terms<'a>,
         caps: &Caps,
         exclusions: Option<&Exclusions>,
         starts: Option<&[usize]>,
@@ -270,9 +323,20 @@ impl<'a> Program<'a> {
             is_discrete: false,
         };
         let mut balances = program.meter(caps);
-        if let Some(battery) = &problem.battery {
-            program.battery(battery, caps, &mut balances);
+        for (k, store) in terms.stores.iter().enumerate() {
+            let is_held = exclusions.is_none();
+            let columns = program.store(
+                store,
+                (&caps.charge[k], &caps.discharge[k]),
+                is_held,
+                &mut balances,
+            );
+            if store.kind == Kind::Battery {
+                program.keep_to_plan(&columns.content, store.start);
+            }
+            program.columns.stores.push(columns);
         }
+        program.peak();
         program.appliances(starts, &mut balances);
         program.balances = balances
             .into_iter()
@@ -339,60 +403,135 @@ impl<'a> Program<'a> {
         self.rows.push(row.leq(limit));
     }
 
-    fn battery(&mut self, battery: &Battery, caps: &Caps, balances: &mut [Expression]) {
-        let dt = self.terms.dt;
-        let rise = dt * battery.charge_efficiency;
-        let fall = dt / battery.discharge_efficiency;
-        let movement = self.terms.movement(battery);
-        for (t, balance) in balances.iter_mut().enumerate() {
-            let charge = self.column(variable().min(0.0).max(caps.charge[t]));
-            let discharge = self.column(variable().min(0.0).max(caps.discharge[t]));
-            let soc = self.column(variable().min(self.terms.soc_min).max(self.terms.soc_max));
-            self.charge_for(charge, movement * rise);
-            self.charge_for(discharge, movement * fall);
-            balance.add_mul(-1.0, charge.variable);
-            balance.add_mul(1.0, discharge.variable);
-            let mut change = Expression::from(soc.variable);
-            change.add_mul(-rise, charge.variable);
-            change.add_mul(fall, discharge.variable);
-            match self.columns.soc.last() {
-                Some(before) => change.add_mul(-1.0, before.variable),
-                None => change += -battery.soc_kwh,
-            }
-            self.rows.push(change.eq(0.0));
-            if self.terms.soc_min < battery.min_soc_kwh {
-                self.floor(soc, battery.min_soc_kwh);
-            }
-            if self.terms.soc_max > battery.max_soc_kwh {
-                self.ceiling(soc, battery.max_soc_kwh);
-            }
-            self.columns.charge.push(charge);
-            self.columns.discharge.push(discharge);
-            self.columns.soc.push(soc);
+    /// What the highest import costs.
+    fn peak(&mut self) {
+        let grid = self.problem.grid;
+        if grid.peak_price_per_kw <= 0.0 {
+            return;
         }
-        if let Some(last) = self.columns.soc.last().copied() {
-            self.charge_for(last, -battery.end_value_per_kwh);
-            self.floor(last, battery.end_soc_min_kwh);
+        let over = self.column(variable().min(0.0));
+        self.charge_for(over, grid.peak_price_per_kw);
+        for import in self.columns.import.clone() {
+            let mut row = Expression::from(import.variable);
+            row.add_mul(-1.0, over.variable);
+            self.rows.push(row.leq(grid.peak_kw));
         }
     }
 
-    /// Keeps `soc` at `limit` or above; softly where the terms are relaxed.
-    fn floor(&mut self, soc: Column, limit: f64) {
-        let mut row = Expression::from(soc.variable);
-        if self.terms.is_relaxed() {
+    /// A store's columns and rows. `caps` are what it may charge and discharge in each slot; where it `is_held` those
+    /// say whether it charges.
+    fn store(
+        &mut self,
+        store: &Store,
+        caps: (&[(f64, f64)], &[f64]),
+        is_held: bool,
+        balances: &mut [Expression],
+    ) -> StoreColumns {
+        let movement = self.terms.movement(store);
+        let mut columns = StoreColumns::default();
+        for t in store.from..store.to {
+            let step = store.step(t, self.terms.dt);
+            let (least, most) = caps.0[t];
+            let charge = self.column(variable().min(least).max(most));
+            let content = self.column(variable().min(store.hard_low).max(store.hard_high));
+            self.charge_for(charge, movement * step.rise);
+            balances[t].add_mul(-1.0, charge.variable);
+            let mut change = Expression::from(content.variable);
+            change.add_mul(-step.rise, charge.variable);
+            if store.min_charge_kw > 0.0 && !is_held {
+                self.on_or_off(charge, store);
+            }
+            if store.discharge_kw > 0.0 {
+                let discharge = self.column(variable().min(0.0).max(caps.1[t]));
+                self.charge_for(discharge, movement * step.fall);
+                balances[t].add_mul(1.0, discharge.variable);
+                change.add_mul(step.fall, discharge.variable);
+                columns.discharge.push(discharge);
+            }
+            let drift = match columns.content.last() {
+                Some(before) => {
+                    change.add_mul(-step.keep, before.variable);
+                    step.drift
+                }
+                None => step.drift + step.keep * store.start,
+            };
+            self.rows.push(change.eq(drift));
+            if store.hard_low < store.low {
+                self.floor(content, store.low, store.penalty);
+            }
+            if store.hard_high > store.high {
+                self.ceiling(content, store.high, store.penalty);
+            }
+            columns.charge.push(charge);
+            columns.content.push(content);
+        }
+        if let Some(last) = columns.content.last().copied() {
+            self.charge_for(last, -store.end_value);
+            if store.end_low > f64::NEG_INFINITY {
+                self.floor(last, store.end_low, store.end_penalty);
+            }
+        }
+        columns
+    }
+
+    /// `charge` is 0 or at least the least power.
+    fn on_or_off(&mut self, charge: Column, store: &Store) {
+        let on = self.column(variable().binary());
+        let mut row = Expression::from(charge.variable);
+        row.add_mul(-store.charge_kw, on.variable);
+        self.rows.push(row.leq(0.0));
+        let mut row = Expression::from(charge.variable);
+        row.add_mul(-store.min_charge_kw, on.variable);
+        self.rows.push(row.geq(0.0));
+        self.is_discrete = true;
+    }
+
+    /// What departing from the plan before costs the battery.
+    fn keep_to_plan(&mut self, content: &[Column], start: f64) {
+        let Some(stability) = &self.problem.stability else {
+            return;
+        };
+        if stability.battery_cost_per_kwh <= 0.0 {
+            return;
+        }
+        let mut before: Option<Column> = None;
+        for (content, planned) in content.iter().zip(&stability.soc_change_kwh) {
+            let apart = self.column(variable().min(0.0));
+            self.charge_for(apart, stability.battery_cost_per_kwh);
+            for sign in [1.0, -1.0] {
+                let mut row = Expression::with_capacity(3);
+                row.add_mul(sign, content.variable);
+                let mut known = sign * planned;
+                match before {
+                    Some(before) => row.add_mul(-sign, before.variable),
+                    None => known += sign * start,
+                }
+                row.add_mul(-1.0, apart.variable);
+                self.rows.push(row.leq(known));
+            }
+            before = Some(*content);
+        }
+    }
+
+    /// Keeps `content` at `limit` or above; at `penalty` per unit where that is finite.
+    fn floor(&mut self, content: Column, limit: f64, penalty: f64) {
+        let mut row = Expression::from(content.variable);
+        if penalty.is_finite() {
             let short = self.column(variable().min(0.0));
-            self.charge_for(short, self.terms.soc_penalty());
+            self.charge_for(short, penalty);
             row.add_mul(1.0, short.variable);
         }
         self.rows.push(row.geq(limit));
     }
 
-    /// Keeps `soc` at `limit` or below, softly. Strict terms have it as the column's bound.
-    fn ceiling(&mut self, soc: Column, limit: f64) {
-        let above = self.column(variable().min(0.0));
-        self.charge_for(above, self.terms.soc_penalty());
-        let mut row = Expression::from(soc.variable);
-        row.add_mul(-1.0, above.variable);
+    /// Keeps `content` at `limit` or below; at `penalty` per unit where that is finite.
+    fn ceiling(&mut self, content: Column, limit: f64, penalty: f64) {
+        let mut row = Expression::from(content.variable);
+        if penalty.is_finite() {
+            let above = self.column(variable().min(0.0));
+            self.charge_for(above, penalty);
+            row.add_mul(-1.0, above.variable);
+        }
         self.rows.push(row.leq(limit));
     }
 
@@ -412,6 +551,7 @@ impl<'a> Program<'a> {
             let mut choices = Vec::new();
             for start in possible_starts(appliance) {
                 let chosen = self.column(variable().binary());
+                self.charge_for(chosen, start_cost(problem, appliance, start));
                 once.add_mul(1.0, chosen.variable);
                 for (offset, power) in appliance.profile_kw.iter().enumerate() {
                     balances[start + offset].add_mul(-power, chosen.variable);
@@ -427,9 +567,16 @@ impl<'a> Program<'a> {
     fn exclude(&mut self, caps: &Caps, exclusions: &Exclusions) {
         let problem = self.problem;
         for t in 0..problem.load_kw.len() {
-            if exclusions.battery[t] {
-                let pair = (self.columns.charge[t], self.columns.discharge[t]);
-                self.either(pair, (caps.charge[t], caps.discharge[t]));
+            let (mut charge, mut discharge) = (0.0, 0.0);
+            for (k, store) in self.terms.stores.iter().enumerate() {
+                charge += caps.charge[k][t].1;
+                discharge += caps.discharge[k][t];
+                if exclusions.stores[k][t] {
+                    let columns = &self.columns.stores[k];
+                    let at = t - store.from;
+                    let pair = (columns.charge[at], columns.discharge[at]);
+                    self.either(pair, (caps.charge[k][t].1, caps.discharge[k][t]));
+                }
             }
             if exclusions.grid[t] {
                 let fixed_pv = if problem.pv_curtailable {
@@ -437,8 +584,8 @@ impl<'a> Program<'a> {
                 } else {
                     problem.pv_kw[t]
                 };
-                let demand = problem.load_kw[t] + caps.charge[t] + peak_kw(problem, t);
-                let supply = problem.pv_kw[t] + caps.discharge[t];
+                let demand = problem.load_kw[t] + charge + peak_kw(problem, t);
+                let supply = problem.pv_kw[t] + discharge;
                 let import = (demand - fixed_pv).clamp(0.0, caps.import[t]);
                 let export = (supply - problem.load_kw[t]).clamp(0.0, caps.export[t]);
                 let pair = (self.columns.import[t], self.columns.export[t]);
@@ -478,6 +625,17 @@ impl<'a> Program<'a> {
 fn possible_starts(appliance: &Appliance) -> std::ops::RangeInclusive<usize> {
     let latest = appliance.latest_end_slot as usize - appliance.profile_kw.len();
     appliance.earliest_slot as usize..=latest
+}
+
+/// What it costs to start `appliance` at `start`, seen from the plan before.
+pub(crate) fn start_cost(problem: &Problem, appliance: &Appliance, start: usize) -> f64 {
+    let Some(stability) = &problem.stability else {
+        return 0.0;
+    };
+    match stability.start_slots.get(&appliance.id) {
+        Some(planned) if *planned as usize != start => stability.start_cost,
+        Some(_) | None => 0.0,
+    }
 }
 
 /// The most that all appliances together can draw in slot `t`, kW.

@@ -17,7 +17,7 @@ pub(crate) fn solve(
     seconds: f64,
 ) -> Option<Candidate> {
     strict
-        .starts_inside(problem)
+        .starts_inside()
         .then(|| search(problem, strict, seconds))
         .flatten()
         .filter(|candidate| score::relaxations(problem, &candidate.slots).is_empty())
@@ -44,15 +44,10 @@ fn search(problem: &Problem, terms: &Terms, seconds: f64) -> Option<Candidate> {
         return None;
     }
     let first = first.ok().flatten().map(|(candidate, _)| candidate);
-    let second = attempt(
-        problem,
-        terms,
-        &Exclusions::everywhere(problem, terms),
-        seconds,
-    )
-    .ok()
-    .flatten()
-    .map(|(candidate, _)| candidate);
+    let second = attempt(problem, terms, &Exclusions::everywhere(terms), seconds)
+        .ok()
+        .flatten()
+        .map(|(candidate, _)| candidate);
     match (first, second) {
         (Some(first), Some(second)) => {
             let bound = first.bound.max(second.bound);

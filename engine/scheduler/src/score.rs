@@ -1,10 +1,13 @@
 //! What a plan is worth, computed from its slots alone and never taken from a solver.
 
-use household::problem::Problem;
+use household::problem::{Ev, HeatStore, Problem};
 use household::schedule::{Metrics, PlannedSlot, Relaxation};
 
-use crate::TOLERANCE;
+use crate::store::{Kind, Store};
 use crate::terms::Terms;
+
+/// What is broken by no more than this is a search's noise, in the unit of what is broken.
+const NOISE: f64 = 1e-6;
 
 /// The objective of `POST /api/optimize`, currency.
 pub(crate) fn objective(problem: &Problem, slots: &[PlannedSlot]) -> f64 {
@@ -21,8 +24,19 @@ pub(crate) fn objective(problem: &Problem, slots: &[PlannedSlot]) -> f64 {
                 - weights.revenue * revenue)
         })
         .sum();
+    let peak = slots.iter().map(|slot| slot.grid_import_kw);
+    let over = (peak.fold(0.0, f64::max) - problem.grid.peak_kw).max(0.0);
+    grid + problem.grid.peak_price_per_kw * over
+        + battery(problem, slots)
+        + evs(problem, slots)
+        + heat(problem, slots)
+        + departures(problem, slots)
+}
+
+/// Wear of the battery, less the worth of what is left in it.
+fn battery(problem: &Problem, slots: &[PlannedSlot]) -> f64 {
     let Some(battery) = &problem.battery else {
-        return grid;
+        return 0.0;
     };
     let mut before = battery.soc_kwh;
     let mut moved = 0.0;
@@ -30,7 +44,69 @@ pub(crate) fn objective(problem: &Problem, slots: &[PlannedSlot]) -> f64 {
         moved += (slot.soc_kwh - before).abs();
         before = slot.soc_kwh;
     }
-    grid + battery.wear_cost_per_kwh * moved - battery.end_value_per_kwh * before
+    battery.wear_cost_per_kwh * moved - battery.end_value_per_kwh * before
+}
+
+/// The same of EVs.
+fn evs(problem: &Problem, slots: &[PlannedSlot]) -> f64 {
+    let mut cost = 0.0;
+    for ev in &problem.evs {
+        let mut before = ev.soc_kwh;
+        let mut moved = 0.0;
+        for soc in slots.iter().map(|slot| soc_of(slot, ev)) {
+            moved += (soc - before).abs();
+            before = soc;
+        }
+        cost += ev.wear_cost_per_kwh * moved - ev.end_value_per_kwh * before;
+    }
+    cost
+}
+
+fn heat(problem: &Problem, slots: &[PlannedSlot]) -> f64 {
+    let worth = |store: &HeatStore| {
+        let last = slots.last().map(|slot| temperature_of(slot, store));
+        let above = last.unwrap_or(store.temperature_c) - store.min_c;
+        store.end_value_per_kwh * store.kwh_per_k * above
+    };
+    -problem.heat_stores.iter().map(worth).sum::<f64>()
+}
+
+/// What departing from the plan before costs.
+fn departures(problem: &Problem, slots: &[PlannedSlot]) -> f64 {
+    let Some(stability) = &problem.stability else {
+        return 0.0;
+    };
+    let mut apart = 0.0;
+    if let Some(battery) = &problem.battery {
+        let mut before = battery.soc_kwh;
+        for (slot, planned) in slots.iter().zip(&stability.soc_change_kwh) {
+            apart += (slot.soc_kwh - before - planned).abs();
+            before = slot.soc_kwh;
+        }
+    }
+    let mut moved = 0.0;
+    for (id, planned) in &stability.start_slots {
+        let start = slots
+            .iter()
+            .position(|slot| slot.appliances.get(id) == Some(&true));
+        if start.is_some_and(|start| start != *planned as usize) {
+            moved += 1.0;
+        }
+    }
+    stability.battery_cost_per_kwh * apart + stability.start_cost * moved
+}
+
+/// What `ev` holds at the end of `slot`, kWh.
+pub(crate) fn soc_of(slot: &PlannedSlot, ev: &Ev) -> f64 {
+    slot.evs
+        .get(&ev.id)
+        .map_or(f64::NAN, |planned| planned.soc_kwh)
+}
+
+/// How warm `store` is at the end of `slot`.
+pub(crate) fn temperature_of(slot: &PlannedSlot, store: &HeatStore) -> f64 {
+    let planned = slot.heat.get(&store.id);
+    planned.map_or(f64::NAN, |planned| planned.temperature_c)
 }
 
 /// What the broken limits cost the search, currency; 0 where every limit holds.
@@ -43,18 +119,33 @@ pub(crate) fn penalty(problem: &Problem, terms: &Terms, slots: &[PlannedSlot]) -
                 + over(slot.grid_export_kw, problem.grid.export_limit_kw)
         })
         .sum();
-    let soc = problem.battery.as_ref().map_or(0.0, |battery| {
-        let outside: f64 = slots
-            .iter()
-            .map(|slot| {
-                (battery.min_soc_kwh - slot.soc_kwh).max(0.0)
-                    + (slot.soc_kwh - battery.max_soc_kwh).max(0.0)
-            })
-            .sum();
-        let last = slots.last().map_or(battery.soc_kwh, |slot| slot.soc_kwh);
-        outside + (battery.end_soc_min_kwh - last).max(0.0)
-    });
-    terms.grid_penalty() * terms.dt * grid + terms.soc_penalty() * soc
+    let stores: f64 = terms
+        .stores
+        .iter()
+        .map(|store| store_penalty(problem, store, slots))
+        .sum();
+    terms.grid_penalty() * terms.dt * grid + stores
+}
+
+fn store_penalty(problem: &Problem, store: &Store, slots: &[PlannedSlot]) -> f64 {
+    let content = |slot: &PlannedSlot| match store.kind {
+        Kind::Battery => slot.soc_kwh,
+        Kind::Ev(index) => soc_of(slot, &problem.evs[index]),
+        Kind::Heat(index) => temperature_of(slot, &problem.heat_stores[index]),
+    };
+    let mut cost = 0.0;
+    if store.penalty.is_finite() {
+        let outside = slots[store.from..store.to].iter().map(content);
+        cost += store.penalty
+            * outside
+                .map(|content| (store.low - content).max(0.0) + (content - store.high).max(0.0))
+                .sum::<f64>();
+    }
+    if store.end_penalty.is_finite() {
+        let last = slots[..store.to].last().map_or(store.start, content);
+        cost += store.end_penalty * (store.end_low - last).max(0.0);
+    }
+    cost
 }
 
 /// The limits that `slots` do not keep, each by its largest amount in the unit its name ends with.
@@ -63,7 +154,7 @@ pub(crate) fn relaxations(problem: &Problem, slots: &[PlannedSlot]) -> Vec<Relax
     let largest = |amounts: &mut dyn Iterator<Item = f64>| amounts.fold(0.0, f64::max);
     let mut found = Vec::new();
     let mut note = |constraint: &str, amount: f64| {
-        if amount > TOLERANCE {
+        if amount > NOISE {
             found.push(Relaxation {
                 constraint: constraint.to_owned(),
                 amount,
@@ -86,6 +177,24 @@ pub(crate) fn relaxations(problem: &Problem, slots: &[PlannedSlot]) -> Vec<Relax
         note("battery.max_soc_kwh", largest(&mut above));
         let last = slots.last().map_or(battery.soc_kwh, |slot| slot.soc_kwh);
         note("battery.end_soc_min_kwh", battery.end_soc_min_kwh - last);
+    }
+    for ev in &problem.evs {
+        let last = slots.last().map_or(ev.soc_kwh, |slot| soc_of(slot, ev));
+        let name = format!("evs.{}.goal_soc_kwh", ev.id);
+        note(&name, ev.goal_soc_kwh - last);
+    }
+    for store in &problem.heat_stores {
+        let temperatures = || slots.iter().map(|slot| temperature_of(slot, store));
+        let mut below = temperatures().map(|temperature| store.min_c - temperature);
+        note(
+            &format!("heat_stores.{}.min_c", store.id),
+            largest(&mut below),
+        );
+        let mut above = temperatures().map(|temperature| temperature - store.max_c);
+        note(
+            &format!("heat_stores.{}.max_c", store.id),
+            largest(&mut above),
+        );
     }
     found
 }
@@ -115,7 +224,14 @@ pub(crate) fn metrics(problem: &Problem, slots: &[PlannedSlot]) -> Metrics {
             .sum(),
         grid_import_kwh: import,
         grid_export_kwh: export,
-        autarky: share_kept(import, energy(|slot| slot.load_kw)),
+        autarky: share_kept(import, energy(consumed_kw)),
         self_consumption: share_kept(export, energy(|slot| slot.pv_kw)),
     }
+}
+
+/// Load, appliances, EVs and heaters; what EVs give back is less consumed.
+fn consumed_kw(slot: &PlannedSlot) -> f64 {
+    let evs = slot.evs.values().map(|ev| ev.charge_kw - ev.discharge_kw);
+    let heat = slot.heat.values().map(|heat| heat.power_kw);
+    slot.load_kw + evs.chain(heat).sum::<f64>()
 }

@@ -6,6 +6,8 @@
 
 use household::problem::{Battery, Problem};
 
+use crate::REACH_KWH;
+
 /// Kinks of `h` at most: limits of export and import, with and without curtailment, and where buying begins.
 const KINKS_MAX: usize = 5;
 /// Pieces of `g` at most: those of `h`, and one more because it bends at rest.
@@ -17,8 +19,6 @@ const TIE_BREAK: f64 = 1e-9;
 const SAME_SLOPE: f64 = 1e-13;
 /// Lengths below this are nothing, kWh.
 pub(crate) const SLIVER_KWH: f64 = 1e-12;
-/// By how much a limit may be missed before it counts as out of reach, kWh.
-pub(crate) const REACH_KWH: f64 = 1e-9;
 
 /// A linear piece of a function of kWh.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -84,7 +84,7 @@ impl Solver {
     pub fn solve_within(&mut self, problem: &Problem, seconds: f64) -> Result<Plan, ProblemError> {
         validate(problem)?;
         let strict = Terms::strict(problem);
-        let relaxed = Terms::relaxed(problem);
+        let relaxed = strict.relax(problem);
         let found = self.fast(problem, &strict, &relaxed, seconds).or_else(|| {
             reference::solve(problem, &strict, &relaxed, seconds).map(|candidate| Found {
                 method: Method::Milp,
@@ -102,11 +102,14 @@ impl Solver {
         relaxed: &Terms,
         seconds: f64,
     ) -> Option<Found> {
+        if !is_held(problem) {
+            return None;
+        }
         let is_limited =
             problem.grid.import_limit_kw.is_some() || problem.grid.export_limit_kw.is_some();
         if problem.appliances.is_empty() {
             let kept = strict
-                .starts_inside(problem)
+                .starts_inside()
                 .then(|| self.battery(problem, strict))
                 .unwrap_or(Err(Failed::OutOfReach));
             return match kept {
@@ -122,7 +125,7 @@ impl Solver {
                 .then_some(found);
         }
         let kept = strict
-            .starts_inside(problem)
+            .starts_inside()
             .then(|| self.appliances(problem, strict, seconds))
             .unwrap_or(Err(Failed::OutOfReach));
         match kept {
@@ -138,7 +141,8 @@ impl Solver {
             .solve(problem, &frame, &vessel, &problem.load_kw)?;
         let decisions = Decisions {
             starts: Vec::new(),
-            soc_kwh: self.dynamic.soc().to_vec(),
+            contents: vec![self.dynamic.soc().to_vec()],
+            still: 0.0,
         };
         let prices = &self.dynamic.shadow_prices;
         let candidate = candidate(problem, terms, &decisions, prices, None);
@@ -167,7 +171,8 @@ impl Solver {
             .search(problem, &frame, &vessel, dynamic, leaves_max)?;
         let decisions = Decisions {
             starts: self.starts.starts(problem).collect(),
-            soc_kwh: self.starts.soc().to_vec(),
+            contents: vec![self.starts.soc().to_vec()],
+            still: 0.0,
         };
         let prices = self.starts.shadow_prices();
         let bound = (searched.bound < searched.cost).then_some(searched.bound);
@@ -179,10 +184,21 @@ impl Solver {
     }
 }
 
+/// Whether the dynamic program holds all that `problem` has.
+fn is_held(problem: &Problem) -> bool {
+    problem.evs.is_empty()
+        && problem.heat_stores.is_empty()
+        && problem.grid.peak_price_per_kw == 0.0
+        && problem.stability.is_none()
+}
+
 fn frame(problem: &Problem, terms: &Terms) -> (Frame, crate::convex::Vessel) {
     let battery = problem.battery.as_ref();
     let (grid, soc) = if terms.is_relaxed() {
-        (terms.grid_penalty(), Some(terms.soc_penalty()))
+        (
+            terms.grid_penalty(),
+            terms.stores.first().map(|s| s.penalty),
+        )
     } else {
         (f64::INFINITY, None)
     };
@@ -213,10 +229,8 @@ fn candidate(
 /// As [`crate::reference`].
 pub(crate) fn reference(problem: &Problem, seconds: f64) -> Result<Plan, ProblemError> {
     validate(problem)?;
-    let (strict, relaxed) = (
-        Terms::strict(problem).exact(),
-        Terms::relaxed(problem).exact(),
-    );
+    let strict = Terms::strict(problem).exact();
+    let relaxed = strict.relax(problem);
     let found = reference::solve(problem, &strict, &relaxed, seconds).map(|candidate| Found {
         method: Method::Milp,
         candidate,

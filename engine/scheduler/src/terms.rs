@@ -1,19 +1,18 @@
-//! The prices of a problem after weighting, and what breaking a limit costs. Never holds a decision.
+//! The prices of a problem after weighting, its stores, and what breaking a limit costs. Never holds a decision.
 
-use household::problem::{Battery, Problem};
+use household::problem::Problem;
 
-use crate::TOLERANCE;
+use crate::REACH_KWH;
+use crate::store::{Kind, Store};
 
-/// What a broken SoC bound costs, in multiples of the largest price, per kWh and slot.
-const SOC_PENALTY: f64 = 100.0;
-/// What a broken grid limit costs, in the same unit: a fuse matters more than a reserve.
+/// What a broken grid limit costs, in multiples of the largest price, per kWh: a fuse matters more than a reserve.
 const GRID_PENALTY: f64 = 1_000.0;
-/// What a kWh through the battery costs on top of its wear, in the same unit: breaks ties, is never reported.
+/// What a kWh through a store costs on top of its wear, in the same unit: breaks ties, is never reported.
 const TIE_BREAK: f64 = 1e-7;
 
-/// Weighted prices of each slot, in currency per kWh.
+/// Weighted prices of each slot, in currency per kWh, and the stores.
 #[derive(Debug)]
-pub(crate) struct Terms {
+pub(crate) struct Terms<'a> {
     /// Length of a slot, hours.
     pub(crate) dt: f64,
     /// What importing costs.
@@ -22,16 +21,15 @@ pub(crate) struct Terms {
     pub(crate) sell: Vec<f64>,
     /// The largest price there is, never 0: the solver works in multiples of it.
     pub(crate) scale: f64,
-    /// SoC that may not be left, kWh; wider than the battery's where the terms are relaxed.
-    pub(crate) soc_min: f64,
-    pub(crate) soc_max: f64,
+    /// Battery first, then EVs and heat stores in the problem's order.
+    pub(crate) stores: Vec<Store<'a>>,
     relaxed: bool,
     exact: bool,
 }
 
-impl Terms {
+impl<'a> Terms<'a> {
     /// Every limit holds.
-    pub(crate) fn strict(problem: &Problem) -> Self {
+    pub(crate) fn strict(problem: &'a Problem) -> Self {
         let weights = problem.weights;
         let buy: Vec<f64> = problem
             .buy_price
@@ -43,35 +41,43 @@ impl Terms {
             .iter()
             .map(|price| (weights.cost + weights.revenue) * price)
             .collect();
-        let battery = problem.battery.as_ref();
+        let battery = problem
+            .battery
+            .iter()
+            .map(|battery| (battery.end_value_per_kwh, battery.wear_cost_per_kwh));
+        let evs = problem.evs.iter();
+        let evs = evs.map(|ev| (ev.end_value_per_kwh, ev.wear_cost_per_kwh));
+        let heat = problem.heat_stores.iter();
+        let heat = heat.map(|heat| (heat.end_value_per_kwh, 0.0));
+        let stores = battery.chain(evs).chain(heat);
         let largest = buy
             .iter()
             .chain(&sell)
             .copied()
-            .chain(battery.map(|battery| battery.end_value_per_kwh))
-            .chain(battery.map(|battery| battery.wear_cost_per_kwh))
+            .chain(stores.flat_map(|(value, wear)| [value, wear]))
             .fold(0.0, |largest: f64, price| largest.max(price.abs()));
         Self {
             dt: f64::from(problem.slot_minutes) / 60.0,
             buy,
             sell,
             scale: if largest > 0.0 { largest } else { 1.0 },
-            soc_min: battery.map_or(0.0, |battery| battery.min_soc_kwh),
-            soc_max: battery.map_or(0.0, |battery| battery.max_soc_kwh),
+            stores: Store::all(problem, None),
             relaxed: false,
             exact: false,
         }
     }
 
-    /// Limits may be broken at a penalty. The SoC may go no further than where it starts.
-    pub(crate) fn relaxed(problem: &Problem) -> Self {
-        let mut terms = Self::strict(problem);
-        if let Some(battery) = &problem.battery {
-            terms.soc_min = terms.soc_min.min(battery.soc_kwh);
-            terms.soc_max = terms.soc_max.max(battery.soc_kwh);
+    /// The same where limits may be broken at a penalty.
+    pub(crate) fn relax(&self, problem: &'a Problem) -> Self {
+        Self {
+            dt: self.dt,
+            buy: self.buy.clone(),
+            sell: self.sell.clone(),
+            scale: self.scale,
+            stores: Store::all(problem, Some(self.scale)),
+            relaxed: true,
+            exact: self.exact,
         }
-        terms.relaxed = true;
-        terms
     }
 
     /// The same without the tie-break, and for a search without a gap.
@@ -84,21 +90,19 @@ impl Terms {
         self.exact
     }
 
-    /// Whether the battery starts within its bounds.
-    pub(crate) fn starts_inside(&self, problem: &Problem) -> bool {
-        problem.battery.as_ref().is_none_or(|battery| {
-            battery.soc_kwh >= battery.min_soc_kwh - TOLERANCE
-                && battery.soc_kwh <= battery.max_soc_kwh + TOLERANCE
+    /// Whether every battery starts within its bounds.
+    pub(crate) fn starts_inside(&self) -> bool {
+        self.stores.iter().all(|store| match store.kind {
+            Kind::Battery => {
+                store.start >= store.low - REACH_KWH && store.start <= store.high + REACH_KWH
+            }
+            // They may reach their bounds by the end of the first slot.
+            Kind::Ev(_) | Kind::Heat(_) => true,
         })
     }
 
     pub(crate) fn is_relaxed(&self) -> bool {
         self.relaxed
-    }
-
-    /// Currency per kWh of SoC outside the battery's bounds at the end of a slot.
-    pub(crate) fn soc_penalty(&self) -> f64 {
-        SOC_PENALTY * self.scale
     }
 
     /// Currency per kWh beyond a grid limit.
@@ -107,10 +111,10 @@ impl Terms {
     }
 
     /// Wear as the solver sees it: with the tie-break.
-    pub(crate) fn movement(&self, battery: &Battery) -> f64 {
+    pub(crate) fn movement(&self, store: &Store) -> f64 {
         if self.exact {
-            return battery.wear_cost_per_kwh;
+            return store.wear;
         }
-        battery.wear_cost_per_kwh + TIE_BREAK * self.scale
+        store.wear + TIE_BREAK * self.scale
     }
 }

@@ -19,8 +19,17 @@ pub const PRICE_MAX: f64 = 100_000.0;
 pub const WEIGHT_MAX: f64 = 1_000.0;
 /// Smallest efficiency.
 const EFFICIENCY_MIN: f64 = 0.01;
-/// Longest appliance id, bytes.
-const APPLIANCE_ID_BYTES_MAX: usize = 64;
+/// Most EVs, and most heat stores, in a problem.
+pub const STORES_MAX: usize = 8;
+/// Largest temperature of either sign, degrees Celsius.
+pub const TEMPERATURE_C_MAX: f64 = 1_000.0;
+/// Smallest heat capacity of a store: a litre of water.
+const KWH_PER_K_MIN: f64 = 0.001;
+/// Coefficients of performance.
+const COP_MIN: f64 = 0.1;
+const COP_MAX: f64 = 100.0;
+/// Longest id of an appliance, EV or heat store, bytes.
+const ID_BYTES_MAX: usize = 64;
 
 /// Why a problem cannot be stated. `field` is its name in `POST /api/optimize`.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -97,7 +106,14 @@ pub fn validate(problem: &Problem) -> Result<(), ProblemError> {
             within(field, limit, 0.0, POWER_KW_MAX)?;
         }
     }
+    let grid = problem.grid;
+    let price = grid.peak_price_per_kw;
+    within("grid.peak_price_per_kw", price, 0.0, PRICE_MAX)?;
+    within("grid.peak_kw", grid.peak_kw, 0.0, POWER_KW_MAX)?;
     appliances(problem)?;
+    evs(problem)?;
+    heat_stores(problem)?;
+    stability(problem)?;
     let weights = problem.weights;
     within("weights.cost", weights.cost, 0.0, WEIGHT_MAX)?;
     within("weights.autarky", weights.autarky, 0.0, WEIGHT_MAX)?;
@@ -155,18 +171,8 @@ fn series(problem: &Problem) -> Result<(), ProblemError> {
         ("sell_price", &problem.sell_price, -PRICE_MAX, PRICE_MAX),
     ];
     for (field, values, least, most) in all {
-        if values.len() != slots_count {
-            return Err(ProblemError::Count {
-                field: field.to_owned(),
-                count: values.len(),
-                limit: format!("{slots_count}, as many as load_kw"),
-            });
-        }
-        for (t, value) in values.iter().enumerate() {
-            if !(least..=most).contains(value) {
-                within(&format!("{field}[{t}]"), *value, least, most)?;
-            }
-        }
+        one_a_slot(field, values, slots_count)?;
+        each_within(field, values, least, most)?;
     }
     Ok(())
 }
@@ -225,22 +231,182 @@ fn appliances(problem: &Problem) -> Result<(), ProblemError> {
             limit: format!("0 to {APPLIANCES_MAX}"),
         });
     }
-    let mut ids = BTreeSet::new();
+    let ids = problem.appliances.iter().map(|a| a.id.as_str());
+    names("appliances", ids)?;
     for (index, appliance) in problem.appliances.iter().enumerate() {
-        let id = appliance.id.as_str();
-        let limit = if id.is_empty() || id.len() > APPLIANCE_ID_BYTES_MAX {
-            format!("1 to {APPLIANCE_ID_BYTES_MAX} bytes")
-        } else if !ids.insert(id) {
+        self::appliance(problem, index, appliance)?;
+    }
+    Ok(())
+}
+
+/// Each of the list's `ids` is used once.
+fn names<'a>(list: &str, ids: impl Iterator<Item = &'a str>) -> Result<(), ProblemError> {
+    let mut known = BTreeSet::new();
+    for (index, id) in ids.enumerate() {
+        let limit = if id.is_empty() || id.len() > ID_BYTES_MAX {
+            format!("1 to {ID_BYTES_MAX} bytes")
+        } else if !known.insert(id) {
             "used once".to_owned()
         } else {
-            self::appliance(problem, index, appliance)?;
             continue;
         };
         return Err(ProblemError::Name {
-            field: format!("appliances[{index}].id"),
-            value: id.chars().take(APPLIANCE_ID_BYTES_MAX).collect(),
+            field: format!("{list}[{index}].id"),
+            value: id.chars().take(ID_BYTES_MAX).collect(),
             limit,
         });
+    }
+    Ok(())
+}
+
+fn evs(problem: &Problem) -> Result<(), ProblemError> {
+    if problem.evs.len() > STORES_MAX {
+        return Err(ProblemError::Count {
+            field: "evs".to_owned(),
+            count: problem.evs.len(),
+            limit: format!("0 to {STORES_MAX}"),
+        });
+    }
+    names("evs", problem.evs.iter().map(|ev| ev.id.as_str()))?;
+    for (index, ev) in problem.evs.iter().enumerate() {
+        let slots_count = problem.load_kw.len();
+        if ev.departure_slot as usize > slots_count || ev.departure_slot <= ev.arrival_slot {
+            return Err(ProblemError::OutOfRange {
+                field: format!("evs[{index}].departure_slot"),
+                value: f64::from(ev.departure_slot),
+                limit: format!(
+                    "{} to {slots_count}: after arrival_slot and inside the horizon",
+                    ev.arrival_slot.saturating_add(1)
+                ),
+            });
+        }
+        let capacity = ev.capacity_kwh;
+        let limits = [
+            ("capacity_kwh", capacity, 0.0, ENERGY_KWH_MAX),
+            ("soc_kwh", ev.soc_kwh, 0.0, capacity),
+            ("min_soc_kwh", ev.min_soc_kwh, 0.0, capacity),
+            ("goal_soc_kwh", ev.goal_soc_kwh, 0.0, capacity),
+            ("charge_kw", ev.charge_kw, 0.0, POWER_KW_MAX),
+            ("min_charge_kw", ev.min_charge_kw, 0.0, ev.charge_kw),
+            ("discharge_kw", ev.discharge_kw, 0.0, POWER_KW_MAX),
+            (
+                "charge_efficiency",
+                ev.charge_efficiency,
+                EFFICIENCY_MIN,
+                1.0,
+            ),
+            (
+                "discharge_efficiency",
+                ev.discharge_efficiency,
+                EFFICIENCY_MIN,
+                1.0,
+            ),
+            (
+                "end_value_per_kwh",
+                ev.end_value_per_kwh,
+                -PRICE_MAX,
+                PRICE_MAX,
+            ),
+            ("wear_cost_per_kwh", ev.wear_cost_per_kwh, 0.0, PRICE_MAX),
+        ];
+        all_within(&format!("evs[{index}]"), &limits)?;
+    }
+    Ok(())
+}
+
+fn heat_stores(problem: &Problem) -> Result<(), ProblemError> {
+    let stores = &problem.heat_stores;
+    if stores.len() > STORES_MAX {
+        return Err(ProblemError::Count {
+            field: "heat_stores".to_owned(),
+            count: stores.len(),
+            limit: format!("0 to {STORES_MAX}"),
+        });
+    }
+    names("heat_stores", stores.iter().map(|store| store.id.as_str()))?;
+    for (index, store) in stores.iter().enumerate() {
+        let name = format!("heat_stores[{index}]");
+        let celsius = (-TEMPERATURE_C_MAX, TEMPERATURE_C_MAX);
+        let limits = [
+            ("power_kw", store.power_kw, 0.0, POWER_KW_MAX),
+            ("kwh_per_k", store.kwh_per_k, KWH_PER_K_MIN, ENERGY_KWH_MAX),
+            ("loss_kw_per_k", store.loss_kw_per_k, 0.0, POWER_KW_MAX),
+            ("temperature_c", store.temperature_c, celsius.0, celsius.1),
+            ("max_c", store.max_c, celsius.0, celsius.1),
+            ("min_c", store.min_c, celsius.0, store.max_c),
+            (
+                "end_value_per_kwh",
+                store.end_value_per_kwh,
+                -PRICE_MAX,
+                PRICE_MAX,
+            ),
+        ];
+        all_within(&name, &limits)?;
+        let all = [
+            ("cop", &store.cop, COP_MIN, COP_MAX),
+            ("ambient_c", &store.ambient_c, celsius.0, celsius.1),
+            ("draw_kw", &store.draw_kw, 0.0, POWER_KW_MAX),
+        ];
+        for (field, values, least, most) in all {
+            one_a_slot(&format!("{name}.{field}"), values, problem.load_kw.len())?;
+            each_within(&format!("{name}.{field}"), values, least, most)?;
+        }
+    }
+    Ok(())
+}
+
+fn stability(problem: &Problem) -> Result<(), ProblemError> {
+    let Some(stability) = &problem.stability else {
+        return Ok(());
+    };
+    let limits = [
+        (
+            "battery_cost_per_kwh",
+            stability.battery_cost_per_kwh,
+            0.0,
+            PRICE_MAX,
+        ),
+        ("start_cost", stability.start_cost, 0.0, PRICE_MAX),
+    ];
+    all_within("stability", &limits)?;
+    let changes = &stability.soc_change_kwh;
+    if changes.len() > problem.load_kw.len() {
+        return Err(ProblemError::Count {
+            field: "stability.soc_change_kwh".to_owned(),
+            count: changes.len(),
+            limit: format!("0 to {}, the slots of load_kw", problem.load_kw.len()),
+        });
+    }
+    let most = ENERGY_KWH_MAX;
+    each_within("stability.soc_change_kwh", changes, -most, most)
+}
+
+/// Each named field of `parent` within its limits.
+fn all_within(parent: &str, limits: &[(&str, f64, f64, f64)]) -> Result<(), ProblemError> {
+    for (field, value, least, most) in limits {
+        if !(least..=most).contains(&value) {
+            within(&format!("{parent}.{field}"), *value, *least, *most)?;
+        }
+    }
+    Ok(())
+}
+
+fn one_a_slot(field: &str, values: &[f64], slots_count: usize) -> Result<(), ProblemError> {
+    if values.len() == slots_count {
+        return Ok(());
+    }
+    Err(ProblemError::Count {
+        field: field.to_owned(),
+        count: values.len(),
+        limit: format!("{slots_count}, as many as load_kw"),
+    })
+}
+
+fn each_within(field: &str, values: &[f64], least: f64, most: f64) -> Result<(), ProblemError> {
+    for (t, value) in values.iter().enumerate() {
+        if !(least..=most).contains(value) {
+            within(&format!("{field}[{t}]"), *value, least, most)?;
+        }
     }
     Ok(())
 }
@@ -267,11 +433,6 @@ fn appliance(problem: &Problem, index: usize, appliance: &Appliance) -> Result<(
             limit: format!("1 to {}, to fit its window", end - earliest),
         });
     }
-    for (slot, power) in profile.iter().enumerate() {
-        if !(0.0..=POWER_KW_MAX).contains(power) {
-            let field = format!("appliances[{index}].profile_kw[{slot}]");
-            within(&field, *power, 0.0, POWER_KW_MAX)?;
-        }
-    }
-    Ok(())
+    let field = format!("appliances[{index}].profile_kw");
+    each_within(&field, profile, 0.0, POWER_KW_MAX)
 }

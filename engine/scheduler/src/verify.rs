@@ -1,7 +1,7 @@
 //! Checks a plan against its problem from the slots alone. Never calls a solver, and shares no arithmetic with the
 //! dispatch: only the objective and the metrics are recomputed by the same sums.
 
-use household::problem::{Battery, Problem};
+use household::problem::{Battery, Ev, HeatStore, Problem};
 use household::schedule::{Metrics, Plan, PlannedSlot, Relaxation, Status};
 use household::units::MINUTE_MS;
 
@@ -60,6 +60,12 @@ impl Check<'_> {
             }
             before = slot.soc_kwh;
         }
+        for ev in &self.problem.evs {
+            self.ev(ev);
+        }
+        for store in &self.problem.heat_stores {
+            self.heat_store(store);
+        }
         self.appliances();
         self.limits();
         self.figures();
@@ -72,7 +78,7 @@ impl Check<'_> {
     /// Not-a-number is above everything.
     fn at_most(&mut self, slot: Option<usize>, rule: &str, value: f64, limit: f64) {
         let amount = value - limit;
-        if amount <= TOLERANCE {
+        if amount <= TOLERANCE * 1.0_f64.max(limit.abs()) {
             return;
         }
         self.found.push(Violation {
@@ -119,9 +125,12 @@ impl Check<'_> {
     }
 
     fn flows(&mut self, t: usize, slot: &PlannedSlot) {
-        let out = slot.load_kw + slot.battery_charge_kw + slot.grid_export_kw;
-        let into = slot.pv_kw + slot.battery_discharge_kw + slot.grid_import_kw;
-        self.at_most(Some(t), "energy balance", (out - into).abs(), 0.0);
+        let heat: f64 = slot.heat.values().map(|heat| heat.power_kw).sum();
+        let charge: f64 = slot.evs.values().map(|ev| ev.charge_kw).sum();
+        let discharge: f64 = slot.evs.values().map(|ev| ev.discharge_kw).sum();
+        let out = slot.load_kw + slot.battery_charge_kw + slot.grid_export_kw + charge + heat;
+        let into = slot.pv_kw + slot.battery_discharge_kw + slot.grid_import_kw + discharge;
+        self.equal(Some(t), "energy balance", out, into);
         let both = slot.grid_import_kw.min(slot.grid_export_kw);
         self.require(Some(t), "import or export", both <= 0.0);
         let both = slot.battery_charge_kw.min(slot.battery_discharge_kw);
@@ -138,6 +147,72 @@ impl Check<'_> {
         let drift = slot.soc_kwh - before - change;
         self.at_most(t, "soc follows the flows", drift.abs(), 0.0);
         self.at_most(t, "capacity", slot.soc_kwh, battery.capacity_kwh);
+    }
+
+    fn ev(&mut self, ev: &Ev) {
+        let name = |rule: &str| format!("evs.{} {rule}", ev.id);
+        let mut before = ev.soc_kwh;
+        for (t, slot) in self.plan.slots.iter().enumerate() {
+            let at = Some(t);
+            let Some(planned) = slot.evs.get(&ev.id) else {
+                self.require(at, &name("named"), false);
+                continue;
+            };
+            let (charge, discharge) = (planned.charge_kw, planned.discharge_kw);
+            let is_there = (ev.arrival_slot as usize..ev.departure_slot as usize).contains(&t);
+            let most = if is_there {
+                (ev.charge_kw, ev.discharge_kw)
+            } else {
+                (0.0, 0.0)
+            };
+            self.within(at, &name("charge_kw"), charge, (0.0, most.0));
+            self.within(at, &name("discharge_kw"), discharge, (0.0, most.1));
+            let both = charge.min(discharge);
+            self.require(at, &name("charge or discharge"), both <= 0.0);
+            if charge > 0.0 {
+                self.at_most(at, &name("min_charge_kw"), ev.min_charge_kw, charge);
+            }
+            let change = ev.charge_efficiency * charge * self.dt
+                - discharge * self.dt / ev.discharge_efficiency;
+            let drift = planned.soc_kwh - before - change;
+            self.at_most(at, &name("soc follows the flows"), drift.abs(), 0.0);
+            let low = ev.min_soc_kwh.min(ev.soc_kwh);
+            let bounds = (low, ev.capacity_kwh);
+            self.within(at, &name("soc_kwh"), planned.soc_kwh, bounds);
+            before = planned.soc_kwh;
+        }
+    }
+
+    fn heat_store(&mut self, store: &HeatStore) {
+        let name = |rule: &str| format!("heat_stores.{} {rule}", store.id);
+        let mut before = store.temperature_c;
+        for (t, slot) in self.plan.slots.iter().enumerate() {
+            let at = Some(t);
+            let Some(planned) = slot.heat.get(&store.id) else {
+                self.require(at, &name("named"), false);
+                continue;
+            };
+            let power = planned.power_kw;
+            self.within(at, &name("power_kw"), power, (0.0, store.power_kw));
+            let heat_kw = store.cop[t] * power - store.draw_kw[t];
+            let expected = if store.loss_kw_per_k > 0.0 {
+                // Where it would settle, and how far it is from there after the slot.
+                let settled = store.ambient_c[t] + heat_kw / store.loss_kw_per_k;
+                let hours = store.kwh_per_k / store.loss_kw_per_k;
+                settled + (before - settled) * (-self.dt / hours).exp()
+            } else {
+                before + heat_kw * self.dt / store.kwh_per_k
+            };
+            let rule = name("temperature follows the heat");
+            self.equal(at, &rule, planned.temperature_c, expected);
+            before = planned.temperature_c;
+        }
+    }
+
+    /// Not-a-number is outside.
+    fn within(&mut self, slot: Option<usize>, rule: &str, value: f64, bounds: (f64, f64)) {
+        self.at_most(slot, rule, value, bounds.1);
+        self.at_most(slot, rule, bounds.0, value);
     }
 
     fn no_battery(&mut self, t: usize, slot: &PlannedSlot) {
@@ -169,8 +244,11 @@ impl Check<'_> {
             let known = named
                 .filter(|a| slot.appliances.contains_key(&a.id))
                 .count();
-            let is_exact = known == slot.appliances.len() && known == self.problem.appliances.len();
-            self.require(Some(t), "every appliance named", is_exact);
+            let is_exact = known == slot.appliances.len()
+                && known == self.problem.appliances.len()
+                && slot.evs.len() == self.problem.evs.len()
+                && slot.heat.len() == self.problem.heat_stores.len();
+            self.require(Some(t), "everything named", is_exact);
         }
     }
 

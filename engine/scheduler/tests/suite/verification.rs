@@ -76,7 +76,7 @@ fn appliances() {
     check(rule, |p| set(p, [false; 4]));
     check(rule, |p| set(p, [true, false, true, false]));
     check(rule, |p| set(p, [true, true, true, false]));
-    check("every appliance named", |p| p.slots[0].appliances.clear());
+    check("everything named", |p| p.slots[0].appliances.clear());
 }
 
 #[test]
