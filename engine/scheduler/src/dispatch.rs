@@ -24,6 +24,8 @@ pub(crate) struct Decisions {
     pub(crate) contents: Vec<Vec<f64>>,
     /// Changes of content that are no bigger are noise.
     pub(crate) still: f64,
+    /// The highest import that was reckoned with; infinite where it has no price.
+    pub(crate) peak_kw: f64,
 }
 
 /// Whether an appliance started at `start` runs in `slot`, and its power then, kW.
@@ -61,7 +63,7 @@ pub(crate) fn dispatch(
         for (store, moved) in terms.stores.iter().zip(&moved) {
             note(problem, store, moved, &mut slot);
         }
-        slot.pv_kw = used_pv(problem, terms, t, demand);
+        slot.pv_kw = used_pv(problem, terms, decisions.peak_kw, (t, demand));
         meter(&mut slot, demand);
         slots.push(slot);
     }
@@ -197,7 +199,7 @@ fn base_slot(problem: &Problem, starts: &[usize], t: usize) -> PlannedSlot {
 }
 
 /// The PV power that makes the slot cheapest, given what the home and its battery take; the most of equal ones.
-fn used_pv(problem: &Problem, terms: &Terms, t: usize, demand: f64) -> f64 {
+fn used_pv(problem: &Problem, terms: &Terms, peak_kw: f64, (t, demand): (usize, f64)) -> f64 {
     let available = problem.pv_kw[t];
     if !problem.pv_curtailable {
         return available;
@@ -206,8 +208,9 @@ fn used_pv(problem: &Problem, terms: &Terms, t: usize, demand: f64) -> f64 {
     let cost = |pv: f64| {
         let import = (demand - pv).max(0.0);
         let export = (pv - demand).max(0.0);
-        let broken =
-            over(import, problem.grid.import_limit_kw) + over(export, problem.grid.export_limit_kw);
+        let broken = over(import, problem.grid.import_limit_kw)
+            + over(export, problem.grid.export_limit_kw)
+            + over(import, Some(peak_kw));
         terms.buy[t] * import - terms.sell[t] * export + terms.grid_penalty() * broken
     };
     // The cost is linear between these.
@@ -215,6 +218,7 @@ fn used_pv(problem: &Problem, terms: &Terms, t: usize, demand: f64) -> f64 {
         Some(demand),
         problem.grid.export_limit_kw.map(|limit| demand + limit),
         problem.grid.import_limit_kw.map(|limit| demand - limit),
+        Some(demand - peak_kw),
         Some(0.0),
     ];
     kinks.into_iter().flatten().fold(available, |best, kink| {

@@ -143,6 +143,7 @@ fn found(
                 .map(|(store, columns)| columns.contents(store, &solved.values))
                 .collect(),
             still: STILL,
+            peak_kw: columns.peak_kw(problem, &solved.values),
         },
         cost: solved.objective * terms.scale + zeros + held,
         bound: bound * terms.scale + zeros,
@@ -265,6 +266,8 @@ impl StoreColumns {
 struct Columns {
     import: Vec<Column>,
     export: Vec<Column>,
+    /// By how much the highest import is above what is paid for; none without a price.
+    over_peak: Option<Column>,
     stores: Vec<StoreColumns>,
     /// For each appliance its possible start slots. Empty where they are held.
     start_choices: Vec<Vec<(usize, Column)>>,
@@ -272,6 +275,12 @@ struct Columns {
 }
 
 impl Columns {
+    fn peak_kw(&self, problem: &Problem, values: &[f64]) -> f64 {
+        self.over_peak.map_or(f64::INFINITY, |over| {
+            problem.grid.peak_kw + values[over.index].max(0.0)
+        })
+    }
+
     fn starts(&self, values: &[f64]) -> Vec<usize> {
         let chosen = self.start_choices.iter().map(|choices| {
             choices
@@ -411,6 +420,7 @@ impl<'a> Program<'a> {
         }
         let over = self.column(variable().min(0.0));
         self.charge_for(over, grid.peak_price_per_kw);
+        self.columns.over_peak = Some(over);
         for import in self.columns.import.clone() {
             let mut row = Expression::from(import.variable);
             row.add_mul(-1.0, over.variable);

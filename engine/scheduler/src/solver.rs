@@ -143,6 +143,7 @@ impl Solver {
             starts: Vec::new(),
             contents: vec![self.dynamic.soc().to_vec()],
             still: 0.0,
+            peak_kw: f64::INFINITY,
         };
         let prices = &self.dynamic.shadow_prices;
         let candidate = candidate(problem, terms, &decisions, prices, None);
@@ -173,6 +174,7 @@ impl Solver {
             starts: self.starts.starts(problem).collect(),
             contents: vec![self.starts.soc().to_vec()],
             still: 0.0,
+            peak_kw: f64::INFINITY,
         };
         let prices = self.starts.shadow_prices();
         let bound = (searched.bound < searched.cost).then_some(searched.bound);

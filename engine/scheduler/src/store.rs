@@ -3,6 +3,8 @@
 
 use household::problem::{Battery, Ev, HeatStore, Problem};
 
+use crate::REACH_KWH;
+
 /// What a broken comfort band, SoC bound of the battery and goal of an EV cost, in multiples of the largest price, per
 /// kWh and slot. See the crate's documentation for the order.
 const COMFORT_PENALTY: f64 = 10.0;
@@ -227,10 +229,12 @@ impl<'a> Store<'a> {
         };
         if change > still && step.rise > 0.0 {
             let power = change / step.rise;
-            let held = if power < 0.5 * self.min_charge_kw {
+            let least = self.min_charge_kw;
+            let overflows = |power: f64| rest + power * step.rise > self.hard_high + REACH_KWH;
+            let held = if power < least && (power < 0.5 * least || overflows(least)) {
                 0.0
             } else {
-                power.clamp(self.min_charge_kw, self.charge_kw)
+                power.clamp(least, self.charge_kw)
             };
             moved.charge_kw = held;
             moved.content = if held == power {
