@@ -23,7 +23,7 @@ pub enum Effect {
     StoreMetadata(Arc<Metadata>),
     StoreSchedule(Arc<Schedule>),
     StoreCommand(CommandProgress),
-    RequestOptimize(OptimizeRequest),
+    RequestOptimize(Box<OptimizeRequest>),
     SendCommand(Command),
     RaiseAlert(Alert),
     /// A reading came too late for the window: aggregate the slot anew from the store, once the reading is there.

@@ -277,13 +277,13 @@ impl Household {
         self.requested_ms = present_ms.max(self.requested_ms.saturating_add(1));
         let request_id = format!("{}-{slot_ms}-{}", self.id, self.requests_count);
         self.requests_count += 1;
-        effects.push(Effect::RequestOptimize(OptimizeRequest {
+        effects.push(Effect::RequestOptimize(Box::new(OptimizeRequest {
             request_id,
             household_id: self.id,
             requested_ms: self.requested_ms,
             adopt: true,
             problem,
-        }));
+        })));
     }
 
     /// The problem as it stands; `None` without metadata.

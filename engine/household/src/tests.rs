@@ -209,7 +209,7 @@ impl World {
                     self.commands
                         .insert(progress.command.command_id.clone(), progress);
                 }
-                Effect::RequestOptimize(request) => self.requests.push(request),
+                Effect::RequestOptimize(request) => self.requests.push(*request),
                 Effect::SendCommand(command) => self.sent.push(command),
                 Effect::RaiseAlert(alert) => self.alerts.push(alert.kind),
                 Effect::RepairSlot { start_ms, .. } => repairs.push(start_ms),

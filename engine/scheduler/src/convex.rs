@@ -1,53 +1,12 @@
-//! The exact dynamic program for a battery whose slot costs are convex. Never allocates once its arrays have grown.
+//! The exact dynamic program for a store whose slot costs are convex. Never allocates once its arrays have grown.
 //!
-//! `V_t(s)` is the least cost from slot `t` on with `s` kWh in the battery. With convex slot costs it is convex and
-//! piecewise linear, and `V_t(s) = min over x of g_t(x) + V_{t+1}(s + x)` merges two lists of pieces in the order of
-//! their slopes. Only slopes are kept: a schedule needs no values.
+//! `V_t(s)` is the least cost from slot `t` on with `s` in the store. With convex slot costs it is convex and piecewise
+//! linear, and `V_t(s) = min over x of g_t(x) + V_{t+1}(keep*s + drift + x)` merges two lists of pieces in the order of
+//! their slopes, and scales the sum. Only slopes are kept: a schedule needs no values.
 
 use crate::REACH_KWH;
-use crate::slot_cost::{Frame, Meter, Move, Piece, SLIVER_KWH};
-
-/// What the battery may hold.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Vessel {
-    /// SoC at the start, kWh.
-    pub(crate) start: f64,
-    /// SoC that is never left, kWh.
-    pub(crate) low: f64,
-    pub(crate) high: f64,
-    /// SoC at the end of the horizon, at least, kWh.
-    pub(crate) end_low: f64,
-    /// What a kWh left at the end is worth.
-    pub(crate) end_value: f64,
-    /// Where bounds may be broken.
-    pub(crate) soft: Option<Soft>,
-}
-
-impl Vessel {
-    /// What it costs to hold `soc` at the end of the slots: penalties, less the worth of what is left.
-    pub(crate) fn cost(&self, soc: &[f64]) -> f64 {
-        let last = soc.last().copied().unwrap_or(self.start);
-        let worth = self.end_value * last;
-        let Some(soft) = self.soft else {
-            return -worth;
-        };
-        let outside: f64 = soc
-            .iter()
-            .map(|soc| (soft.low - soc).max(0.0) + (soc - soft.high).max(0.0))
-            .sum();
-        soft.penalty * (outside + (self.end_low - last).max(0.0)) - worth
-    }
-}
-
-/// Bounds that cost a penalty instead of holding.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Soft {
-    /// Bounds at the end of each slot, kWh.
-    pub(crate) low: f64,
-    pub(crate) high: f64,
-    /// Currency per kWh outside.
-    pub(crate) penalty: f64,
-}
+use crate::slot_cost::{Meter, Move, Piece, SLIVER_KWH, shadow_price};
+use crate::vessel::Vessel;
 
 /// No plan keeps every limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,9 +28,9 @@ pub(crate) struct Convex {
     arena: Vec<Piece>,
     /// `V_T` first.
     values: Vec<Value>,
-    /// SoC at the end of each slot, kWh.
-    pub(crate) soc: Vec<f64>,
-    /// Change of SoC in each slot, kWh.
+    /// Content at the end of each slot.
+    pub(crate) contents: Vec<f64>,
+    /// Move in each slot.
     pub(crate) changes: Vec<f64>,
     /// Slope of what follows each slot, one that holds for all slots together.
     slopes: Vec<f64>,
@@ -95,14 +54,17 @@ impl Convex {
     }
 
     /// The shadow price of each slot, currency per kWh.
-    pub(crate) fn shadow_prices(&self, frame: &Frame, meters: &[Meter], prices: &mut Vec<f64>) {
+    pub(crate) fn shadow_prices(&self, vessel: &Vessel, meters: &[Meter], prices: &mut Vec<f64>) {
         prices.clear();
         let moves = self.changes.iter().zip(&self.slopes);
         prices.extend(
             meters
                 .iter()
                 .zip(moves)
-                .map(|(meter, (change, slope))| frame.shadow_price(meter, *change, *slope)),
+                .enumerate()
+                .map(|(t, (meter, (change, slope)))| {
+                    shadow_price(vessel, t, meter, *change, *slope)
+                }),
         );
     }
 
@@ -119,22 +81,23 @@ impl Convex {
         } else {
             self.arena.clear();
             self.values.clear();
-            self.last(vessel)?;
+            self.last(vessel, moves.len() - 1)?;
         }
         let known = self.values.len() - 1;
-        for cost in moves[..moves.len() - known].iter().skip(1).rev() {
-            self.step(vessel, cost)?;
+        for t in (1..moves.len() - known).rev() {
+            self.step(vessel, &moves[t], t)?;
         }
         Ok(())
     }
 
-    /// `V_T`: the bound and the value of what is left.
-    fn last(&mut self, vessel: &Vessel) -> Result<(), OutOfReach> {
+    /// `V_T` after the slot `last`: the bound and the value of what is left.
+    fn last(&mut self, vessel: &Vessel, last: usize) -> Result<(), OutOfReach> {
+        let span = vessel.span(last);
         let low = match vessel.soft {
-            Some(_) => vessel.low,
-            None => vessel.low.max(vessel.end_low),
+            Some(_) => span.low,
+            None => span.low.max(vessel.end_low),
         };
-        let high = vessel.high;
+        let high = span.high;
         if low > high + REACH_KWH {
             return Err(OutOfReach);
         }
@@ -148,17 +111,23 @@ impl Convex {
             to: self.arena.len(),
         });
         if let Some(soft) = vessel.soft {
-            self.bend(low, vessel.end_low, soft.penalty, 0.0);
+            self.bend(low, vessel.end_low, soft.end_penalty, 0.0);
         }
-        self.bend_bounds(vessel, low);
+        self.bend_bounds(vessel, low, high);
         Ok(())
     }
 
-    /// From `V_{t+1}`, the newest, to `V_t`: merge with the slot's pieces, mirrored, and cut to the battery's bounds.
-    fn step(&mut self, vessel: &Vessel, cost: &Move) -> Result<(), OutOfReach> {
+    /// From `V_{t+1}`, the newest, to `V_t`: merge with the slot's pieces, mirrored, scale, and cut to the bounds at the
+    /// end of the slot before.
+    fn step(&mut self, vessel: &Vessel, cost: &Move, t: usize) -> Result<(), OutOfReach> {
         let next = self.values[self.values.len() - 1];
-        let (low, high) = (next.low - cost.high, next.high - cost.low);
-        let (kept_low, kept_high) = (low.max(vessel.low), high.min(vessel.high));
+        let (span, before) = (vessel.span(t), vessel.span(t - 1));
+        let unscaled = |content: f64| (content - span.drift) / span.keep;
+        let (low, high) = (
+            unscaled(next.low - cost.high),
+            unscaled(next.high - cost.low),
+        );
+        let (kept_low, kept_high) = (low.max(before.low), high.min(before.high));
         if kept_low > kept_high + REACH_KWH {
             return Err(OutOfReach);
         }
@@ -188,13 +157,13 @@ impl Convex {
                 }
                 (None, None) => break,
             };
-            let length = piece.length - cut;
+            let length = piece.length / span.keep - cut;
             if length <= 0.0 {
                 cut = -length;
                 continue;
             }
             cut = 0.0;
-            self.extend(from, piece.slope, length.min(room));
+            self.extend(from, piece.slope * span.keep, length.min(room));
             room -= length;
         }
         self.values.push(Value {
@@ -203,17 +172,17 @@ impl Convex {
             from,
             to: self.arena.len(),
         });
-        self.bend_bounds(vessel, kept_low);
+        self.bend_bounds(vessel, kept_low, kept_high);
         Ok(())
     }
 
-    /// Adds the penalties of soft bounds to the newest function, which begins at `low`.
-    fn bend_bounds(&mut self, vessel: &Vessel, low: f64) {
+    /// Adds the penalties of soft bounds to the newest function, which goes from `low` to `high`.
+    fn bend_bounds(&mut self, vessel: &Vessel, low: f64, high: f64) {
         let Some(soft) = vessel.soft else { return };
-        if vessel.low < soft.low {
+        if low < soft.low {
             self.bend(low, soft.low, soft.penalty, 0.0);
         }
-        if vessel.high > soft.high {
+        if high > soft.high {
             self.bend(low, soft.high, 0.0, soft.penalty);
         }
     }
@@ -261,24 +230,27 @@ impl Convex {
 
     /// Reads the moves off the same merge.
     fn forward(&mut self, vessel: &Vessel, moves: &[Move]) -> Result<(), OutOfReach> {
-        self.soc.clear();
+        self.contents.clear();
         self.changes.clear();
         self.slopes.clear();
-        let mut soc = vessel.start;
+        let mut content = vessel.start;
         let mut worth: Option<f64> = None;
         for (t, cost) in moves.iter().enumerate() {
             let next = self.values[moves.len() - 1 - t];
+            let span = vessel.span(t);
+            content = span.keep * content + span.drift;
+            worth = worth.map(|worth| worth / span.keep);
             let (low, high) = (next.low - cost.high, next.high - cost.low);
-            if soc < low - REACH_KWH || soc > high + REACH_KWH {
+            if content < low - REACH_KWH || content > high + REACH_KWH {
                 return Err(OutOfReach);
             }
-            let step = self.walk(&next, cost, soc - low);
+            let step = self.walk(&next, cost, content - low);
             let change = if step.change.abs() <= SLIVER_KWH {
                 0.0
             } else {
                 step.change
             };
-            soc = (soc + change).clamp(next.low, next.high);
+            content = (content + change).clamp(next.low, next.high);
             let mut slope = worth.map_or(step.most, |slope| slope.min(step.most));
             slope = slope.max(step.least);
             if !slope.is_finite() {
@@ -289,22 +261,24 @@ impl Convex {
                 };
             }
             worth = Some(slope);
-            self.soc.push(soc);
+            self.contents.push(content);
             self.changes.push(change);
             self.slopes.push(slope);
         }
         Ok(())
     }
 
-    /// Fills the merge of `next` and the mirrored `cost` up to `fill` kWh from its left end. Of equal slopes the one
-    /// goes first that brings the battery nearer to rest.
+    /// Fills the merge of `next` and the mirrored `cost` up to `fill` from its left end. Of equal slopes the one goes
+    /// first that brings the store nearer to rest. Slopes are those a hair to the left and to the right: a place this
+    /// close to a bend is on it.
     fn walk(&self, next: &Value, cost: &Move, fill: f64) -> Step {
         let following = &self.arena[next.from..next.to];
         let pieces = cost.pieces();
         let (mut i, mut j) = (0, pieces.len());
         let mut left = fill.max(0.0);
         let mut change = cost.high;
-        let mut before = f64::NEG_INFINITY;
+        let mut least = (left < REACH_KWH).then_some(f64::NEG_INFINITY);
+        let mut is_there = false;
         loop {
             let value = following.get(i);
             let moving = j.checked_sub(1).map(|j| &pieces[j]);
@@ -324,52 +298,34 @@ impl Convex {
                 (None, None) => {
                     return Step {
                         change: change.clamp(cost.low, cost.high),
-                        least: before,
+                        least: least.unwrap_or(f64::NEG_INFINITY),
                         most: f64::INFINITY,
                     };
                 }
             };
-            if left >= length {
+            if least.is_none() && left - length < REACH_KWH {
+                least = Some(slope);
+            }
+            if !is_there {
+                is_there = left < length;
                 if takes_move {
-                    change -= length;
-                    j -= 1;
-                } else {
-                    i += 1;
+                    change -= left.min(length);
                 }
-                left -= length;
-                before = slope;
-                continue;
+            }
+            if length - left > REACH_KWH {
+                return Step {
+                    change: change.clamp(cost.low, cost.high),
+                    least: least.unwrap_or(slope),
+                    most: slope,
+                };
             }
             if takes_move {
-                change -= left;
-            }
-            // A place this close to a bend is on it.
-            let least = if left <= REACH_KWH { before } else { slope };
-            let most = if left >= length - REACH_KWH {
-                self.after(following, pieces, (i, j), takes_move)
+                j -= 1;
             } else {
-                slope
-            };
-            return Step {
-                change: change.clamp(cost.low, cost.high),
-                least: least.min(most),
-                most,
-            };
+                i += 1;
+            }
+            left -= length;
         }
-    }
-
-    /// The slope that follows once the current piece is used up.
-    fn after(
-        &self,
-        following: &[Piece],
-        pieces: &[Piece],
-        (i, j): (usize, usize),
-        takes_move: bool,
-    ) -> f64 {
-        let (i, j) = if takes_move { (i, j - 1) } else { (i + 1, j) };
-        let value = following.get(i).map_or(f64::INFINITY, |piece| piece.slope);
-        let moving = j.checked_sub(1).map_or(f64::INFINITY, |j| -pieces[j].slope);
-        value.min(moving)
     }
 }
 

@@ -1,14 +1,35 @@
-//! Battery plans by dynamic programming: convex slots exactly, others by their lower hull where that is enough, else
-//! by the general program. Never sees an appliance: those are part of the load here.
+//! Plans for one store by dynamic programming: convex slots exactly, others by their lower hull where that is enough,
+//! else by the general program. Never sees an appliance: those are part of the load here.
 
-use household::problem::{Battery, Problem};
+use household::problem::Problem;
 
-use crate::convex::{Convex, OutOfReach, Soft, Vessel};
+use crate::convex::{Convex, OutOfReach};
 use crate::general::{Failed, General};
-use crate::slot_cost::{Frame, Meter, Move};
+use crate::slot_cost::{Frame, Meter, Move, is_convex_in_load};
+use crate::terms::Terms;
+use crate::vessel::Vessel;
 
 /// A hull is believed where the plan's cost is above it by no more than this, in multiples of the largest price.
 const HULL_KWH: f64 = 1e-11;
+/// A peak is the best where no other costs less by more than this, in multiples of the largest price.
+const PEAK_KWH: f64 = 1e-10;
+/// Peaks tried at most.
+const PEAKS_MAX: usize = 100;
+
+/// What is solved: the same for every load.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Home<'a> {
+    pub(crate) problem: &'a Problem,
+    pub(crate) terms: &'a Terms<'a>,
+    pub(crate) frame: Frame,
+    pub(crate) vessel: &'a Vessel,
+}
+
+impl Home<'_> {
+    fn has_peak_price(&self) -> bool {
+        self.problem.grid.peak_price_per_kw > 0.0
+    }
+}
 
 /// How the plan was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,49 +51,36 @@ pub(crate) struct Dynamic {
     hulls: Vec<Move>,
     convex: Convex,
     general: General,
-    /// For bounds: the battery alone, at prices.
+    /// For bounds: the store alone, at prices.
     alone: Convex,
     at_prices: Vec<Move>,
     /// What was solved last.
     load_kw: Vec<f64>,
     method: Option<Method>,
+    peak_kw: f64,
+    peak_cost: f64,
     /// What one more kWh of load costs in each slot.
     pub(crate) shadow_prices: Vec<f64>,
 }
 
 impl Dynamic {
-    /// Finds the best SoC for `load_kw`, appliances included.
-    pub(crate) fn solve(
-        &mut self,
-        problem: &Problem,
-        frame: &Frame,
-        vessel: &Vessel,
-        load_kw: &[f64],
-    ) -> Result<Method, Failed> {
-        self.meters.clear();
-        self.moves.clear();
+    /// Finds the best contents for `load_kw`, appliances included.
+    pub(crate) fn solve(&mut self, home: &Home, load_kw: &[f64]) -> Result<Method, Failed> {
         self.load_kw.clear();
-        self.method = None;
-        for (t, load) in load_kw.iter().enumerate() {
-            let meter = frame.meter(problem, t, *load);
-            let cost = Move::of(frame, &meter).ok_or(Failed::OutOfReach)?;
-            self.meters.push(meter);
-            self.moves.push(cost);
-        }
         self.load_kw.extend_from_slice(load_kw);
-        self.finish(frame, vessel, load_kw.len())
+        if home.has_peak_price() {
+            return self.solve_peak(home);
+        }
+        self.peak_kw = f64::INFINITY;
+        self.peak_cost = 0.0;
+        self.prepare(home, &home.frame)?;
+        self.finish(home, load_kw.len())
     }
 
     /// The same for another load of the home that was solved last.
-    pub(crate) fn solve_again(
-        &mut self,
-        problem: &Problem,
-        frame: &Frame,
-        vessel: &Vessel,
-        load_kw: &[f64],
-    ) -> Result<Method, Failed> {
-        if self.method.is_none() {
-            return self.solve(problem, frame, vessel, load_kw);
+    pub(crate) fn solve_again(&mut self, home: &Home, load_kw: &[f64]) -> Result<Method, Failed> {
+        if self.method.is_none() || home.has_peak_price() {
+            return self.solve(home, load_kw);
         }
         let was_convex = self.method == Some(Method::Convex);
         self.method = None;
@@ -80,96 +88,174 @@ impl Dynamic {
         for (t, load) in load_kw.iter().enumerate() {
             if self.load_kw[t] != *load {
                 self.load_kw[t] = *load;
-                self.meters[t] = frame.meter(problem, t, *load);
-                self.moves[t] = Move::of(frame, &self.meters[t]).ok_or(Failed::OutOfReach)?;
+                let meter = home.frame.meter(home.problem, home.terms, t, *load);
+                self.meters[t] = meter;
+                self.moves[t] =
+                    Move::of(&home.frame, home.vessel, t, &meter).ok_or(Failed::OutOfReach)?;
                 unchanged = t + 1;
             }
         }
-        self.finish(
-            frame,
-            vessel,
-            if was_convex { unchanged } else { load_kw.len() },
-        )
+        self.finish(home, if was_convex { unchanged } else { load_kw.len() })
     }
 
-    fn finish(
-        &mut self,
-        frame: &Frame,
-        vessel: &Vessel,
-        unchanged: usize,
-    ) -> Result<Method, Failed> {
+    /// What each slot of the load costs.
+    fn prepare(&mut self, home: &Home, frame: &Frame) -> Result<(), Failed> {
+        self.meters.clear();
+        self.moves.clear();
+        self.method = None;
+        for (t, load) in self.load_kw.iter().enumerate() {
+            let meter = frame.meter(home.problem, home.terms, t, *load);
+            let cost = Move::of(frame, home.vessel, t, &meter).ok_or(Failed::OutOfReach)?;
+            self.meters.push(meter);
+            self.moves.push(cost);
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, home: &Home, unchanged: usize) -> Result<Method, Failed> {
+        let vessel = home.vessel;
         let method = if self.moves.iter().all(|cost| cost.is_convex) {
             self.convex.solve_from(vessel, &self.moves, unchanged)?;
             Method::Convex
         } else {
-            self.solve_bent(vessel, frame.scale)?
+            self.solve_bent(vessel, home.frame.scale)?
         };
         self.convex
-            .shadow_prices(frame, &self.meters, &mut self.shadow_prices);
+            .shadow_prices(vessel, &self.meters, &mut self.shadow_prices);
         self.method = Some(method);
         Ok(method)
     }
 
+    /// The best plan where the highest import has a price: the least cost over all peaks, which is convex in the peak
+    /// where slots are. Each peak tried gives a tangent; the next one is where the two nearest tangents meet.
+    fn solve_peak(&mut self, home: &Home) -> Result<Method, Failed> {
+        let (terms, grid) = (home.terms, home.problem.grid);
+        // Below a peak some slots would turn from importing to exporting at once, which is not convex; or a slot would
+        // import beyond it all the same.
+        let mut prices = terms.buy.iter().zip(&terms.sell);
+        let is_held = !terms.is_relaxed()
+            && prices
+                .all(|(buy, sell)| sell <= buy && buy + grid.peak_price_per_kw / terms.dt >= 0.0);
+        if !is_held {
+            return Err(Failed::TooLarge);
+        }
+        let tolerance = PEAK_KWH * terms.scale;
+        let least = self.try_peak(home, grid.peak_kw)?;
+        if least.slope >= 0.0 {
+            return Ok(Method::Convex);
+        }
+        let most_kw = (0..self.load_kw.len())
+            .map(|t| {
+                let span = home.vessel.span(t);
+                self.load_kw[t] + span.flow(span.rise) / terms.dt
+            })
+            .fold(grid.peak_kw, f64::max);
+        let (mut left, mut right) = (least, self.try_peak(home, most_kw)?);
+        for _ in 0..PEAKS_MAX {
+            let apart = right.slope - left.slope;
+            let at = (left.cost - left.slope * left.peak_kw - right.cost
+                + right.slope * right.peak_kw)
+                / apart;
+            let at = at.clamp(left.peak_kw, right.peak_kw);
+            let bound = left.cost + left.slope * (at - left.peak_kw);
+            let tried = self.try_peak(home, at)?;
+            if tried.cost <= bound + tolerance || tried.slope == 0.0 {
+                return Ok(Method::Convex);
+            }
+            if tried.slope < 0.0 {
+                left = tried;
+            } else {
+                right = tried;
+            }
+        }
+        Err(Failed::TooLarge)
+    }
+
+    /// The best plan with `peak_kw`, where importing more costs as if each slot were the only one that does.
+    fn try_peak(&mut self, home: &Home, peak_kw: f64) -> Result<Tangent, Failed> {
+        let (terms, grid) = (home.terms, home.problem.grid);
+        let price = grid.peak_price_per_kw;
+        self.prepare(home, &home.frame.capped(peak_kw, price))?;
+        self.peak_kw = peak_kw;
+        self.peak_cost = price * (peak_kw - grid.peak_kw);
+        if self.finish(home, self.load_kw.len())? != Method::Convex {
+            return Err(Failed::TooLarge);
+        }
+        let prices = self.shadow_prices.iter().zip(&terms.buy);
+        let is_free = peak_kw * terms.dt >= home.frame.import_wall();
+        let saved: f64 = prices
+            .filter(|_| !is_free)
+            .map(|(price_of_load, buy)| ((price_of_load - buy) * terms.dt).clamp(0.0, price))
+            .sum();
+        Ok(Tangent {
+            peak_kw,
+            cost: self.cost(home),
+            slope: price - saved,
+        })
+    }
+
     /// What the plan costs: the objective, with the penalties of broken bounds.
-    pub(crate) fn cost(&self, frame: &Frame, vessel: &Vessel) -> f64 {
+    pub(crate) fn cost(&self, home: &Home) -> f64 {
+        let vessel = home.vessel;
         let slots = self.meters.iter().zip(&self.convex.changes);
         let flows: f64 = slots
-            .map(|(meter, change)| {
-                meter.cost(meter.net + frame.flow(*change)) + frame.wear(*change)
+            .enumerate()
+            .map(|(t, (meter, change))| {
+                let balance = meter.net + vessel.span(t).flow(*change);
+                meter.cost(balance) + vessel.moving_cost(t, *change)
             })
             .sum();
-        flows + vessel.cost(&self.convex.soc)
+        flows + vessel.holding_cost(&self.convex.contents) + self.peak_cost
+    }
+
+    /// The highest import that the plan reckons with; infinite where it has no price.
+    pub(crate) fn peak_kw(&self) -> f64 {
+        self.peak_kw
     }
 
     /// Whether the cost of the home solved last is convex in the load, whatever its appliances draw.
-    pub(crate) fn is_convex_in_load(&self, problem: &Problem, frame: &Frame) -> bool {
+    pub(crate) fn is_convex_in_load(&self, home: &Home) -> bool {
+        let (problem, dt) = (home.problem, home.frame.dt);
         self.meters.iter().enumerate().all(|(t, meter)| {
-            let least = (problem.load_kw[t] - problem.pv_kw[t]) * frame.dt;
-            frame.is_convex_in_load(meter, least, least + peak_kw(problem, t) * frame.dt)
+            let least = (problem.load_kw[t] - problem.pv_kw[t]) * dt;
+            let range = (least, least + peak_kw(problem, t) * dt);
+            is_convex_in_load(home.vessel, t, meter, range)
         })
     }
 
     /// The constant of the cut at the shadow prices where the cost is convex in the load: whatever the appliances do,
     /// the home costs at least this and their load at those prices. `cost` is what `load_kw`, solved last, costs.
-    pub(crate) fn tangent_constant(
-        &self,
-        problem: &Problem,
-        frame: &Frame,
-        cost: f64,
-        load_kw: &[f64],
-    ) -> f64 {
-        let loads = load_kw.iter().zip(&problem.load_kw);
+    pub(crate) fn tangent_constant(&self, home: &Home, cost: f64, load_kw: &[f64]) -> f64 {
+        let loads = load_kw.iter().zip(&home.problem.load_kw);
         let added = loads
             .zip(&self.shadow_prices)
-            .map(|((load, base), price)| price * (load - base) * frame.dt);
+            .map(|((load, base), price)| price * (load - base) * home.frame.dt);
         cost - added.sum::<f64>()
     }
 
-    /// The same wherever it is not.
-    pub(crate) fn lagrangian_constant(
-        &mut self,
-        problem: &Problem,
-        frame: &Frame,
-        vessel: &Vessel,
-    ) -> f64 {
+    /// The same wherever it is not. A peak with a price is beyond it.
+    pub(crate) fn lagrangian_constant(&mut self, home: &Home) -> f64 {
+        let (frame, vessel, problem) = (&home.frame, home.vessel, home.problem);
         let prices = &self.shadow_prices;
-        // Meter and battery, each on its own at these prices: a bound whatever the shape of either.
+        // Meter and store, each on its own at these prices: a bound whatever the shape of either.
         self.at_prices.clear();
+        let moves = prices.iter().enumerate();
         self.at_prices
-            .extend(prices.iter().map(|price| Move::at_price(frame, *price)));
-        if self.alone.solve(vessel, &self.at_prices).is_err() {
+            .extend(moves.map(|(t, price)| Move::at_price(frame, vessel, t, *price)));
+        if home.has_peak_price() || self.alone.solve(vessel, &self.at_prices).is_err() {
             return f64::NEG_INFINITY;
         }
-        let mut constant = vessel.cost(&self.alone.soc);
+        let mut constant = vessel.holding_cost(&self.alone.contents);
         for (t, price) in prices.iter().enumerate() {
+            let span = vessel.span(t);
             let base = (problem.load_kw[t] - problem.pv_kw[t]) * frame.dt;
             let most = base + peak_kw(problem, t) * frame.dt;
-            let (low, high) = (base + frame.flow(frame.fall), most + frame.flow(frame.rise));
-            let cost = &self.at_prices[t];
+            let (low, high) = (base + span.flow(span.fall), most + span.flow(span.rise));
+            let change = self.alone.changes[t];
             constant += price * base
                 + self.meters[t].least_beyond(*price, low, high)
-                + cost.rise_to(self.alone.changes[t])
-                - cost.rise_to(0.0);
+                + price * span.flow(change)
+                + vessel.moving_cost(t, change);
         }
         constant
     }
@@ -201,14 +287,24 @@ impl Dynamic {
             .zip(&self.convex.changes)
             .filter(|((cost, _), _)| !cost.is_convex)
             .all(|((cost, hull), change)| {
-                cost.rise_to(*change) - hull.rise_to(*change) <= HULL_KWH * scale
+                !cost.is_in_gap(*change)
+                    && cost.rise_to(*change) - hull.rise_to(*change) <= HULL_KWH * scale
             })
     }
 
-    /// SoC at the end of each slot, kWh.
-    pub(crate) fn soc(&self) -> &[f64] {
-        &self.convex.soc
+    /// Content at the end of each slot.
+    pub(crate) fn contents(&self) -> &[f64] {
+        &self.convex.contents
     }
+}
+
+/// What a peak costs, and how that changes with the peak.
+#[derive(Debug, Clone, Copy)]
+struct Tangent {
+    peak_kw: f64,
+    cost: f64,
+    /// Currency per kW.
+    slope: f64,
 }
 
 /// The most that all appliances together can draw in slot `t`, kW.
@@ -219,27 +315,4 @@ fn peak_kw(problem: &Problem, t: usize) -> f64 {
     possible
         .map(|appliance| appliance.profile_kw.iter().copied().fold(0.0, f64::max))
         .sum()
-}
-
-/// The battery's bounds as they are, or with `penalty` per kWh where they cannot be held.
-pub(crate) fn vessel(battery: Option<&Battery>, penalty: Option<f64>) -> Vessel {
-    let Some(battery) = battery else {
-        return Vessel {
-            start: 0.0,
-            low: 0.0,
-            high: 0.0,
-            end_low: 0.0,
-            end_value: 0.0,
-            soft: None,
-        };
-    };
-    let (low, high) = (battery.min_soc_kwh, battery.max_soc_kwh);
-    Vessel {
-        start: battery.soc_kwh,
-        low: penalty.map_or(low, |_| low.min(battery.soc_kwh)),
-        high: penalty.map_or(high, |_| high.max(battery.soc_kwh)),
-        end_low: battery.end_soc_min_kwh,
-        end_value: battery.end_value_per_kwh,
-        soft: penalty.map(|penalty| Soft { low, high, penalty }),
-    }
 }

@@ -5,8 +5,9 @@
 //! part of the slot's cost to every convex run of `V_{t+1}` and takes the lower envelope.
 
 use crate::REACH_KWH;
-use crate::convex::{OutOfReach, Vessel};
+use crate::convex::OutOfReach;
 use crate::slot_cost::{Move, Piece, SLIVER_KWH};
+use crate::vessel::{Span, Vessel};
 
 /// Lines of one function at most; beyond it the general program gives up.
 const LINES_MAX: usize = 4_000;
@@ -25,6 +26,30 @@ pub(crate) enum Failed {
 impl From<OutOfReach> for Failed {
     fn from(OutOfReach: OutOfReach) -> Self {
         Self::OutOfReach
+    }
+}
+
+/// What is too small to count.
+#[derive(Debug, Clone, Copy)]
+struct Grain {
+    /// The largest price.
+    scale: f64,
+    /// Lengths below this are nothing, units of content.
+    sliver: f64,
+}
+
+impl Grain {
+    /// As fine as the numbers of `vessel` can be told apart.
+    fn of(vessel: &Vessel, slots: usize, scale: f64) -> Self {
+        let largest = (0..slots)
+            .map(|t| vessel.span(t))
+            .fold(0.0, |largest: f64, span| {
+                largest.max(span.low.abs()).max(span.high.abs())
+            });
+        Self {
+            scale,
+            sliver: SLIVER_KWH.max(64.0 * f64::EPSILON * largest),
+        }
     }
 }
 
@@ -77,21 +102,23 @@ impl General {
         moves: &[Move],
         scale: f64,
     ) -> Result<(), Failed> {
+        let grain = Grain::of(vessel, moves.len(), scale);
         self.arena.clear();
         self.values.clear();
-        self.last(vessel)?;
-        for cost in moves.iter().skip(1).rev() {
-            self.step(vessel, cost, scale)?;
+        self.last(vessel, moves.len() - 1, grain)?;
+        for t in (1..moves.len()).rev() {
+            self.step(vessel, &moves[t], t, grain)?;
         }
-        self.forward(vessel, moves, scale)
+        self.forward(vessel, moves, grain)
     }
 
-    fn last(&mut self, vessel: &Vessel) -> Result<(), Failed> {
-        let (low, soft_low) = match vessel.soft {
-            Some(_) => (vessel.low, vessel.end_low),
-            None => (vessel.low.max(vessel.end_low), vessel.low),
+    fn last(&mut self, vessel: &Vessel, last: usize, grain: Grain) -> Result<(), Failed> {
+        let span = vessel.span(last);
+        let low = match vessel.soft {
+            Some(_) => span.low,
+            None => span.low.max(vessel.end_low),
         };
-        let high = vessel.high;
+        let high = span.high;
         if low > high + REACH_KWH {
             return Err(Failed::OutOfReach);
         }
@@ -102,7 +129,7 @@ impl General {
             value: 0.0,
             slope: -vessel.end_value,
         };
-        if high - low <= SLIVER_KWH {
+        if high - low <= grain.sliver {
             self.points.clear();
             self.points.push(whole);
             self.layers.clear();
@@ -110,19 +137,27 @@ impl General {
             self.points.clear();
             self.layers.clear();
             self.layers.push(whole);
-            if let Some(soft) = vessel.soft {
-                add_hinge(&mut self.layers, soft_low, soft.penalty, 0.0);
+            if let Some(soft) = vessel.soft
+                && soft.end_penalty > 0.0
+            {
+                add_hinge(
+                    &mut self.layers,
+                    grain,
+                    vessel.end_low,
+                    soft.end_penalty,
+                    0.0,
+                );
             }
         }
-        self.keep(vessel)
+        self.keep(vessel, grain)
     }
 
     /// Takes `layers` and `points` as the newest function, with the penalties of soft bounds.
-    fn keep(&mut self, vessel: &Vessel) -> Result<(), Failed> {
+    fn keep(&mut self, vessel: &Vessel, grain: Grain) -> Result<(), Failed> {
         if let Some(soft) = vessel.soft {
             for lines in [&mut self.layers, &mut self.points] {
-                add_hinge(lines, soft.low, soft.penalty, 0.0);
-                add_hinge(lines, soft.high, 0.0, soft.penalty);
+                add_hinge(lines, grain, soft.low, soft.penalty, 0.0);
+                add_hinge(lines, grain, soft.high, 0.0, soft.penalty);
             }
         }
         if self.layers.is_empty() && self.points.is_empty() {
@@ -143,15 +178,21 @@ impl General {
         Ok(())
     }
 
-    fn step(&mut self, vessel: &Vessel, cost: &Move, scale: f64) -> Result<(), Failed> {
+    fn step(&mut self, vessel: &Vessel, cost: &Move, t: usize, grain: Grain) -> Result<(), Failed> {
         let next = self.values[self.values.len() - 1];
+        let (span, before) = (*vessel.span(t), *vessel.span(t - 1));
+        // The bounds before the slot, as far as they are kept in it.
+        let bounds = (
+            span.keep * before.low + span.drift,
+            span.keep * before.high + span.drift,
+        );
         self.layers.clear();
         self.bounds.clear();
         self.points.clear();
         for part in cost.parts() {
             let offset = cost.rise_to(part.high);
             let lines = &self.arena[next.from..next.points];
-            for run in runs(lines, scale) {
+            for run in runs(lines, grain) {
                 self.bounds.push(self.layers.len());
                 let start = Start {
                     low: run[0].low - part.high,
@@ -161,7 +202,7 @@ impl General {
                     slope: line.slope,
                     length: line.high - line.low,
                 });
-                add(pieces, &part, start, vessel, &mut self.layers);
+                add(pieces, &part, start, bounds, &mut self.layers);
             }
             for point in &self.arena[next.points..next.to] {
                 let start = Start {
@@ -169,7 +210,7 @@ impl General {
                     value: point.value + offset,
                 };
                 if part.pieces().is_empty() {
-                    if start.low >= vessel.low - REACH_KWH && start.low <= vessel.high + REACH_KWH {
+                    if start.low >= bounds.0 - REACH_KWH && start.low <= bounds.1 + REACH_KWH {
                         self.points.push(Line {
                             low: start.low,
                             high: start.low,
@@ -179,23 +220,25 @@ impl General {
                     }
                 } else {
                     self.bounds.push(self.layers.len());
-                    add(std::iter::empty(), &part, start, vessel, &mut self.layers);
+                    add(std::iter::empty(), &part, start, bounds, &mut self.layers);
                 }
             }
         }
         self.bounds.push(self.layers.len());
         while self.bounds.len() > 2 {
-            self.halve(scale);
+            self.halve(grain);
             if self.layers.len() > 8 * LINES_MAX {
                 return Err(Failed::TooLarge);
             }
         }
-        self.lowest_points(scale);
-        self.keep(vessel)
+        self.lowest_points(grain);
+        unscale(&mut self.layers, &span);
+        unscale(&mut self.points, &span);
+        self.keep(vessel, grain)
     }
 
     /// Takes the lower envelope of each two neighbouring layers.
-    fn halve(&mut self, scale: f64) {
+    fn halve(&mut self, grain: Grain) {
         self.merged.clear();
         self.merged_bounds.clear();
         let layer = |k: usize| &self.layers[self.bounds[k]..self.bounds[k + 1]];
@@ -203,7 +246,7 @@ impl General {
         for first in (0..count).step_by(2) {
             self.merged_bounds.push(self.merged.len());
             if first + 1 < count {
-                lower(layer(first), layer(first + 1), &mut self.merged, scale);
+                lower(layer(first), layer(first + 1), &mut self.merged, grain);
             } else {
                 self.merged.extend_from_slice(layer(first));
             }
@@ -214,11 +257,11 @@ impl General {
     }
 
     /// Keeps of the points those below the lines, and of equal places the lowest.
-    fn lowest_points(&mut self, scale: f64) {
+    fn lowest_points(&mut self, grain: Grain) {
         if self.points.is_empty() {
             return;
         }
-        let tolerance = SLIVER_KWH * scale;
+        let tolerance = SLIVER_KWH * grain.scale;
         let lines = &self.layers;
         self.points.retain(|point| {
             value_at(lines, &[], point.low).is_none_or(|value| point.value < value - tolerance)
@@ -226,13 +269,15 @@ impl General {
         self.points
             .sort_by(|a, b| a.low.total_cmp(&b.low).then(a.value.total_cmp(&b.value)));
         self.points
-            .dedup_by(|later, first| later.low - first.low <= SLIVER_KWH);
+            .dedup_by(|later, first| later.low - first.low <= grain.sliver);
     }
 
-    fn forward(&mut self, vessel: &Vessel, moves: &[Move], scale: f64) -> Result<(), Failed> {
+    fn forward(&mut self, vessel: &Vessel, moves: &[Move], grain: Grain) -> Result<(), Failed> {
         self.parts.clear();
-        let mut soc = vessel.start;
+        let mut content = vessel.start;
         for (t, cost) in moves.iter().enumerate() {
+            let span = vessel.span(t);
+            content = span.keep * content + span.drift;
             let next = self.values[moves.len() - 1 - t];
             let lines = &self.arena[next.from..next.points];
             let points = &self.arena[next.points..next.to];
@@ -240,11 +285,11 @@ impl General {
             for part in cost.parts() {
                 let mut consider = |change: f64| {
                     let change = change.clamp(part.low, part.high);
-                    let Some(value) = value_at(lines, points, soc + change) else {
+                    let Some(value) = value_at(lines, points, content + change) else {
                         return;
                     };
                     let total = value + cost.rise_to(change);
-                    let tie = SLIVER_KWH * scale;
+                    let tie = SLIVER_KWH * grain.scale;
                     let is_better = best.is_none_or(|(least, moved, _)| {
                         total < least - tie || (total <= least + tie && change.abs() < moved.abs())
                     });
@@ -260,7 +305,7 @@ impl General {
                 }
                 let reach = part.low - REACH_KWH..=part.high + REACH_KWH;
                 for line in lines.iter().chain(points) {
-                    for end in [line.low - soc, line.high - soc] {
+                    for end in [line.low - content, line.high - content] {
                         if reach.contains(&end) {
                             consider(end);
                         }
@@ -268,7 +313,7 @@ impl General {
                 }
             }
             let (_, change, part) = best.ok_or(Failed::OutOfReach)?;
-            soc += change;
+            content += change;
             self.parts.push(part);
         }
         Ok(())
@@ -282,12 +327,12 @@ struct Start {
     value: f64,
 }
 
-/// Appends the infimal convolution of a convex run and a convex part, mirrored, cut to the battery's bounds.
+/// Appends the infimal convolution of a convex run and a convex part, mirrored, cut to `bounds`.
 fn add(
     run: impl Iterator<Item = Piece>,
     part: &Move,
     start: Start,
-    vessel: &Vessel,
+    bounds: (f64, f64),
     out: &mut Vec<Line>,
 ) {
     let mut run = run.peekable();
@@ -310,7 +355,7 @@ fn add(
         };
         let Some(piece) = piece else { break };
         let high = low + piece.length;
-        let (kept_low, kept_high) = (low.max(vessel.low), high.min(vessel.high));
+        let (kept_low, kept_high) = (low.max(bounds.0), high.min(bounds.1));
         if kept_high > kept_low {
             out.push(Line {
                 low: kept_low,
@@ -324,20 +369,32 @@ fn add(
     }
 }
 
+/// From contents after the slot's losses to contents before them.
+fn unscale(lines: &mut [Line], span: &Span) {
+    if span.keep == 1.0 && span.drift == 0.0 {
+        return;
+    }
+    for line in lines {
+        line.low = (line.low - span.drift) / span.keep;
+        line.high = (line.high - span.drift) / span.keep;
+        line.slope *= span.keep;
+    }
+}
+
 /// Splits lines into convex runs without gaps.
-fn runs(lines: &[Line], scale: f64) -> impl Iterator<Item = &[Line]> {
+fn runs(lines: &[Line], grain: Grain) -> impl Iterator<Item = &[Line]> {
     lines.chunk_by(move |a, b| {
-        b.low - a.high <= SLIVER_KWH
+        b.low - a.high <= grain.sliver
             && b.slope > a.slope
-            && (a.at(a.high) - b.value).abs() <= 1e-11 * scale
+            && (a.at(a.high) - b.value).abs() <= 1e-11 * grain.scale
     })
 }
 
 /// Adds a penalty per kWh `below` and `above` the place `at`.
-fn add_hinge(lines: &mut Vec<Line>, at: f64, below: f64, above: f64) {
+fn add_hinge(lines: &mut Vec<Line>, grain: Grain, at: f64, below: f64, above: f64) {
     if let Some(i) = lines
         .iter()
-        .position(|line| line.low + SLIVER_KWH < at && at < line.high - SLIVER_KWH)
+        .position(|line| line.low + grain.sliver < at && at < line.high - grain.sliver)
     {
         let mut right = lines[i];
         right.value = right.at(at);
@@ -346,7 +403,7 @@ fn add_hinge(lines: &mut Vec<Line>, at: f64, below: f64, above: f64) {
         lines.insert(i + 1, right);
     }
     for line in lines {
-        if line.high <= at + SLIVER_KWH {
+        if line.high <= at + grain.sliver {
             line.value += below * (at - line.low).max(0.0);
             line.slope -= below;
         } else {
@@ -375,45 +432,45 @@ fn value_at(lines: &[Line], points: &[Line], place: f64) -> Option<f64> {
 }
 
 /// Appends the lower envelope of two functions.
-fn lower(a: &[Line], b: &[Line], out: &mut Vec<Line>, scale: f64) {
+fn lower(a: &[Line], b: &[Line], out: &mut Vec<Line>, grain: Grain) {
     let from = out.len();
     let (mut i, mut j) = (0, 0);
     let mut at = f64::NEG_INFINITY;
     loop {
-        while a.get(i).is_some_and(|line| line.high <= at + SLIVER_KWH) {
+        while a.get(i).is_some_and(|line| line.high <= at + grain.sliver) {
             i += 1;
         }
-        while b.get(j).is_some_and(|line| line.high <= at + SLIVER_KWH) {
+        while b.get(j).is_some_and(|line| line.high <= at + grain.sliver) {
             j += 1;
         }
         let (first, second) = (a.get(i), b.get(j));
         let begins = |line: Option<&Line>| line.map_or(f64::INFINITY, |line| line.low);
         at = at.max(begins(first).min(begins(second)));
-        let is_on = |line: &&Line| line.low <= at + SLIVER_KWH;
+        let is_on = |line: &&Line| line.low <= at + grain.sliver;
         match (first.filter(is_on), second.filter(is_on)) {
             (Some(x), Some(y)) => {
                 let end = x.high.min(y.high);
                 let (left, right) = (x.at(at) - y.at(at), x.at(end) - y.at(end));
                 if left <= 0.0 && right <= 0.0 {
-                    push(out, from, x, at, end, scale);
+                    push(out, from, x, at, end, grain);
                 } else if left >= 0.0 && right >= 0.0 {
-                    push(out, from, y, at, end, scale);
+                    push(out, from, y, at, end, grain);
                 } else {
                     let cross = at + (end - at) * left / (left - right);
                     let (x, y) = if left < 0.0 { (x, y) } else { (y, x) };
-                    push(out, from, x, at, cross, scale);
-                    push(out, from, y, cross, end, scale);
+                    push(out, from, x, at, cross, grain);
+                    push(out, from, y, cross, end, grain);
                 }
                 at = end;
             }
             (Some(x), None) => {
                 let end = x.high.min(begins(second).max(at));
-                push(out, from, x, at, end, scale);
+                push(out, from, x, at, end, grain);
                 at = end;
             }
             (None, Some(y)) => {
                 let end = y.high.min(begins(first).max(at));
-                push(out, from, y, at, end, scale);
+                push(out, from, y, at, end, grain);
                 at = end;
             }
             (None, None) => break,
@@ -422,16 +479,16 @@ fn lower(a: &[Line], b: &[Line], out: &mut Vec<Line>, scale: f64) {
 }
 
 /// Appends `line` from `low` to `high`, joined to the last one where they are one line.
-fn push(out: &mut Vec<Line>, from: usize, line: &Line, low: f64, high: f64, scale: f64) {
-    if high - low <= SLIVER_KWH {
+fn push(out: &mut Vec<Line>, from: usize, line: &Line, low: f64, high: f64, grain: Grain) {
+    if high - low <= grain.sliver {
         return;
     }
     let value = line.at(low);
     if out.len() > from
         && let Some(last) = out.last_mut()
-        && low - last.high <= SLIVER_KWH
-        && (last.slope - line.slope).abs() <= SAME_SLOPE * scale
-        && (last.at(low) - value).abs() <= SLIVER_KWH * scale
+        && low - last.high <= grain.sliver
+        && (last.slope - line.slope).abs() <= SAME_SLOPE * grain.scale
+        && (last.at(low) - value).abs() <= SLIVER_KWH * grain.scale
     {
         last.high = high;
         return;

@@ -55,6 +55,7 @@ mod store;
 mod terms;
 mod validate;
 mod verify;
+mod vessel;
 
 use household::problem::Problem;
 use household::schedule::Plan;

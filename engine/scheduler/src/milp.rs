@@ -439,13 +439,14 @@ impl<'a> Program<'a> {
     ) -> StoreColumns {
         let movement = self.terms.movement(store);
         let mut columns = StoreColumns::default();
-        for t in store.from..store.to {
+        let moving = balances.iter_mut().enumerate();
+        for (t, balance) in moving.take(store.to).skip(store.from) {
             let step = store.step(t, self.terms.dt);
             let (least, most) = caps.0[t];
             let charge = self.column(variable().min(least).max(most));
             let content = self.column(variable().min(store.hard_low).max(store.hard_high));
             self.charge_for(charge, movement * step.rise);
-            balances[t].add_mul(-1.0, charge.variable);
+            balance.add_mul(-1.0, charge.variable);
             let mut change = Expression::from(content.variable);
             change.add_mul(-step.rise, charge.variable);
             if store.min_charge_kw > 0.0 && !is_held {
@@ -454,7 +455,7 @@ impl<'a> Program<'a> {
             if store.discharge_kw > 0.0 {
                 let discharge = self.column(variable().min(0.0).max(caps.1[t]));
                 self.charge_for(discharge, movement * step.fall);
-                balances[t].add_mul(1.0, discharge.variable);
+                balance.add_mul(1.0, discharge.variable);
                 change.add_mul(step.fall, discharge.variable);
                 columns.discharge.push(discharge);
             }

@@ -10,18 +10,13 @@ use crate::score;
 use crate::terms::Terms;
 
 /// The best plan that keeps every limit; where there is none, the best that breaks some.
-pub(crate) fn solve(
-    problem: &Problem,
-    strict: &Terms,
-    relaxed: &Terms,
-    seconds: f64,
-) -> Option<Candidate> {
+pub(crate) fn solve(problem: &Problem, strict: &Terms, seconds: f64) -> Option<Candidate> {
     strict
         .starts_inside()
         .then(|| search(problem, strict, seconds))
         .flatten()
         .filter(|candidate| score::relaxations(problem, &candidate.slots).is_empty())
-        .or_else(|| search(problem, relaxed, seconds))
+        .or_else(|| search(problem, &strict.relax(problem), seconds))
 }
 
 /// A physical plan with what was proven about it.

@@ -1,20 +1,21 @@
 //! What one slot costs as a function of the battery's move, as linear pieces. Never looks at another slot.
 //!
 //! Two functions follow each other. The meter's: `h(e)`, the cost of a slot whose balance is `e` kWh with all PV used,
-//! where curtailment has been chosen for the best. The battery's: `g(x) = h(net + b(x)) + wear*|x|`, with `x` the
-//! change of SoC and `b(x)` the energy at the AC side, `x/charge_efficiency` above 0 and `x*discharge_efficiency` below.
+//! where curtailment has been chosen for the best. The store's: `g(x) = h(net + b(x)) + wear*|x|`, with `x` its move
+//! and `b(x)` the energy at the AC side, `x/charge_efficiency` above 0 and `x*discharge_efficiency` below. A plan to
+//! keep to adds `cost*|x - planned|`, and a charger with a least power leaves a gap above 0.
 
-use household::problem::{Battery, Problem};
+use household::problem::Problem;
 
 use crate::REACH_KWH;
+use crate::terms::Terms;
+use crate::vessel::Vessel;
 
 /// Kinks of `h` at most: limits of export and import, with and without curtailment, and where buying begins.
 const KINKS_MAX: usize = 5;
-/// Pieces of `g` at most: those of `h`, and one more because it bends at rest.
-pub(crate) const PIECES_MAX: usize = KINKS_MAX + 2;
-/// What a kWh through the battery costs on top of its wear, in multiples of the largest price. It breaks ties towards
-/// rest: a plan may be worse by this share of a price for each kWh that it does not move.
-const TIE_BREAK: f64 = 1e-9;
+/// Pieces of `g` at most: those of `h`, and two more because it bends at rest and where the plan before was, or has a
+/// gap.
+pub(crate) const PIECES_MAX: usize = KINKS_MAX + 3;
 /// Slopes this close, in multiples of the largest price, are the same.
 const SAME_SLOPE: f64 = 1e-13;
 /// Lengths below this are nothing, kWh.
@@ -36,89 +37,65 @@ impl Piece {
     };
 }
 
-/// What does not change from slot to slot.
+/// What of the meter does not change from slot to slot.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Frame {
     /// Length of a slot, hours.
     pub(crate) dt: f64,
-    weight_buy: f64,
-    weight_autarky: f64,
-    weight_sell: f64,
-    /// The most that may flow in a slot, kWh; infinite without a limit.
+    /// The most that may flow in a slot before it costs more, kWh; infinite without a limit.
     import_limit: f64,
     export_limit: f64,
-    /// Currency per kWh beyond a grid limit; infinite where limits hold.
-    grid_penalty: f64,
+    /// What may never flow in.
+    import_wall: f64,
+    /// Currency per kWh beyond a limit; infinite where limits hold.
+    import_penalty: f64,
+    export_penalty: f64,
     is_curtailable: bool,
-    /// Largest fall and rise of the SoC in a slot, kWh: 0 or less, 0 or more.
-    pub(crate) fall: f64,
-    pub(crate) rise: f64,
-    charge_efficiency: f64,
-    discharge_efficiency: f64,
-    /// Currency per kWh of change of SoC, without and with the tie-break.
-    wear: f64,
-    movement: f64,
     /// The largest price, never 0.
     pub(crate) scale: f64,
 }
 
 impl Frame {
-    /// The frame of `problem` with `battery` (none: nothing moves). Limits may be broken at `grid_penalty`, currency
-    /// per kWh; where that is infinite they hold.
-    pub(crate) fn new(
-        problem: &Problem,
-        battery: Option<&Battery>,
-        scale: f64,
-        grid_penalty: f64,
-    ) -> Self {
-        let dt = f64::from(problem.slot_minutes) / 60.0;
-        let weights = problem.weights;
-        let limit = |limit: Option<f64>| limit.map_or(f64::INFINITY, |limit| limit * dt);
-        let wear = battery.map_or(0.0, |b| b.wear_cost_per_kwh);
+    /// The frame of `problem`.
+    pub(crate) fn new(problem: &Problem, terms: &Terms) -> Self {
+        let limit = |limit: Option<f64>| limit.map_or(f64::INFINITY, |limit| limit * terms.dt);
+        let (penalty, wall) = if terms.is_relaxed() {
+            (terms.grid_penalty(), f64::INFINITY)
+        } else {
+            (f64::INFINITY, limit(problem.grid.import_limit_kw))
+        };
         Self {
-            dt,
-            weight_buy: weights.cost,
-            weight_autarky: weights.autarky,
-            weight_sell: weights.cost + weights.revenue,
+            dt: terms.dt,
             import_limit: limit(problem.grid.import_limit_kw),
             export_limit: limit(problem.grid.export_limit_kw),
-            grid_penalty,
+            import_wall: wall,
+            import_penalty: penalty,
+            export_penalty: penalty,
             is_curtailable: problem.pv_curtailable,
-            fall: battery.map_or(0.0, |b| -b.discharge_kw * dt / b.discharge_efficiency),
-            rise: battery.map_or(0.0, |b| b.charge_kw * dt * b.charge_efficiency),
-            charge_efficiency: battery.map_or(1.0, |b| b.charge_efficiency),
-            discharge_efficiency: battery.map_or(1.0, |b| b.discharge_efficiency),
-            wear,
-            movement: wear + TIE_BREAK * scale,
-            scale,
+            scale: terms.scale,
         }
     }
 
-    /// What wear costs for a change of SoC.
-    pub(crate) fn wear(&self, change: f64) -> f64 {
-        self.wear * change.abs()
+    /// What may never flow in, kWh; infinite where nothing says so.
+    pub(crate) fn import_wall(&self) -> f64 {
+        self.import_wall
     }
 
-    /// Energy at the AC side for a change of SoC, kWh.
-    pub(crate) fn flow(&self, change: f64) -> f64 {
-        if change > 0.0 {
-            change / self.charge_efficiency
-        } else {
-            change * self.discharge_efficiency
+    /// The same where import above `peak_kw` costs `price_per_kw` more in each slot.
+    pub(crate) fn capped(&self, peak_kw: f64, price_per_kw: f64) -> Self {
+        let peak = peak_kw * self.dt;
+        if peak >= self.import_wall {
+            return *self;
         }
-    }
-
-    /// The change of SoC that takes `flow` at the AC side, kWh.
-    fn change(&self, flow: f64) -> f64 {
-        if flow > 0.0 {
-            flow * self.charge_efficiency
-        } else {
-            flow / self.discharge_efficiency
+        Self {
+            import_limit: peak,
+            import_penalty: price_per_kw / self.dt,
+            ..*self
         }
     }
 
     /// Slot `t` of `problem`, with `load_kw` for its load and that of appliances.
-    pub(crate) fn meter(&self, problem: &Problem, t: usize, load_kw: f64) -> Meter {
+    pub(crate) fn meter(&self, problem: &Problem, terms: &Terms, t: usize, load_kw: f64) -> Meter {
         let pv = problem.pv_kw[t];
         let mut meter = Meter {
             net: (load_kw - pv) * self.dt,
@@ -126,32 +103,38 @@ impl Frame {
             slopes: [0.0; KINKS_MAX + 1],
             kinks_count: 0,
             low: f64::NEG_INFINITY,
-            high: f64::INFINITY,
+            high: self.import_wall,
             origin: (0.0, 0.0),
         };
-        let buy = self.weight_buy * problem.buy_price[t] + self.weight_autarky;
-        let sell = self.weight_sell * problem.sell_price[t];
         let thrown = if self.is_curtailable {
             pv * self.dt
         } else {
             0.0
         };
-        meter.fill(self, buy, sell, thrown);
+        meter.fill(self, terms.buy[t], terms.sell[t], thrown);
         meter
     }
+}
 
-    /// Whether the slot's cost is convex in load and move together, with a net load from `least` to `most`, kWh. A cost
-    /// that is convex in the move at every load may still not be.
-    pub(crate) fn is_convex_in_load(&self, meter: &Meter, least: f64, most: f64) -> bool {
-        let loss = 1.0 / self.charge_efficiency - self.discharge_efficiency;
-        let bends = self.rise > 0.0 && self.fall < 0.0;
-        let holds_at_rest = |slope: f64| !bends || slope * loss + 2.0 * self.movement >= 0.0;
-        if meter.low > least + REACH_KWH && bends && loss > 0.0 {
-            return false;
-        }
-        let (first, last) = (least + self.flow(self.fall), most + self.flow(self.rise));
-        let mut before = f64::NEG_INFINITY;
-        meter.stretches().all(|(low, high, slope)| {
+/// Whether the slot's cost is convex in load and move together, with a net load from `least` to `most`, kWh. A cost
+/// that is convex in the move at every load may still not be.
+pub(crate) fn is_convex_in_load(
+    vessel: &Vessel,
+    t: usize,
+    meter: &Meter,
+    (least, most): (f64, f64),
+) -> bool {
+    let span = vessel.span(t);
+    let loss = 1.0 / span.charge_efficiency - span.discharge_efficiency;
+    let bends = span.rise > 0.0 && span.fall < 0.0;
+    let holds_at_rest = |slope: f64| !bends || slope * loss + 2.0 * vessel.movement >= 0.0;
+    if meter.low > least + REACH_KWH && bends && loss > 0.0 {
+        return false;
+    }
+    let (first, last) = (least + span.flow(span.fall), most + span.flow(span.rise));
+    let mut before = f64::NEG_INFINITY;
+    span.least_rise <= 0.0
+        && meter.stretches().all(|(low, high, slope)| {
             if high.min(meter.high).min(last) - low.max(meter.low).max(first) <= SLIVER_KWH {
                 return true;
             }
@@ -160,58 +143,57 @@ impl Frame {
             let is_at_rest = high >= least - REACH_KWH && low <= most + REACH_KWH;
             is_ascending && (!is_at_rest || holds_at_rest(slope))
         })
-    }
+}
 
-    /// Currency per kWh of a battery's value that makes `price` at the AC side just worth charging for, or
-    /// discharging for. `value` is the slope of what follows: a kWh more in the battery changes it by so much.
-    fn charging_price(&self, value: f64) -> f64 {
-        (-value - self.movement) * self.charge_efficiency
-    }
-
-    fn discharging_price(&self, value: f64) -> f64 {
-        (self.movement - value) / self.discharge_efficiency
-    }
-
-    /// What one more kWh of load costs in a slot whose battery moves by `change`, where a kWh in the battery is worth
-    /// `-value` afterwards. Of several right answers the largest finite one.
-    pub(crate) fn shadow_price(&self, meter: &Meter, change: f64, value: f64) -> f64 {
-        let near = |a: f64, b: f64| (a - b).abs() <= REACH_KWH;
-        let rests = near(change, 0.0);
-        let (least, most) = if rests {
-            (
-                if self.rise > 0.0 {
-                    self.charging_price(value)
-                } else {
-                    f64::NEG_INFINITY
-                },
-                if self.fall < 0.0 {
-                    self.discharging_price(value)
-                } else {
-                    f64::INFINITY
-                },
-            )
-        } else if change > 0.0 {
-            let price = self.charging_price(value);
-            if !near(change, self.rise) {
-                return price;
-            }
-            (f64::NEG_INFINITY, price)
+/// What one more kWh of load costs in slot `t` where the store moves by `change`, and a unit in it is worth `-value`
+/// afterwards. Of several right answers the largest finite one.
+pub(crate) fn shadow_price(
+    vessel: &Vessel,
+    t: usize,
+    meter: &Meter,
+    change: f64,
+    value: f64,
+) -> f64 {
+    let span = vessel.span(t);
+    let near = |a: f64, b: f64| (a - b).abs() <= REACH_KWH;
+    // What the AC side must cost for the store to go on falling from here, and to go on rising.
+    let side = |rises: bool| {
+        let (planned, cost) = vessel.planned(t).unwrap_or((0.0, 0.0));
+        let is_above = if near(change, planned) {
+            rises
         } else {
-            let price = self.discharging_price(value);
-            if !near(change, self.fall) {
-                return price;
-            }
-            (price, f64::INFINITY)
+            change > planned
         };
-        let (left, right) = meter.slopes_at(meter.net + self.flow(change));
-        let (least, most) = (least.max(left), most.min(right));
-        if most.is_finite() {
-            most
-        } else if least.is_finite() {
-            least
+        let apart = if is_above { cost } else { -cost };
+        let charges = if near(change, 0.0) {
+            rises
         } else {
-            0.0
+            change > 0.0
+        };
+        if charges {
+            (-value - vessel.movement - apart) * span.charge_efficiency
+        } else {
+            (vessel.movement - value - apart) / span.discharge_efficiency
         }
+    };
+    let least = if near(change, span.rise) {
+        f64::NEG_INFINITY
+    } else {
+        side(true)
+    };
+    let most = if near(change, span.fall) {
+        f64::INFINITY
+    } else {
+        side(false)
+    };
+    let (left, right) = meter.slopes_at(meter.net + span.flow(change));
+    let (least, most) = (least.max(left), most.min(right));
+    if most.is_finite() {
+        most
+    } else if least.is_finite() {
+        least
+    } else {
+        0.0
     }
 }
 
@@ -234,6 +216,8 @@ impl Meter {
     /// What a slot with `balance` costs.
     pub(crate) fn cost(&self, balance: f64) -> f64 {
         let (from, cost) = self.origin;
+        // A hair beyond a limit that holds is at the limit.
+        let balance = balance.max(self.low).min(self.high);
         let (low, high) = (from.min(balance), from.max(balance));
         let mut at = low;
         let mut between = 0.0;
@@ -277,13 +261,12 @@ impl Meter {
     /// `buy` and `sell` are weighted; `thrown` is the PV that may be thrown away, kWh.
     fn fill(&mut self, frame: &Frame, buy: f64, sell: f64, thrown: f64) {
         let (import, export) = (frame.import_limit, frame.export_limit);
-        if frame.grid_penalty == f64::INFINITY {
+        if frame.export_penalty == f64::INFINITY {
             self.low = -export - thrown;
-            self.high = import;
         }
         // Beyond the limits of export and import.
-        let under = sell - frame.grid_penalty;
-        let over = (import, buy + frame.grid_penalty);
+        let under = sell - frame.export_penalty;
+        let over = (import, buy + frame.import_penalty);
         let least = -export - thrown;
         if thrown <= 0.0 {
             self.chain(under, &[(-export, sell), (0.0, buy), over]);
@@ -299,13 +282,13 @@ impl Meter {
             let full = import - thrown;
             self.chain(under, &[(least, sell), (-thrown, buy), (full, 0.0), over]);
         } else {
-            self.either(under, (buy, sell), thrown, (import, export));
+            self.either(frame, (buy, sell), thrown);
         }
     }
 
     /// Importing and exporting both pay: below some balance the PV is sold, above it all is thrown away to buy more.
-    fn either(&mut self, under: f64, prices: (f64, f64), thrown: f64, limits: (f64, f64)) {
-        let ((buy, sell), (import, export)) = (prices, limits);
+    fn either(&mut self, frame: &Frame, (buy, sell): (f64, f64), thrown: f64) {
+        let (import, export) = (frame.import_limit, frame.export_limit);
         let full = import - thrown;
         self.origin.1 = buy * import.min(thrown);
         let even = buy * thrown / (sell - buy);
@@ -317,7 +300,7 @@ impl Meter {
         } else {
             even
         };
-        self.chain(under, &[(-export - thrown, 0.0)]);
+        self.chain(sell - frame.export_penalty, &[(-export - thrown, 0.0)]);
         if -export < turn {
             self.chain_on(-export, sell);
         }
@@ -327,7 +310,7 @@ impl Meter {
         } else {
             self.chain_on(turn, 0.0);
         }
-        self.chain_on(import, buy - under + sell);
+        self.chain_on(import, buy + frame.import_penalty);
     }
 
     fn chain(&mut self, under: f64, pieces: &[(f64, f64)]) {
@@ -367,14 +350,16 @@ impl Meter {
     }
 }
 
-/// A slot seen from the battery: `g(x)` from `low` to `high`.
+/// A slot seen from the store: `g(x)` from `low` to `high`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Move {
     pub(crate) low: f64,
     pub(crate) high: f64,
     pieces: [Piece; PIECES_MAX],
     count: usize,
-    /// Whether slopes ascend.
+    /// The piece that bridges what a least power leaves out.
+    gap: Option<usize>,
+    /// Whether slopes ascend, without a gap.
     pub(crate) is_convex: bool,
 }
 
@@ -384,13 +369,25 @@ impl Move {
         high: 0.0,
         pieces: [Piece::NONE; PIECES_MAX],
         count: 0,
+        gap: None,
         is_convex: true,
     };
 
-    /// `None` where no move keeps the limits.
-    pub(crate) fn of(frame: &Frame, meter: &Meter) -> Option<Self> {
-        let low = frame.fall.max(frame.change(meter.low - meter.net));
-        let mut high = frame.rise.min(frame.change(meter.high - meter.net));
+    /// Slot `t`; `None` where no move keeps the limits.
+    pub(crate) fn of(frame: &Frame, vessel: &Vessel, t: usize, meter: &Meter) -> Option<Self> {
+        let span = vessel.span(t);
+        let mut low = span.fall.max(span.change(meter.low - meter.net));
+        let mut high = span.rise.min(span.change(meter.high - meter.net));
+        if span.least_rise > 0.0 {
+            if low > SLIVER_KWH {
+                low = low.max(span.least_rise);
+            } else {
+                low = low.min(0.0);
+            }
+            if high < span.least_rise - SLIVER_KWH {
+                high = high.min(0.0);
+            }
+        }
         if low > high {
             if low > high + REACH_KWH {
                 return None;
@@ -402,32 +399,43 @@ impl Move {
             high,
             ..Self::NONE
         };
+        let (planned, apart) = vessel.planned(t).unwrap_or((f64::NEG_INFINITY, 0.0));
         let mut at = low;
-        let first = meter.net + frame.flow(low);
+        let first = meter.net + span.flow(low);
         let kinks = &meter.kinks[..meter.kinks_count];
         let mut next = kinks.iter().take_while(|kink| **kink <= first).count();
         while at < high {
+            if at == 0.0 && span.least_rise > 0.0 {
+                at = span.least_rise.min(high);
+                let end = meter.net + span.flow(at);
+                let rise = meter.cost(end) - meter.cost(meter.net);
+                cost.bridge(rise / at + vessel.movement, at);
+                next = kinks.iter().take_while(|kink| **kink <= end).count();
+                continue;
+            }
             let slope = meter.slopes[next];
             let bend = kinks
                 .get(next)
-                .map_or(high, |kink| frame.change(kink - meter.net).min(high));
-            next += 1;
+                .map_or(high, |kink| span.change(kink - meter.net).min(high));
+            let mut end = bend;
             if at < 0.0 {
-                let end = bend.min(0.0);
-                cost.push(
-                    frame,
-                    slope * frame.discharge_efficiency - frame.movement,
-                    end - at,
-                );
-                at = at.max(end);
+                end = end.min(0.0);
             }
-            if bend > at {
-                cost.push(
-                    frame,
-                    slope / frame.charge_efficiency + frame.movement,
-                    bend - at,
-                );
-                at = bend;
+            if at < planned {
+                end = end.min(planned);
+            }
+            if end > at {
+                let beside = if at < planned { -apart } else { apart };
+                let slope = if at < 0.0 {
+                    slope * span.discharge_efficiency - vessel.movement
+                } else {
+                    slope / span.charge_efficiency + vessel.movement
+                };
+                cost.push(frame, slope + beside, end - at);
+                at = end;
+            }
+            if end >= bend {
+                next += 1;
             }
         }
         Some(cost)
@@ -437,7 +445,8 @@ impl Move {
         if length <= SLIVER_KWH {
             return;
         }
-        if let Some(last) = self.pieces[..self.count].last_mut() {
+        let is_after_gap = self.gap.is_some_and(|gap| gap + 1 == self.count);
+        if !is_after_gap && let Some(last) = self.pieces[..self.count].last_mut() {
             if (last.slope - slope).abs() <= SAME_SLOPE * frame.scale {
                 last.length += length;
                 return;
@@ -446,6 +455,23 @@ impl Move {
         }
         self.pieces[self.count] = Piece { slope, length };
         self.count += 1;
+    }
+
+    /// The next piece bridges a gap.
+    fn bridge(&mut self, slope: f64, length: f64) {
+        self.gap = Some(self.count);
+        self.is_convex = false;
+        self.pieces[self.count] = Piece { slope, length };
+        self.count += 1;
+    }
+
+    /// Whether `x` is where a least power leaves out what is between.
+    pub(crate) fn is_in_gap(&self, x: f64) -> bool {
+        self.gap.is_some_and(|gap| {
+            let before: f64 = self.pieces[..gap].iter().map(|piece| piece.length).sum();
+            let from = self.low + before;
+            x > from + REACH_KWH && x < from + self.pieces[gap].length - REACH_KWH
+        })
     }
 
     /// In ascending order of `x`.
@@ -468,20 +494,27 @@ impl Move {
         cost
     }
 
-    /// The battery alone, where a kWh at the AC side costs `price`; as the hull where that is not convex.
-    pub(crate) fn at_price(frame: &Frame, price: f64) -> Self {
+    /// The store alone in slot `t`, where a kWh at the AC side costs `price`; as the hull where that is not convex.
+    pub(crate) fn at_price(frame: &Frame, vessel: &Vessel, t: usize, price: f64) -> Self {
+        let span = vessel.span(t);
         let mut cost = Self {
-            low: frame.fall,
-            high: frame.rise,
+            low: span.fall,
+            high: span.rise,
             ..Self::NONE
         };
-        let out = price * frame.discharge_efficiency - frame.wear;
-        cost.push(frame, out, -frame.fall);
-        cost.push(
-            frame,
-            price / frame.charge_efficiency + frame.wear,
-            frame.rise,
-        );
+        let (planned, apart) = vessel.planned(t).unwrap_or((f64::NEG_INFINITY, 0.0));
+        let mut at = span.fall;
+        for bend in [planned.min(0.0), 0.0, planned.max(0.0), span.rise] {
+            let end = bend.clamp(at, span.rise);
+            let beside = if at < planned { -apart } else { apart };
+            let slope = if at < 0.0 {
+                price * span.discharge_efficiency - vessel.wear
+            } else {
+                price / span.charge_efficiency + vessel.wear
+            };
+            cost.push(frame, slope + beside, end - at);
+            at = end;
+        }
         if cost.is_convex {
             cost
         } else {
@@ -489,12 +522,13 @@ impl Move {
         }
     }
 
-    /// The convex parts, ascending: pieces up to each concave kink.
+    /// The convex parts, ascending: pieces up to each concave kink or gap.
     pub(crate) fn parts(&self) -> impl Iterator<Item = Self> + '_ {
         let mut from = 0;
         let mut low = self.low;
+        let mut is_done = false;
         std::iter::from_fn(move || {
-            if from >= self.count.max(1) {
+            if is_done {
                 return None;
             }
             let mut part = Self {
@@ -503,6 +537,7 @@ impl Move {
                 ..Self::NONE
             };
             while from < self.count
+                && Some(from) != self.gap
                 && (part.count == 0 || part.pieces[part.count - 1].slope < self.pieces[from].slope)
             {
                 part.pieces[part.count] = self.pieces[from];
@@ -510,11 +545,14 @@ impl Move {
                 part.high += self.pieces[from].length;
                 from += 1;
             }
-            if from >= self.count {
-                part.high = self.high;
-                from = usize::MAX;
-            }
             low = part.high;
+            if from >= self.count {
+                part.high = self.high.max(part.low);
+                is_done = true;
+            } else if Some(from) == self.gap {
+                low += self.pieces[from].length;
+                from += 1;
+            }
             Some(part)
         })
     }

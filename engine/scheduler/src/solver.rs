@@ -4,12 +4,13 @@ use household::problem::Problem;
 use household::schedule::{Metrics, Plan, Status};
 
 use crate::dispatch::{self, Decisions, dispatch};
-use crate::dynamic::{self, Dynamic};
+use crate::dynamic::{self, Dynamic, Home};
 use crate::general::Failed;
 use crate::reference::{self, Candidate};
 use crate::slot_cost::Frame;
 use crate::starts::Starts;
 use crate::terms::Terms;
+use crate::vessel::Vessel;
 use crate::{GAP_MAX, ProblemError, SEARCH_SECONDS_MAX, TOLERANCE, score, validate};
 
 /// Choices of start slots solved at most for each second of a search: about what a core solves.
@@ -59,6 +60,7 @@ impl From<dynamic::Method> for Method {
 pub struct Solver {
     dynamic: Dynamic,
     starts: Starts,
+    vessel: Vessel,
 }
 
 /// A plan with its method.
@@ -83,10 +85,12 @@ impl Solver {
     /// When `problem` is not one that can be stated; see [`validate`].
     pub fn solve_within(&mut self, problem: &Problem, seconds: f64) -> Result<Plan, ProblemError> {
         validate(problem)?;
+        let seconds = problem
+            .time_limit_ms
+            .map_or(seconds, |limit| seconds.min(f64::from(limit) / 1_000.0));
         let strict = Terms::strict(problem);
-        let relaxed = strict.relax(problem);
-        let found = self.fast(problem, &strict, &relaxed, seconds).or_else(|| {
-            reference::solve(problem, &strict, &relaxed, seconds).map(|candidate| Found {
+        let found = self.fast(problem, &strict, seconds).or_else(|| {
+            reference::solve(problem, &strict, seconds).map(|candidate| Found {
                 method: Method::Milp,
                 candidate,
             })
@@ -95,55 +99,52 @@ impl Solver {
     }
 
     /// By dynamic programming, where it holds the problem.
-    fn fast(
-        &mut self,
-        problem: &Problem,
-        strict: &Terms,
-        relaxed: &Terms,
-        seconds: f64,
-    ) -> Option<Found> {
-        if !is_held(problem) {
+    fn fast(&mut self, problem: &Problem, strict: &Terms, seconds: f64) -> Option<Found> {
+        if strict.stores.len() > 1 {
             return None;
         }
-        let is_limited =
-            problem.grid.import_limit_kw.is_some() || problem.grid.export_limit_kw.is_some();
-        if problem.appliances.is_empty() {
-            let kept = strict
-                .starts_inside()
-                .then(|| self.battery(problem, strict))
-                .unwrap_or(Err(Failed::OutOfReach));
-            return match kept {
-                Err(Failed::OutOfReach) => self.battery(problem, relaxed).ok(),
-                kept => kept.ok(),
-            };
-        }
-        if is_limited {
+        let grid = problem.grid;
+        let is_limited = grid.import_limit_kw.is_some() || grid.export_limit_kw.is_some();
+        if is_limited && !problem.appliances.is_empty() {
             // Limits at a penalty leave every choice open; a plan that keeps them all is the best of those.
-            let found = self.appliances(problem, relaxed, seconds).ok()?;
+            let found = self.search(problem, &strict.relax(problem), seconds).ok()?;
             return score::relaxations(problem, &found.candidate.slots)
                 .is_empty()
                 .then_some(found);
         }
-        let kept = strict
-            .starts_inside()
-            .then(|| self.appliances(problem, strict, seconds))
-            .unwrap_or(Err(Failed::OutOfReach));
+        let kept = if strict.starts_inside() {
+            self.search(problem, strict, seconds)
+        } else {
+            Err(Failed::OutOfReach)
+        };
         match kept {
-            Err(Failed::OutOfReach) => self.appliances(problem, relaxed, seconds).ok(),
+            Err(Failed::OutOfReach) => self.search(problem, &strict.relax(problem), seconds).ok(),
             kept => kept.ok(),
         }
     }
 
-    fn battery(&mut self, problem: &Problem, terms: &Terms) -> Result<Found, Failed> {
-        let (frame, vessel) = frame(problem, terms);
-        let method = self
-            .dynamic
-            .solve(problem, &frame, &vessel, &problem.load_kw)?;
+    fn search(&mut self, problem: &Problem, terms: &Terms, seconds: f64) -> Result<Found, Failed> {
+        if problem.appliances.is_empty() {
+            self.one_store(problem, terms)
+        } else {
+            self.appliances(problem, terms, seconds)
+        }
+    }
+
+    fn one_store(&mut self, problem: &Problem, terms: &Terms) -> Result<Found, Failed> {
+        self.vessel.set(problem, terms);
+        let home = Home {
+            problem,
+            terms,
+            frame: Frame::new(problem, terms),
+            vessel: &self.vessel,
+        };
+        let method = self.dynamic.solve(&home, &problem.load_kw)?;
         let decisions = Decisions {
             starts: Vec::new(),
-            contents: vec![self.dynamic.soc().to_vec()],
+            contents: vec![self.dynamic.contents().to_vec()],
             still: 0.0,
-            peak_kw: f64::INFINITY,
+            peak_kw: self.dynamic.peak_kw(),
         };
         let prices = &self.dynamic.shadow_prices;
         let candidate = candidate(problem, terms, &decisions, prices, None);
@@ -159,22 +160,25 @@ impl Solver {
         terms: &Terms,
         seconds: f64,
     ) -> Result<Found, Failed> {
-        let (frame, vessel) = frame(problem, terms);
+        self.vessel.set(problem, terms);
+        let home = Home {
+            problem,
+            terms,
+            frame: Frame::new(problem, terms),
+            vessel: &self.vessel,
+        };
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "a count, cut to its range"
         )]
         let leaves_max = (seconds * LEAVES_PER_SECOND).clamp(1.0, 1e9) as usize;
-        let dynamic = &mut self.dynamic;
-        let searched = self
-            .starts
-            .search(problem, &frame, &vessel, dynamic, leaves_max)?;
+        let searched = self.starts.search(&home, &mut self.dynamic, leaves_max)?;
         let decisions = Decisions {
             starts: self.starts.starts(problem).collect(),
-            contents: vec![self.starts.soc().to_vec()],
+            contents: vec![self.starts.contents().to_vec()],
             still: 0.0,
-            peak_kw: f64::INFINITY,
+            peak_kw: self.starts.peak_kw(),
         };
         let prices = self.starts.shadow_prices();
         let bound = (searched.bound < searched.cost).then_some(searched.bound);
@@ -184,28 +188,6 @@ impl Solver {
             candidate,
         })
     }
-}
-
-/// Whether the dynamic program holds all that `problem` has.
-fn is_held(problem: &Problem) -> bool {
-    problem.evs.is_empty()
-        && problem.heat_stores.is_empty()
-        && problem.grid.peak_price_per_kw == 0.0
-        && problem.stability.is_none()
-}
-
-fn frame(problem: &Problem, terms: &Terms) -> (Frame, crate::convex::Vessel) {
-    let battery = problem.battery.as_ref();
-    let (grid, soc) = if terms.is_relaxed() {
-        (
-            terms.grid_penalty(),
-            terms.stores.first().map(|s| s.penalty),
-        )
-    } else {
-        (f64::INFINITY, None)
-    };
-    let frame = Frame::new(problem, battery, terms.scale, grid);
-    (frame, dynamic::vessel(battery, soc))
 }
 
 /// The slots that follow from `decisions`, optimal unless `bound` says otherwise.
@@ -232,8 +214,7 @@ fn candidate(
 pub(crate) fn reference(problem: &Problem, seconds: f64) -> Result<Plan, ProblemError> {
     validate(problem)?;
     let strict = Terms::strict(problem).exact();
-    let relaxed = strict.relax(problem);
-    let found = reference::solve(problem, &strict, &relaxed, seconds).map(|candidate| Found {
+    let found = reference::solve(problem, &strict, seconds).map(|candidate| Found {
         method: Method::Milp,
         candidate,
     });

@@ -1,16 +1,15 @@
-//! Start slots of appliances by branch and bound. The battery's plan for each choice is the dynamic program's.
+//! Start slots of appliances by branch and bound. The store's plan for each choice is the dynamic program's.
 //!
 //! Where the least cost `C(load)` is convex in the load, a solved choice gives a cut that holds for every other one:
 //! `C(load) >= C(solved) + sum of shadow price * change of load`, which is a sum over appliances. Elsewhere meter and
-//! battery, each at its best at those prices, give one that is lower. The largest of all cuts so far bounds a partial
+//! store, each at its best at those prices, give one that is lower. The largest of all cuts so far bounds a partial
 //! choice from below.
 
 use household::problem::{Appliance, Problem};
 
-use crate::convex::Vessel;
-use crate::dynamic::Dynamic;
+use crate::dynamic::{Dynamic, Home};
 use crate::general::Failed;
-use crate::slot_cost::Frame;
+use crate::milp::start_cost;
 
 /// Cuts kept; the oldest go first, save the first few.
 const CUTS_MAX: usize = 48;
@@ -58,7 +57,8 @@ pub(crate) struct Starts {
     visited_count: usize,
     /// The best choice, the same way.
     best: Vec<usize>,
-    soc: Vec<f64>,
+    contents: Vec<f64>,
+    peak_kw: f64,
     shadow_prices: Vec<f64>,
 }
 
@@ -71,10 +71,8 @@ pub(crate) struct Searched {
 }
 
 /// The search's surroundings, the same throughout.
-struct Home<'a> {
-    problem: &'a Problem,
-    frame: &'a Frame,
-    vessel: &'a Vessel,
+struct Field<'a> {
+    home: &'a Home<'a>,
     dynamic: &'a mut Dynamic,
     leaves_max: usize,
 }
@@ -94,28 +92,24 @@ impl Starts {
     /// Finds the best start slots; at most `leaves_max` choices are solved.
     pub(crate) fn search(
         &mut self,
-        problem: &Problem,
-        frame: &Frame,
-        vessel: &Vessel,
+        home: &Home,
         dynamic: &mut Dynamic,
         leaves_max: usize,
     ) -> Result<Searched, Failed> {
-        let mut home = Home {
-            problem,
-            frame,
-            vessel,
+        let mut field = Field {
+            home,
             dynamic,
             leaves_max: leaves_max.max(1),
         };
-        self.reset(problem);
+        self.reset(home.problem);
         let mut state = State {
             cost: f64::INFINITY,
             leaves_count: 0,
             is_cut_short: false,
         };
-        self.first_cut(&mut home)?;
-        self.descend(&mut home, &mut state)?;
-        self.branch(&mut home, &mut state)?;
+        self.first_cut(&mut field)?;
+        self.descend(&mut field, &mut state)?;
+        self.branch(&mut field, &mut state)?;
         let root = self.bound(0, &[]);
         Ok(Searched {
             cost: state.cost,
@@ -133,8 +127,12 @@ impl Starts {
         chosen.map(|(start, appliance)| start + appliance.earliest_slot as usize)
     }
 
-    pub(crate) fn soc(&self) -> &[f64] {
-        &self.soc
+    pub(crate) fn contents(&self) -> &[f64] {
+        &self.contents
+    }
+
+    pub(crate) fn peak_kw(&self) -> f64 {
+        self.peak_kw
     }
 
     pub(crate) fn shadow_prices(&self) -> &[f64] {
@@ -161,19 +159,19 @@ impl Starts {
     }
 
     /// The home without appliances prices every slot.
-    fn first_cut(&mut self, home: &mut Home) -> Result<(), Failed> {
-        home.dynamic
-            .solve(home.problem, home.frame, home.vessel, &home.problem.load_kw)?;
-        self.is_convex = home.dynamic.is_convex_in_load(home.problem, home.frame);
-        let cost = home.dynamic.cost(home.frame, home.vessel);
+    fn first_cut(&mut self, field: &mut Field) -> Result<(), Failed> {
+        let home = field.home;
+        field.dynamic.solve(home, &home.problem.load_kw)?;
+        self.is_convex = field.dynamic.is_convex_in_load(home);
+        let cost = field.dynamic.cost(home);
         self.load_kw.clear();
         self.load_kw.extend_from_slice(&home.problem.load_kw);
-        self.add_cut(home, cost);
+        self.add_cut(field, cost);
         Ok(())
     }
 
     /// Solves what the newest cut likes best, until it likes something already solved.
-    fn descend(&mut self, home: &mut Home, state: &mut State) -> Result<(), Failed> {
+    fn descend(&mut self, field: &mut Field, state: &mut State) -> Result<(), Failed> {
         let count = self.offsets.len() - 1;
         for _ in 0..4 * count + 4 {
             let cut = &self.cuts[(self.cuts_count - 1).min(CUTS_MAX - 1)];
@@ -183,7 +181,7 @@ impl Starts {
                 let least = (0..adds.len()).min_by(|a, b| adds[*a].total_cmp(&adds[*b]));
                 self.chosen.push(least.unwrap_or(0));
             }
-            if self.is_visited() || !self.leaf(home, state)? {
+            if self.is_visited() || !self.leaf(field, state)? {
                 break;
             }
             if self.visited.len() == self.visited_count {
@@ -197,9 +195,7 @@ impl Starts {
     }
 
     fn is_visited(&self) -> bool {
-        self.visited[..self.visited_count]
-            .iter()
-            .any(|visited| *visited == self.chosen)
+        self.visited[..self.visited_count].contains(&self.chosen)
     }
 
     /// The largest cut on everything that begins with the choice at hand and then `start`.
@@ -218,16 +214,16 @@ impl Starts {
             .fold(f64::NEG_INFINITY, f64::max)
     }
 
-    fn branch(&mut self, home: &mut Home, state: &mut State) -> Result<(), Failed> {
+    fn branch(&mut self, field: &mut Field, state: &mut State) -> Result<(), Failed> {
         let depth = self.chosen.len();
         let count = self.offsets.len() - 1;
         if depth == count {
-            if !self.is_visited() && !self.leaf(home, state)? {
+            if !self.is_visited() && !self.leaf(field, state)? {
                 state.is_cut_short = true;
             }
             return Ok(());
         }
-        let tolerance = NO_BETTER_KWH * home.frame.scale;
+        let tolerance = NO_BETTER_KWH * field.home.frame.scale;
         let mut candidates = std::mem::take(&mut self.candidates[depth]);
         candidates.clear();
         for start in 0..self.offsets[depth + 1] - self.offsets[depth] {
@@ -247,7 +243,7 @@ impl Starts {
                 continue;
             }
             self.chosen.push(*start);
-            self.branch(home, state)?;
+            self.branch(field, state)?;
             self.chosen.pop();
             if state.is_cut_short {
                 break;
@@ -258,44 +254,46 @@ impl Starts {
     }
 
     /// Solves the choice at hand; false where no more may be solved.
-    fn leaf(&mut self, home: &mut Home, state: &mut State) -> Result<bool, Failed> {
-        if state.leaves_count >= home.leaves_max {
+    fn leaf(&mut self, field: &mut Field, state: &mut State) -> Result<bool, Failed> {
+        if state.leaves_count >= field.leaves_max {
             return Ok(false);
         }
         state.leaves_count += 1;
+        let home = field.home;
         self.load_kw.clear();
         self.load_kw.extend_from_slice(&home.problem.load_kw);
+        let mut moved = 0.0;
         for (start, appliance) in self.chosen.iter().zip(&home.problem.appliances) {
             let from = start + appliance.earliest_slot as usize;
+            moved += start_cost(home.problem, appliance, from);
             for (load, power) in self.load_kw[from..].iter_mut().zip(&appliance.profile_kw) {
                 *load += power;
             }
         }
-        home.dynamic
-            .solve_again(home.problem, home.frame, home.vessel, &self.load_kw)?;
-        let cost = home.dynamic.cost(home.frame, home.vessel);
+        field.dynamic.solve_again(home, &self.load_kw)?;
+        let running = field.dynamic.cost(home);
+        let cost = running + moved;
         if cost < state.cost {
             state.cost = cost;
             self.best.clone_from(&self.chosen);
-            self.soc.clear();
-            self.soc.extend_from_slice(home.dynamic.soc());
+            self.contents.clear();
+            self.contents.extend_from_slice(field.dynamic.contents());
+            self.peak_kw = field.dynamic.peak_kw();
             self.shadow_prices.clear();
             self.shadow_prices
-                .extend_from_slice(&home.dynamic.shadow_prices);
+                .extend_from_slice(&field.dynamic.shadow_prices);
         }
-        self.add_cut(home, cost);
+        self.add_cut(field, running);
         Ok(true)
     }
 
     /// The cut at `load_kw`, just solved at `cost`.
-    fn add_cut(&mut self, home: &mut Home, cost: f64) {
-        let (problem, frame) = (home.problem, home.frame);
+    fn add_cut(&mut self, field: &mut Field, cost: f64) {
+        let home = field.home;
         let constant = if self.is_convex {
-            home.dynamic
-                .tangent_constant(problem, frame, cost, &self.load_kw)
+            field.dynamic.tangent_constant(home, cost, &self.load_kw)
         } else {
-            home.dynamic
-                .lagrangian_constant(problem, frame, home.vessel)
+            field.dynamic.lagrangian_constant(home)
         };
         let place = if self.cuts_count < CUTS_MAX {
             self.cuts_count
@@ -314,13 +312,14 @@ impl Starts {
         cut.constant = constant;
         cut.adds.clear();
         cut.least.clear();
-        let prices = &home.dynamic.shadow_prices;
+        let prices = &field.dynamic.shadow_prices;
         for appliance in &home.problem.appliances {
             let mut least = f64::INFINITY;
             for start in 0..starts_count(appliance) {
                 let from = start + appliance.earliest_slot as usize;
                 let run = prices[from..].iter().zip(&appliance.profile_kw);
-                let adds = home.frame.dt * run.map(|(price, power)| price * power).sum::<f64>();
+                let adds = home.frame.dt * run.map(|(price, power)| price * power).sum::<f64>()
+                    + start_cost(home.problem, appliance, from);
                 least = least.min(adds);
                 cut.adds.push(adds);
             }
