@@ -397,7 +397,6 @@ fn plans_that_stay() {
     check_all(CASES, 10, &stable_home());
 }
 
-#[expect(clippy::print_stdout, reason = "for the eyes of whoever asked for it")]
 #[test]
 fn one_seed() {
     let Some(seed) = option_env!("SEED").and_then(|seed| seed.parse().ok()) else {
