@@ -1,6 +1,7 @@
 //! The scheduler from outside: cases, refusals, properties, and real homes.
 
 mod cases;
+mod explained;
 mod golden;
 mod oracle;
 mod properties;
