@@ -59,6 +59,9 @@ pub(crate) struct Dynamic {
     method: Option<Method>,
     peak_kw: f64,
     peak_cost: f64,
+    /// Shadow prices at the nearest peaks tried below and above the best one.
+    left_prices: Vec<f64>,
+    right_prices: Vec<f64>,
     /// What one more kWh of load costs in each slot.
     pub(crate) shadow_prices: Vec<f64>,
 }
@@ -150,7 +153,9 @@ impl Dynamic {
                 self.load_kw[t] + span.flow(span.rise) / terms.dt
             })
             .fold(grid.peak_kw, f64::max);
+        self.left_prices.clone_from(&self.shadow_prices);
         let (mut left, mut right) = (least, self.try_peak(home, most_kw)?);
+        self.right_prices.clone_from(&self.shadow_prices);
         for _ in 0..PEAKS_MAX {
             let apart = right.slope - left.slope;
             let at = (left.cost - left.slope * left.peak_kw - right.cost
@@ -159,13 +164,24 @@ impl Dynamic {
             let at = at.clamp(left.peak_kw, right.peak_kw);
             let bound = left.cost + left.slope * (at - left.peak_kw);
             let tried = self.try_peak(home, at)?;
-            if tried.cost <= bound + tolerance || tried.slope == 0.0 {
+            if tried.slope == 0.0 {
+                return Ok(Method::Convex);
+            }
+            if tried.cost <= bound + tolerance {
+                // Both tangents hold here. Mixed so that their slopes cancel they bound the cost whatever the peak.
+                let share = right.slope / apart;
+                let sides = self.left_prices.iter().zip(&self.right_prices);
+                self.shadow_prices.clear();
+                self.shadow_prices
+                    .extend(sides.map(|(left, right)| share * left + (1.0 - share) * right));
                 return Ok(Method::Convex);
             }
             if tried.slope < 0.0 {
                 left = tried;
+                self.left_prices.clone_from(&self.shadow_prices);
             } else {
                 right = tried;
+                self.right_prices.clone_from(&self.shadow_prices);
             }
         }
         Err(Failed::TooLarge)

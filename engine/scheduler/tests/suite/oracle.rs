@@ -312,7 +312,12 @@ fn everything_home() -> impl Strategy<Value = Problem> {
 
 fn peak_home() -> impl Strategy<Value = Problem> {
     let drawn = |_| (pick(&[0.05, 0.5, 3.0]), pick(&[0.0, 1.0, 3.0]));
-    and(any_prices(), drawn, |p, (price, paid)| {
+    let homes = prop_oneof![
+        2 => any_prices().boxed(),
+        1 => appliance_home(1).boxed(),
+        1 => appliance_home(2).boxed(),
+    ];
+    and(homes, drawn, |p, (price, paid)| {
         (p.grid.peak_price_per_kw, p.grid.peak_kw) = (price, paid);
     })
 }
