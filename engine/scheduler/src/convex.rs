@@ -2,337 +2,432 @@
 //!
 //! `V_t(s)` is the least cost from slot `t` on with `s` in the store. With convex slot costs it is convex and piecewise
 //! linear, and `V_t(s) = min over x of g_t(x) + V_{t+1}(keep*s + drift + x)` merges two lists of pieces in the order of
-//! their slopes, and scales the sum. Only slopes are kept: a schedule needs no values.
+//! their slopes, scales the sum, and cuts it to the bounds. One list is merged into over and over; only slopes are
+//! kept, for a schedule needs no values.
+//!
+//! What a slot does with a content is simple: each piece of its cost has a level, the content at which `V_{t+1}` gets as
+//! steep. The store moves towards the levels, most worthwhile piece first. So the way forward needs levels alone.
 
 use crate::REACH_KWH;
-use crate::slot_cost::{Meter, Move, Piece, SLIVER_KWH, shadow_price};
+use crate::slot_cost::{Meter, Move, PIECES_MAX, Piece, SLIVER_KWH, shadow_price};
 use crate::vessel::Vessel;
 
 /// No plan keeps every limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OutOfReach;
 
-/// `V_t` as a list of pieces with ascending slopes.
-#[derive(Debug, Clone, Copy, Default)]
-struct Value {
+/// What to do in a slot, whatever the content.
+#[derive(Debug, Clone, Copy)]
+struct Policy {
+    /// Where `V_{t+1}` begins and ends.
     low: f64,
     high: f64,
-    /// Where its pieces begin and end in the arena.
+    /// The content after the slot at which each piece of its cost is worth moving along, from its last piece on.
+    levels: [f64; PIECES_MAX],
+}
+
+/// A function kept for a later solve.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    low: f64,
+    high: f64,
     from: usize,
     to: usize,
+}
+
+/// Slopes from `least` to `most`.
+#[derive(Debug, Clone, Copy)]
+struct Range {
+    least: f64,
+    most: f64,
+}
+
+impl Range {
+    const ANY: Self = Self {
+        least: f64::NEG_INFINITY,
+        most: f64::INFINITY,
+    };
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            least: self.least + other.least,
+            most: self.most + other.most,
+        }
+    }
+
+    fn times(self, factor: f64) -> Self {
+        Self {
+            least: self.least * factor,
+            most: self.most * factor,
+        }
+    }
+
+    /// What both have; where rounding leaves nothing, the place between.
+    fn and(self, other: Self) -> Self {
+        let (least, most) = (self.least.max(other.least), self.most.min(other.most));
+        if least <= most {
+            return Self { least, most };
+        }
+        let middle = 0.5 * (least + most);
+        Self {
+            least: middle,
+            most: middle,
+        }
+    }
+
+    fn nearest(self, slope: f64) -> f64 {
+        slope.max(self.least).min(self.most)
+    }
 }
 
 /// Working arrays and, after [`Convex::solve`], the answer.
 #[derive(Debug, Default)]
 pub(crate) struct Convex {
-    arena: Vec<Piece>,
-    /// `V_T` first.
-    values: Vec<Value>,
+    /// The newest function: its pieces from `head` on, slopes ascending, and where it begins and ends.
+    pieces: Vec<Piece>,
+    head: usize,
+    low: f64,
+    high: f64,
+    policies: Vec<Policy>,
+    /// `V_T` first, where they are kept.
+    marks: Vec<Mark>,
+    kept: Vec<Piece>,
     /// Content at the end of each slot.
     pub(crate) contents: Vec<f64>,
     /// Move in each slot.
     pub(crate) changes: Vec<f64>,
-    /// Slope of what follows each slot, one that holds for all slots together.
-    slopes: Vec<f64>,
+    /// For each slot the slopes of what follows it that suit the slot and all later ones.
+    ranges: Vec<Range>,
 }
 
 impl Convex {
     /// Finds the best moves. `moves[t]` must be convex.
     pub(crate) fn solve(&mut self, vessel: &Vessel, moves: &[Move]) -> Result<(), OutOfReach> {
-        self.solve_from(vessel, moves, moves.len())
-    }
-
-    /// The same where nothing has changed from slot `unchanged` on since the last call.
-    pub(crate) fn solve_from(
-        &mut self,
-        vessel: &Vessel,
-        moves: &[Move],
-        unchanged: usize,
-    ) -> Result<(), OutOfReach> {
-        self.backward(vessel, moves, unchanged)?;
+        self.marks.clear();
+        self.begin(vessel, moves)?;
+        for t in (0..moves.len()).rev() {
+            self.step(vessel, &moves[t], t)?;
+        }
         self.forward(vessel, moves)
     }
 
-    /// The shadow price of each slot, currency per kWh.
-    pub(crate) fn shadow_prices(&self, vessel: &Vessel, meters: &[Meter], prices: &mut Vec<f64>) {
-        prices.clear();
-        let moves = self.changes.iter().zip(&self.slopes);
-        prices.extend(
-            meters
-                .iter()
-                .zip(moves)
-                .enumerate()
-                .map(|(t, (meter, (change, slope)))| {
-                    shadow_price(vessel, t, meter, *change, *slope)
-                }),
-        );
-    }
-
-    fn backward(
+    /// The same where nothing has changed from slot `unchanged` on since the last call. Keeps what the next such call
+    /// needs.
+    pub(crate) fn solve_again(
         &mut self,
         vessel: &Vessel,
         moves: &[Move],
         unchanged: usize,
     ) -> Result<(), OutOfReach> {
-        let kept = moves.len() - unchanged + 1;
-        if unchanged < moves.len() && kept <= self.values.len() {
-            self.values.truncate(kept);
-            self.arena.truncate(self.values[kept - 1].to);
+        let known = moves.len() - unchanged;
+        let mut next = unchanged;
+        if let Some(mark) = self.marks.get(known).copied() {
+            self.marks.truncate(known + 1);
+            self.kept.truncate(mark.to);
+            self.pieces.clear();
+            self.pieces.extend_from_slice(&self.kept[mark.from..]);
+            (self.head, self.low, self.high) = (0, mark.low, mark.high);
         } else {
-            self.arena.clear();
-            self.values.clear();
-            self.last(vessel, moves.len() - 1)?;
+            self.marks.clear();
+            self.kept.clear();
+            self.begin(vessel, moves)?;
+            self.keep();
+            next = moves.len();
         }
-        let known = self.values.len() - 1;
-        for t in (1..moves.len() - known).rev() {
+        for t in (0..next).rev() {
             self.step(vessel, &moves[t], t)?;
+            self.keep();
         }
-        Ok(())
+        self.forward(vessel, moves)
     }
 
-    /// `V_T` after the slot `last`: the bound and the value of what is left.
-    fn last(&mut self, vessel: &Vessel, last: usize) -> Result<(), OutOfReach> {
-        let span = vessel.span(last);
+    fn keep(&mut self) {
+        let from = self.kept.len();
+        self.kept.extend_from_slice(&self.pieces[self.head..]);
+        self.marks.push(Mark {
+            low: self.low,
+            high: self.high,
+            from,
+            to: self.kept.len(),
+        });
+    }
+
+    /// `V_T`: the bound and the value of what is left.
+    fn begin(&mut self, vessel: &Vessel, moves: &[Move]) -> Result<(), OutOfReach> {
+        let closed = Policy {
+            low: 0.0,
+            high: 0.0,
+            levels: [0.0; PIECES_MAX],
+        };
+        self.policies.resize(moves.len(), closed);
+        self.pieces.clear();
+        self.head = 0;
+        let span = vessel.span(moves.len() - 1);
         let low = match vessel.soft {
             Some(_) => span.low,
             None => span.low.max(vessel.end_low),
         };
-        let high = span.high;
-        if low > high + REACH_KWH {
+        self.high = span.high;
+        if low > self.high + REACH_KWH {
             return Err(OutOfReach);
         }
-        let low = low.min(high);
-        let from = self.arena.len();
-        self.extend(from, -vessel.end_value, high - low);
-        self.values.push(Value {
-            low,
-            high,
-            from,
-            to: self.arena.len(),
+        self.low = low.min(self.high);
+        self.pieces.push(Piece {
+            slope: -vessel.end_value,
+            length: self.high - self.low,
         });
         if let Some(soft) = vessel.soft {
-            self.bend(low, vessel.end_low, soft.end_penalty, 0.0);
+            self.bend(vessel.end_low, soft.end_penalty, 0.0);
         }
-        self.bend_bounds(vessel, low, high);
+        self.bend_bounds(vessel);
         Ok(())
     }
 
-    /// From `V_{t+1}`, the newest, to `V_t`: merge with the slot's pieces, mirrored, scale, and cut to the bounds at the
-    /// end of the slot before.
+    /// From `V_{t+1}` to `V_t`: merge with the slot's pieces, mirrored, scale, and cut to the bounds at the end of the
+    /// slot before.
     fn step(&mut self, vessel: &Vessel, cost: &Move, t: usize) -> Result<(), OutOfReach> {
-        let next = self.values[self.values.len() - 1];
-        let (span, before) = (vessel.span(t), vessel.span(t - 1));
-        let unscaled = |content: f64| (content - span.drift) / span.keep;
-        let (low, high) = (
-            unscaled(next.low - cost.high),
-            unscaled(next.high - cost.low),
-        );
+        self.merge(cost, t);
+        let span = vessel.span(t);
+        let (mut low, mut high) = (self.low - cost.high, self.high - cost.low);
+        if span.keep != 1.0 || span.drift != 0.0 {
+            low = (low - span.drift) / span.keep;
+            high = (high - span.drift) / span.keep;
+            for piece in &mut self.pieces[self.head..] {
+                piece.slope *= span.keep;
+                piece.length /= span.keep;
+            }
+        }
+        if t == 0 {
+            return Ok(());
+        }
+        let before = vessel.span(t - 1);
         let (kept_low, kept_high) = (low.max(before.low), high.min(before.high));
         if kept_low > kept_high + REACH_KWH {
             return Err(OutOfReach);
         }
-        let from = self.arena.len();
-        let mut cut = kept_low - low;
-        let mut room = (kept_high - kept_low).max(0.0);
-        let pieces = cost.pieces();
-        let (mut i, mut j) = (next.from, pieces.len());
-        while room > 0.0 {
-            let following = (i < next.to).then(|| self.arena[i]);
-            let moving = j.checked_sub(1).map(|j| Piece {
-                slope: -pieces[j].slope,
-                length: pieces[j].length,
-            });
-            let piece = match (following, moving) {
-                (Some(following), Some(moving)) if following.slope <= moving.slope => {
-                    i += 1;
-                    following
-                }
-                (_, Some(moving)) => {
-                    j -= 1;
-                    moving
-                }
-                (Some(following), None) => {
-                    i += 1;
-                    following
-                }
-                (None, None) => break,
-            };
-            let length = piece.length / span.keep - cut;
-            if length <= 0.0 {
-                cut = -length;
-                continue;
-            }
-            cut = 0.0;
-            self.extend(from, piece.slope * span.keep, length.min(room));
-            room -= length;
-        }
-        self.values.push(Value {
-            low: kept_low,
-            high: kept_high.max(kept_low),
-            from,
-            to: self.arena.len(),
-        });
-        self.bend_bounds(vessel, kept_low, kept_high);
+        (self.low, self.high) = (kept_low, kept_high.max(kept_low));
+        self.cut(kept_low - low, high - kept_high);
+        self.bend_bounds(vessel);
         Ok(())
     }
 
-    /// Adds the penalties of soft bounds to the newest function, which goes from `low` to `high`.
-    fn bend_bounds(&mut self, vessel: &Vessel, low: f64, high: f64) {
-        let Some(soft) = vessel.soft else { return };
-        if low < soft.low {
-            self.bend(low, soft.low, soft.penalty, 0.0);
-        }
-        if high > soft.high {
-            self.bend(low, soft.high, 0.0, soft.penalty);
-        }
-    }
-
-    /// Adds a piece to the list that began at `from`.
-    fn extend(&mut self, from: usize, slope: f64, length: f64) {
-        if self.arena.len() > from
-            && let Some(last) = self.arena.last_mut()
-            && (length <= SLIVER_KWH || last.slope == slope)
-        {
-            last.length += length;
-        } else if length > 0.0 {
-            self.arena.push(Piece { slope, length });
-        }
-    }
-
-    /// Adds a penalty per kWh `below` and `above` the place `at` to the newest function, which begins at `low`.
-    fn bend(&mut self, low: f64, at: f64, below: f64, above: f64) {
-        let mut value = self.values[self.values.len() - 1];
-        let mut left = at - low;
-        let mut i = value.from;
-        while i < value.to {
-            let piece = self.arena[i];
-            if left <= 0.0 {
-                self.arena[i].slope += above;
-            } else if piece.length <= left + SLIVER_KWH {
-                self.arena[i].slope -= below;
+    /// Merges the slot's pieces, mirrored, into the list and notes their levels. Of equal slopes the piece goes first
+    /// that brings the store nearer to rest.
+    fn merge(&mut self, cost: &Move, t: usize) {
+        let policy = &mut self.policies[t];
+        (policy.low, policy.high) = (self.low, self.high);
+        let mut i = self.head;
+        let mut level = self.low;
+        // What the piece at `i` holds of the slot's own.
+        let mut own = 0.0;
+        let mut change = cost.high;
+        for (piece, noted) in cost.pieces().iter().rev().zip(&mut policy.levels) {
+            let slope = -piece.slope;
+            let goes_first = change > SLIVER_KWH;
+            while let Some(other) = self.pieces.get(i)
+                && (other.slope < slope || (other.slope == slope && !goes_first))
+            {
+                level += other.length - own;
+                own = 0.0;
+                i += 1;
+            }
+            *noted = level;
+            change -= piece.length;
+            if i > self.head && self.pieces[i - 1].slope == slope {
+                self.pieces[i - 1].length += piece.length;
+            } else if let Some(other) = self.pieces.get_mut(i)
+                && other.slope == slope
+            {
+                other.length += piece.length;
+                own += piece.length;
             } else {
-                self.arena[i].length = left;
-                self.arena[i].slope -= below;
+                let length = piece.length;
+                self.pieces.insert(i, Piece { slope, length });
+                i += 1;
+            }
+        }
+    }
+
+    /// Takes `left` and `right` off the ends.
+    fn cut(&mut self, mut left: f64, mut right: f64) {
+        while left > 0.0
+            && let Some(first) = self.pieces.get_mut(self.head)
+        {
+            if first.length > left {
+                first.length -= left;
+                break;
+            }
+            left -= first.length;
+            self.head += 1;
+        }
+        while right > 0.0
+            && self.pieces.len() > self.head
+            && let Some(last) = self.pieces.last_mut()
+        {
+            if last.length > right {
+                last.length -= right;
+                break;
+            }
+            right -= last.length;
+            self.pieces.pop();
+        }
+    }
+
+    /// Adds the penalties of soft bounds.
+    fn bend_bounds(&mut self, vessel: &Vessel) {
+        let Some(soft) = vessel.soft else { return };
+        if self.low < soft.low {
+            self.bend(soft.low, soft.penalty, 0.0);
+        }
+        if self.high > soft.high {
+            self.bend(soft.high, 0.0, soft.penalty);
+        }
+    }
+
+    /// Adds a penalty per unit `below` and `above` the place `at`.
+    fn bend(&mut self, at: f64, below: f64, above: f64) {
+        let mut left = at - self.low;
+        let mut i = self.head;
+        while i < self.pieces.len() {
+            let piece = self.pieces[i];
+            if left <= 0.0 {
+                self.pieces[i].slope += above;
+            } else if piece.length <= left + SLIVER_KWH {
+                self.pieces[i].slope -= below;
+            } else {
+                self.pieces[i].length = left;
+                self.pieces[i].slope -= below;
                 let rest = Piece {
                     slope: piece.slope + above,
                     length: piece.length - left,
                 };
                 i += 1;
-                self.arena.insert(i, rest);
-                value.to += 1;
+                self.pieces.insert(i, rest);
             }
             left -= piece.length;
             i += 1;
         }
-        let last = self.values.len() - 1;
-        self.values[last] = value;
     }
 
-    /// Reads the moves off the same merge.
+    /// Moves towards the levels.
     fn forward(&mut self, vessel: &Vessel, moves: &[Move]) -> Result<(), OutOfReach> {
         self.contents.clear();
         self.changes.clear();
-        self.slopes.clear();
         let mut content = vessel.start;
-        let mut worth: Option<f64> = None;
-        for (t, cost) in moves.iter().enumerate() {
-            let next = self.values[moves.len() - 1 - t];
+        for (t, (cost, policy)) in moves.iter().zip(&self.policies).enumerate() {
             let span = vessel.span(t);
             content = span.keep * content + span.drift;
-            worth = worth.map(|worth| worth / span.keep);
-            let (low, high) = (next.low - cost.high, next.high - cost.low);
+            let (low, high) = (policy.low - cost.high, policy.high - cost.low);
             if content < low - REACH_KWH || content > high + REACH_KWH {
                 return Err(OutOfReach);
             }
-            let step = self.walk(&next, cost, content - low);
-            let change = if step.change.abs() <= SLIVER_KWH {
-                0.0
-            } else {
-                step.change
-            };
-            content = (content + change).clamp(next.low, next.high);
-            let mut slope = worth.map_or(step.most, |slope| slope.min(step.most));
-            slope = slope.max(step.least);
-            if !slope.is_finite() {
-                slope = if step.least.is_finite() {
-                    step.least
-                } else {
-                    0.0
-                };
+            let mut change = cost.high;
+            for (piece, level) in cost.pieces().iter().rev().zip(&policy.levels) {
+                if content + change <= *level {
+                    break;
+                }
+                if content + change - piece.length <= *level {
+                    change = level - content;
+                    break;
+                }
+                change -= piece.length;
             }
-            worth = Some(slope);
+            change = change.max(cost.low).min(cost.high);
+            if change.abs() <= SLIVER_KWH {
+                change = 0.0;
+            }
+            content = (content + change).max(policy.low).min(policy.high);
             self.contents.push(content);
             self.changes.push(change);
-            self.slopes.push(slope);
         }
         Ok(())
     }
 
-    /// Fills the merge of `next` and the mirrored `cost` up to `fill` from its left end. Of equal slopes the one goes
-    /// first that brings the store nearer to rest. Slopes are those a hair to the left and to the right: a place this
-    /// close to a bend is on it.
-    fn walk(&self, next: &Value, cost: &Move, fill: f64) -> Step {
-        let following = &self.arena[next.from..next.to];
-        let pieces = cost.pieces();
-        let (mut i, mut j) = (0, pieces.len());
-        let mut left = fill.max(0.0);
-        let mut change = cost.high;
-        let mut least = (left < REACH_KWH).then_some(f64::NEG_INFINITY);
-        let mut is_there = false;
-        loop {
-            let value = following.get(i);
-            let moving = j.checked_sub(1).map(|j| &pieces[j]);
-            let (takes_move, slope, length) = match (value, moving) {
-                (Some(value), Some(moving)) => {
-                    let slope = -moving.slope;
-                    let is_move =
-                        slope < value.slope || (slope == value.slope && change > SLIVER_KWH);
-                    if is_move {
-                        (true, slope, moving.length)
-                    } else {
-                        (false, value.slope, value.length)
-                    }
-                }
-                (Some(value), None) => (false, value.slope, value.length),
-                (None, Some(moving)) => (true, -moving.slope, moving.length),
-                (None, None) => {
-                    return Step {
-                        change: change.clamp(cost.low, cost.high),
-                        least: least.unwrap_or(f64::NEG_INFINITY),
-                        most: f64::INFINITY,
-                    };
-                }
+    /// The shadow price of each slot, currency per kWh: from slopes of what follows each slot that hold for all slots
+    /// together. A slope suits its slot where no other move is better, and the slopes of two slots differ only by what
+    /// a bound between them explains.
+    pub(crate) fn shadow_prices(
+        &mut self,
+        vessel: &Vessel,
+        moves: &[Move],
+        meters: &[Meter],
+        prices: &mut Vec<f64>,
+    ) {
+        self.ranges.clear();
+        self.ranges.resize(moves.len(), Range::ANY);
+        let mut later = Range {
+            least: -vessel.end_value,
+            most: -vessel.end_value,
+        };
+        for t in (0..moves.len()).rev() {
+            let suits = moves[t].slopes_around(self.changes[t]);
+            let suits = Range {
+                least: -suits.1,
+                most: -suits.0,
             };
-            if least.is_none() && left - length < REACH_KWH {
-                least = Some(slope);
-            }
-            if !is_there {
-                is_there = left < length;
-                if takes_move {
-                    change -= left.min(length);
+            let here = later.plus(self.bound_slopes(vessel, t)).and(suits);
+            self.ranges[t] = here;
+            later = here.times(vessel.span(t).keep);
+        }
+        prices.clear();
+        let mut before: Option<f64> = None;
+        for (t, meter) in meters.iter().enumerate() {
+            let range = self.ranges[t];
+            let slope = match before {
+                Some(before) => {
+                    let bound = self.bound_slopes(vessel, t - 1);
+                    let wanted = before - bound.nearest(0.0);
+                    range.nearest(wanted / vessel.span(t).keep)
                 }
-            }
-            if length - left > REACH_KWH {
-                return Step {
-                    change: change.clamp(cost.low, cost.high),
-                    least: least.unwrap_or(slope),
-                    most: slope,
-                };
-            }
-            if takes_move {
-                j -= 1;
-            } else {
-                i += 1;
-            }
-            left -= length;
+                None if range.most.is_finite() => range.most,
+                None if range.least.is_finite() => range.least,
+                None => 0.0,
+            };
+            before = Some(slope);
+            prices.push(shadow_price(vessel, t, meter, self.changes[t], slope));
         }
     }
-}
 
-/// One slot's move, and the slopes of what follows that make it the best.
-#[derive(Debug, Clone, Copy)]
-struct Step {
-    change: f64,
-    least: f64,
-    most: f64,
+    /// What the bounds at the end of slot `t` add to the slope of what follows.
+    fn bound_slopes(&self, vessel: &Vessel, t: usize) -> Range {
+        let content = self.contents[t];
+        let span = vessel.span(t);
+        let is_last = t + 1 == self.contents.len();
+        let low = if is_last && vessel.soft.is_none() {
+            span.low.max(vessel.end_low)
+        } else {
+            span.low
+        };
+        let mut range = Range {
+            least: 0.0,
+            most: 0.0,
+        };
+        if content <= low + REACH_KWH {
+            range.least = f64::NEG_INFINITY;
+        }
+        if content >= span.high - REACH_KWH {
+            range.most = f64::INFINITY;
+        }
+        let Some(soft) = vessel.soft else {
+            return range;
+        };
+        let hinge = |at: f64, below: f64, above: f64| Range {
+            least: if content > at + REACH_KWH {
+                above
+            } else {
+                -below
+            },
+            most: if content < at - REACH_KWH {
+                -below
+            } else {
+                above
+            },
+        };
+        if is_last {
+            range = range.plus(hinge(vessel.end_low, soft.end_penalty, 0.0));
+        }
+        range
+            .plus(hinge(soft.low, soft.penalty, 0.0))
+            .plus(hinge(soft.high, 0.0, soft.penalty))
+    }
 }

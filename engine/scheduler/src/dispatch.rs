@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use household::problem::{Appliance, Problem};
-use household::schedule::{PlannedEv, PlannedHeat, PlannedSlot};
+use household::schedule::{Metrics, PlannedEv, PlannedHeat, PlannedSlot};
 use household::units::MINUTE_MS;
 
+use crate::score::{Flows, Tally};
 use crate::store::{Kind, Moved, Step, Store};
 use crate::terms::Terms;
 
@@ -45,7 +46,8 @@ pub(crate) fn dispatch(
     let mut moved: Vec<Moved> = terms.stores.iter().map(Moved::at_start).collect();
     let mut steps: Vec<Option<Step>> = vec![None; moved.len()];
     for t in 0..slots_count {
-        let mut slot = base_slot(problem, &decisions.starts, t);
+        slots.push(base_slot(problem, &decisions.starts, t));
+        let slot = &mut slots[t];
         let mut demand = slot.load_kw;
         for (k, store) in terms.stores.iter().enumerate() {
             let wanted = decisions.contents[k].get(t);
@@ -61,11 +63,10 @@ pub(crate) fn dispatch(
         }
         demand -= take_back(problem, terms, &steps, &mut moved, (t, demand));
         for (store, moved) in terms.stores.iter().zip(&moved) {
-            note(problem, store, moved, &mut slot);
+            note(problem, store, moved, slot);
         }
         slot.pv_kw = used_pv(problem, terms, decisions.peak_kw, (t, demand));
-        meter(&mut slot, demand);
-        slots.push(slot);
+        meter(slot, demand);
     }
     slots
 }
@@ -142,34 +143,34 @@ fn note(problem: &Problem, store: &Store, moved: &Moved, slot: &mut PlannedSlot)
 /// The home left alone: battery idle, appliances at their earliest start, EVs charged at once up to their goal, heat
 /// stores held at the lower end of their band. All PV is used or exported; where it may be curtailed, the inverter
 /// keeps to the export limit. Grid limits may be broken otherwise.
-pub(crate) fn baseline(problem: &Problem, terms: &Terms) -> Vec<PlannedSlot> {
-    let starts: Vec<usize> = problem
-        .appliances
-        .iter()
-        .map(|appliance| appliance.earliest_slot as usize)
-        .collect();
+pub(crate) fn baseline(problem: &Problem, terms: &Terms) -> Metrics {
     let mut moved: Vec<Moved> = terms.stores.iter().map(Moved::at_start).collect();
-    (0..terms.buy.len())
-        .map(|t| {
-            let mut slot = base_slot(problem, &starts, t);
-            let mut demand = slot.load_kw;
-            for (store, moved) in terms.stores.iter().zip(&mut moved) {
-                *moved = if store.kind == Kind::Battery || !store.moves_in(t) {
-                    moved.resting()
-                } else {
-                    store.left_alone(&store.step(t, terms.dt), moved.content)
-                };
-                demand += moved.charge_kw;
-                note(problem, store, moved, &mut slot);
+    let mut tally = Tally::default();
+    for t in 0..problem.load_kw.len() {
+        let mut consumed = problem.load_kw[t];
+        for appliance in &problem.appliances {
+            let start = appliance.earliest_slot as usize;
+            consumed += running_kw(appliance, start, t).unwrap_or(0.0);
+        }
+        for (store, moved) in terms.stores.iter().zip(&mut moved) {
+            if store.kind != Kind::Battery && store.moves_in(t) {
+                *moved = store.left_alone(&store.step(t, terms.dt), moved.content);
+                consumed += moved.charge_kw;
             }
-            slot.pv_kw = match problem.grid.export_limit_kw {
-                Some(limit) if problem.pv_curtailable => problem.pv_kw[t].min(demand + limit),
-                Some(_) | None => problem.pv_kw[t],
-            };
-            meter(&mut slot, demand);
-            slot
-        })
-        .collect()
+        }
+        let pv = match problem.grid.export_limit_kw {
+            Some(limit) if problem.pv_curtailable => problem.pv_kw[t].min(consumed + limit),
+            Some(_) | None => problem.pv_kw[t],
+        };
+        let flows = Flows {
+            import: (consumed - pv).max(0.0),
+            export: (pv - consumed).max(0.0),
+            consumed,
+            pv,
+        };
+        tally.add(problem.buy_price[t], problem.sell_price[t], &flows);
+    }
+    tally.metrics(problem)
 }
 
 /// A slot with its load and appliances; the rest is 0.

@@ -77,7 +77,7 @@ impl Dynamic {
         self.peak_kw = f64::INFINITY;
         self.peak_cost = 0.0;
         self.prepare(home, &home.frame)?;
-        self.finish(home, load_kw.len())
+        self.finish(home, None)
     }
 
     /// The same for another load of the home that was solved last.
@@ -85,46 +85,59 @@ impl Dynamic {
         if self.method.is_none() || home.has_peak_price() {
             return self.solve(home, load_kw);
         }
-        let was_convex = self.method == Some(Method::Convex);
         self.method = None;
         let mut unchanged = 0;
         for (t, load) in load_kw.iter().enumerate() {
             if self.load_kw[t] != *load {
                 self.load_kw[t] = *load;
-                let meter = home.frame.meter(home.problem, home.terms, t, *load);
-                self.meters[t] = meter;
-                self.moves[t] =
-                    Move::of(&home.frame, home.vessel, t, &meter).ok_or(Failed::OutOfReach)?;
+                self.set(home, &home.frame, t)?;
                 unchanged = t + 1;
             }
         }
-        self.finish(home, if was_convex { unchanged } else { load_kw.len() })
+        self.finish(home, Some(unchanged))
     }
 
     /// What each slot of the load costs.
     fn prepare(&mut self, home: &Home, frame: &Frame) -> Result<(), Failed> {
-        self.meters.clear();
-        self.moves.clear();
+        let slots = self.load_kw.len();
+        self.meters.resize(slots, Meter::NONE);
+        self.moves.resize(slots, Move::NONE);
         self.method = None;
-        for (t, load) in self.load_kw.iter().enumerate() {
-            let meter = frame.meter(home.problem, home.terms, t, *load);
-            let cost = Move::of(frame, home.vessel, t, &meter).ok_or(Failed::OutOfReach)?;
-            self.meters.push(meter);
-            self.moves.push(cost);
+        for t in 0..slots {
+            self.set(home, frame, t)?;
         }
         Ok(())
     }
 
-    fn finish(&mut self, home: &Home, unchanged: usize) -> Result<Method, Failed> {
+    fn set(&mut self, home: &Home, frame: &Frame, t: usize) -> Result<(), Failed> {
+        let meter = &mut self.meters[t];
+        meter.set(frame, home.problem, home.terms, (t, self.load_kw[t]));
+        if self.moves[t].set(frame, home.vessel, t, meter) {
+            Ok(())
+        } else {
+            Err(Failed::OutOfReach)
+        }
+    }
+
+    fn finish(&mut self, home: &Home, unchanged: Option<usize>) -> Result<Method, Failed> {
         let vessel = home.vessel;
         let method = if self.moves.iter().all(|cost| cost.is_convex) {
-            self.convex.solve_from(vessel, &self.moves, unchanged)?;
+            match unchanged {
+                Some(unchanged) => self.convex.solve_again(vessel, &self.moves, unchanged)?,
+                None => self.convex.solve(vessel, &self.moves)?,
+            }
             Method::Convex
         } else {
             self.solve_bent(vessel, home.frame.scale)?
         };
+        let moves = match method {
+            Method::Convex => &self.moves,
+            Method::Hull => &self.hulls,
+            Method::General => &self.general.parts,
+        };
+        let prices = &mut self.shadow_prices;
         self.convex
-            .shadow_prices(vessel, &self.meters, &mut self.shadow_prices);
+            .shadow_prices(vessel, moves, &self.meters, prices);
         self.method = Some(method);
         Ok(method)
     }
@@ -194,7 +207,7 @@ impl Dynamic {
         self.prepare(home, &home.frame.capped(peak_kw, price))?;
         self.peak_kw = peak_kw;
         self.peak_cost = price * (peak_kw - grid.peak_kw);
-        if self.finish(home, self.load_kw.len())? != Method::Convex {
+        if self.finish(home, None)? != Method::Convex {
             return Err(Failed::TooLarge);
         }
         let prices = self.shadow_prices.iter().zip(&terms.buy);

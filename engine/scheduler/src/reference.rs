@@ -22,6 +22,8 @@ pub(crate) fn solve(problem: &Problem, strict: &Terms, seconds: f64) -> Option<C
 /// A physical plan with what was proven about it.
 pub(crate) struct Candidate {
     pub(crate) slots: Vec<PlannedSlot>,
+    /// Without penalties.
+    pub(crate) objective: f64,
     /// Objective with the penalties of broken limits.
     pub(crate) cost: f64,
     /// No plan costs less than this.
@@ -75,12 +77,20 @@ fn attempt(
     for (slot, price) in slots.iter_mut().zip(&shadow_prices) {
         slot.shadow_price = *price;
     }
-    let penalty = score::penalty(problem, terms, &slots);
-    let cost = score::objective(problem, &slots) + penalty;
+    let objective = score::objective(problem, &slots);
+    let cost = objective + score::penalty(problem, terms, &slots);
     if !cost.is_finite() {
         return Ok(None);
     }
     let keeps = cost <= promised + 1e-6 * (terms.scale + promised.abs())
         && (terms.is_relaxed() || score::relaxations(problem, &slots).is_empty());
-    Ok(Some((Candidate { slots, cost, bound }, keeps)))
+    Ok(Some((
+        Candidate {
+            slots,
+            objective,
+            cost,
+            bound,
+        },
+        keeps,
+    )))
 }

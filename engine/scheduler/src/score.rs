@@ -199,34 +199,68 @@ pub(crate) fn relaxations(problem: &Problem, slots: &[PlannedSlot]) -> Vec<Relax
     found
 }
 
-/// Figures over the horizon. `autarky` is 1 where nothing is consumed and `self_consumption` is 1 where nothing is
-/// produced. Both are cut to 0 to 1: a battery that trades with the grid imports more than the home consumes.
-pub(crate) fn metrics(problem: &Problem, slots: &[PlannedSlot]) -> Metrics {
-    let dt = f64::from(problem.slot_minutes) / 60.0;
-    let energy = |power: fn(&PlannedSlot) -> f64| dt * slots.iter().map(power).sum::<f64>();
-    let import = energy(|slot| slot.grid_import_kw);
-    let export = energy(|slot| slot.grid_export_kw);
-    let share_kept = |lost: f64, whole: f64| {
-        if whole > 0.0 {
-            (1.0 - lost / whole).clamp(0.0, 1.0)
-        } else {
-            1.0
-        }
-    };
-    let prices = problem.buy_price.iter().zip(&problem.sell_price);
-    Metrics {
-        cost: slots
-            .iter()
-            .zip(prices)
-            .map(|(slot, (buy, sell))| {
-                dt * (buy * slot.grid_import_kw - sell * slot.grid_export_kw)
-            })
-            .sum(),
-        grid_import_kwh: import,
-        grid_export_kwh: export,
-        autarky: share_kept(import, energy(consumed_kw)),
-        self_consumption: share_kept(export, energy(|slot| slot.pv_kw)),
+/// Figures over the horizon, summed slot by slot.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    cost: f64,
+    import: f64,
+    export: f64,
+    consumed: f64,
+    pv: f64,
+}
+
+/// What flows in a slot, kW.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Flows {
+    pub(crate) import: f64,
+    pub(crate) export: f64,
+    pub(crate) consumed: f64,
+    pub(crate) pv: f64,
+}
+
+impl Tally {
+    pub(crate) fn add(&mut self, buy: f64, sell: f64, flows: &Flows) {
+        self.cost += buy * flows.import - sell * flows.export;
+        self.import += flows.import;
+        self.export += flows.export;
+        self.consumed += flows.consumed;
+        self.pv += flows.pv;
     }
+
+    /// `autarky` is 1 where nothing is consumed and `self_consumption` is 1 where nothing is produced. Both are cut to
+    /// 0 to 1: a battery that trades with the grid imports more than the home consumes.
+    pub(crate) fn metrics(&self, problem: &Problem) -> Metrics {
+        let dt = f64::from(problem.slot_minutes) / 60.0;
+        let share_kept = |lost: f64, whole: f64| {
+            if whole > 0.0 {
+                (1.0 - lost / whole).clamp(0.0, 1.0)
+            } else {
+                1.0
+            }
+        };
+        Metrics {
+            cost: dt * self.cost,
+            grid_import_kwh: dt * self.import,
+            grid_export_kwh: dt * self.export,
+            autarky: share_kept(self.import, self.consumed),
+            self_consumption: share_kept(self.export, self.pv),
+        }
+    }
+}
+
+pub(crate) fn metrics(problem: &Problem, slots: &[PlannedSlot]) -> Metrics {
+    let mut tally = Tally::default();
+    let prices = problem.buy_price.iter().zip(&problem.sell_price);
+    for (slot, (buy, sell)) in slots.iter().zip(prices) {
+        let flows = Flows {
+            import: slot.grid_import_kw,
+            export: slot.grid_export_kw,
+            consumed: consumed_kw(slot),
+            pv: slot.pv_kw,
+        };
+        tally.add(*buy, *sell, &flows);
+    }
+    tally.metrics(problem)
 }
 
 /// Load, appliances, EVs and heaters; what EVs give back is less consumed.

@@ -93,27 +93,6 @@ impl Frame {
             ..*self
         }
     }
-
-    /// Slot `t` of `problem`, with `load_kw` for its load and that of appliances.
-    pub(crate) fn meter(&self, problem: &Problem, terms: &Terms, t: usize, load_kw: f64) -> Meter {
-        let pv = problem.pv_kw[t];
-        let mut meter = Meter {
-            net: (load_kw - pv) * self.dt,
-            kinks: [0.0; KINKS_MAX],
-            slopes: [0.0; KINKS_MAX + 1],
-            kinks_count: 0,
-            low: f64::NEG_INFINITY,
-            high: self.import_wall,
-            origin: (0.0, 0.0),
-        };
-        let thrown = if self.is_curtailable {
-            pv * self.dt
-        } else {
-            0.0
-        };
-        meter.fill(self, terms.buy[t], terms.sell[t], thrown);
-        meter
-    }
 }
 
 /// Whether the slot's cost is convex in load and move together, with a net load from `least` to `most`, kWh. A cost
@@ -213,6 +192,38 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
+    pub(crate) const NONE: Self = Self {
+        net: 0.0,
+        kinks: [0.0; KINKS_MAX],
+        slopes: [0.0; KINKS_MAX + 1],
+        kinks_count: 0,
+        low: f64::NEG_INFINITY,
+        high: f64::INFINITY,
+        origin: (0.0, 0.0),
+    };
+
+    /// Makes this slot `t` of `problem`, with `load_kw` for its load and that of appliances.
+    pub(crate) fn set(
+        &mut self,
+        frame: &Frame,
+        problem: &Problem,
+        terms: &Terms,
+        (t, load_kw): (usize, f64),
+    ) {
+        let pv = problem.pv_kw[t];
+        self.net = (load_kw - pv) * frame.dt;
+        self.kinks_count = 0;
+        self.low = f64::NEG_INFINITY;
+        self.high = frame.import_wall;
+        self.origin = (0.0, 0.0);
+        let thrown = if frame.is_curtailable {
+            pv * frame.dt
+        } else {
+            0.0
+        };
+        self.fill(frame, terms.buy[t], terms.sell[t], thrown);
+    }
+
     /// What a slot with `balance` costs.
     pub(crate) fn cost(&self, balance: f64) -> f64 {
         let (from, cost) = self.origin;
@@ -373,8 +384,8 @@ impl Move {
         is_convex: true,
     };
 
-    /// Slot `t`; `None` where no move keeps the limits.
-    pub(crate) fn of(frame: &Frame, vessel: &Vessel, t: usize, meter: &Meter) -> Option<Self> {
+    /// Makes this slot `t`; false where no move keeps the limits.
+    pub(crate) fn set(&mut self, frame: &Frame, vessel: &Vessel, t: usize, meter: &Meter) -> bool {
         let span = vessel.span(t);
         let mut low = span.fall.max(span.change(meter.low - meter.net));
         let mut high = span.rise.min(span.change(meter.high - meter.net));
@@ -390,15 +401,12 @@ impl Move {
         }
         if low > high {
             if low > high + REACH_KWH {
-                return None;
+                return false;
             }
             high = low;
         }
-        let mut cost = Self {
-            low,
-            high,
-            ..Self::NONE
-        };
+        (self.low, self.high) = (low, high);
+        (self.count, self.gap, self.is_convex) = (0, None, true);
         let (planned, apart) = vessel.planned(t).unwrap_or((f64::NEG_INFINITY, 0.0));
         let mut at = low;
         let first = meter.net + span.flow(low);
@@ -409,7 +417,7 @@ impl Move {
                 at = span.least_rise.min(high);
                 let end = meter.net + span.flow(at);
                 let rise = meter.cost(end) - meter.cost(meter.net);
-                cost.bridge(rise / at + vessel.movement, at);
+                self.bridge(rise / at + vessel.movement, at);
                 next = kinks.iter().take_while(|kink| **kink <= end).count();
                 continue;
             }
@@ -431,14 +439,14 @@ impl Move {
                 } else {
                     slope / span.charge_efficiency + vessel.movement
                 };
-                cost.push(frame, slope + beside, end - at);
+                self.push(frame, slope + beside, end - at);
                 at = end;
             }
             if end >= bend {
                 next += 1;
             }
         }
-        Some(cost)
+        true
     }
 
     fn push(&mut self, frame: &Frame, slope: f64, length: f64) {
@@ -477,6 +485,24 @@ impl Move {
     /// In ascending order of `x`.
     pub(crate) fn pieces(&self) -> &[Piece] {
         &self.pieces[..self.count]
+    }
+
+    /// Slopes a hair to the left and to the right of `x`; infinite beyond the ends.
+    pub(crate) fn slopes_around(&self, x: f64) -> (f64, f64) {
+        let (mut left, mut right) = (f64::NEG_INFINITY, f64::INFINITY);
+        let mut from = self.low;
+        for piece in self.pieces() {
+            let to = from + piece.length;
+            if from < x - REACH_KWH {
+                left = piece.slope;
+            }
+            if to > x + REACH_KWH {
+                right = piece.slope;
+                break;
+            }
+            from = to;
+        }
+        (left, right)
     }
 
     /// The cost of moving from `low` to `x`.

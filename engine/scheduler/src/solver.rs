@@ -202,9 +202,11 @@ fn candidate(
     for (slot, price) in slots.iter_mut().zip(prices) {
         slot.shadow_price = *price;
     }
-    let cost = score::objective(problem, &slots) + score::penalty(problem, terms, &slots);
+    let objective = score::objective(problem, &slots);
+    let cost = objective + score::penalty(problem, terms, &slots);
     Candidate {
         slots,
+        objective,
         cost,
         bound: bound.unwrap_or(cost),
     }
@@ -222,7 +224,7 @@ pub(crate) fn reference(problem: &Problem, seconds: f64) -> Result<Plan, Problem
 }
 
 fn finish(problem: &Problem, strict: &Terms, found: Option<Found>) -> Plan {
-    let baseline = score::metrics(problem, &dispatch::baseline(problem, strict));
+    let baseline = dispatch::baseline(problem, strict);
     match found {
         Some(found) => answer(problem, found, baseline),
         None => unsolved(baseline),
@@ -246,7 +248,7 @@ fn answer(problem: &Problem, found: Found, baseline: Metrics) -> Plan {
             Status::Relaxed
         },
         relaxed,
-        objective: score::objective(problem, &candidate.slots),
+        objective: candidate.objective,
         solver: method.as_str().to_owned(),
         gap,
         metrics: score::metrics(problem, &candidate.slots),
