@@ -437,7 +437,7 @@ impl Move {
                 let slope = if at < 0.0 {
                     slope * span.discharge_efficiency - vessel.movement
                 } else {
-                    slope / span.charge_efficiency + vessel.movement
+                    slope * span.charge_per_unit + vessel.movement
                 };
                 self.push(frame, slope + beside, end - at);
                 at = end;
@@ -536,7 +536,7 @@ impl Move {
             let slope = if at < 0.0 {
                 price * span.discharge_efficiency - vessel.wear
             } else {
-                price / span.charge_efficiency + vessel.wear
+                price * span.charge_per_unit + vessel.wear
             };
             cost.push(frame, slope + beside, end - at);
             at = end;

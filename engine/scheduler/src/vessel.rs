@@ -26,6 +26,9 @@ pub(crate) struct Span {
     /// Units of content for a kWh at the AC side, and kWh at the AC side for a unit.
     pub(crate) charge_efficiency: f64,
     pub(crate) discharge_efficiency: f64,
+    /// One over each, for divisions take long.
+    pub(crate) charge_per_unit: f64,
+    discharge_per_kwh: f64,
 }
 
 impl Span {
@@ -39,12 +42,14 @@ impl Span {
         least_rise: 0.0,
         charge_efficiency: 1.0,
         discharge_efficiency: 1.0,
+        charge_per_unit: 1.0,
+        discharge_per_kwh: 1.0,
     };
 
     /// Energy at the AC side for a move, kWh.
     pub(crate) fn flow(&self, change: f64) -> f64 {
         if change > 0.0 {
-            change / self.charge_efficiency
+            change * self.charge_per_unit
         } else {
             change * self.discharge_efficiency
         }
@@ -55,7 +60,7 @@ impl Span {
         if flow > 0.0 {
             flow * self.charge_efficiency
         } else {
-            flow / self.discharge_efficiency
+            flow * self.discharge_per_kwh
         }
     }
 }
@@ -215,5 +220,7 @@ fn span(store: &Store, t: usize, dt: f64) -> Span {
         least_rise: store.min_charge_kw * step.rise,
         charge_efficiency: step.rise / dt,
         discharge_efficiency: if step.fall > 0.0 { dt / step.fall } else { 1.0 },
+        charge_per_unit: dt / step.rise,
+        discharge_per_kwh: if step.fall > 0.0 { step.fall / dt } else { 1.0 },
     }
 }
