@@ -3,8 +3,9 @@
 //!
 //! Writing takes a topic's newest schema. Reading takes the older ones too: a record names the schema it was written
 //! with, the codec knows every one since the first, and Avro's rules resolve it to the newest, whose defaults stand in
-//! for what it lacks. Single objects are found by fingerprint; Confluent ids only as far as [`Codec::confluent`] got
-//! them. A record of a newer schema than the newest known here is refused.
+//! for what it lacks. Single objects are found by their fingerprint. A Confluent id is known where the registry, asked
+//! at the start, held that schema under the topic's subject; one that it gives out later, or under another subject, is
+//! not, and neither is any schema newer than the newest here: such records are refused with the id or as unknown.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -64,11 +65,20 @@ pub enum CodecError {
     Encode { topic: Topic, reason: String },
 }
 
+/// What the registry calls the schemas of a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SchemaIds {
+    /// Of [`schema_json`].
+    pub newest: u32,
+    /// Of [`older_schemas_json`], in the same order; `None` where the registry does not hold it.
+    pub older: Vec<Option<u32>>,
+}
+
 /// Encodes and decodes. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Codec {
     /// Ids that the registry gave, by topic; none for single-object encoding.
-    ids: Option<Arc<BTreeMap<Topic, u32>>>,
+    ids: Option<Arc<BTreeMap<Topic, SchemaIds>>>,
 }
 
 impl Codec {
@@ -78,16 +88,19 @@ impl Codec {
         Self { ids: None }
     }
 
-    /// Writes the Confluent wire format with these ids, one for each topic.
+    /// Writes the Confluent wire format with these ids.
     ///
     /// # Panics
-    /// Where a topic has no id.
+    /// Where a topic has no ids, or not one entry for each of its older schemas.
     #[must_use]
-    pub fn confluent(ids: BTreeMap<Topic, u32>) -> Self {
+    pub fn confluent(ids: BTreeMap<Topic, SchemaIds>) -> Self {
         for topic in Topic::ALL {
-            assert!(
-                ids.contains_key(&topic),
-                "the registry gave no id for {topic}"
+            let ids = ids.get(&topic);
+            let older_count = ids.map(|ids| ids.older.len());
+            assert_eq!(
+                older_count,
+                Some(older_schemas_json(topic).len()),
+                "the registry was not asked for every schema of {topic}"
             );
         }
         Self {
@@ -103,7 +116,7 @@ impl Codec {
         match &self.ids {
             Some(ids) => {
                 bytes.push(CONFLUENT_MAGIC);
-                bytes.extend_from_slice(&ids[&topic].to_be_bytes());
+                bytes.extend_from_slice(&ids[&topic].newest.to_be_bytes());
             }
             None => {
                 bytes.extend_from_slice(&SINGLE_OBJECT_MARKER);
@@ -160,12 +173,14 @@ impl Codec {
         };
         let (id, datum) = rest.split_first_chunk::<4>().ok_or(framing)?;
         let id = u32::from_be_bytes(*id);
-        let ours = self.ids.as_ref().and_then(|ids| ids.get(&topic));
-        if ours == Some(&id) {
-            Ok((&known.newest, datum))
-        } else {
-            Err(CodecError::UnknownId { topic, id })
-        }
+        let ours = self.ids.as_ref().map(|ids| &ids[&topic]);
+        let named = ours.and_then(|ids| {
+            let ids = std::iter::once(Some(ids.newest)).chain(ids.older.iter().copied());
+            let mut named = ids.zip(known.versions()).filter(|(of, _)| *of == Some(id));
+            named.next().map(|(_, version)| version)
+        });
+        let version = named.ok_or(CodecError::UnknownId { topic, id })?;
+        Ok((version, datum))
     }
 }
 

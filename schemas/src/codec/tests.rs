@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use apache_avro::Schema;
@@ -15,7 +14,7 @@ use household::tariff::{PricePeriod, Tariff};
 use household::units::HouseholdId;
 use proptest::prelude::*;
 
-use super::{Codec, CodecError, Message, older_schemas_json, schema_json};
+use super::{Codec, CodecError, Message, SchemaIds, older_schemas_json, schema_json};
 use crate::dead_letter::{DeadLetter, Reason};
 use crate::topic::Topic;
 use crate::weather::{WeatherForecast, WeatherPeriod};
@@ -306,8 +305,12 @@ fn alert() -> Alert {
 }
 
 fn confluent() -> Codec {
-    let ids: BTreeMap<Topic, u32> = Topic::ALL.into_iter().zip(100..).collect();
-    Codec::confluent(ids)
+    let ids = Topic::ALL.into_iter().zip(100..).map(|(topic, newest)| {
+        let older = (200..).zip(older_schemas_json(topic));
+        let older = older.map(|(id, _)| Some(id)).collect();
+        (topic, SchemaIds { newest, older })
+    });
+    Codec::confluent(ids.collect())
 }
 
 /// Both framings survive the way there and back, the datum is the same in both, and the stored bytes of `file` still
@@ -329,7 +332,7 @@ fn check<T: Message + PartialEq + std::fmt::Debug>(file: &str, value: &T) {
     assert_eq!(stored(file), single, "today's bytes of {file}");
 }
 
-/// The stored bytes of `file`, which an older version wrote, still mean the value.
+/// The stored bytes of `file`, which an older version wrote, still mean the value, under an older id as well.
 #[track_caller]
 fn check_older<T: Message + PartialEq + std::fmt::Debug>(file: &str, value: &T) {
     let stored = stored(file);
@@ -338,6 +341,12 @@ fn check_older<T: Message + PartialEq + std::fmt::Debug>(file: &str, value: &T) 
     }
     let today = Codec::single_object().encode(value).unwrap();
     assert_ne!(stored[..10], today[..10], "{file} has today's schema");
+    let framed = |id: u32| [&[0], id.to_be_bytes().as_slice(), &stored[10..]].concat();
+    assert_eq!(&confluent().decode::<T>(&framed(200)).unwrap(), value);
+    assert!(matches!(
+        confluent().decode::<T>(&framed(201)),
+        Err(CodecError::UnknownId { id: 201, .. })
+    ));
 }
 
 fn golden(file: &str) -> PathBuf {
