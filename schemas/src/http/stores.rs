@@ -61,7 +61,7 @@ pub struct HeatStoreBody {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(
     untagged,
-    expecting = "expected a number, or an array with a number for each slot"
+    expecting = "cop, ambient_c, draw_kw: expected a number, or an array with a number for each slot"
 )]
 pub enum SeriesBody {
     Same(f64),

@@ -274,11 +274,11 @@ fn bodies_that_do_not_read_say_why() {
         (with("\"peak_kw\"", "\"peak\""), "unknown field `peak`"),
         (
             with("\"cop\":[3,3.25,3.5,3.75]", "\"cop\":[3,null]"),
-            "expected a number, or an array with a number for each slot",
+            "cop, ambient_c, draw_kw: expected a number, or an array with a number for each slot",
         ),
         (
             with("\"ambient_c\":18", "\"ambient_c\":\"mild\""),
-            "expected a number, or an array with a number for each slot",
+            "cop, ambient_c, draw_kw: expected a number, or an array with a number for each slot",
         ),
         (
             with("\"arrival_slot\":1", "\"arrival_slot\":-1"),
