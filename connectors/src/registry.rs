@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use schemas::codec::schema_json;
+use schemas::codec::{SchemaIds, older_schemas_json, schema_json};
 use schemas::topic::Topic;
 use serde::{Deserialize, Serialize};
 
@@ -73,9 +73,12 @@ impl Registry {
         Ok(Self { config, client })
     }
 
-    /// Registers each topic's schema under `{prefix}{topic}-value` with BACKWARD compatibility. The same schema again
-    /// has the same id.
-    pub async fn register_all(&self, prefix: &str) -> Result<BTreeMap<Topic, u32>, RegistryError> {
+    /// Registers each topic's schema under `{prefix}{topic}-value` with BACKWARD compatibility, and learns the ids of
+    /// the older ones, which it does not register. The same schema again has the same id.
+    pub async fn register_all(
+        &self,
+        prefix: &str,
+    ) -> Result<BTreeMap<Topic, SchemaIds>, RegistryError> {
         let mut ids = BTreeMap::new();
         for topic in Topic::ALL {
             let subject = format!("{prefix}{topic}-value");
@@ -85,7 +88,12 @@ impl Registry {
                 .send(reqwest::Method::POST, &path, &subject, &schema)
                 .await?;
             let registered: Registered = answer.json().await.map_err(RegistryError::Unavailable)?;
-            ids.insert(topic, registered.id);
+            let mut older = Vec::new();
+            for schema in older_schemas_json(topic) {
+                older.push(self.registered(&subject, schema).await?);
+            }
+            let newest = registered.id;
+            ids.insert(topic, SchemaIds { newest, older });
             let level = serde_json::json!({"compatibility": "BACKWARD"});
             self.send(
                 reqwest::Method::PUT,
@@ -96,6 +104,24 @@ impl Registry {
             .await?;
         }
         Ok(ids)
+    }
+
+    /// The id of a schema under `subject`, if it is registered there.
+    async fn registered(&self, subject: &str, schema: &str) -> Result<Option<u32>, RegistryError> {
+        let schema = serde_json::json!({"schema": schema});
+        let path = format!("subjects/{subject}");
+        let answer = self
+            .send(reqwest::Method::POST, &path, subject, &schema)
+            .await;
+        match answer {
+            Ok(answer) => {
+                let registered: Registered =
+                    answer.json().await.map_err(RegistryError::Unavailable)?;
+                Ok(Some(registered.id))
+            }
+            Err(RegistryError::Refused { status: 404, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     async fn send(

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use household::metadata::{ApplianceSpec, BatterySpec, Metadata};
 use household::problem::{Appliance, Battery, Grid, Problem, Weights};
-use household::schedule::{Metrics, Plan, PlannedSlot, Relaxation, Schedule, Status};
+use household::schedule::{
+    Metrics, Plan, PlannedEv, PlannedHeat, PlannedSlot, Relaxation, Schedule, Status,
+};
 use household::slot::{Slot, Stat};
 use household::tariff::{PricePeriod, Tariff};
 use household::units::HouseholdId;
@@ -12,7 +14,10 @@ use household::windows::Rolling;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub use self::stores::{EvBody, HeatStoreBody, SeriesBody, StabilityBody};
 use crate::mqtt::rfc3339;
+
+mod stores;
 
 #[cfg(test)]
 mod tests;
@@ -44,7 +49,7 @@ fn time_ms(field: &str, text: &str) -> Result<i64, FieldError> {
 }
 
 /// The body of `POST /api/optimize`: the household alone, or what shall replace the engine's own values.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OptimizeBody {
     pub household_id: i64,
@@ -60,7 +65,13 @@ pub struct OptimizeBody {
     pub grid: Option<GridBody>,
     pub pv_curtailable: Option<bool>,
     pub appliances: Option<Vec<ApplianceBody>>,
+    pub evs: Option<Vec<EvBody>>,
+    pub heat_stores: Option<Vec<HeatStoreBody>>,
     pub weights: Option<WeightsBody>,
+    /// `Some(None)`, a null, makes the plan free of the one before.
+    #[serde(default, deserialize_with = "given")]
+    pub stability: Option<Option<StabilityBody>>,
+    pub time_limit_ms: Option<u32>,
 }
 
 /// Tells a field that is null from one that is absent.
@@ -88,12 +99,14 @@ pub struct BatteryBody {
     pub wear_cost_per_kwh: f64,
 }
 
-/// Limits of the grid connection; null means none.
+/// The grid connection; a limit of null means none, and there is no price on the peak unless it is given.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GridBody {
     pub import_limit_kw: Option<f64>,
     pub export_limit_kw: Option<f64>,
+    pub peak_price_per_kw: f64,
+    pub peak_kw: f64,
 }
 
 /// An appliance that runs once.
@@ -173,7 +186,11 @@ impl OptimizeBody {
         grid: None,
         pv_curtailable: None,
         appliances: None,
+        evs: None,
+        heat_stores: None,
         weights: None,
+        stability: None,
+        time_limit_ms: None,
     };
 
     /// The problem: what is given here over what `base`, the engine's own, says. Ranges are checked by the scheduler.
@@ -226,11 +243,8 @@ impl OptimizeBody {
             earliest_slot: body.earliest_slot,
             latest_end_slot: body.latest_end_slot,
         };
+        let slots_count = load_kw.len();
         Ok(Problem {
-            evs: Vec::new(),
-            heat_stores: Vec::new(),
-            stability: None,
-            time_limit_ms: None,
             household_id,
             start_ms,
             slot_minutes,
@@ -254,10 +268,16 @@ impl OptimizeBody {
                     .map(|base| base.appliances.clone())
                     .unwrap_or_default()
                     .into_iter()
-                    .filter(|appliance| appliance.latest_end_slot as usize <= load_kw.len())
+                    .filter(|appliance| appliance.latest_end_slot as usize <= slots_count)
                     .collect(),
             },
             load_kw,
+            evs: stores::evs(self.evs, same_slots, slots_count),
+            heat_stores: stores::heat_stores(self.heat_stores, same_slots, slots_count),
+            stability: stores::stability(self.stability, same_slots, slots_count),
+            time_limit_ms: self
+                .time_limit_ms
+                .or(base.and_then(|base| base.time_limit_ms)),
             weights: self.weights.map_or_else(
                 || base.map_or(Weights::COST, |base| base.weights),
                 |body| Weights {
@@ -293,7 +313,19 @@ impl From<GridBody> for Grid {
         Self {
             import_limit_kw: body.import_limit_kw,
             export_limit_kw: body.export_limit_kw,
-            ..Self::OPEN
+            peak_price_per_kw: body.peak_price_per_kw,
+            peak_kw: body.peak_kw,
+        }
+    }
+}
+
+impl From<Grid> for GridBody {
+    fn from(grid: Grid) -> Self {
+        Self {
+            import_limit_kw: grid.import_limit_kw,
+            export_limit_kw: grid.export_limit_kw,
+            peak_price_per_kw: grid.peak_price_per_kw,
+            peak_kw: grid.peak_kw,
         }
     }
 }
@@ -339,6 +371,11 @@ pub struct PlannedSlotBody {
     /// At the end of the slot.
     pub soc_kwh: f64,
     pub appliances: BTreeMap<String, bool>,
+    /// Absent where the problem has none, as is `heat`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub evs: BTreeMap<String, PlannedEv>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub heat: BTreeMap<String, PlannedHeat>,
     pub shadow_price: f64,
 }
 
@@ -374,6 +411,8 @@ impl From<&PlannedSlot> for PlannedSlotBody {
             battery_discharge_kw: slot.battery_discharge_kw,
             soc_kwh: slot.soc_kwh,
             appliances: slot.appliances.clone(),
+            evs: slot.evs.clone(),
+            heat: slot.heat.clone(),
             shadow_price: slot.shadow_price,
         }
     }
@@ -503,11 +542,6 @@ pub struct MetadataBody {
 
 impl From<&Metadata> for MetadataBody {
     fn from(metadata: &Metadata) -> Self {
-        let Grid {
-            import_limit_kw,
-            export_limit_kw,
-            ..
-        } = metadata.grid;
         let Weights {
             cost,
             autarky,
@@ -519,10 +553,7 @@ impl From<&Metadata> for MetadataBody {
             location: metadata.location.clone(),
             pv_capacity_kw: metadata.pv_capacity_kw,
             battery: metadata.battery.clone(),
-            grid: GridBody {
-                import_limit_kw,
-                export_limit_kw,
-            },
+            grid: metadata.grid.into(),
             pv_curtailable: metadata.pv_curtailable,
             appliances: metadata.appliances.clone(),
             tariff: metadata.tariff.clone(),
@@ -554,6 +585,9 @@ impl MetadataBody {
         ] {
             within(field, limit.unwrap_or(0.0), 0.0, 1e5)?;
         }
+        let grid = self.grid;
+        within("grid.peak_price_per_kw", grid.peak_price_per_kw, 0.0, 1e5)?;
+        within("grid.peak_kw", grid.peak_kw, 0.0, 1e4)?;
         for (field, weight) in [
             ("weights.cost", self.weights.cost),
             ("weights.autarky", self.weights.autarky),

@@ -9,7 +9,7 @@ use household::command::{Command, CommandProgress, CommandState};
 use household::metadata::{BatterySpec, Metadata};
 use household::problem::{Grid, Weights};
 use household::reading::{Measurement, Reading};
-use household::schedule::{Metrics, Plan, PlannedSlot, Schedule, Status};
+use household::schedule::{Metrics, Plan, PlannedEv, PlannedHeat, PlannedSlot, Schedule, Status};
 use household::slot::Slot;
 use household::tariff::{PricePeriod, Tariff};
 use household::units::{DAY_MS, HOUR_MS, HouseholdId, MINUTE_MS};
@@ -367,6 +367,15 @@ fn schedule(household_id: HouseholdId, requested_ms: i64, counter: u32, adopt: b
         autarky: 0.75,
         self_consumption: 0.5,
     };
+    let ev = PlannedEv {
+        charge_kw: 3.75,
+        discharge_kw: 0.0,
+        soc_kwh: 21.5,
+    };
+    let heat = PlannedHeat {
+        power_kw: 1.5,
+        temperature_c: 48.25,
+    };
     let slots = (0..96)
         .map(|slot| PlannedSlot {
             start_ms: requested_ms + slot * 15 * MINUTE_MS,
@@ -379,8 +388,8 @@ fn schedule(household_id: HouseholdId, requested_ms: i64, counter: u32, adopt: b
             soc_kwh: 4.25,
             appliances: BTreeMap::from([("dishwasher".to_owned(), slot % 2 == 0)]),
             shadow_price: -0.03125,
-            evs: std::collections::BTreeMap::new(),
-            heat: std::collections::BTreeMap::new(),
+            evs: BTreeMap::from([("car".to_owned(), ev)]),
+            heat: BTreeMap::from([("tank".to_owned(), heat)]),
         })
         .collect();
     Schedule {
@@ -424,7 +433,8 @@ fn metadata(household_id: HouseholdId, name: &str) -> Metadata {
         grid: Grid {
             import_limit_kw: Some(11.0),
             export_limit_kw: None,
-            ..Grid::OPEN
+            peak_price_per_kw: 12.5,
+            peak_kw: 3.5,
         },
         pv_curtailable: false,
         appliances: Vec::new(),

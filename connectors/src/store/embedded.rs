@@ -1,6 +1,7 @@
 //! The store on one machine: tables in fjall, one folder, one process. A write is durable once it resolves: writes that
 //! wait together share one fsync. It never reads a clock.
 
+mod schedule_v1;
 mod tables;
 mod writer;
 
@@ -21,7 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::tables::{
     Answer, Table, Tables, body, changes_of, corrupt, household_key, reading_of, schedule_prefix,
-    tariff_key, timed_key, unpacked,
+    tariff_key, timed_key, unpacked, unpacked_schedule,
 };
 use self::writer::Write;
 use super::retention::{Retention, check_range, without_overlaps};
@@ -278,7 +279,7 @@ impl Store for EmbeddedStore {
                 return Ok(None);
             };
             let value = guard.value().map_err(|error| from_fjall(&error))?;
-            unpacked(Table::Schedules, &value).map(Some)
+            unpacked_schedule(&value).map(Some)
         })
         .await
     }
@@ -291,9 +292,7 @@ impl Store for EmbeddedStore {
             };
             let key = body(Table::SchedulesById, &key)?;
             let schedule = get(tables, Table::Schedules, key)?;
-            schedule
-                .map(|value| unpacked(Table::Schedules, &value))
-                .transpose()
+            schedule.map(|value| unpacked_schedule(&value)).transpose()
         })
         .await
     }

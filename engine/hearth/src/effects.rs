@@ -86,7 +86,9 @@ pub fn sort(parts: &Parts, effects: Vec<Effect>) -> Sorted {
             }
             Effect::RequestOptimize(request) => {
                 let id = request.household_id;
-                sorted.outgoing.extend(outgoing(parts, id, &request));
+                sorted
+                    .outgoing
+                    .extend(outgoing(parts, id, request.as_ref()));
             }
             Effect::SendCommand(command) => {
                 let id = command.household_id;

@@ -27,16 +27,16 @@ pub struct Problem {
     /// Whether PV may be thrown away.
     pub pv_curtailable: bool,
     pub appliances: Vec<Appliance>,
-    #[serde(skip)]
+    #[serde(default)]
     pub evs: Vec<Ev>,
-    #[serde(skip)]
+    #[serde(default)]
     pub heat_stores: Vec<HeatStore>,
     pub weights: Weights,
     /// What makes the plan keep to the one before.
-    #[serde(skip)]
+    #[serde(default)]
     pub stability: Option<Stability>,
     /// Longest time to search; the best plan found by then counts, with its proven gap.
-    #[serde(skip)]
+    #[serde(default)]
     pub time_limit_ms: Option<u32>,
 }
 
@@ -66,10 +66,10 @@ pub struct Grid {
     pub import_limit_kw: Option<f64>,
     pub export_limit_kw: Option<f64>,
     /// What a kW costs by which the highest import of the horizon is above `peak_kw`; 0 for none.
-    #[serde(skip)]
+    #[serde(default)]
     pub peak_price_per_kw: f64,
     /// The highest import that is paid for already.
-    #[serde(skip)]
+    #[serde(default)]
     pub peak_kw: f64,
 }
 

@@ -103,10 +103,10 @@ pub struct PlannedSlot {
     /// Which appliances run.
     pub appliances: BTreeMap<String, bool>,
     /// What each EV does.
-    #[serde(skip)]
+    #[serde(default)]
     pub evs: BTreeMap<String, PlannedEv>,
     /// What each heat store does.
-    #[serde(skip)]
+    #[serde(default)]
     pub heat: BTreeMap<String, PlannedHeat>,
     /// What one more kWh of load in this slot would cost.
     pub shadow_price: f64,

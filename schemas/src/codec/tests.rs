@@ -1,17 +1,20 @@
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use apache_avro::Schema;
+use apache_avro::schema_compatibility::{Compatibility, SchemaCompatibility};
 use household::command::{Ack, AckStatus, Command};
 use household::effect::{Alert, AlertKind, OptimizeRequest};
 use household::metadata::{ApplianceSpec, BatterySpec, Metadata};
-use household::problem::{Appliance, Battery, Grid, Problem, Weights};
+use household::problem::{Appliance, Battery, Ev, Grid, HeatStore, Problem, Stability, Weights};
 use household::reading::{Measurement, Reading};
-use household::schedule::{Metrics, Plan, PlannedSlot, Relaxation, Schedule, Status};
+use household::schedule::{
+    Metrics, Plan, PlannedEv, PlannedHeat, PlannedSlot, Relaxation, Schedule, Status,
+};
 use household::tariff::{PricePeriod, Tariff};
 use household::units::HouseholdId;
 use proptest::prelude::*;
 
-use super::{Codec, CodecError, Message, schema_json};
+use super::{Codec, CodecError, Message, SchemaIds, older_schemas_json, schema_json};
 use crate::dead_letter::{DeadLetter, Reason};
 use crate::topic::Topic;
 use crate::weather::{WeatherForecast, WeatherPeriod};
@@ -30,7 +33,8 @@ fn reading(measurement: Measurement) -> Reading {
     }
 }
 
-fn metadata() -> Metadata {
+/// As the first version of the schema could say it.
+fn metadata_v1() -> Metadata {
     Metadata {
         household_id: id(),
         name: "Nordstraße 5".to_owned(),
@@ -63,6 +67,13 @@ fn metadata() -> Metadata {
     }
 }
 
+fn metadata() -> Metadata {
+    let mut metadata = metadata_v1();
+    metadata.grid.peak_price_per_kw = 12.5;
+    metadata.grid.peak_kw = 3.5;
+    metadata
+}
+
 fn tariff() -> Tariff {
     Tariff {
         name: "dynamic".to_owned(),
@@ -88,7 +99,8 @@ fn weather() -> WeatherForecast {
     }
 }
 
-fn request() -> OptimizeRequest {
+/// As the first version of the schema could say it.
+fn request_v1() -> OptimizeRequest {
     OptimizeRequest {
         request_id: "42-1757671200000-1".to_owned(),
         household_id: id(),
@@ -136,7 +148,52 @@ fn request() -> OptimizeRequest {
     }
 }
 
-fn schedule() -> Schedule {
+fn request() -> OptimizeRequest {
+    let mut request = request_v1();
+    let problem = &mut request.problem;
+    problem.grid.peak_price_per_kw = 12.5;
+    problem.grid.peak_kw = 3.5;
+    problem.evs = vec![Ev {
+        id: "zoé".to_owned(),
+        arrival_slot: 0,
+        departure_slot: 2,
+        capacity_kwh: 52.0,
+        soc_kwh: 20.0,
+        min_soc_kwh: 10.0,
+        goal_soc_kwh: 22.5,
+        charge_kw: 11.0,
+        min_charge_kw: 4.1,
+        discharge_kw: 7.4,
+        charge_efficiency: 0.92,
+        discharge_efficiency: 0.91,
+        end_value_per_kwh: -0.25,
+        wear_cost_per_kwh: 0.03,
+    }];
+    problem.heat_stores = vec![HeatStore {
+        id: "tank".to_owned(),
+        power_kw: 2.5,
+        cop: vec![3.5, 2.75],
+        kwh_per_k: 0.35,
+        loss_kw_per_k: 0.002,
+        temperature_c: 48.5,
+        min_c: 45.0,
+        max_c: 60.0,
+        ambient_c: vec![18.0, -7.5],
+        draw_kw: vec![0.0, 1.5],
+        end_value_per_kwh: 0.1,
+    }];
+    problem.stability = Some(Stability {
+        battery_cost_per_kwh: 0.01,
+        start_cost: 0.05,
+        soc_change_kwh: vec![-0.5],
+        start_slots: [("washer".to_owned(), 1)].into(),
+    });
+    problem.time_limit_ms = Some(750);
+    request
+}
+
+/// As the first version of the schema could say it.
+fn schedule_v1() -> Schedule {
     let metrics = Metrics {
         cost: 1.25,
         grid_import_kwh: 5.0,
@@ -185,6 +242,23 @@ fn schedule() -> Schedule {
     }
 }
 
+fn schedule() -> Schedule {
+    let mut schedule = schedule_v1();
+    let slot = &mut schedule.plan.slots[0];
+    let ev = PlannedEv {
+        charge_kw: 7.0,
+        discharge_kw: 0.0,
+        soc_kwh: 21.5,
+    };
+    slot.evs = [("zoé".to_owned(), ev)].into();
+    let heat = PlannedHeat {
+        power_kw: 2.5,
+        temperature_c: -0.5,
+    };
+    slot.heat = [("tank".to_owned(), heat)].into();
+    schedule
+}
+
 fn command() -> Command {
     Command {
         command_id: "42-1757671200000-1-0".to_owned(),
@@ -231,15 +305,18 @@ fn alert() -> Alert {
 }
 
 fn confluent() -> Codec {
-    let ids: BTreeMap<Topic, u32> = Topic::ALL.into_iter().zip(100..).collect();
-    Codec::confluent(ids)
+    let ids = Topic::ALL.into_iter().zip(100..).map(|(topic, newest)| {
+        let older = (200..).zip(older_schemas_json(topic));
+        let older = older.map(|(id, _)| Some(id)).collect();
+        (topic, SchemaIds { newest, older })
+    });
+    Codec::confluent(ids.collect())
 }
 
-/// Both framings survive the way there and back, the datum is the same in both, and the stored bytes of the first
-/// version still mean the value. `GOLDEN=write` writes the files of a new version.
+/// Both framings survive the way there and back, the datum is the same in both, and the stored bytes of `file` still
+/// mean the value and are written. `GOLDEN=write` writes the files of a new version.
 #[track_caller]
-#[expect(clippy::disallowed_methods, reason = "golden samples are files")]
-fn check<T: Message + PartialEq + std::fmt::Debug>(name: &str, value: &T) {
+fn check<T: Message + PartialEq + std::fmt::Debug>(file: &str, value: &T) {
     let single = Codec::single_object().encode(value).unwrap();
     let framed = confluent().encode(value).unwrap();
     assert_eq!(single[10..], framed[5..], "one datum under two framings");
@@ -249,42 +326,84 @@ fn check<T: Message + PartialEq + std::fmt::Debug>(name: &str, value: &T) {
     }
     assert_eq!(&confluent().decode::<T>(&framed).unwrap(), value);
 
-    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("golden/v1-{name}.bin"));
     if option_env!("GOLDEN") == Some("write") {
-        std::fs::write(&file, &single).unwrap();
+        std::fs::write(golden(file), &single).unwrap();
     }
-    let stored = std::fs::File::open(&file).and_then(|mut file| {
-        let mut bytes = Vec::new();
-        std::io::Read::read_to_end(&mut file, &mut bytes).map(|_| bytes)
-    });
-    let stored = stored.unwrap_or_else(|error| panic!("read {}: {error}", file.display()));
-    assert_eq!(&Codec::single_object().decode::<T>(&stored).unwrap(), value);
-    assert_eq!(stored, single, "today's bytes of {name}");
+    assert_eq!(stored(file), single, "today's bytes of {file}");
+}
+
+/// The stored bytes of `file`, which an older version wrote, still mean the value, under an older id as well.
+#[track_caller]
+fn check_older<T: Message + PartialEq + std::fmt::Debug>(file: &str, value: &T) {
+    let stored = stored(file);
+    for codec in [Codec::single_object(), confluent()] {
+        assert_eq!(&codec.decode::<T>(&stored).unwrap(), value);
+    }
+    let today = Codec::single_object().encode(value).unwrap();
+    assert_ne!(stored[..10], today[..10], "{file} has today's schema");
+    let framed = |id: u32| [&[0], id.to_be_bytes().as_slice(), &stored[10..]].concat();
+    assert_eq!(&confluent().decode::<T>(&framed(200)).unwrap(), value);
+    assert!(matches!(
+        confluent().decode::<T>(&framed(201)),
+        Err(CodecError::UnknownId { id: 201, .. })
+    ));
+}
+
+fn golden(file: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("golden/{file}.bin"))
+}
+
+#[expect(clippy::disallowed_methods, reason = "golden samples are files")]
+fn stored(file: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(golden(file))
+        .and_then(|mut file| std::io::Read::read_to_end(&mut file, &mut bytes));
+    read.unwrap_or_else(|error| panic!("read {file}: {error}"));
+    bytes
 }
 
 #[test]
 fn every_value_survives_and_golden_samples_decode() {
     check(
-        "meter",
+        "v1-meter",
         &reading(Measurement::Meter {
             consumption_w: 450.5,
         }),
     );
-    check("pv", &reading(Measurement::Pv { pv_w: 1_200.0 }));
+    check("v1-pv", &reading(Measurement::Pv { pv_w: 1_200.0 }));
     let battery = Measurement::Battery {
         soc_pct: 57.5,
         power_w: -800.0,
     };
-    check("battery", &reading(battery));
-    check("household", &metadata());
-    check("tariff", &tariff());
-    check("weather", &weather());
-    check("request", &request());
-    check("schedule", &schedule());
-    check("command", &command());
-    check("ack", &ack());
-    check("dead-letter", &dead_letter(Reason::MissingField));
-    check("alert", &alert());
+    check("v1-battery", &reading(battery));
+    check("v2-household", &metadata());
+    check("v1-tariff", &tariff());
+    check("v1-weather", &weather());
+    check("v2-request", &request());
+    check("v2-schedule", &schedule());
+    check("v1-command", &command());
+    check("v1-ack", &ack());
+    check("v1-dead-letter", &dead_letter(Reason::MissingField));
+    check("v1-alert", &alert());
+}
+
+#[test]
+fn records_of_older_versions_decode() {
+    check_older("v1-household", &metadata_v1());
+    check_older("v1-request", &request_v1());
+    check_older("v1-schedule", &schedule_v1());
+}
+
+#[test]
+fn every_schema_reads_what_the_others_wrote() {
+    for topic in Topic::ALL {
+        let newest = Schema::parse_str(schema_json(topic)).unwrap();
+        for older in older_schemas_json(topic) {
+            let older = Schema::parse_str(older).unwrap();
+            let both_ways = SchemaCompatibility::mutual_read(&older, &newest);
+            assert_eq!(both_ways.unwrap(), Compatibility::Full, "{topic}");
+        }
+    }
 }
 
 #[test]
@@ -314,28 +433,61 @@ fn every_reason_has_its_symbol() {
 
 #[test]
 fn schemas_keep_their_fingerprints() {
-    // A change of a schema makes a new version: keep the old golden samples decodable before changing a line here.
+    // A change of a schema makes a new version: what stands here joins the history before a line here changes.
     let fingerprints: Vec<String> = Topic::ALL
         .into_iter()
         .map(|topic| {
-            let bytes = super::known(topic).fingerprint;
-            let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-            format!("{topic} {hex}\n")
+            let versions = super::known(topic).versions().map(|version| {
+                let bytes = version.fingerprint.iter();
+                bytes.map(|byte| format!("{byte:02x}")).collect()
+            });
+            let versions: Vec<String> = versions.collect();
+            format!("{topic} {}\n", versions.join(", before "))
         })
         .collect();
     expect_test::expect![[r#"
         telemetry c6e4791116b0de04
-        households 710bd018586ec4f9
+        households 4e56ba004b4f61db, before 710bd018586ec4f9
         tariffs 8c9ceca14a1171b3
         weather-forecast b769ee028b46232d
-        optimize-requests 1e8fdb5fadeb7e94
-        schedules fad6283c6dd9a1fd
+        optimize-requests 3e0cb0d581130ed4, before 1e8fdb5fadeb7e94
+        schedules e0d39c0df99e7916, before fad6283c6dd9a1fd
         commands 66d1faa0e066b6c1
         acks 08dcaf70bb13046d
         dead-letters 8da85e060c588528
         alerts 7a243e84d59213ba
     "#]]
     .assert_eq(&fingerprints.concat());
+}
+
+const SPOIL_REQUEST: [fn(&mut Problem); 8] = [
+    |problem| problem.load_kw[1] = f64::NAN,
+    |problem| problem.grid.peak_price_per_kw = f64::INFINITY,
+    |problem| problem.grid.peak_kw = f64::NAN,
+    |problem| problem.evs[0].goal_soc_kwh = f64::NAN,
+    |problem| problem.heat_stores[0].max_c = f64::INFINITY,
+    |problem| problem.heat_stores[0].cop[1] = f64::NAN,
+    |problem| problem.stability.as_mut().unwrap().start_cost = f64::NAN,
+    |problem| problem.stability.as_mut().unwrap().soc_change_kwh[0] = f64::NEG_INFINITY,
+];
+
+const SPOIL_SLOT: [fn(&mut PlannedSlot); 3] = [
+    |slot| slot.battery_charge_kw = f64::NAN,
+    |slot| slot.evs.values_mut().for_each(|ev| ev.soc_kwh = f64::NAN),
+    |slot| {
+        let heat = slot.heat.values_mut();
+        heat.for_each(|store| store.temperature_c = f64::NEG_INFINITY);
+    },
+];
+
+#[track_caller]
+fn check_refused<T: Message + std::fmt::Debug>(value: &T, expected: &str) {
+    let codec = Codec::single_object();
+    let decoded = codec.decode::<T>(&codec.encode(value).unwrap());
+    match decoded {
+        Err(CodecError::Rule { rule, .. }) => assert_eq!(rule, expected),
+        other => panic!("not refused: {other:?}"),
+    }
 }
 
 #[test]
@@ -362,14 +514,35 @@ fn damage_gives_an_error() {
         decode(b"{\"household_id\":1}"),
         Err(CodecError::Framing { .. })
     ));
+    // Another topic's schema, and a schema that nobody knows.
     assert!(matches!(
         codec.decode::<Ack>(&bytes),
-        Err(CodecError::UnknownFingerprint { .. })
+        Err(CodecError::UnknownFingerprint { topic: Topic::Acks })
     ));
+    let mut unknown = codec.encode(&request()).unwrap();
+    unknown[2] ^= 1;
+    let error = codec.decode::<OptimizeRequest>(&unknown).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "fingerprint is none of topic optimize-requests"
+    );
 
     let not_finite = reading(Measurement::Pv { pv_w: f64::NAN });
     let not_finite = codec.encode(&not_finite).unwrap();
     assert!(matches!(decode(&not_finite), Err(CodecError::Rule { .. })));
+    for spoil in SPOIL_REQUEST {
+        let mut request = request();
+        spoil(&mut request.problem);
+        check_refused(&request, "a number is not finite");
+    }
+    for spoil in SPOIL_SLOT {
+        let mut schedule = schedule();
+        spoil(&mut schedule.plan.slots[0]);
+        check_refused(&schedule, "a number is not finite");
+    }
+    let mut metadata = metadata();
+    metadata.grid.peak_kw = f64::INFINITY;
+    check_refused(&metadata, "a number is not finite");
     // The id is the datum's first field: 0 in zigzag is 0.
     let mut nobody = codec.encode(&value).unwrap();
     nobody[10] = 0;
@@ -420,6 +593,9 @@ fn samples() -> Vec<Vec<u8>> {
         codec.encode(&ack()).unwrap(),
         codec.encode(&dead_letter(Reason::Poison)).unwrap(),
         codec.encode(&alert()).unwrap(),
+        stored("v1-household"),
+        stored("v1-request"),
+        stored("v1-schedule"),
     ]
 }
 
@@ -428,6 +604,10 @@ proptest! {
     fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         decode_all(&Codec::single_object(), &bytes);
         // Under a header that is right, the bytes reach the decoder.
+        for sample in samples() {
+            let framed = [&sample[..10], &bytes].concat();
+            prop_assert!(decode_all(&Codec::single_object(), &framed) <= 1);
+        }
         for (topic, id) in Topic::ALL.into_iter().zip(100_u32..) {
             let mut framed = vec![0];
             framed.extend(id.to_be_bytes());
@@ -439,11 +619,12 @@ proptest! {
 
     #[test]
     fn no_damage_makes_it_panic(
-        sample in 0_usize..10,
+        sample in any::<prop::sample::Index>(),
         at in any::<prop::sample::Index>(),
         with in prop::collection::vec(any::<u8>(), 1..12),
     ) {
-        let mut bytes = samples().swap_remove(sample);
+        let mut samples = samples();
+        let mut bytes = samples.swap_remove(sample.index(samples.len()));
         let at = at.index(bytes.len());
         for (byte, new) in bytes[at..].iter_mut().zip(with) {
             *byte = new;
@@ -465,5 +646,42 @@ proptest! {
         };
         let codec = confluent();
         prop_assert_eq!(codec.decode::<Reading>(&codec.encode(&reading).unwrap()).unwrap(), reading);
+    }
+
+    #[test]
+    fn any_stores_survive(
+        ids in prop::collection::btree_set(".{0,8}", 0..4),
+        numbers in prop::collection::vec(prop::num::f64::NORMAL, 6),
+        series in prop::collection::vec(prop::num::f64::NORMAL, 0..5),
+        slot in any::<u32>(),
+        time_limit_ms in any::<Option<u32>>(),
+    ) {
+        let mut request = request();
+        let problem = &mut request.problem;
+        let (ev, store) = (problem.evs[0].clone(), problem.heat_stores[0].clone());
+        problem.evs = ids.iter().map(|id| Ev {
+            id: id.clone(),
+            departure_slot: slot,
+            goal_soc_kwh: numbers[0],
+            end_value_per_kwh: numbers[1],
+            ..ev.clone()
+        }).collect();
+        problem.heat_stores = ids.iter().map(|id| HeatStore {
+            id: id.clone(),
+            temperature_c: numbers[2],
+            draw_kw: series.clone(),
+            ..store.clone()
+        }).collect();
+        problem.grid.peak_kw = numbers[3];
+        problem.stability = Some(Stability {
+            battery_cost_per_kwh: numbers[4],
+            start_cost: numbers[5],
+            soc_change_kwh: series,
+            start_slots: ids.iter().map(|id| (id.clone(), slot)).collect(),
+        });
+        problem.time_limit_ms = time_limit_ms;
+        let codec = confluent();
+        let decoded: OptimizeRequest = codec.decode(&codec.encode(&request).unwrap()).unwrap();
+        prop_assert_eq!(decoded, request);
     }
 }

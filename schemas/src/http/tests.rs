@@ -1,9 +1,12 @@
 use expect_test::{Expect, expect};
-use household::problem::{Appliance, Battery, Grid, Problem, Weights};
-use household::schedule::{Metrics, Plan, PlannedSlot, Relaxation, Schedule, Status};
+use household::problem::{Appliance, Battery, Ev, Grid, HeatStore, Problem, Stability, Weights};
+use household::schedule::{
+    Metrics, Plan, PlannedEv, PlannedHeat, PlannedSlot, Relaxation, Schedule, Status,
+};
 use household::units::HouseholdId;
+use proptest::prelude::*;
 
-use super::{FieldError, MetadataBody, OptimizeBody, ScheduleBody, TariffBody};
+use super::{FieldError, MetadataBody, OptimizeBody, PlannedSlotBody, ScheduleBody, TariffBody};
 
 const START_MS: i64 = 1_757_671_200_000;
 
@@ -111,6 +114,185 @@ fn what_is_given_overrides_the_engines() {
         merged(r#"{"household_id":1,"appliances":[]}"#).appliances,
         []
     );
+}
+
+/// An EV, a tank and a plan before on the engine's four slots.
+fn engine_problem_with_stores() -> Problem {
+    Problem {
+        evs: vec![Ev {
+            id: "car".to_owned(),
+            arrival_slot: 1,
+            departure_slot: 3,
+            capacity_kwh: 52.0,
+            soc_kwh: 20.0,
+            min_soc_kwh: 10.0,
+            goal_soc_kwh: 25.0,
+            charge_kw: 11.0,
+            min_charge_kw: 1.5,
+            discharge_kw: 7.5,
+            charge_efficiency: 0.92,
+            discharge_efficiency: 0.91,
+            end_value_per_kwh: 0.2,
+            wear_cost_per_kwh: 0.03,
+        }],
+        heat_stores: vec![HeatStore {
+            id: "tank".to_owned(),
+            power_kw: 2.5,
+            cop: vec![3.0, 3.25, 3.5, 3.75],
+            kwh_per_k: 0.35,
+            loss_kw_per_k: 0.002,
+            temperature_c: 48.5,
+            min_c: 45.0,
+            max_c: 60.0,
+            ambient_c: vec![18.0; 4],
+            draw_kw: vec![0.0, 1.5, 0.0, 0.0],
+            end_value_per_kwh: 0.1,
+        }],
+        stability: Some(Stability {
+            battery_cost_per_kwh: 0.01,
+            start_cost: 0.05,
+            soc_change_kwh: vec![0.5, -0.5, 0.25],
+            start_slots: [("dishwasher".to_owned(), 1)].into(),
+        }),
+        time_limit_ms: Some(750),
+        grid: Grid {
+            peak_price_per_kw: 12.5,
+            peak_kw: 3.5,
+            ..engine_problem().grid
+        },
+        ..engine_problem()
+    }
+}
+
+const STORES: &str = r#"{"household_id":1,
+ "evs":[{"id":"car","arrival_slot":1,"departure_slot":3,"capacity_kwh":52,"soc_kwh":20,"min_soc_kwh":10,
+         "goal_soc_kwh":25,"charge_kw":11,"min_charge_kw":1.5,"discharge_kw":7.5,"charge_efficiency":0.92,
+         "discharge_efficiency":0.91,"end_value_per_kwh":0.2,"wear_cost_per_kwh":0.03}],
+ "heat_stores":[{"id":"tank","power_kw":2.5,"cop":[3,3.25,3.5,3.75],"kwh_per_k":0.35,"loss_kw_per_k":0.002,
+                 "temperature_c":48.5,"min_c":45,"max_c":60,"ambient_c":18,"draw_kw":[0,1.5,0,0],
+                 "end_value_per_kwh":0.1}],
+ "stability":{"battery_cost_per_kwh":0.01,"start_cost":0.05,"soc_change_kwh":[0.5,-0.5,0.25],
+              "start_slots":{"dishwasher":1}},
+ "time_limit_ms":750,
+ "grid":{"import_limit_kw":11,"peak_price_per_kw":12.5,"peak_kw":3.5}}"#;
+
+#[test]
+fn evs_heat_stores_and_stability_are_read() {
+    assert_eq!(merged(STORES), engine_problem_with_stores());
+    assert!(!body(STORES).is_household_alone());
+}
+
+#[test]
+fn what_is_absent_of_a_store_has_a_default() {
+    let problem = merged(
+        r#"{"household_id":1,"stability":{},
+        "evs":[{"id":"car","arrival_slot":0,"departure_slot":4,"capacity_kwh":52,"soc_kwh":20,"charge_kw":11}],
+        "heat_stores":[{"id":"house","power_kw":2,"cop":3,"kwh_per_k":2,"loss_kw_per_k":0.1,"temperature_c":20,
+                        "min_c":19,"max_c":22,"ambient_c":[5,4,3,2]}]}"#,
+    );
+    let ev = Ev {
+        id: "car".to_owned(),
+        arrival_slot: 0,
+        departure_slot: 4,
+        capacity_kwh: 52.0,
+        soc_kwh: 20.0,
+        min_soc_kwh: 0.0,
+        goal_soc_kwh: 20.0,
+        charge_kw: 11.0,
+        min_charge_kw: 0.0,
+        discharge_kw: 0.0,
+        charge_efficiency: 1.0,
+        discharge_efficiency: 1.0,
+        end_value_per_kwh: 0.0,
+        wear_cost_per_kwh: 0.0,
+    };
+    assert_eq!(problem.evs, [ev]);
+    let store = &problem.heat_stores[0];
+    assert_eq!(store.cop, [3.0; 4]);
+    assert_eq!(store.ambient_c, [5.0, 4.0, 3.0, 2.0]);
+    assert_eq!(store.draw_kw, [0.0; 4]);
+    assert_eq!(store.end_value_per_kwh, 0.0);
+    let stability = Stability {
+        battery_cost_per_kwh: 0.0,
+        start_cost: 0.0,
+        soc_change_kwh: Vec::new(),
+        start_slots: std::collections::BTreeMap::new(),
+    };
+    assert_eq!(problem.stability, Some(stability));
+    assert_eq!(problem.time_limit_ms, None);
+}
+
+#[test]
+fn the_engines_stores_count_where_none_are_given() {
+    let engine = engine_problem_with_stores();
+    let merged = |json: &str| body(json).into_problem(Some(&engine)).unwrap();
+    assert_eq!(merged(r#"{"household_id":1}"#), engine);
+
+    let other =
+        merged(r#"{"household_id":1,"evs":[],"heat_stores":[],"stability":null,"grid":{}}"#);
+    assert_eq!((other.evs, other.heat_stores), (Vec::new(), Vec::new()));
+    assert_eq!((other.stability, other.grid), (None, Grid::OPEN));
+    assert_eq!(other.time_limit_ms, Some(750));
+
+    let shorter = merged(r#"{"household_id":1,"load_kw":[1,2]}"#);
+    assert_eq!(shorter.evs, [], "the EV leaves after the horizon");
+    let store = &shorter.heat_stores[0];
+    assert_eq!(store.cop, [3.0, 3.25]);
+    assert_eq!((store.ambient_c.len(), store.draw_kw.len()), (2, 2));
+    assert_eq!(shorter.stability.unwrap().soc_change_kwh, [0.5, -0.5]);
+
+    // On other slots the engine's EVs, heat and plan before mean nothing.
+    let elsewhere = merged(&WHOLE.replace("12:00", "13:00"));
+    assert_eq!(
+        (elsewhere.evs, elsewhere.heat_stores),
+        (Vec::new(), Vec::new())
+    );
+    assert_eq!(elsewhere.stability, None);
+}
+
+#[test]
+fn bodies_that_do_not_read_say_why() {
+    let without = |field: &str| {
+        let start = STORES.find(&format!("\"{field}\":")).unwrap();
+        let end = start + STORES[start..].find(',').unwrap() + 1;
+        format!("{}{}", &STORES[..start], &STORES[end..])
+    };
+    let with = |old: &str, new: &str| {
+        assert!(STORES.contains(old), "{old}");
+        STORES.replacen(old, new, 1)
+    };
+    let cases = [
+        (without("departure_slot"), "missing field `departure_slot`"),
+        (without("charge_kw"), "missing field `charge_kw`"),
+        (without("ambient_c"), "missing field `ambient_c`"),
+        (
+            with("\"goal_soc_kwh\"", "\"goal_kwh\""),
+            "unknown field `goal_kwh`",
+        ),
+        (with("\"max_c\"", "\"max_k\""), "unknown field `max_k`"),
+        (with("\"start_cost\"", "\"cost\""), "unknown field `cost`"),
+        (with("\"peak_kw\"", "\"peak\""), "unknown field `peak`"),
+        (
+            with("\"cop\":[3,3.25,3.5,3.75]", "\"cop\":[3,null]"),
+            "cop, ambient_c, draw_kw: expected a number, or an array with a number for each slot",
+        ),
+        (
+            with("\"ambient_c\":18", "\"ambient_c\":\"mild\""),
+            "cop, ambient_c, draw_kw: expected a number, or an array with a number for each slot",
+        ),
+        (
+            with("\"arrival_slot\":1", "\"arrival_slot\":-1"),
+            "invalid value: integer `-1`, expected u32",
+        ),
+        (
+            with("\"time_limit_ms\":750", "\"time_limit_ms\":0.5"),
+            "invalid type: floating point `0.5`, expected u32",
+        ),
+    ];
+    for (json, expected) in cases {
+        let error = serde_json::from_str::<OptimizeBody>(&json).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+    }
 }
 
 #[test]
@@ -267,6 +449,64 @@ fn a_schedule_is_written_as_documented() {
 }
 
 #[test]
+fn a_slots_evs_and_heat_are_written() {
+    let mut slot = PlannedSlot {
+        start_ms: START_MS,
+        load_kw: 0.5,
+        pv_kw: 0.0,
+        grid_import_kw: 9.0,
+        grid_export_kw: 0.0,
+        battery_charge_kw: 0.0,
+        battery_discharge_kw: 0.0,
+        soc_kwh: 0.0,
+        appliances: std::collections::BTreeMap::new(),
+        evs: std::collections::BTreeMap::new(),
+        heat: std::collections::BTreeMap::new(),
+        shadow_price: 0.25,
+    };
+    let ev = PlannedEv {
+        charge_kw: 7.0,
+        discharge_kw: 0.0,
+        soc_kwh: 21.5,
+    };
+    slot.evs.insert("car".to_owned(), ev);
+    let heat = PlannedHeat {
+        power_kw: 1.5,
+        temperature_c: 48.25,
+    };
+    slot.heat.insert("tank".to_owned(), heat);
+    check_json(
+        &PlannedSlotBody::from(&slot),
+        &expect![[r#"
+        {
+          "start": "2025-09-12T10:00:00Z",
+          "load_kw": 0.5,
+          "pv_kw": 0.0,
+          "grid_import_kw": 9.0,
+          "grid_export_kw": 0.0,
+          "battery_charge_kw": 0.0,
+          "battery_discharge_kw": 0.0,
+          "soc_kwh": 0.0,
+          "appliances": {},
+          "evs": {
+            "car": {
+              "charge_kw": 7.0,
+              "discharge_kw": 0.0,
+              "soc_kwh": 21.5
+            }
+          },
+          "heat": {
+            "tank": {
+              "power_kw": 1.5,
+              "temperature_c": 48.25
+            }
+          },
+          "shadow_price": 0.25
+        }"#]],
+    );
+}
+
+#[test]
 fn metadata_is_checked() {
     let put = |json: &str| -> Result<_, FieldError> {
         serde_json::from_str::<MetadataBody>(json)
@@ -276,8 +516,33 @@ fn metadata_is_checked() {
     let metadata = put(r#"{"tariff":"flat"}"#).unwrap();
     assert_eq!(metadata.household_id, id());
     assert_eq!(metadata.weights, Weights::COST);
+    assert_eq!(metadata.grid, Grid::OPEN);
     let body = serde_json::to_string(&MetadataBody::from(&metadata)).unwrap();
     assert_eq!(put(&body).unwrap(), metadata);
+
+    let grid = |json: &str| put(&format!(r#"{{"tariff":"flat","grid":{json}}}"#));
+    let peak = grid(r#"{"import_limit_kw":11,"peak_price_per_kw":12.5,"peak_kw":3.5}"#).unwrap();
+    let expected = Grid {
+        import_limit_kw: Some(11.0),
+        export_limit_kw: None,
+        peak_price_per_kw: 12.5,
+        peak_kw: 3.5,
+    };
+    assert_eq!(peak.grid, expected);
+    let body = serde_json::to_string(&MetadataBody::from(&peak)).unwrap();
+    assert_eq!(put(&body).unwrap(), peak);
+    for (json, expected) in [
+        (
+            r#"{"peak_price_per_kw":-1}"#,
+            "grid.peak_price_per_kw: expected 0 to 100000, found -1",
+        ),
+        (
+            r#"{"peak_kw":10001}"#,
+            "grid.peak_kw: expected 0 to 10000, found 10001",
+        ),
+    ] {
+        assert_eq!(grid(json).unwrap_err().to_string(), expected);
+    }
 
     let refused = |json: &str, field: &str| assert_eq!(put(json).unwrap_err().field, field);
     refused(r#"{"household_id":2,"tariff":"flat"}"#, "household_id");
@@ -322,4 +587,24 @@ fn a_tariffs_periods_ascend() {
         "periods[1].start",
     );
     refused(&[period("yesterday", twelve)], "periods[0].start");
+}
+
+proptest! {
+    #[test]
+    fn a_series_is_one_number_or_one_a_slot(
+        same in prop::num::f64::NORMAL,
+        each in prop::collection::vec(prop::num::f64::NORMAL, 0..6),
+    ) {
+        let json = |series: String| {
+            let store = format!(
+                r#"{{"id":"h","power_kw":1,"cop":{series},"kwh_per_k":1,"loss_kw_per_k":0,"temperature_c":1,"min_c":0,
+                "max_c":2,"ambient_c":0}}"#
+            );
+            format!(r#"{{"household_id":1,"heat_stores":[{store}]}}"#)
+        };
+        let cop = |json: &str| merged(json).heat_stores.swap_remove(0).cop;
+        prop_assert_eq!(cop(&json(serde_json::to_string(&same).unwrap())), [same; 4]);
+        // Its length is for the scheduler to check.
+        prop_assert_eq!(cop(&json(serde_json::to_string(&each).unwrap())), each);
+    }
 }

@@ -1,17 +1,22 @@
 //! Keys, values and tables of the embedded store. A key begins with the household's id, then the time, both in an
-//! order-keeping form; a value begins with a version byte.
+//! order-keeping form; a value begins with a version byte. Schedules have version 2, everything else version 1.
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
 use household::command::CommandState;
 use household::reading::{Kind, Measurement, Reading};
+use household::schedule::Schedule;
 use household::units::HouseholdId;
+use schemas::codec::Codec;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::schedule_v1;
 use crate::store::{Row, StoreError};
 
 /// First byte of every value; another number means another layout.
 const VERSION: u8 = 1;
+/// First byte of a schedule as an Avro single object, which names its schema.
+const SCHEDULE_VERSION: u8 = 2;
 /// Length of a household's id or a time in a key.
 pub(super) const WORD: usize = 8;
 
@@ -175,6 +180,24 @@ pub(super) fn unpacked<T: DeserializeOwned>(table: Table, value: &[u8]) -> Resul
     postcard::from_bytes(body(table, value)?).map_err(|error| corrupt(table, &error))
 }
 
+/// A schedule behind its version byte.
+pub(super) fn packed_schedule(schedule: &Schedule) -> Result<Vec<u8>, StoreError> {
+    let schedule = Codec::single_object()
+        .encode(schedule)
+        .map_err(|error| StoreError::Refused(error.to_string()))?;
+    Ok([&[SCHEDULE_VERSION], schedule.as_slice()].concat())
+}
+
+/// Reads what [`packed_schedule`] writes, and what was written before version 2.
+pub(super) fn unpacked_schedule(value: &[u8]) -> Result<Schedule, StoreError> {
+    let corrupt = |error: &dyn std::fmt::Display| corrupt(Table::Schedules, error);
+    if let Some((&SCHEDULE_VERSION, schedule)) = value.split_first() {
+        let decoded = Codec::single_object().decode(schedule);
+        return decoded.map_err(|error| corrupt(&error));
+    }
+    schedule_v1::read(body(Table::Schedules, value)?).map_err(|error| corrupt(&error))
+}
+
 /// What stands behind the version byte.
 pub(super) fn body(table: Table, value: &[u8]) -> Result<&[u8], StoreError> {
     match value.split_first() {
@@ -212,7 +235,7 @@ pub(super) fn changes_of(row: Row, changes: &mut Vec<Change>) -> Result<(), Stor
             changes.push(Change::Put {
                 table: Table::Schedules,
                 key,
-                value: packed(schedule.as_ref())?,
+                value: packed_schedule(&schedule)?,
             });
         }
         Row::Command(progress) => {

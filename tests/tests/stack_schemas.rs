@@ -1,0 +1,92 @@
+//! Old and new schemas in one registry: what a Hearth before wrote stays readable. Starts a registry of its own, so that
+//! its first schemas are the old ones.
+
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+
+use connectors::registry::{Registry, RegistryConfig};
+use connectors::secret::Secret;
+use household::effect::OptimizeRequest;
+use household::metadata::Metadata;
+use household::schedule::Schedule;
+use schemas::codec::{Codec, Message, older_schemas_json};
+use schemas::topic::Topic;
+use serde_json::json;
+use tests::harness::{self, decode_confluent, http, skipped};
+
+/// Registers `schema` as a Hearth before did, where it must be compatible both ways.
+async fn register(url: &str, subject: &str, schema: &str) -> u32 {
+    let answer = http()
+        .put(format!("{url}/config/{subject}"))
+        .json(&json!({"compatibility": "FULL"}))
+        .send()
+        .await
+        .unwrap();
+    answer.error_for_status().unwrap();
+    let answer = http()
+        .post(format!("{url}/subjects/{subject}/versions"))
+        .json(&json!({"schema": schema}))
+        .send()
+        .await
+        .unwrap();
+    let answer: serde_json::Value = answer.error_for_status().unwrap().json().await.unwrap();
+    u32::try_from(answer["id"].as_u64().unwrap()).unwrap()
+}
+
+/// A golden sample, a single object, in Confluent's framing decodes, and so does what is written of it today.
+async fn check<T: Message>(codec: &Codec, url: &str, id: u32, sample: &[u8]) {
+    let framed = [&[0], id.to_be_bytes().as_slice(), &sample[10..]].concat();
+    let value: T = codec.decode(&framed).unwrap();
+    let written = codec.encode(&value).unwrap();
+    assert_ne!(written[..5], framed[..5], "written with today's schema");
+    decode_confluent(url, &written).await.unwrap();
+}
+
+#[tokio::test]
+async fn records_of_older_schemas_are_read() {
+    if skipped("records_of_older_schemas_are_read") {
+        return;
+    }
+    let service = harness::Registry::start().await.unwrap();
+    let url = service.url();
+    let registry = Registry::new(RegistryConfig {
+        url: url.clone(),
+        username: String::new(),
+        password: Secret::default(),
+    })
+    .unwrap();
+    let mut registered = Vec::new();
+    for topic in Topic::ALL {
+        for schema in older_schemas_json(topic) {
+            let subject = format!("old.{topic}-value");
+            registered.push((topic, register(&url, &subject, schema).await));
+        }
+    }
+
+    let ids = registry.register_all("old.").await.unwrap();
+    let learnt: Vec<_> = Topic::ALL
+        .into_iter()
+        .flat_map(|topic| ids[&topic].older.iter().map(move |id| (topic, id.unwrap())))
+        .collect();
+    assert_eq!(learnt, registered);
+    let codec = Codec::confluent(ids);
+    let id = |wanted| {
+        registered
+            .iter()
+            .find(|(topic, _)| *topic == wanted)
+            .unwrap()
+            .1
+    };
+    let sample = include_bytes!("../../schemas/golden/v1-household.bin");
+    check::<Metadata>(&codec, &url, id(Topic::Households), sample).await;
+    let sample = include_bytes!("../../schemas/golden/v1-request.bin");
+    check::<OptimizeRequest>(&codec, &url, id(Topic::OptimizeRequests), sample).await;
+    let sample = include_bytes!("../../schemas/golden/v1-schedule.bin");
+    check::<Schedule>(&codec, &url, id(Topic::Schedules), sample).await;
+
+    // Under subjects that never had the older schemas, no id of theirs is known.
+    let ids = registry.register_all("new.").await.unwrap();
+    assert!(
+        ids.values()
+            .all(|ids| ids.older.iter().all(Option::is_none))
+    );
+}
