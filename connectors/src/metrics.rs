@@ -28,6 +28,8 @@ pub struct Metrics {
     pub commands_total: IntCounterVec,
     /// Time of one solve, by `method`.
     pub solve_seconds: HistogramVec,
+    /// Proven gap of a schedule as a share of its cost, by `method`; 0 where it is optimal.
+    pub schedule_gap: HistogramVec,
     /// From a reading's arrival in the log to its row.
     pub reading_to_store_seconds: Histogram,
     /// From the log's time of the reading that closed a slot to the command that came of it.
@@ -59,6 +61,7 @@ pub struct Metrics {
 const FAST_S: &[f64] = &[
     1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0,
 ];
+const GAPS: &[f64] = &[0.0, 1e-6, 1e-4, 1e-3, 0.01, 0.1, 1.0];
 const WAIT_S: &[f64] = &[
     0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0,
 ];
@@ -113,6 +116,13 @@ impl Metrics {
                 IntCounter::new("slots_total", "Slots whose aggregate was written"),
             ),
             commands_total: counters(r, "commands_total", "Commands by outcome", &["outcome"]),
+            schedule_gap: histograms(
+                r,
+                "schedule_gap",
+                "Proven gap of a schedule as a share of its cost",
+                GAPS,
+                &["method"],
+            ),
             solve_seconds: histograms(r, "solve_seconds", "Time of one solve", FAST_S, &["method"]),
             reading_to_store_seconds: histogram(
                 r,

@@ -169,7 +169,7 @@ pub struct OptimizerConfig {
     pub group: String,
     /// Stable name of this member; empty for none.
     pub member: String,
-    /// Solves at the same time; 0 for one a core.
+    /// Threads that solve; 0 for one a core.
     pub workers: usize,
     /// Most requests taken at once, 1 to 10,000.
     pub batch_records_max: usize,
@@ -181,7 +181,7 @@ impl Default for OptimizerConfig {
             group: "hearth-optimizer".to_owned(),
             member: String::new(),
             workers: 0,
-            batch_records_max: 64,
+            batch_records_max: 256,
         }
     }
 }

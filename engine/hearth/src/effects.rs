@@ -27,7 +27,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 pub struct Fence(Arc<AtomicBool>);
 
 /// The fence was raised before the work was durable. The next owner of the partition does it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("another owner has the partition")]
 pub struct Fenced;
 
 impl Fence {

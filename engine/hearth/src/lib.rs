@@ -11,6 +11,7 @@ pub mod optimizer;
 pub mod shard;
 pub mod snapshot;
 pub mod tariffs;
+pub mod workers;
 
 pub mod api;
 pub mod http;
