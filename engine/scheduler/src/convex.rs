@@ -62,16 +62,12 @@ impl Range {
         }
     }
 
-    /// What both have; where rounding leaves nothing, the place between.
+    /// What both have; where rounding leaves nothing, a place between.
     fn and(self, other: Self) -> Self {
-        let (least, most) = (self.least.max(other.least), self.most.min(other.most));
-        if least <= most {
-            return Self { least, most };
-        }
-        let middle = 0.5 * (least + most);
+        let least = self.least.max(other.least);
         Self {
-            least: middle,
-            most: middle,
+            least,
+            most: self.most.min(other.most).max(least),
         }
     }
 
@@ -377,7 +373,8 @@ impl Convex {
                 Some(before) => {
                     let bound = self.bound_slopes(vessel, t - 1);
                     let wanted = before - bound.nearest(0.0);
-                    range.nearest(wanted / vessel.span(t).keep)
+                    let keep = vessel.span(t).keep;
+                    range.nearest(if keep == 1.0 { wanted } else { wanted / keep })
                 }
                 None if range.most.is_finite() => range.most,
                 None if range.least.is_finite() => range.least,

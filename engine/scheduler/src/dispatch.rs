@@ -42,26 +42,31 @@ pub(crate) fn dispatch(
     decisions: &Decisions,
 ) -> Vec<PlannedSlot> {
     let slots_count = problem.load_kw.len();
+    let grid = problem.grid;
+    let has_limits = grid.import_limit_kw.is_some() || grid.export_limit_kw.is_some();
     let mut slots = Vec::with_capacity(slots_count);
     let mut moved: Vec<Moved> = terms.stores.iter().map(Moved::at_start).collect();
-    let mut steps: Vec<Option<Step>> = vec![None; moved.len()];
+    let mut steps: Vec<Step> = terms.stores.iter().map(|s| s.step(0, terms.dt)).collect();
     for t in 0..slots_count {
         slots.push(base_slot(problem, &decisions.starts, t));
         let slot = &mut slots[t];
         let mut demand = slot.load_kw;
         for (k, store) in terms.stores.iter().enumerate() {
             let wanted = decisions.contents[k].get(t);
-            let wanted = wanted.filter(|_| store.moves_in(t));
-            steps[k] = wanted.map(|_| store.step(t, terms.dt));
-            moved[k] = match (&steps[k], wanted) {
-                (Some(step), Some(wanted)) => {
-                    store.towards(step, moved[k].content, *wanted, decisions.still)
+            moved[k] = match wanted.filter(|_| store.moves_in(t)) {
+                Some(wanted) => {
+                    if !store.is_steady() {
+                        steps[k] = store.step(t, terms.dt);
+                    }
+                    store.towards(&steps[k], moved[k].content, *wanted, decisions.still)
                 }
-                _ => moved[k].resting(),
+                None => moved[k].resting(),
             };
             demand += moved[k].charge_kw - moved[k].discharge_kw;
         }
-        demand -= take_back(problem, terms, &steps, &mut moved, (t, demand));
+        if has_limits {
+            demand -= take_back(problem, terms, &steps, &mut moved, (t, demand));
+        }
         for (store, moved) in terms.stores.iter().zip(&moved) {
             note(problem, store, moved, slot);
         }
@@ -76,7 +81,7 @@ pub(crate) fn dispatch(
 fn take_back(
     problem: &Problem,
     terms: &Terms,
-    steps: &[Option<Step>],
+    steps: &[Step],
     moved: &mut [Moved],
     (t, demand): (usize, f64),
 ) -> f64 {
@@ -97,7 +102,9 @@ fn take_back(
         return 0.0;
     }
     for ((store, moved), step) in terms.stores.iter().zip(moved).zip(steps) {
-        let Some(step) = step else { continue };
+        if !store.moves_in(t) {
+            continue;
+        }
         if moved.charge_kw > LIMIT_NOISE_KW && moved.charge_kw - excess <= store.charge_kw {
             moved.charge_kw -= excess;
             moved.content -= excess * step.rise;

@@ -24,13 +24,21 @@ pub(crate) fn objective(problem: &Problem, slots: &[PlannedSlot]) -> f64 {
                 - weights.revenue * revenue)
         })
         .sum();
-    let peak = slots.iter().map(|slot| slot.grid_import_kw);
-    let over = (peak.fold(0.0, f64::max) - problem.grid.peak_kw).max(0.0);
-    grid + problem.grid.peak_price_per_kw * over
+    grid + peak(problem, slots)
         + battery(problem, slots)
         + evs(problem, slots)
         + heat(problem, slots)
         + departures(problem, slots)
+}
+
+/// What the highest import costs.
+fn peak(problem: &Problem, slots: &[PlannedSlot]) -> f64 {
+    let price = problem.grid.peak_price_per_kw;
+    if price == 0.0 {
+        return 0.0;
+    }
+    let imports = slots.iter().map(|slot| slot.grid_import_kw);
+    price * (imports.fold(0.0, f64::max) - problem.grid.peak_kw).max(0.0)
 }
 
 /// Wear of the battery, less the worth of what is left in it.
@@ -170,11 +178,13 @@ pub(crate) fn relaxations(problem: &Problem, slots: &[PlannedSlot]) -> Vec<Relax
         note("grid.export_limit_kw", largest(&mut amounts));
     }
     if let Some(battery) = &problem.battery {
-        let socs = || std::iter::once(battery.soc_kwh).chain(slots.iter().map(|slot| slot.soc_kwh));
-        let mut below = socs().map(|soc| battery.min_soc_kwh - soc);
-        note("battery.min_soc_kwh", largest(&mut below));
-        let mut above = socs().map(|soc| soc - battery.max_soc_kwh);
-        note("battery.max_soc_kwh", largest(&mut above));
+        let (mut least, mut most) = (battery.soc_kwh, battery.soc_kwh);
+        for slot in slots {
+            least = least.min(slot.soc_kwh);
+            most = most.max(slot.soc_kwh);
+        }
+        note("battery.min_soc_kwh", battery.min_soc_kwh - least);
+        note("battery.max_soc_kwh", most - battery.max_soc_kwh);
         let last = slots.last().map_or(battery.soc_kwh, |slot| slot.soc_kwh);
         note("battery.end_soc_min_kwh", battery.end_soc_min_kwh - last);
     }

@@ -135,6 +135,15 @@ pub(crate) fn shadow_price(
 ) -> f64 {
     let span = vessel.span(t);
     let near = |a: f64, b: f64| (a - b).abs() <= REACH_KWH;
+    if vessel.planned(t).is_none() && !near(change, 0.0) {
+        // Between its ends a move has one price.
+        if change > 0.0 && !near(change, span.rise) {
+            return (-value - vessel.movement) * span.charge_efficiency;
+        }
+        if change < 0.0 && !near(change, span.fall) {
+            return (vessel.movement - value) * span.discharge_per_kwh;
+        }
+    }
     // What the AC side must cost for the store to go on falling from here, and to go on rising.
     let side = |rises: bool| {
         let (planned, cost) = vessel.planned(t).unwrap_or((0.0, 0.0));
@@ -152,7 +161,7 @@ pub(crate) fn shadow_price(
         if charges {
             (-value - vessel.movement - apart) * span.charge_efficiency
         } else {
-            (vessel.movement - value - apart) / span.discharge_efficiency
+            (vessel.movement - value - apart) * span.discharge_per_kwh
         }
     };
     let least = if near(change, span.rise) {
@@ -345,8 +354,11 @@ impl Meter {
     /// Slopes of `h` left and right of `balance`; infinite where a limit forbids to go on.
     fn slopes_at(&self, balance: f64) -> (f64, f64) {
         let kinks = &self.kinks[..self.kinks_count];
-        let before = kinks.iter().filter(|k| **k < balance - REACH_KWH).count();
-        let after = kinks.iter().filter(|k| **k <= balance + REACH_KWH).count();
+        let (mut before, mut after) = (0, 0);
+        for kink in kinks {
+            before += usize::from(*kink < balance - REACH_KWH);
+            after += usize::from(*kink <= balance + REACH_KWH);
+        }
         let left = if balance <= self.low + REACH_KWH {
             f64::NEG_INFINITY
         } else {
@@ -407,7 +419,12 @@ impl Move {
         }
         (self.low, self.high) = (low, high);
         (self.count, self.gap, self.is_convex) = (0, None, true);
-        let (planned, apart) = vessel.planned(t).unwrap_or((f64::NEG_INFINITY, 0.0));
+        let planned = vessel.planned(t);
+        if meter.kinks_count == 1 && span.least_rise <= 0.0 && planned.is_none() {
+            self.set_plain(frame, vessel, t, meter);
+            return true;
+        }
+        let (planned, apart) = planned.unwrap_or((f64::NEG_INFINITY, 0.0));
         let mut at = low;
         let first = meter.net + span.flow(low);
         let kinks = &meter.kinks[..meter.kinks_count];
@@ -447,6 +464,40 @@ impl Move {
             }
         }
         true
+    }
+
+    /// The pieces where the meter has one kink, as most have: before both bends, between them and after. Without
+    /// branches, for which bend comes first and which piece is none is anyone's guess.
+    fn set_plain(&mut self, frame: &Frame, vessel: &Vessel, t: usize, meter: &Meter) {
+        let span = vessel.span(t);
+        let kink = span.change(meter.kinks[0] - meter.net);
+        let (kink, rest) = (
+            kink.max(self.low).min(self.high),
+            0.0_f64.max(self.low).min(self.high),
+        );
+        let (before, after) = (meter.slopes[0], meter.slopes[1]);
+        let falling = |slope: f64| slope * span.discharge_efficiency - vessel.movement;
+        let rising = |slope: f64| slope * span.charge_per_unit + vessel.movement;
+        let between = if kink < rest {
+            falling(after)
+        } else {
+            rising(before)
+        };
+        let bends = [self.low, kink.min(rest), kink.max(rest), self.high];
+        let mut last = f64::NEG_INFINITY;
+        for (ends, slope) in bends
+            .windows(2)
+            .zip([falling(before), between, rising(after)])
+        {
+            let length = ends[1] - ends[0];
+            let counts = length > SLIVER_KWH;
+            let is_same = (slope - last).abs() <= SAME_SLOPE * frame.scale;
+            let slope = if is_same { last } else { slope };
+            self.pieces[self.count] = Piece { slope, length };
+            self.count += usize::from(counts);
+            self.is_convex &= !counts || slope >= last;
+            last = if counts { slope } else { last };
+        }
     }
 
     fn push(&mut self, frame: &Frame, slope: f64, length: f64) {

@@ -203,7 +203,12 @@ fn candidate(
         slot.shadow_price = *price;
     }
     let objective = score::objective(problem, &slots);
-    let cost = objective + score::penalty(problem, terms, &slots);
+    let penalty = if terms.is_relaxed() {
+        score::penalty(problem, terms, &slots)
+    } else {
+        0.0
+    };
+    let cost = objective + penalty;
     Candidate {
         slots,
         objective,

@@ -61,6 +61,9 @@ pub(crate) struct Step {
     /// Units of content for a kW of charge or discharge.
     pub(crate) rise: f64,
     pub(crate) fall: f64,
+    /// kW for a unit, one over each.
+    kw_per_rise: f64,
+    kw_per_fall: f64,
 }
 
 /// What a store did in a slot.
@@ -191,14 +194,22 @@ impl<'a> Store<'a> {
         (self.from..self.to).contains(&t)
     }
 
+    /// Whether every slot is like every other.
+    pub(crate) fn is_steady(&self) -> bool {
+        self.heat.is_none()
+    }
+
     /// How slot `t` of `dt` hours changes the content.
     pub(crate) fn step(&self, t: usize, dt: f64) -> Step {
         let Some(heat) = self.heat else {
+            let (rise, fall) = (self.charge_efficiency * dt, dt / self.discharge_efficiency);
             return Step {
                 keep: 1.0,
                 drift: 0.0,
-                rise: self.charge_efficiency * dt,
-                fall: dt / self.discharge_efficiency,
+                rise,
+                fall,
+                kw_per_rise: 1.0 / rise,
+                kw_per_fall: 1.0 / fall,
             };
         };
         // Degrees for a kW of heat over the slot: the loss while it warms up is in it.
@@ -214,6 +225,8 @@ impl<'a> Store<'a> {
             drift: lost * heat.ambient_c[t] - degrees * heat.draw_kw[t],
             rise: degrees * heat.cop[t],
             fall: 0.0,
+            kw_per_rise: 1.0 / (degrees * heat.cop[t]),
+            kw_per_fall: 0.0,
         }
     }
 
@@ -228,7 +241,7 @@ impl<'a> Store<'a> {
             content: rest,
         };
         if change > still && step.rise > 0.0 {
-            let power = change / step.rise;
+            let power = change * step.kw_per_rise;
             let least = self.min_charge_kw;
             let overflows = |power: f64| rest + power * step.rise > self.hard_high + REACH_KWH;
             let held = if power < least && (power < 0.5 * least || overflows(least)) {
@@ -243,7 +256,7 @@ impl<'a> Store<'a> {
                 rest + held * step.rise
             };
         } else if change < -still && self.discharge_kw > 0.0 {
-            let power = -change / step.fall;
+            let power = -change * step.kw_per_fall;
             let held = power.min(self.discharge_kw);
             moved.discharge_kw = held;
             moved.content = if held == power {

@@ -403,6 +403,14 @@ fn one_a_slot(field: &str, values: &[f64], slots_count: usize) -> Result<(), Pro
 }
 
 fn each_within(field: &str, values: &[f64], least: f64, most: f64) -> Result<(), ProblemError> {
+    // All of them at once first, for nearly always all are.
+    let mut are_inside = true;
+    for value in values {
+        are_inside &= *value >= least && *value <= most;
+    }
+    if are_inside {
+        return Ok(());
+    }
     for (t, value) in values.iter().enumerate() {
         if !(least..=most).contains(value) {
             within(&format!("{field}[{t}]"), *value, least, most)?;

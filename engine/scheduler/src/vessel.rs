@@ -28,7 +28,7 @@ pub(crate) struct Span {
     pub(crate) discharge_efficiency: f64,
     /// One over each, for divisions take long.
     pub(crate) charge_per_unit: f64,
-    discharge_per_kwh: f64,
+    pub(crate) discharge_per_kwh: f64,
 }
 
 impl Span {
