@@ -35,7 +35,7 @@ pub struct Problem {
     /// What makes the plan keep to the one before.
     #[serde(default)]
     pub stability: Option<Stability>,
-    /// Longest time to search; the best plan found by then counts, with its proven gap.
+    /// Longest time for a search; the best plan found by then counts, with its proven gap.
     #[serde(default)]
     pub time_limit_ms: Option<u32>,
 }
@@ -65,7 +65,7 @@ pub struct Battery {
 pub struct Grid {
     pub import_limit_kw: Option<f64>,
     pub export_limit_kw: Option<f64>,
-    /// What a kW costs by which the highest import of the horizon is above `peak_kw`; 0 for none.
+    /// Price of each kW of the horizon's highest import that is above `peak_kw`; 0 for none.
     #[serde(default)]
     pub peak_price_per_kw: f64,
     /// The highest import that is paid for already.
@@ -105,7 +105,7 @@ pub struct Ev {
     pub capacity_kwh: f64,
     /// SoC on arrival.
     pub soc_kwh: f64,
-    /// SoC that discharging leaves; one that arrives with less is not charged for it.
+    /// SoC that is never gone below; where it arrives with less, that SoC instead.
     pub min_soc_kwh: f64,
     /// SoC at departure, at least.
     pub goal_soc_kwh: f64,
@@ -124,7 +124,7 @@ pub struct Ev {
 
 /// A store of heat with one temperature, such as a hot-water tank or a house: a heater adds to it, its surroundings
 /// and what is drawn take from it. With `a = exp(-loss*dt/kwh_per_k)` and `power` electric, a slot ends at
-/// `a*before + (1 - a)*(ambient + (cop*power - draw)/loss)`.
+/// `a*before + (1 - a)*(ambient + (cop*power - draw)/loss)`, and without loss at `before + (cop*power - draw)*dt/kwh_per_k`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HeatStore {
     pub id: String,
@@ -162,7 +162,8 @@ pub struct Stability {
     pub start_slots: BTreeMap<String, u32>,
 }
 
-/// Weights of the objective; see `POST /api/optimize` in the API reference.
+/// Weights of what the meter counts, that is import and export; wear, peak, worth of what is left and departures have
+/// none. See `POST /api/optimize` in the API reference.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Weights {
     pub cost: f64,

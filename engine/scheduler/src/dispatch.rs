@@ -180,6 +180,29 @@ pub(crate) fn baseline(problem: &Problem, terms: &Terms) -> Metrics {
     tally.metrics(problem)
 }
 
+/// The decisions of the same home: a plan that is always there.
+pub(crate) fn left_alone(problem: &Problem, terms: &Terms) -> Decisions {
+    let slots_count = problem.load_kw.len();
+    let contents = |store: &Store| {
+        let mut moved = Moved::at_start(store);
+        (0..slots_count)
+            .map(|t| {
+                if store.kind != Kind::Battery && store.moves_in(t) {
+                    moved = store.left_alone(&store.step(t, terms.dt), moved.content);
+                }
+                moved.content
+            })
+            .collect()
+    };
+    let starts = problem.appliances.iter();
+    Decisions {
+        starts: starts.map(|a| a.earliest_slot as usize).collect(),
+        contents: terms.stores.iter().map(contents).collect(),
+        still: 0.0,
+        peak_kw: f64::INFINITY,
+    }
+}
+
 /// A slot with its load and appliances; the rest is 0.
 fn base_slot(problem: &Problem, starts: &[usize], t: usize) -> PlannedSlot {
     let mut load = problem.load_kw[t];

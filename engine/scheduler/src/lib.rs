@@ -1,45 +1,41 @@
-//! The household scheduler: one [`Problem`] in, one [`Plan`] out, by mixed-integer linear programming (HiGHS
-//! through `good_lp`). Nothing here reads a clock, does IO, or draws a random number.
+//! The household scheduler: one [`Problem`] in, one [`Plan`] out, the cheapest there is. Nothing here does IO or draws a
+//! random number; the only clock is the time limit of HiGHS.
 //!
-//! # The model
-//! Slots have the length `dt` in hours. Powers are kW at the AC side and 0 or more; energies are kWh; prices are
-//! currency per kWh and may be negative. For each slot:
+//! `docs/explanation/scheduler.md` has the model, the recursion, the proofs and the sources. In short: powers are kW at
+//! the AC side and 0 or more, energies kWh, prices currency per kWh and may be negative. In each slot of `dt` hours
 //!
 //! ```text
 //! load + running appliances + charge + export = pv + discharge + import
-//! soc = soc of the slot before + charge_efficiency*charge*dt - discharge*dt/discharge_efficiency
-//! min_soc <= soc <= max_soc,  charge <= charge_kw,  discharge <= discharge_kw
-//! import <= import_limit,  export <= export_limit
-//! charge = 0 or discharge = 0;  import = 0 or export = 0
-//! pv is what is available, or anything from 0 to that where it may be curtailed
 //! ```
 //!
-//! `soc` is the state at the end of the slot; the last one is at least `end_soc_min`. An appliance runs exactly
-//! once, without a break, inside its window. Minimised is
+//! where charge and discharge are those of the battery, EVs and heaters together, and no store or meter runs both ways.
+//! Minimised is
 //!
 //! ```text
 //! sum of dt*(w_cost*(buy*import - sell*export) + w_autarky*import - w_revenue*sell*export)
-//!   + wear*|change of soc|   - end_value*final soc
+//!   + peak_price*max(0, highest import - peak_kw)
+//!   + wear*|change of SoC|  - end_value*what is left   for each store
+//!   + what departing from the plan before costs
 //! ```
 //!
-//! # How it is solved
-//! The exclusions "charge or discharge" and "import or export" need binaries only where burning energy, or buying
-//! to sell at once, would pay. The first search has binaries for those slots only, and for the start slots of
-//! appliances. What it decides (start slots and SoC) is then dispatched by plain arithmetic, which cannot break
-//! an exclusion. The search was over a larger set than the true one, so where the dispatched plan keeps every
-//! limit at the cost the search found, it is optimal; elsewhere a second search has every binary.
-//! Among plans of equal cost the one that moves the battery least is taken, by a charge of a ten-millionth of the
-//! largest price per kWh moved, which is in no reported figure.
+//! # The way of a problem
+//! `validate.rs` refuses what makes no sense. `solver.rs` picks the method. With one store or none, `slot_cost.rs` says
+//! what each slot costs as a function of the store's move (`vessel.rs`), and `dynamic.rs` finds the best moves:
+//! `convex.rs` where slots are convex, `general.rs` elsewhere. `starts.rs` places appliances by branch and bound over
+//! that. What these do not hold goes to the mixed-integer program (`reference.rs`, `milp.rs`). What was decided, start
+//! slots and contents, becomes a plan by plain arithmetic in `dispatch.rs`, its figures come from `score.rs`, and
+//! `verify.rs` checks any plan without a solver.
 //!
 //! # Problems that cannot be held
-//! Where no plan keeps every limit (an import limit below the load, a SoC that starts outside its bounds), limits
-//! are softened in this order of price: the end SoC and the SoC bounds, then the grid limits. The plan is then
-//! [`Status::Relaxed`] and names each limit that is broken, by its largest amount. SoC bounds never move beyond
-//! where the battery starts.
+//! Where no plan keeps every limit, limits give at a penalty, in this order of weight: the comfort band of heat stores,
+//! SoC bounds and end SoC of the battery, goals of EVs, grid limits. The plan is then [`Status::Relaxed`] and names each
+//! limit that is broken, by its largest amount. There is always a plan.
 //!
-//! # Source
-//! The mixed-integer formulation with big-M exclusions is the usual one for home energy management, as in EMHASS
-//! and the evcc optimizer. The exactness of the relaxation is the argument above, and every plan is checked by it.
+//! [`Status::Relaxed`]: household::schedule::Status::Relaxed
+//!
+//! # Ties
+//! Of plans that cost the same the one counts that moves its store least: each unit moved is charged a billionth of the
+//! largest price (a ten-millionth in the mixed-integer program), which is in no reported figure.
 
 mod convex;
 mod dispatch;
@@ -82,10 +78,9 @@ pub(crate) const REACH_KWH: f64 = 1e-9;
 
 /// Solves `problem`. The same problem gives the same plan, unless a search ran out of time.
 ///
-/// A shadow price is the dual of the slot's energy balance with appliances and, where binaries were needed, the
-/// direction of flows held: what one more kWh of load in the slot costs at the margin. It is one point of an
-/// interval where several are right (a slot that neither imports nor exports). In a relaxed plan it holds the
-/// penalties of broken limits too.
+/// A shadow price is what one more kWh of load in the slot costs at the margin, with appliances and, where the home is
+/// not convex, the direction of flows held. It is one point of an interval where several are right (a slot that neither
+/// imports nor exports). In a relaxed plan it holds the penalties of broken limits too.
 ///
 /// # Errors
 /// When `problem` is not one that can be stated; see [`validate`].

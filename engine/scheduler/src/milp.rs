@@ -1,5 +1,5 @@
 //! The mixed-integer program: columns, rows, and HiGHS. Quiet, one thread, deterministic.
-//! Never reports a figure of a plan; it decides start slots and SoC, proves a bound, and prices the balance.
+//! Never reports a figure of a plan; it decides start slots and contents, proves a bound, and prices the balance.
 
 use good_lp::solvers::highs::{HighsProblem, highs};
 use good_lp::{Constraint, Expression, ProblemVariables, Variable, VariableDefinition, variable};

@@ -29,6 +29,8 @@ pub enum Method {
     BranchAndBound,
     /// The mixed-integer program.
     Milp,
+    /// No search: battery idle, everything else as early as it may. The answer where all searches ran out of time.
+    LeftAlone,
 }
 
 impl Method {
@@ -41,6 +43,7 @@ impl Method {
             Self::DpGeneral => "dp_general",
             Self::BranchAndBound => "branch_and_bound",
             Self::Milp => "milp",
+            Self::LeftAlone => "left_alone",
         }
     }
 }
@@ -230,9 +233,17 @@ pub(crate) fn reference(problem: &Problem, seconds: f64) -> Result<Plan, Problem
 
 fn finish(problem: &Problem, strict: &Terms, found: Option<Found>) -> Plan {
     let baseline = dispatch::baseline(problem, strict);
-    match found {
-        Some(found) => answer(problem, found, baseline),
-        None => unsolved(baseline),
+    let found = found.unwrap_or_else(|| left_alone(problem, &strict.relax(problem)));
+    answer(problem, found, baseline)
+}
+
+/// What there is to say where every search failed or ran out of time: a plan of which nothing is proven.
+fn left_alone(problem: &Problem, terms: &Terms) -> Found {
+    let decisions = dispatch::left_alone(problem, terms);
+    let bound = Some(f64::NEG_INFINITY);
+    Found {
+        method: Method::LeftAlone,
+        candidate: candidate(problem, terms, &decisions, &[], bound),
     }
 }
 
@@ -259,25 +270,5 @@ fn answer(problem: &Problem, found: Found, baseline: Metrics) -> Plan {
         metrics: score::metrics(problem, &candidate.slots),
         baseline,
         slots: candidate.slots,
-    }
-}
-
-/// The answer where every search failed.
-fn unsolved(baseline: Metrics) -> Plan {
-    Plan {
-        status: Status::Infeasible,
-        relaxed: Vec::new(),
-        objective: 0.0,
-        solver: Method::Milp.as_str().to_owned(),
-        gap: 0.0,
-        metrics: Metrics {
-            cost: 0.0,
-            grid_import_kwh: 0.0,
-            grid_export_kwh: 0.0,
-            autarky: 0.0,
-            self_consumption: 0.0,
-        },
-        baseline,
-        slots: Vec::new(),
     }
 }

@@ -5,7 +5,7 @@ use household::problem::{Battery, Ev, HeatStore, Problem};
 
 use crate::REACH_KWH;
 
-/// What a broken comfort band, SoC bound of the battery and goal of an EV cost, in multiples of the largest price, per
+/// What a broken comfort band, SoC bound of the battery and goal of an EV cost, in multiples of what is dearest, per
 /// kWh and slot. See the crate's documentation for the order.
 const COMFORT_PENALTY: f64 = 10.0;
 const SOC_PENALTY: f64 = 100.0;
@@ -75,8 +75,8 @@ pub(crate) struct Moved {
 }
 
 impl<'a> Store<'a> {
-    /// The stores of `problem`, battery first. `scale` is its largest price; where it is given, bounds may be broken at
-    /// a penalty.
+    /// The stores of `problem`, battery first. Where `relaxed` is given, bounds may be broken at a penalty in
+    /// multiples of it.
     pub(crate) fn all(problem: &'a Problem, relaxed: Option<f64>) -> Vec<Self> {
         let slots = problem.load_kw.len();
         let battery = problem.battery.iter().map(|b| Self::battery(b, slots));
@@ -86,9 +86,9 @@ impl<'a> Store<'a> {
             .chain(evs.map(|(index, ev)| Self::ev(index, ev)))
             .chain(heat.map(|(index, heat)| Self::heat(index, heat, slots)))
             .collect();
-        if let Some(scale) = relaxed {
+        if let Some(dearest) = relaxed {
             for store in &mut stores {
-                store.relax(scale);
+                store.relax(dearest);
             }
         }
         stores
@@ -171,20 +171,20 @@ impl<'a> Store<'a> {
     }
 
     /// Lets go of bounds at a penalty. A battery goes no further than where it starts; a temperature goes where it must.
-    fn relax(&mut self, scale: f64) {
+    fn relax(&mut self, dearest: f64) {
         match self.kind {
             Kind::Battery => {
                 self.hard_low = self.low.min(self.start);
                 self.hard_high = self.high.max(self.start);
-                self.penalty = SOC_PENALTY * scale;
-                self.end_penalty = SOC_PENALTY * scale;
+                self.penalty = SOC_PENALTY * dearest;
+                self.end_penalty = SOC_PENALTY * dearest;
             }
-            Kind::Ev(_) => self.end_penalty = GOAL_PENALTY * scale,
+            Kind::Ev(_) => self.end_penalty = GOAL_PENALTY * dearest,
             Kind::Heat(_) => {
                 self.hard_low = f64::NEG_INFINITY;
                 self.hard_high = f64::INFINITY;
                 let kwh_per_k = self.heat.map_or(1.0, |heat| heat.kwh_per_k);
-                self.penalty = COMFORT_PENALTY * scale * kwh_per_k;
+                self.penalty = COMFORT_PENALTY * dearest * kwh_per_k;
             }
         }
     }

@@ -5,9 +5,10 @@ use household::problem::Problem;
 use crate::REACH_KWH;
 use crate::store::{Kind, Store};
 
-/// What a broken grid limit costs, in multiples of the largest price, per kWh: a fuse matters more than a reserve.
+/// What a broken grid limit costs, in multiples of what is dearest, per kWh: a fuse matters more than a reserve.
 const GRID_PENALTY: f64 = 1_000.0;
-/// What a kWh through a store costs on top of its wear, in the same unit: breaks ties, is never reported.
+/// What a kWh through a store costs on top of its wear, in multiples of the largest price: breaks ties, is never
+/// reported.
 const TIE_BREAK: f64 = 1e-7;
 
 /// Weighted prices of each slot, in currency per kWh, and the stores.
@@ -19,8 +20,11 @@ pub(crate) struct Terms<'a> {
     pub(crate) buy: Vec<f64>,
     /// What exporting earns.
     pub(crate) sell: Vec<f64>,
-    /// The largest price there is, never 0: the solver works in multiples of it.
+    /// The largest price of a kWh there is, never 0: the solver works in multiples of it.
     pub(crate) scale: f64,
+    /// The same with what a kWh can cost by raising the peak, or by departing from the plan before: the measure of
+    /// penalties.
+    dearest: f64,
     /// Battery first, then EVs and heat stores in the problem's order.
     pub(crate) stores: Vec<Store<'a>>,
     relaxed: bool,
@@ -56,11 +60,17 @@ impl<'a> Terms<'a> {
             .copied()
             .chain(stores.flat_map(|(value, wear)| [value, wear]))
             .fold(0.0, |largest: f64, price| largest.max(price.abs()));
+        let dt = f64::from(problem.slot_minutes) / 60.0;
+        let scale = if largest > 0.0 { largest } else { 1.0 };
+        let departing = problem.stability.as_ref();
         Self {
-            dt: f64::from(problem.slot_minutes) / 60.0,
+            dt,
             buy,
             sell,
-            scale: if largest > 0.0 { largest } else { 1.0 },
+            scale,
+            dearest: scale
+                .max(problem.grid.peak_price_per_kw / dt)
+                .max(departing.map_or(0.0, |stability| stability.battery_cost_per_kwh)),
             stores: Store::all(problem, None),
             relaxed: false,
             exact: false,
@@ -74,7 +84,8 @@ impl<'a> Terms<'a> {
             buy: self.buy.clone(),
             sell: self.sell.clone(),
             scale: self.scale,
-            stores: Store::all(problem, Some(self.scale)),
+            dearest: self.dearest,
+            stores: Store::all(problem, Some(self.dearest)),
             relaxed: true,
             exact: self.exact,
         }
@@ -107,7 +118,7 @@ impl<'a> Terms<'a> {
 
     /// Currency per kWh beyond a grid limit.
     pub(crate) fn grid_penalty(&self) -> f64 {
-        GRID_PENALTY * self.scale
+        GRID_PENALTY * self.dearest
     }
 
     /// Wear as the solver sees it: with the tie-break.

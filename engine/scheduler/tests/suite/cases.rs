@@ -1,9 +1,9 @@
 //! Small problems whose answer is worked out by hand, through one `check`.
 
-use crate::support::{appliance, battery, home, lossy, with};
+use crate::support::{appliance, battery, ev, home, lossy, with};
 use household::problem::Problem;
 use household::schedule::{Plan, Status};
-use scheduler::{solve, verify};
+use scheduler::{GAP_MAX, solve, verify};
 
 #[track_caller]
 fn check(problem: &Problem, status: Status, objective: f64) -> Plan {
@@ -414,12 +414,28 @@ fn a_search_without_enough_time_is_honest() {
     assert_eq!((best.status, best.gap), (Status::Optimal, 0.0));
     for seconds in [0.0, 0.001, 0.01, 0.05] {
         let plan = check_whole(&problem, seconds);
-        if plan.status != Status::Infeasible {
-            let proven = plan.objective - plan.gap * plan.objective.abs();
-            assert!(best.objective >= proven - 1e-4, "{plan:?}");
-            assert!(best.objective <= plan.objective + 1e-4, "{plan:?}");
-        }
+        let proven = plan.objective - plan.gap * plan.objective.abs();
+        assert!(best.objective >= proven - 1e-4, "{plan:?}");
+        assert!(best.objective <= plan.objective + 1e-4, "{plan:?}");
     }
+}
+
+/// No time at all still gives a plan that can be carried out, and says that nothing is proven of it.
+#[test]
+fn a_problem_without_time_has_a_plan() {
+    let price: Vec<f64> = (0..96).map(|t| 0.3 + 0.1 * f64::from(t * 7 % 11)).collect();
+    let problem = with(home(&[1.0; 96], &[0.0; 96], &price), |p| {
+        p.time_limit_ms = Some(0);
+        p.battery = Some(lossy(5.0, 0.95));
+        p.appliances = vec![appliance("dishwasher", &[1.7, 1.1], 10, 96)];
+        p.evs = vec![ev("car", 8, 80)];
+    });
+    let plan = solve(&problem).unwrap();
+    assert_eq!(verify(&problem, &plan), []);
+    assert_eq!(plan.status, Status::Optimal, "{:?}", plan.relaxed);
+    assert_eq!((plan.solver.as_str(), plan.gap), ("left_alone", GAP_MAX));
+    assert!(plan.slots[10].appliances["dishwasher"]);
+    assert_eq!(plan.slots[8].evs["car"].charge_kw, 11.0);
 }
 
 #[track_caller]

@@ -1,6 +1,6 @@
 //! Problems for tests: short to write, in the units of the scheduler. Never asserts.
 
-use household::problem::{Appliance, Battery, Grid, Problem, Weights};
+use household::problem::{Appliance, Battery, Ev, Grid, Problem, Weights};
 use household::units::HouseholdId;
 
 /// Hourly slots, no battery, no limits, cheapest bill. `prices` are what importing costs; export earns nothing.
@@ -61,6 +61,26 @@ pub(crate) fn appliance(id: &str, profile: &[f64], earliest: u32, latest_end: u3
         profile_kw: profile.to_vec(),
         earliest_slot: earliest,
         latest_end_slot: latest_end,
+    }
+}
+
+/// Arrives with 10 of 40 kWh and wants 30, at 11 kW without losses.
+pub(crate) fn ev(id: &str, arrival: u32, departure: u32) -> Ev {
+    Ev {
+        id: id.to_owned(),
+        arrival_slot: arrival,
+        departure_slot: departure,
+        capacity_kwh: 40.0,
+        soc_kwh: 10.0,
+        min_soc_kwh: 0.0,
+        goal_soc_kwh: 30.0,
+        charge_kw: 11.0,
+        min_charge_kw: 0.0,
+        discharge_kw: 0.0,
+        charge_efficiency: 1.0,
+        discharge_efficiency: 1.0,
+        end_value_per_kwh: 0.0,
+        wear_cost_per_kwh: 0.0,
     }
 }
 
