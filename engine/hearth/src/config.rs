@@ -115,6 +115,10 @@ pub struct EngineConfig {
     pub grace_minutes: u32,
     /// Minutes without a reading after which a home counts as stale.
     pub stale_minutes: u32,
+    /// What a new plan must save to depart from the one that holds: currency per kWh that the battery moves otherwise.
+    pub switching_cost_per_kwh: f64,
+    /// The same for each appliance that starts in another slot.
+    pub switching_cost_per_start: f64,
     /// Most records handled before their effects are carried out, 1 to 100,000.
     pub batch_records_max: usize,
     /// Longest time between two checkpoints of a shard, milliseconds: what a crash makes the next owner read again.
@@ -138,6 +142,8 @@ impl Default for EngineConfig {
             horizon_slots: 96,
             grace_minutes: 15,
             stale_minutes: 60,
+            switching_cost_per_kwh: 0.002,
+            switching_cost_per_start: 0.01,
             batch_records_max: 2_000,
             checkpoint_ms: 30_000,
             checkpoint_records_max: 200_000,
@@ -157,6 +163,8 @@ impl EngineConfig {
             horizon_slots: self.horizon_slots,
             grace_ms: i64::from(self.grace_minutes) * MINUTE_MS,
             stale_after_ms: i64::from(self.stale_minutes) * MINUTE_MS,
+            switching_cost_per_kwh: self.switching_cost_per_kwh,
+            switching_cost_per_start: self.switching_cost_per_start,
         }
     }
 }
@@ -323,6 +331,14 @@ impl Config {
             1,
             525_600,
         )?;
+        check_cost(
+            "engine.switching_cost_per_kwh",
+            engine.switching_cost_per_kwh,
+        )?;
+        check_cost(
+            "engine.switching_cost_per_start",
+            engine.switching_cost_per_start,
+        )?;
         check_range(
             "engine.batch_records_max",
             engine.batch_records_max as u64,
@@ -387,6 +403,15 @@ fn check_range(key: &str, value: u64, min: u64, max: u64) -> Result<(), ConfigEr
         Ok(())
     } else {
         Err(bad(key, format!("expected {min} to {max}, found {value}")))
+    }
+}
+
+fn check_cost(key: &str, value: f64) -> Result<(), ConfigError> {
+    let max = scheduler::PRICE_MAX;
+    if (0.0..=max).contains(&value) {
+        Ok(())
+    } else {
+        Err(bad(key, format!("expected 0 to {max}, found {value}")))
     }
 }
 

@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::{Ack, AckStatus, Command, CommandProgress, CommandState};
 use crate::effect::Effect;
+use crate::household::Settings;
 use crate::metadata::{ApplianceSpec, Metadata};
 use crate::planning::Runs;
+use crate::problem::{Battery, Problem, Stability};
 use crate::schedule::Schedule;
 use crate::units::{HouseholdId, MINUTE_MS};
 
@@ -80,6 +82,41 @@ impl Adopted {
         let slots_past = (at_ms - self.start_ms).checked_div_euclid(self.slot_ms())?;
         let index = usize::try_from(slots_past).ok()?;
         (index < self.slots_count).then_some(index)
+    }
+
+    /// What departing from this plan costs `problem`; `None` where it says nothing of its slots.
+    pub(crate) fn stability(&self, problem: &Problem, settings: &Settings) -> Option<Stability> {
+        let from = self.slot_index(problem.start_ms)?;
+        if self.slot_minutes != problem.slot_minutes {
+            return None;
+        }
+        let slots_count = problem.load_kw.len();
+        let hours = f64::from(self.slot_minutes) / 60.0;
+        let change = |battery: &Battery, setpoint_w: i32| {
+            let kwh = f64::from(setpoint_w) / 1e3 * hours;
+            if kwh > 0.0 {
+                kwh * battery.charge_efficiency
+            } else {
+                kwh / battery.discharge_efficiency
+            }
+        };
+        let setpoints = problem.battery.as_ref().zip(self.battery_w.as_ref());
+        let soc_change_kwh = setpoints.map_or_else(Vec::new, |(battery, setpoints_w)| {
+            let ahead = setpoints_w[from..].iter().take(slots_count);
+            ahead.map(|watts| change(battery, *watts)).collect()
+        });
+        // A run that has begun goes on without being asked.
+        let starts = self.appliances.iter().filter_map(|(id, runs)| {
+            let start = runs.first()?.checked_sub(from)?;
+            let start = u32::try_from(start).ok()?;
+            Some((id.clone(), start))
+        });
+        Some(Stability {
+            battery_cost_per_kwh: settings.switching_cost_per_kwh,
+            start_cost: settings.switching_cost_per_start,
+            soc_change_kwh,
+            start_slots: starts.collect(),
+        })
     }
 
     /// The order for one slot.

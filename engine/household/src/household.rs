@@ -34,6 +34,10 @@ pub struct Settings {
     pub grace_ms: i64,
     /// A home whose last reading is older than this is stale: it is neither planned nor commanded. More than 0.
     pub stale_after_ms: i64,
+    /// What it must save to depart from the plan that holds, so that plans do not flip for next to nothing: currency
+    /// per kWh that the battery moves otherwise, and per appliance that starts in another slot; 0 or more.
+    pub switching_cost_per_kwh: f64,
+    pub switching_cost_per_start: f64,
 }
 
 /// What a home sees of the world around it.
@@ -289,7 +293,7 @@ impl Household {
     /// The problem as it stands; `None` without metadata.
     fn problem(&self, present_ms: i64, env: &Env<'_>) -> Option<Result<Problem, Unplannable>> {
         let metadata = self.metadata.as_deref()?;
-        Some(planning::problem(&PlanningInput {
+        let stated = planning::problem(&PlanningInput {
             metadata,
             slots: &self.windows.recent(),
             tariff: env.tariffs.get(&metadata.tariff).map(Arc::as_ref),
@@ -297,6 +301,15 @@ impl Household {
             runs: &self.commands.runs_at(&self.runs, metadata, present_ms),
             now_ms: present_ms,
             settings: env.settings,
+        });
+        Some(stated.map(|problem| {
+            Problem {
+                stability: self
+                    .adopted
+                    .as_ref()
+                    .and_then(|adopted| adopted.stability(&problem, env.settings)),
+                ..problem
+            }
         }))
     }
 

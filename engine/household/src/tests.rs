@@ -29,6 +29,8 @@ const SETTINGS: Settings = Settings {
     horizon_slots: 96,
     grace_ms: 15 * MINUTE_MS,
     stale_after_ms: HOUR_MS,
+    switching_cost_per_kwh: 0.002,
+    switching_cost_per_start: 0.01,
 };
 
 fn id() -> HouseholdId {

@@ -353,6 +353,8 @@ fn scheduler(board: &mut Board, runs: usize) -> Result<()> {
         horizon_slots: 96,
         grace_ms: 0,
         stale_after_ms: i64::MAX,
+        switching_cost_per_kwh: 0.0,
+        switching_cost_per_start: 0.0,
     };
     let day_ms = 86_400_000;
     let start_ms = 20_000 * day_ms;

@@ -286,6 +286,27 @@ fn a_plan_is_asked_for_once_a_slot() {
     assert!(asked.is_sorted_by(|one, next| one.requested_ms < next.requested_ms));
 }
 
+/// The next problem knows the plan that holds, from its own first slot on.
+#[test]
+fn a_plan_is_kept_unless_another_saves_enough() {
+    let mut world = World::with(SETTINGS, metadata());
+    world.read_all(at(1));
+    let first = world.requests[0].clone();
+    assert_eq!(first.problem.stability, None);
+    world.answer(&first, 2.0);
+    world.read_all(at(16));
+    let next = world.requests.last().unwrap().clone();
+    assert_ne!(next.request_id, first.request_id);
+    let stability = next.problem.stability.unwrap();
+    assert_eq!(stability.battery_cost_per_kwh, 0.002);
+    assert_eq!(stability.start_cost, 0.01);
+    // 2 kW for a quarter of an hour after losses, in all slots that the first plan had left.
+    assert_eq!(stability.soc_change_kwh.len(), 95);
+    assert!((stability.soc_change_kwh[0] - 0.475).abs() < 1e-12);
+    let earliest = first.problem.appliances[0].earliest_slot;
+    assert_eq!(stability.start_slots["dishwasher"], earliest - 1);
+}
+
 #[test]
 fn metadata_may_come_after_readings() {
     let mut world = World::new(SETTINGS);
