@@ -48,6 +48,7 @@ fn exposition() -> String {
         .with_label_values(&["x"])
         .set(1);
     metrics.solve_seconds.with_label_values(&["x"]).observe(1.0);
+    metrics.schedule_gap.with_label_values(&["x"]).observe(1.0);
     metrics
         .publish_to_ack_seconds
         .with_label_values(&["x"])

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use household::problem::{Appliance, Problem};
+use household::problem::Problem;
 use household::schedule::{Metrics, PlannedEv, PlannedHeat, PlannedSlot};
 use household::units::MINUTE_MS;
 
+use crate::appliances::running_kw;
 use crate::score::{Flows, Tally};
 use crate::store::{Kind, Moved, Step, Store};
 use crate::terms::Terms;
@@ -27,12 +28,6 @@ pub(crate) struct Decisions {
     pub(crate) still: f64,
     /// The highest import that was reckoned with; infinite where it has no price.
     pub(crate) peak_kw: f64,
-}
-
-/// Whether an appliance started at `start` runs in `slot`, and its power then, kW.
-pub(crate) fn running_kw(appliance: &Appliance, start: usize, slot: usize) -> Option<f64> {
-    slot.checked_sub(start)
-        .and_then(|offset| appliance.profile_kw.get(offset).copied())
 }
 
 /// The slots that follow from `decisions`; shadow prices are left at 0.

@@ -3,6 +3,7 @@
 
 use household::problem::Problem;
 
+use crate::appliances::peak_kw;
 use crate::convex::{Convex, OutOfReach};
 use crate::general::{Failed, General};
 use crate::slot_cost::{Frame, Meter, Move, is_convex_in_load};
@@ -334,14 +335,4 @@ struct Tangent {
     cost: f64,
     /// Currency per kW.
     slope: f64,
-}
-
-/// The most that all appliances together can draw in slot `t`, kW.
-fn peak_kw(problem: &Problem, t: usize) -> f64 {
-    let possible = problem.appliances.iter().filter(|appliance| {
-        (appliance.earliest_slot as usize..appliance.latest_end_slot as usize).contains(&t)
-    });
-    possible
-        .map(|appliance| appliance.profile_kw.iter().copied().fold(0.0, f64::max))
-        .sum()
 }

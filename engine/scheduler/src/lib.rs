@@ -37,6 +37,7 @@
 //! Of plans that cost the same the one counts that moves its store least: each unit moved is charged a billionth of the
 //! largest price (a ten-millionth in the mixed-integer program), which is in no reported figure.
 
+mod appliances;
 mod convex;
 mod dispatch;
 mod dynamic;

@@ -4,8 +4,9 @@
 use good_lp::solvers::highs::{HighsProblem, highs};
 use good_lp::{Constraint, Expression, ProblemVariables, Variable, VariableDefinition, variable};
 use highs::{HighsModelStatus, HighsSolutionStatus};
-use household::problem::{Appliance, Problem};
+use household::problem::Problem;
 
+use crate::appliances::{peak_kw, possible_starts, start_cost};
 use crate::dispatch::Decisions;
 use crate::store::{Kind, Store};
 use crate::terms::Terms;
@@ -630,35 +631,6 @@ impl<'a> Program<'a> {
         let solved = solve(model, self.is_discrete, seconds, gaps)?;
         Ok((self.columns, solved))
     }
-}
-
-/// The start slots that keep `appliance` inside its window.
-fn possible_starts(appliance: &Appliance) -> std::ops::RangeInclusive<usize> {
-    let latest = appliance.latest_end_slot as usize - appliance.profile_kw.len();
-    appliance.earliest_slot as usize..=latest
-}
-
-/// What it costs to start `appliance` at `start`, seen from the plan before.
-pub(crate) fn start_cost(problem: &Problem, appliance: &Appliance, start: usize) -> f64 {
-    let Some(stability) = &problem.stability else {
-        return 0.0;
-    };
-    match stability.start_slots.get(&appliance.id) {
-        Some(planned) if *planned as usize != start => stability.start_cost,
-        Some(_) | None => 0.0,
-    }
-}
-
-/// The most that all appliances together can draw in slot `t`, kW.
-fn peak_kw(problem: &Problem, t: usize) -> f64 {
-    problem
-        .appliances
-        .iter()
-        .filter(|appliance| {
-            (appliance.earliest_slot as usize..appliance.latest_end_slot as usize).contains(&t)
-        })
-        .map(|appliance| appliance.profile_kw.iter().copied().fold(0.0, f64::max))
-        .sum()
 }
 
 fn solve(

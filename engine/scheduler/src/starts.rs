@@ -5,11 +5,11 @@
 //! store, each at its best at those prices, give one that is lower. The largest of all cuts so far bounds a partial
 //! choice from below.
 
-use household::problem::{Appliance, Problem};
+use household::problem::Problem;
 
+use crate::appliances::{possible_starts, start_cost};
 use crate::dynamic::{Dynamic, Home};
 use crate::general::Failed;
-use crate::milp::start_cost;
 
 /// Cuts kept; the oldest go first, save the first few.
 const CUTS_MAX: usize = 48;
@@ -77,11 +77,6 @@ struct Field<'a> {
     leaves_max: usize,
 }
 
-fn starts_count(appliance: &Appliance) -> usize {
-    let window = appliance.latest_end_slot - appliance.earliest_slot;
-    window as usize + 1 - appliance.profile_kw.len()
-}
-
 struct State {
     cost: f64,
     leaves_count: usize,
@@ -146,7 +141,7 @@ impl Starts {
         let mut offset = 0;
         for appliance in &problem.appliances {
             self.offsets.push(offset);
-            offset += starts_count(appliance);
+            offset += possible_starts(appliance).count();
         }
         self.offsets.push(offset);
         let count = problem.appliances.len();
@@ -315,7 +310,7 @@ impl Starts {
         let prices = &field.dynamic.shadow_prices;
         for appliance in &home.problem.appliances {
             let mut least = f64::INFINITY;
-            for start in 0..starts_count(appliance) {
+            for start in 0..possible_starts(appliance).count() {
                 let from = start + appliance.earliest_slot as usize;
                 let run = prices[from..].iter().zip(&appliance.profile_kw);
                 let adds = home.frame.dt * run.map(|(price, power)| price * power).sum::<f64>()
