@@ -30,11 +30,12 @@ pub(crate) struct Decisions {
     pub(crate) peak_kw: f64,
 }
 
-/// The slots that follow from `decisions`; shadow prices are left at 0.
+/// The slots that follow from `decisions`, with `shadow_prices` where there are some.
 pub(crate) fn dispatch(
     problem: &Problem,
     terms: &Terms,
     decisions: &Decisions,
+    shadow_prices: &[f64],
 ) -> Vec<PlannedSlot> {
     let slots_count = problem.load_kw.len();
     let grid = problem.grid;
@@ -45,6 +46,7 @@ pub(crate) fn dispatch(
     for t in 0..slots_count {
         slots.push(base_slot(problem, &decisions.starts, t));
         let slot = &mut slots[t];
+        slot.shadow_price = shadow_prices.get(t).copied().unwrap_or(0.0);
         let mut demand = slot.load_kw;
         for (k, store) in terms.stores.iter().enumerate() {
             let wanted = decisions.contents[k].get(t);

@@ -2,7 +2,7 @@
 //! program is tested against.
 
 use household::problem::Problem;
-use household::schedule::PlannedSlot;
+use household::schedule::{Metrics, PlannedSlot};
 
 use crate::dispatch::dispatch;
 use crate::milp::{self, Exclusions, Found};
@@ -24,6 +24,7 @@ pub(crate) struct Candidate {
     pub(crate) slots: Vec<PlannedSlot>,
     /// Without penalties.
     pub(crate) objective: f64,
+    pub(crate) metrics: Metrics,
     /// Objective with the penalties of broken limits.
     pub(crate) cost: f64,
     /// No plan costs less than this.
@@ -73,11 +74,8 @@ fn attempt(
         bound,
         shadow_prices,
     } = milp::search(problem, terms, exclusions, seconds)?;
-    let mut slots = dispatch(problem, terms, &decisions);
-    for (slot, price) in slots.iter_mut().zip(&shadow_prices) {
-        slot.shadow_price = *price;
-    }
-    let objective = score::objective(problem, &slots);
+    let slots = dispatch(problem, terms, &decisions, &shadow_prices);
+    let (objective, metrics) = score::figures(problem, &slots);
     let cost = objective + score::penalty(problem, terms, &slots);
     if !cost.is_finite() {
         return Ok(None);
@@ -88,6 +86,7 @@ fn attempt(
         Candidate {
             slots,
             objective,
+            metrics,
             cost,
             bound,
         },

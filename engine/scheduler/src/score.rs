@@ -9,26 +9,16 @@ use crate::terms::Terms;
 /// What is broken by no more than this is a search's noise, in the unit of what is broken.
 const NOISE: f64 = 1e-6;
 
-/// The objective of `POST /api/optimize`, currency.
-pub(crate) fn objective(problem: &Problem, slots: &[PlannedSlot]) -> f64 {
-    let dt = f64::from(problem.slot_minutes) / 60.0;
-    let weights = problem.weights;
-    let prices = problem.buy_price.iter().zip(&problem.sell_price);
-    let grid: f64 = slots
-        .iter()
-        .zip(prices)
-        .map(|(slot, (buy, sell))| {
-            let bill = buy * slot.grid_import_kw - sell * slot.grid_export_kw;
-            let revenue = sell * slot.grid_export_kw;
-            dt * (weights.cost * bill + weights.autarky * slot.grid_import_kw
-                - weights.revenue * revenue)
-        })
-        .sum();
-    grid + peak(problem, slots)
+/// The objective of `POST /api/optimize`, currency, and the figures over the horizon.
+pub(crate) fn figures(problem: &Problem, slots: &[PlannedSlot]) -> (f64, Metrics) {
+    let tally = tally(problem, slots);
+    let objective = tally.weighted_cost(problem)
+        + peak(problem, slots)
         + battery(problem, slots)
         + evs(problem, slots)
         + heat(problem, slots)
-        + departures(problem, slots)
+        + departures(problem, slots);
+    (objective, tally.metrics(problem))
 }
 
 /// What the highest import costs.
@@ -46,13 +36,16 @@ fn battery(problem: &Problem, slots: &[PlannedSlot]) -> f64 {
     let Some(battery) = &problem.battery else {
         return 0.0;
     };
-    let mut before = battery.soc_kwh;
+    let last = slots.last().map_or(battery.soc_kwh, |slot| slot.soc_kwh);
     let mut moved = 0.0;
-    for slot in slots {
-        moved += (slot.soc_kwh - before).abs();
-        before = slot.soc_kwh;
+    if battery.wear_cost_per_kwh > 0.0 {
+        let mut before = battery.soc_kwh;
+        for slot in slots {
+            moved += (slot.soc_kwh - before).abs();
+            before = slot.soc_kwh;
+        }
     }
-    battery.wear_cost_per_kwh * moved - battery.end_value_per_kwh * before
+    battery.wear_cost_per_kwh * moved - battery.end_value_per_kwh * last
 }
 
 /// The same of EVs.
@@ -209,10 +202,11 @@ pub(crate) fn relaxations(problem: &Problem, slots: &[PlannedSlot]) -> Vec<Relax
     found
 }
 
-/// Figures over the horizon, summed slot by slot.
+/// Sums over slots.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     cost: f64,
+    revenue: f64,
     import: f64,
     export: f64,
     consumed: f64,
@@ -230,11 +224,21 @@ pub(crate) struct Flows {
 
 impl Tally {
     pub(crate) fn add(&mut self, buy: f64, sell: f64, flows: &Flows) {
-        self.cost += buy * flows.import - sell * flows.export;
+        let revenue = sell * flows.export;
+        self.cost += buy * flows.import - revenue;
+        self.revenue += revenue;
         self.import += flows.import;
         self.export += flows.export;
         self.consumed += flows.consumed;
         self.pv += flows.pv;
+    }
+
+    /// What the meter counts, weighted.
+    fn weighted_cost(&self, problem: &Problem) -> f64 {
+        let dt = f64::from(problem.slot_minutes) / 60.0;
+        let weights = problem.weights;
+        dt * (weights.cost * self.cost + weights.autarky * self.import
+            - weights.revenue * self.revenue)
     }
 
     /// `autarky` is 1 where nothing is consumed and `self_consumption` is 1 where nothing is produced. Both are cut to
@@ -258,7 +262,7 @@ impl Tally {
     }
 }
 
-pub(crate) fn metrics(problem: &Problem, slots: &[PlannedSlot]) -> Metrics {
+fn tally(problem: &Problem, slots: &[PlannedSlot]) -> Tally {
     let mut tally = Tally::default();
     let prices = problem.buy_price.iter().zip(&problem.sell_price);
     for (slot, (buy, sell)) in slots.iter().zip(prices) {
@@ -270,7 +274,7 @@ pub(crate) fn metrics(problem: &Problem, slots: &[PlannedSlot]) -> Metrics {
         };
         tally.add(*buy, *sell, &flows);
     }
-    tally.metrics(problem)
+    tally
 }
 
 /// Load, appliances, EVs and heaters; what EVs give back is less consumed.

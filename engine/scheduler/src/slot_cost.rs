@@ -281,6 +281,14 @@ impl Meter {
     /// `buy` and `sell` are weighted; `thrown` is the PV that may be thrown away, kWh.
     fn fill(&mut self, frame: &Frame, buy: f64, sell: f64, thrown: f64) {
         let (import, export) = (frame.import_limit, frame.export_limit);
+        if thrown <= 0.0 && import == f64::INFINITY && export == f64::INFINITY {
+            // As most slots are.
+            self.kinks[0] = 0.0;
+            self.slopes[0] = sell;
+            self.slopes[1] = buy;
+            self.kinks_count = 1;
+            return;
+        }
         if frame.export_penalty == f64::INFINITY {
             self.low = -export - thrown;
         }

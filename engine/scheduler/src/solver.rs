@@ -201,11 +201,8 @@ fn candidate(
     prices: &[f64],
     bound: Option<f64>,
 ) -> Candidate {
-    let mut slots = dispatch(problem, terms, decisions);
-    for (slot, price) in slots.iter_mut().zip(prices) {
-        slot.shadow_price = *price;
-    }
-    let objective = score::objective(problem, &slots);
+    let slots = dispatch(problem, terms, decisions, prices);
+    let (objective, metrics) = score::figures(problem, &slots);
     let penalty = if terms.is_relaxed() {
         score::penalty(problem, terms, &slots)
     } else {
@@ -215,6 +212,7 @@ fn candidate(
     Candidate {
         slots,
         objective,
+        metrics,
         cost,
         bound: bound.unwrap_or(cost),
     }
@@ -267,7 +265,7 @@ fn answer(problem: &Problem, found: Found, baseline: Metrics) -> Plan {
         objective: candidate.objective,
         solver: method.as_str().to_owned(),
         gap,
-        metrics: score::metrics(problem, &candidate.slots),
+        metrics: candidate.metrics,
         baseline,
         slots: candidate.slots,
     }

@@ -284,11 +284,10 @@ impl Check<'_> {
 
     fn figures(&mut self) {
         let slots = &self.plan.slots;
-        let objective = score::objective(self.problem, slots);
+        let (objective, metrics) = score::figures(self.problem, slots);
         self.equal(None, "objective", self.plan.objective, objective);
         let is_gap = self.plan.gap.is_finite() && self.plan.gap >= 0.0;
         self.require(None, "gap is finite and 0 or more", is_gap);
-        let metrics = score::metrics(self.problem, slots);
         let named = |metrics: &Metrics| {
             [
                 ("metrics.cost", metrics.cost),
