@@ -1,5 +1,6 @@
 //! The scheduler from outside: cases, refusals, properties, and real homes.
 
+mod agreed;
 mod cases;
 mod explained;
 mod golden;
