@@ -4,6 +4,7 @@ mod agreed;
 mod cases;
 mod explained;
 mod golden;
+mod horizons;
 mod oracle;
 mod properties;
 mod refusals;
