@@ -2,10 +2,12 @@
 
 mod agreed;
 mod cases;
+mod evcc;
 mod explained;
 mod golden;
 mod horizons;
 mod oracle;
+mod page;
 mod properties;
 mod refusals;
 mod support;
