@@ -2,6 +2,7 @@
 
 mod agreed;
 mod cases;
+mod emhass;
 mod evcc;
 mod explained;
 mod golden;
