@@ -1,4 +1,4 @@
-//! Two weeks of a real home, and cases that another solver has answered. See `../data/README.md`.
+//! Two weeks of a real home. See `../data/README.md`.
 
 use crate::support::{battery, home, with};
 use expect_test::expect;
@@ -6,7 +6,6 @@ use household::problem::{Battery, Problem};
 use household::schedule::Status;
 use household::units::HOUR_MS;
 use scheduler::{solve, verify};
-use serde_json::Value;
 
 const DAY: usize = 24;
 
@@ -83,74 +82,4 @@ fn baseline_against_optimized_over_two_weeks_of_a_real_home() {
         optimized: cost 66.1485 USD, autarky 0.4915
     "#]]
     .assert_eq(&figures);
-}
-
-/// The problem of an evcc case with one battery. Energies of a step become powers of an hour, so that a kWh of the
-/// plan is a Wh of the case; only ratios to the rates depend on the step, and those are converted.
-fn evcc_problem(request: &Value) -> Problem {
-    let numbers = |value: &Value| -> Vec<f64> {
-        let all = value.as_array().expect("a series");
-        all.iter().map(|v| v.as_f64().expect("a number")).collect()
-    };
-    let series = &request["time_series"];
-    let hours = numbers(&series["dt"]).last().expect("a step") / 3600.0;
-    let [of] = request["batteries"]
-        .as_array()
-        .expect("batteries")
-        .as_slice()
-    else {
-        panic!("one battery");
-    };
-    let number = |name: &str| of[name].as_f64().expect("a number");
-    let pv = numbers(&series["ft"]);
-    with(
-        home(&numbers(&series["gt"]), &pv, &numbers(&series["p_N"])),
-        |p| {
-            p.sell_price = numbers(&series["p_E"]);
-            p.grid.export_limit_kw = request["grid"]["p_max_exp"]
-                .as_f64()
-                .map(|limit| limit * hours);
-            p.battery = Some(Battery {
-                soc_kwh: number("s_initial"),
-                min_soc_kwh: number("s_min"),
-                charge_kw: number("c_max") * hours,
-                discharge_kw: number("d_max") * hours,
-                charge_efficiency: request["eta_c"].as_f64().expect("a number"),
-                discharge_efficiency: request["eta_d"].as_f64().expect("a number"),
-                end_value_per_kwh: number("p_a"),
-                ..battery(number("s_max"))
-            });
-        },
-    )
-}
-
-/// The economic value of the answer is that of our plan.
-#[track_caller]
-fn check_evcc(text: &str, value: f64) {
-    let case: Value = serde_json::from_str(text).expect("the case is JSON");
-    let problem = evcc_problem(&case["request"]);
-    let plan = solve(&problem).expect("the case can be stated");
-    assert_eq!(verify(&problem, &plan), []);
-    assert_eq!(plan.status, Status::Optimal);
-    let found = -plan.objective;
-    assert!(
-        (found - value).abs() < 1e-4 * value,
-        "{found} instead of {value}"
-    );
-}
-
-#[test]
-fn another_solver_finds_the_same_values() {
-    check_evcc(
-        include_str!("../data/019-unexpected-charge-spikes.json"),
-        2.788_716,
-    );
-    check_evcc(
-        include_str!("../data/022-feed-in-cap-recovery.json"),
-        200.38,
-    );
-    check_evcc(
-        include_str!("../data/027-attenuate-feedin-peaks-below-cap.json"),
-        149.4,
-    );
 }

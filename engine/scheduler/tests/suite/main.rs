@@ -1,9 +1,14 @@
 //! The scheduler from outside: cases, refusals, properties, and real homes.
 
+mod agreed;
 mod cases;
+mod emhass;
+mod evcc;
 mod explained;
 mod golden;
+mod horizons;
 mod oracle;
+mod page;
 mod properties;
 mod refusals;
 mod support;

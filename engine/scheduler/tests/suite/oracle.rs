@@ -3,19 +3,14 @@
 //! `SEED=123 cargo test -p scheduler oracle::one_seed` solves one again.
 
 use household::problem::{Battery, Ev, HeatStore, Problem, Stability};
-use household::schedule::Status;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use scheduler::{penalised, reference, solve, verify};
+use scheduler::{reference, solve};
 
+use crate::agreed::{REFERENCE_SECONDS, agreed};
 use crate::support::{appliance, home, with};
-
-/// Largest difference of objectives, relative to the larger of 1 and the objective.
-const SAME: f64 = 1e-7;
-/// Wall time for one search of the oracle, seconds.
-const ORACLE_SECONDS: f64 = 30.0;
 
 fn draw<T>(seed: u64, strategy: &impl Strategy<Value = T>) -> T {
     let mut bytes = [0; 32];
@@ -30,24 +25,7 @@ fn draw<T>(seed: u64, strategy: &impl Strategy<Value = T>) -> T {
 
 /// Returns the method.
 fn check(seed: u64, problem: &Problem) -> String {
-    let plan = solve(problem).expect("the problem can be stated");
-    let broken = verify(problem, &plan);
-    assert!(broken.is_empty(), "seed {seed}: {broken:#?} {problem:#?}");
-    assert_eq!(plan.gap, 0.0, "seed {seed}");
-    let oracle = reference(problem, ORACLE_SECONDS).expect("the problem can be stated");
-    assert_eq!(plan.status, oracle.status, "seed {seed}: {problem:#?}");
-    let (found, best) = match plan.status {
-        Status::Optimal => (plan.objective, oracle.objective),
-        Status::Relaxed | Status::Infeasible => {
-            (penalised(problem, &plan), penalised(problem, &oracle))
-        }
-    };
-    assert!(
-        (found - best).abs() <= SAME * best.abs().max(1.0),
-        "seed {seed}: {found} by {} instead of {best}: {problem:#?}",
-        plan.solver
-    );
-    plan.solver
+    agreed(&format!("seed {seed}"), problem).solver
 }
 
 #[expect(clippy::print_stdout, reason = "how often each method was the one")]
@@ -422,7 +400,7 @@ fn one_seed() {
     };
     println!("{problem:#?}");
     let plan = solve(&problem).unwrap();
-    let oracle = reference(&problem, ORACLE_SECONDS).unwrap();
+    let oracle = reference(&problem, REFERENCE_SECONDS).unwrap();
     for (t, (ours, theirs)) in plan.slots.iter().zip(&oracle.slots).enumerate() {
         println!("{t}: {ours:?}\n   {theirs:?}");
     }
