@@ -26,7 +26,18 @@ pub(crate) struct Home<'a> {
     pub(crate) vessel: &'a Vessel,
 }
 
-impl Home<'_> {
+impl<'a> Home<'a> {
+    /// `problem` on `terms`, with `vessel` made its store.
+    pub(crate) fn of(problem: &'a Problem, terms: &'a Terms<'a>, vessel: &'a mut Vessel) -> Self {
+        vessel.set(problem, terms);
+        Self {
+            problem,
+            terms,
+            frame: Frame::new(problem, terms),
+            vessel,
+        }
+    }
+
     fn has_peak_price(&self) -> bool {
         self.problem.grid.peak_price_per_kw > 0.0
     }

@@ -459,11 +459,7 @@ impl Move {
             }
             if end > at {
                 let beside = if at < planned { -apart } else { apart };
-                let slope = if at < 0.0 {
-                    slope * span.discharge_efficiency - vessel.movement
-                } else {
-                    slope * span.charge_per_unit + vessel.movement
-                };
+                let slope = span.unit_cost(at >= 0.0, slope, vessel.movement);
                 self.push(frame, slope + beside, end - at);
                 at = end;
             }
@@ -484,8 +480,8 @@ impl Move {
             0.0_f64.max(self.low).min(self.high),
         );
         let (before, after) = (meter.slopes[0], meter.slopes[1]);
-        let falling = |slope: f64| slope * span.discharge_efficiency - vessel.movement;
-        let rising = |slope: f64| slope * span.charge_per_unit + vessel.movement;
+        let falling = |slope: f64| span.unit_cost(false, slope, vessel.movement);
+        let rising = |slope: f64| span.unit_cost(true, slope, vessel.movement);
         let between = if kink < rest {
             falling(after)
         } else {
@@ -592,11 +588,7 @@ impl Move {
         for bend in [planned.min(0.0), 0.0, planned.max(0.0), span.rise] {
             let end = bend.clamp(at, span.rise);
             let beside = if at < planned { -apart } else { apart };
-            let slope = if at < 0.0 {
-                price * span.discharge_efficiency - vessel.wear
-            } else {
-                price * span.charge_per_unit + vessel.wear
-            };
+            let slope = span.unit_cost(at >= 0.0, price, vessel.wear);
             cost.push(frame, slope + beside, end - at);
             at = end;
         }

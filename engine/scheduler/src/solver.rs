@@ -7,7 +7,6 @@ use crate::dispatch::{self, Decisions, dispatch};
 use crate::dynamic::{self, Dynamic, Home};
 use crate::general::Failed;
 use crate::reference::{self, Candidate};
-use crate::slot_cost::Frame;
 use crate::starts::Starts;
 use crate::terms::Terms;
 use crate::vessel::Vessel;
@@ -135,13 +134,7 @@ impl Solver {
     }
 
     fn one_store(&mut self, problem: &Problem, terms: &Terms) -> Result<Found, Failed> {
-        self.vessel.set(problem, terms);
-        let home = Home {
-            problem,
-            terms,
-            frame: Frame::new(problem, terms),
-            vessel: &self.vessel,
-        };
+        let home = Home::of(problem, terms, &mut self.vessel);
         let method = self.dynamic.solve(&home, &problem.load_kw)?;
         let decisions = Decisions {
             starts: Vec::new(),
@@ -163,13 +156,7 @@ impl Solver {
         terms: &Terms,
         seconds: f64,
     ) -> Result<Found, Failed> {
-        self.vessel.set(problem, terms);
-        let home = Home {
-            problem,
-            terms,
-            frame: Frame::new(problem, terms),
-            vessel: &self.vessel,
-        };
+        let home = Home::of(problem, terms, &mut self.vessel);
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,

@@ -27,7 +27,7 @@ pub(crate) struct Span {
     pub(crate) charge_efficiency: f64,
     pub(crate) discharge_efficiency: f64,
     /// One over each, for divisions take long.
-    pub(crate) charge_per_unit: f64,
+    charge_per_unit: f64,
     pub(crate) discharge_per_kwh: f64,
 }
 
@@ -52,6 +52,15 @@ impl Span {
             change * self.charge_per_unit
         } else {
             change * self.discharge_efficiency
+        }
+    }
+
+    /// What a unit costs, upwards, where a kWh at the AC side costs `price` and moving a unit `movement`.
+    pub(crate) fn unit_cost(&self, rises: bool, price: f64, movement: f64) -> f64 {
+        if rises {
+            price * self.charge_per_unit + movement
+        } else {
+            price * self.discharge_efficiency - movement
         }
     }
 
