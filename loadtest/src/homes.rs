@@ -214,10 +214,13 @@ fn interpolate(means: &[f64], step_ms: i64, ts_ms: i64) -> f64 {
 }
 
 /// Repeatable numbers (splitmix64) that differ by seed and home.
-struct Draw(u64);
+#[derive(Debug)]
+pub struct Draw(u64);
 
 impl Draw {
-    const fn new(seed: u64, id: HouseholdId) -> Self {
+    /// The numbers of home `id` in the fleet of `seed`, from the first on.
+    #[must_use]
+    pub const fn new(seed: u64, id: HouseholdId) -> Self {
         Self(seed ^ id.get().unsigned_abs().wrapping_mul(0xd134_2543_de82_ef95))
     }
 
@@ -229,12 +232,13 @@ impl Draw {
         mixed ^ (mixed >> 31)
     }
 
-    fn below(&mut self, bound: u32) -> u32 {
+    /// A whole number below `bound`, which is more than 0.
+    pub fn below(&mut self, bound: u32) -> u32 {
         u32::try_from(self.next() % u64::from(bound)).expect("below a 32-bit bound")
     }
 
     /// In `[0, 1)`.
-    fn unit(&mut self) -> f64 {
+    pub fn unit(&mut self) -> f64 {
         f64::from(self.below(1 << 24)) / f64::from(1 << 24)
     }
 }

@@ -96,6 +96,29 @@ pub fn penalised(problem: &Problem, plan: &Plan) -> f64 {
     plan.objective + score::penalty(problem, &terms, &plan.slots)
 }
 
+/// What [`by_milp`] found, currency.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ByMilp {
+    /// What its plan costs, with the penalties of the limits it breaks.
+    pub cost: f64,
+    /// No plan costs less.
+    pub bound: f64,
+}
+
+/// Solves `problem` by the mixed-integer program alone, with the gap and the tie-break of [`solve`]: what the dynamic
+/// program saves the wait for. `None` where nothing was found in time.
+///
+/// # Errors
+/// When `problem` is not one that can be stated; see [`validate`].
+pub fn by_milp(problem: &Problem) -> Result<Option<ByMilp>, ProblemError> {
+    validate(problem)?;
+    let found = reference::solve(problem, &Terms::strict(problem), SEARCH_SECONDS_MAX);
+    Ok(found.map(|candidate| ByMilp {
+        cost: candidate.cost,
+        bound: candidate.bound,
+    }))
+}
+
 /// As [`solve`], by the mixed-integer program alone, without a gap and without the tie-break: the oracle that tests and
 /// benchmarks compare with. `seconds` of wall time go to each of four searches at most.
 ///

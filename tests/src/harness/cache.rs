@@ -19,7 +19,11 @@ pub(super) fn folder(parent: &str, component: &str) -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
-fn root() -> anyhow::Result<PathBuf> {
+/// `$HEARTH_CACHE`, or where that is by default.
+///
+/// # Errors
+/// When neither it nor `$HOME` is set.
+pub fn root() -> anyhow::Result<PathBuf> {
     if let Some(cache) = std::env::var_os("HEARTH_CACHE") {
         return Ok(cache.into());
     }

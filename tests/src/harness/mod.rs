@@ -22,6 +22,7 @@ mod stack;
 mod watchdog;
 
 pub use ca::{Ca, CertFiles};
+pub use cache::root as cache_root;
 pub use cassandra::Cassandra;
 pub use hearth::{HearthProcess, hearth_config, hearth_output};
 pub use kafka::Kafka;

@@ -2,6 +2,10 @@
 //!
 //! Figures are to be read as ratios within one run: `consume_only` is librdkafka's own rate on the same topic.
 
+mod cbc;
+mod instances;
+mod solvers;
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -28,7 +32,8 @@ const LIMIT: Duration = Duration::from_secs(240);
 /// Measures Hearth on the real stack.
 #[derive(Debug, Parser)]
 struct Cli {
-    /// Only what starts with this: consume_only, engine, bridge, scheduler.
+    /// Only what starts with this: consume_only, engine, bridge, scheduler, highs, cbc, or a row such as
+    /// scheduler.battery.
     #[arg(default_value = "")]
     name: String,
     /// Readings in the topic.
@@ -39,6 +44,19 @@ struct Cli {
     messages: u32,
     #[arg(long, default_value_t = 3)]
     runs: usize,
+    #[command(flatten)]
+    counts: solvers::Counts,
+}
+
+/// The prefix that selects a part.
+#[derive(Debug)]
+struct Selection<'a>(&'a str);
+
+impl Selection<'_> {
+    /// Whether rows that start with `name` are selected, or some of them.
+    fn wants(&self, name: &str) -> bool {
+        name.starts_with(self.0) || self.0.starts_with(name)
+    }
 }
 
 /// One line of `results.json`.
@@ -81,9 +99,13 @@ impl Board {
 #[tokio::main]
 async fn main() -> Result<()> {
     let cli = Cli::parse();
+    if let Some(homes) = cli.counts.worker {
+        return solvers::work(homes);
+    }
     // Fails only when one is there already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let wants = |name: &str| name.starts_with(&cli.name) || cli.name.starts_with(name);
+    let selection = Selection(&cli.name);
+    let wants = |name: &str| selection.wants(name);
     let mut board = Board {
         rows: Vec::new(),
         commit: commit(),
@@ -92,8 +114,8 @@ async fn main() -> Result<()> {
         "{:<36} {:>12} {:>12} {:>12}",
         "", "min", "median", "max"
     ));
-    if wants("scheduler") || wants("highs") {
-        scheduler(&mut board, cli.runs)?;
+    if wants("scheduler") || wants("highs") || wants("cbc") {
+        solvers::measure(&mut board, &cli.counts, cli.runs, &selection)?;
     }
     if wants("consume_only") || wants("engine") || wants("bridge") {
         let stack = Stack::start().await?;
@@ -343,67 +365,4 @@ fn line(home: u64, run: usize, number: u64) -> String {
     let ts_ms = connectors::clock::wall_ms() - 40_000_000 + i64::try_from(number).expect("small");
     let ts = schemas::mqtt::rfc3339(ts_ms);
     format!(r#"{{"household_id":{home},"ts":"{ts}","consumption_w":{run}.{number}}}"#)
-}
-
-/// The reference solver on a day of one battery home, as a later exact method will be compared with it.
-fn scheduler(board: &mut Board, runs: usize) -> Result<()> {
-    const SOLVES: i64 = 40;
-    let settings = household::household::Settings {
-        slot: household::units::SlotLength::QUARTER_HOUR,
-        horizon_slots: 96,
-        grace_ms: 0,
-        stale_after_ms: i64::MAX,
-        switching_cost_per_kwh: 0.0,
-        switching_cost_per_start: 0.0,
-    };
-    let day_ms = 86_400_000;
-    let start_ms = 20_000 * day_ms;
-    let tariff = loadtest::homes::prices(start_ms, start_ms + day_ms);
-    let mut medians = Vec::new();
-    for _ in 0..runs {
-        let mut times_us = Vec::new();
-        for number in 1..=SOLVES {
-            let id = HouseholdId::new(number * 10).context("a positive id")?;
-            let home = loadtest::homes::Home::new(id, 1);
-            let mut metadata = home.metadata();
-            metadata.appliances.clear();
-            let slots: Vec<household::slot::Slot> = (0..96)
-                .map(|index| {
-                    let at_ms = start_ms - day_ms + index * 900_000;
-                    let mut slot = household::slot::Slot::empty(at_ms, 15);
-                    slot.add(
-                        at_ms,
-                        &Measurement::Meter {
-                            consumption_w: home.load_w(at_ms),
-                        },
-                    );
-                    slot.add(
-                        at_ms,
-                        &Measurement::Pv {
-                            pv_w: home.pv_w(at_ms),
-                        },
-                    );
-                    slot
-                })
-                .collect();
-            let input = household::planning::PlanningInput {
-                metadata: &metadata,
-                slots: &slots,
-                tariff: Some(&tariff),
-                soc_pct: Some(50.0),
-                runs: &std::collections::BTreeMap::new(),
-                now_ms: start_ms,
-                settings: &settings,
-            };
-            let problem = household::planning::problem(&input)
-                .map_err(|reason| anyhow::anyhow!(reason.as_str()))?;
-            let begun = Instant::now();
-            scheduler::solve(&problem)?;
-            times_us.push(begun.elapsed().as_secs_f64() * 1e6);
-        }
-        times_us.sort_by(f64::total_cmp);
-        medians.push(times_us[times_us.len() / 2]);
-    }
-    board.add("highs.battery_us", "us", medians);
-    Ok(())
 }
