@@ -14,7 +14,8 @@ import pulp
 # The relative gap that Hearth grants HiGHS. By default CBC also passes over what improves a plan by less than 1e-5.
 GAP_RELATIVE = 1e-6
 IMPROVEMENT_MIN = 1e-8
-SECONDS_MAX = 60
+# What Hearth grants HiGHS for a search.
+SECONDS_MAX = 10
 
 
 class Program:
@@ -78,11 +79,8 @@ class Program:
         home = self.home
         if home["grid"]["export_limit_kw"] is not None and not home["pv_curtailable"]:
             return True
-        surplus = self.sell[t]
-        if home["pv_curtailable"] and home["pv_kw"][t] > 0:
-            surplus = max(surplus, 0)
         loss = 1 / store["charge_efficiency"] - store["discharge_efficiency"]
-        return min(self.buy[t], surplus) * loss + 2 * store["wear_cost_per_kwh"] < 0
+        return min(self.buy[t], self.sell[t]) * loss + 2 * store["wear_cost_per_kwh"] < 0
 
     def appliance(self, appliance):
         profile = appliance["profile_kw"]
@@ -110,8 +108,11 @@ class Program:
         self.cost.append(-self.dt * self.sell[t] * sold)
         if self.sell[t] > self.buy[t]:
             buys = pulp.LpVariable(f"buys_{t}", cat="Binary")
-            self.rows.append(bought <= self.demand_max[t] * buys)
-            self.rows.append(sold <= self.supply_max[t] * (1 - buys))
+            fixed_pv = 0 if home["pv_curtailable"] else home["pv_kw"][t]
+            bought_max = max(self.demand_max[t] - fixed_pv, 0)
+            sold_max = max(self.supply_max[t] - home["load_kw"][t], 0)
+            self.rows.append(bought <= bought_max * buys)
+            self.rows.append(sold <= sold_max * (1 - buys))
 
     def program(self):
         program = pulp.LpProblem("home", pulp.LpMinimize)

@@ -170,15 +170,17 @@ fn nonconvex_home(id: HouseholdId, draw: &mut Draw) -> Result<Problem> {
     }
 }
 
-/// Wholesale prices with a small fee, lowered until some are below 0, so that buying earns money there.
+/// Wholesale prices with a small fee, lowered until some are below 0, so that buying earns money there. Without wear,
+/// which at these prices would cost more than burning energy earns.
 fn negative_home(
     id: HouseholdId,
     draw: &mut Draw,
-    battery: BatterySpec,
+    mut battery: BatterySpec,
     start_ms: i64,
 ) -> Result<Problem> {
     const FEE_PER_KWH: f64 = 0.02;
     const VAT: f64 = 1.19;
+    battery.wear_cost_per_kwh = 0.0;
     let mut tariff = homes::prices(start_ms, start_ms + DAY_MS);
     let spot = tariff.periods.iter().map(|period| period.sell_per_kwh);
     let least = spot.fold(f64::INFINITY, f64::min);
