@@ -1,6 +1,10 @@
 //! The shell around `household` and `scheduler`: configuration, roles, shards, workers, HTTP, demo.
 //! Decisions about a home are made in `household`; nothing here makes one.
 
+/// Plans and homes are of a few KB each and come and go on every thread, which this allocator takes in its stride.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 pub mod config;
 pub mod parts;
 
