@@ -5,14 +5,16 @@ use std::collections::{BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use crate::closed_slots::{ClosedSlot, ClosedSlots};
 use crate::effect::{Effect, ReadingOutcome};
-use crate::reading::{Kind, Measurement, Reading};
+use crate::open_slot::{OpenSlot, RawReading, RawReadings};
+use crate::reading::Reading;
 use crate::slot::{Slot, Stat};
 use crate::units::{DAY_MS, HOUR_MS, HouseholdId, MINUTE_MS, SlotLength};
 
-/// Most raw readings that one home holds. Past it readings are stored all the same, and the slot is aggregated from
-/// the store when it ends. Three quarter hours of three meters at one reading a second fit.
-pub const RAW_READINGS_MAX: usize = 8_192;
+/// Most numbers of raw readings that one home holds; a battery's reading has two. Past it readings are stored all the same, and the slot is aggregated from
+/// the store when it ends. Three quarter hours of load, PV and battery at one reading a second fit.
+pub const RAW_NUMBERS_MAX: usize = 10_800;
 
 /// Rolling figures over slots. `None` where nothing was read; a sum is over what was read.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -67,115 +69,9 @@ impl Rolling {
     }
 }
 
-/// A reading inside its slot.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub(crate) struct RawReading {
-    /// Time since the slot's start.
-    pub(crate) offset_ms: u32,
-    pub(crate) measurement: Measurement,
-}
-
-impl RawReading {
-    pub(crate) const fn key(&self) -> (u32, Kind) {
-        (self.offset_ms, self.measurement.kind())
-    }
-}
-
-/// A slot that may still change: it has not ended, or its grace has not.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct OpenSlot {
-    pub(crate) start_ms: i64,
-    /// Ascending by (time, kind), each once.
-    pub(crate) readings: Vec<RawReading>,
-    /// Its aggregate has been ordered, and is ordered again when a reading changes it.
-    pub(crate) ended: bool,
-    /// Readings may exist that are not here, so only the store can aggregate it.
-    pub(crate) from_store: bool,
-}
-
-impl OpenSlot {
-    /// Puts the reading where it belongs. Without `room` a new one is not kept.
-    fn take_in(&mut self, reading: RawReading, room: bool) -> ReadingOutcome {
-        let key = reading.key();
-        let index = match self.readings.last() {
-            Some(last) if last.key() < key => Err(self.readings.len()),
-            Some(_) | None => self.readings.binary_search_by_key(&key, RawReading::key),
-        };
-        match index {
-            Ok(index) if self.readings[index].measurement == reading.measurement => {
-                ReadingOutcome::Duplicate
-            }
-            Ok(index) => {
-                self.readings[index] = reading;
-                ReadingOutcome::Corrected
-            }
-            Err(index) if room => {
-                self.readings.insert(index, reading);
-                ReadingOutcome::Accepted
-            }
-            Err(_) => {
-                self.from_store = true;
-                ReadingOutcome::Accepted
-            }
-        }
-    }
-
-    /// The aggregate of the readings that are here; the same bits whatever order they came in.
-    pub(crate) fn aggregate(&self, length: SlotLength) -> Slot {
-        let mut slot = Slot::empty(self.start_ms, length.minutes());
-        for reading in &self.readings {
-            let ts_ms = self.start_ms + i64::from(reading.offset_ms);
-            slot.add(ts_ms, &reading.measurement);
-        }
-        slot
-    }
-}
-
-/// What forecasts and rolling figures need of a slot that has ended. A million homes hold 96 of these each, so it is
-/// small, and 32-bit floats are exact enough.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub(crate) struct ClosedSlot {
-    pub(crate) start_ms: i64,
-    /// Mean and highest load, W.
-    pub(crate) load_w: Option<(f32, f32)>,
-    /// Mean PV production, W.
-    pub(crate) pv_w: Option<f32>,
-}
-
-impl ClosedSlot {
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "a seventh digit of a power is of no use to a forecast"
-    )]
-    pub(crate) fn of(slot: &Slot) -> Self {
-        let load_w = slot.load_w.mean();
-        Self {
-            start_ms: slot.start_ms,
-            load_w: load_w.map(|mean_w| (mean_w as f32, slot.load_w.max as f32)),
-            pv_w: slot.pv_w.mean().map(|mean_w| mean_w as f32),
-        }
-    }
-
-    /// A slot with the same means and peak, as if each series had one reading.
-    fn slot(&self, length: SlotLength) -> Slot {
-        let one = |mean_w: f32, max_w: f32| Stat {
-            sum: f64::from(mean_w),
-            count: 1,
-            min: f64::from(mean_w),
-            max: f64::from(max_w),
-        };
-        Slot {
-            load_w: self
-                .load_w
-                .map_or(Stat::EMPTY, |(mean_w, max_w)| one(mean_w, max_w)),
-            pv_w: self.pv_w.map_or(Stat::EMPTY, |mean_w| one(mean_w, mean_w)),
-            ..Slot::empty(self.start_ms, length.minutes())
-        }
-    }
-}
-
 /// The windows of one home.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Form")]
 pub(crate) struct Windows {
     pub(crate) length: SlotLength,
     /// Latest event time seen.
@@ -185,8 +81,31 @@ pub(crate) struct Windows {
     whole_from_ms: i64,
     /// Ascending.
     pub(crate) open: VecDeque<OpenSlot>,
-    /// Ascending; at most the 24 hours up to the newest.
-    pub(crate) closed: VecDeque<ClosedSlot>,
+    pub(crate) closed: ClosedSlots,
+}
+
+/// Windows as they stand in a snapshot.
+#[derive(Deserialize)]
+struct Form {
+    length: SlotLength,
+    watermark_ms: Option<i64>,
+    whole_from_ms: i64,
+    open: VecDeque<OpenSlot>,
+    closed: Vec<ClosedSlot>,
+}
+
+impl From<Form> for Windows {
+    fn from(form: Form) -> Self {
+        let mut closed = ClosedSlots::new(form.length);
+        form.closed.iter().for_each(|slot| closed.insert(slot));
+        Self {
+            length: form.length,
+            watermark_ms: form.watermark_ms,
+            whole_from_ms: form.whole_from_ms,
+            open: form.open,
+            closed,
+        }
+    }
 }
 
 impl Windows {
@@ -196,7 +115,7 @@ impl Windows {
             watermark_ms: None,
             whole_from_ms: i64::MIN,
             open: VecDeque::new(),
-            closed: VecDeque::new(),
+            closed: ClosedSlots::new(SlotLength::QUARTER_HOUR),
         }
     }
 
@@ -224,7 +143,7 @@ impl Windows {
             let ahead_ms = self.length.start_of_ms(reading.ts_ms + grace_ms) + self.length.ms();
             self.whole_from_ms = self.whole_from_ms.max(ahead_ms);
         }
-        let room = self.readings_count() < RAW_READINGS_MAX;
+        let room = self.numbers_count() < RAW_NUMBERS_MAX;
         let raw = RawReading {
             offset_ms: u32::try_from(reading.ts_ms - start_ms)
                 .expect("a slot lasts an hour at most"),
@@ -276,7 +195,7 @@ impl Windows {
         }
         effects.push(Effect::StoreSlot { household_id, slot });
         if slot.slot_minutes == self.length.minutes() {
-            self.remember(&slot);
+            self.closed.insert(&ClosedSlot::of(&slot));
         }
     }
 
@@ -298,12 +217,12 @@ impl Windows {
             .into_iter()
             .map(|start_ms| OpenSlot {
                 start_ms,
-                readings: Vec::new(),
+                readings: RawReadings::EMPTY,
                 ended: false,
                 from_store: true,
             })
             .collect();
-        self.closed.clear();
+        self.closed = ClosedSlots::new(length);
         if let Some(watermark_ms) = self.watermark_ms {
             let next_ms = length.start_of_ms(watermark_ms) + length.ms();
             self.whole_from_ms = self.whole_from_ms.max(next_ms);
@@ -313,12 +232,9 @@ impl Windows {
 
     /// The slots of the last 24 hours, ascending: those that have ended, then what is known of the others.
     pub(crate) fn recent(&self) -> Vec<Slot> {
-        let mut slots: Vec<Slot> = self
-            .closed
-            .iter()
-            .map(|slot| slot.slot(self.length))
-            .collect();
-        let unclosed = |slot: &&OpenSlot| self.closed_index(slot.start_ms).is_err();
+        let closed = self.closed.iter();
+        let mut slots: Vec<Slot> = closed.map(|slot| slot.slot(self.length)).collect();
+        let unclosed = |slot: &&OpenSlot| self.closed.get(slot.start_ms).is_none();
         slots.extend(
             self.open
                 .iter()
@@ -329,13 +245,9 @@ impl Windows {
         slots
     }
 
-    pub(crate) fn readings_count(&self) -> usize {
-        self.open.iter().map(|slot| slot.readings.len()).sum()
-    }
-
-    pub(crate) fn closed_index(&self, start_ms: i64) -> Result<usize, usize> {
-        self.closed
-            .binary_search_by_key(&start_ms, |slot| slot.start_ms)
+    pub(crate) fn numbers_count(&self) -> usize {
+        let slots = self.open.iter();
+        slots.map(|slot| slot.readings.numbers_count()).sum()
     }
 
     fn open_slot(&mut self, start_ms: i64) -> usize {
@@ -347,7 +259,7 @@ impl Windows {
             Err(index) => {
                 let slot = OpenSlot {
                     start_ms,
-                    readings: Vec::new(),
+                    readings: RawReadings::EMPTY,
                     ended: false,
                     from_store: start_ms < self.whole_from_ms,
                 };
@@ -372,26 +284,7 @@ impl Windows {
         } else {
             let slot = open.aggregate(self.length);
             effects.push(Effect::StoreSlot { household_id, slot });
-            self.remember(&slot);
-        }
-    }
-
-    fn remember(&mut self, slot: &Slot) {
-        let closed = ClosedSlot::of(slot);
-        match self.closed_index(slot.start_ms) {
-            Ok(index) => self.closed[index] = closed,
-            Err(index) => self.closed.insert(index, closed),
-        }
-        let newest_ms = self
-            .closed
-            .back()
-            .map_or(slot.start_ms, |newest| newest.start_ms);
-        while self
-            .closed
-            .front()
-            .is_some_and(|oldest| oldest.start_ms <= newest_ms - DAY_MS)
-        {
-            self.closed.pop_front();
+            self.closed.insert(&ClosedSlot::of(&slot));
         }
     }
 

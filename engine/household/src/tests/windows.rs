@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::windows::{RAW_READINGS_MAX, Rolling};
+use crate::windows::{RAW_NUMBERS_MAX, Rolling};
 
 #[test]
 fn a_reading_of_the_next_slot_ends_a_slot() {
@@ -99,12 +99,12 @@ fn a_backlog_is_worked_off_slot_by_slot() {
 fn a_flood_is_bounded_and_loses_nothing() {
     let mut world = World::new(SETTINGS);
     world.read(load(at(14), 1.0));
-    for index in 0..RAW_READINGS_MAX + 500 {
+    for index in 0..RAW_NUMBERS_MAX + 500 {
         world.read(load(at(15) + i64::try_from(index).unwrap(), 10.0));
     }
     world.read(load(at(31), 1.0));
     let slot = world.slots[&at(15)];
-    assert_eq!(slot.load_w.count as usize, RAW_READINGS_MAX + 500);
+    assert_eq!(slot.load_w.count as usize, RAW_NUMBERS_MAX + 500);
     world.tick(at(46));
     assert_eq!(world.slots, world.offline());
 }
