@@ -32,6 +32,9 @@ pub struct Settings {
     pub horizon_slots: u32,
     /// How long after its end a slot keeps its raw readings, so that a late one corrects it exactly; 0 or more.
     pub grace_ms: i64,
+    /// Whether each reading becomes a row of the store. Where it does not, the slot that a reading belongs to holds all
+    /// that is kept of it, and one that comes after the grace is refused.
+    pub stores_readings: bool,
     /// A home whose last reading is older than this is stale: it is neither planned nor commanded. More than 0.
     pub stale_after_ms: i64,
     /// What it must save to depart from the plan that holds, so that plans do not flip for next to nothing: currency
@@ -107,7 +110,7 @@ impl Household {
 
     /// Takes one event in and appends what follows from it to `effects`.
     pub fn handle(&mut self, event: Event, env: &Env<'_>, effects: &mut Vec<Effect>) {
-        self.windows.set_length(env.settings.slot);
+        self.windows.set_length(env.settings);
         match event {
             Event::ReadingArrived(reading) => self.reading_arrived(&reading, env, effects),
             Event::MetadataChanged(metadata) => self.metadata_changed(metadata, effects),
@@ -195,8 +198,7 @@ impl Household {
     }
 
     fn reading_arrived(&mut self, reading: &Reading, env: &Env<'_>, effects: &mut Vec<Effect>) {
-        self.windows
-            .take_in(reading, env.settings.grace_ms, effects);
+        self.windows.take_in(reading, env.settings, effects);
         self.active_ms = self.present_ms();
         if let Measurement::Battery { soc_pct, .. } = reading.measurement
             && self.soc.is_none_or(|soc| soc.ts_ms <= reading.ts_ms)

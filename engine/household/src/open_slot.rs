@@ -165,11 +165,17 @@ impl OpenSlot {
         })
     }
 
+    /// The readings with their event times.
+    pub(crate) fn timed_readings(&self) -> impl Iterator<Item = (i64, RawReading)> + '_ {
+        let start_ms = self.start_ms;
+        let timed = move |read: RawReading| (start_ms + i64::from(read.offset_ms), read);
+        self.readings.iter().map(timed)
+    }
+
     /// The aggregate of the readings that are here; the same bits whatever order they came in.
     pub(crate) fn aggregate(&self, length: SlotLength) -> Slot {
         let mut slot = Slot::empty(self.start_ms, length.minutes());
-        for reading in self.readings.iter() {
-            let ts_ms = self.start_ms + i64::from(reading.offset_ms);
+        for (ts_ms, reading) in self.timed_readings() {
             slot.add(ts_ms, &reading.measurement);
         }
         slot

@@ -6,7 +6,8 @@ use std::collections::{BTreeSet, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use crate::closed_slots::{ClosedSlot, ClosedSlots};
-use crate::effect::{Effect, ReadingOutcome};
+use crate::effect::{Effect, ReadingOutcome, Refusal};
+use crate::household::Settings;
 use crate::open_slot::{OpenSlot, RawReading, RawReadings};
 use crate::reading::Reading;
 use crate::slot::{Slot, Stat};
@@ -120,7 +121,13 @@ impl Windows {
     }
 
     /// Takes one reading in, and ends or corrects the slots that it ends or corrects.
-    pub(crate) fn take_in(&mut self, reading: &Reading, grace_ms: i64, effects: &mut Vec<Effect>) {
+    pub(crate) fn take_in(
+        &mut self,
+        reading: &Reading,
+        settings: &Settings,
+        effects: &mut Vec<Effect>,
+    ) {
+        let grace_ms = settings.grace_ms;
         let start_ms = self.length.start_of_ms(reading.ts_ms);
         let end_ms = start_ms + self.length.ms();
         let household_id = reading.household_id;
@@ -129,16 +136,9 @@ impl Windows {
             .watermark_ms
             .is_some_and(|watermark_ms| end_ms + grace_ms <= watermark_ms)
         {
-            let outcome = ReadingOutcome::Late;
-            effects.push(Effect::StoreReading(*reading));
-            effects.push(Effect::RepairSlot {
-                household_id,
-                start_ms,
-            });
-            effects.push(Effect::CountReading { kind, outcome });
-            return;
+            return self.come_late(reading, start_ms, settings, effects);
         }
-        if self.watermark_ms.is_none() {
+        if self.watermark_ms.is_none() && settings.stores_readings {
             // Before a lost state, readings may have come that are ahead of this one by up to the grace.
             let ahead_ms = self.length.start_of_ms(reading.ts_ms + grace_ms) + self.length.ms();
             self.whole_from_ms = self.whole_from_ms.max(ahead_ms);
@@ -149,13 +149,21 @@ impl Windows {
                 .expect("a slot lasts an hour at most"),
             measurement: reading.measurement,
         };
+        if !room && !settings.stores_readings {
+            return refuse(reading, Refusal::Full, effects);
+        }
         let index = self.open_slot(start_ms);
         let outcome = self.open[index].take_in(raw, room);
         effects.push(Effect::CountReading { kind, outcome });
         if outcome == ReadingOutcome::Duplicate {
             return;
         }
-        effects.push(Effect::StoreReading(*reading));
+        if settings.stores_readings {
+            effects.push(Effect::StoreReading(*reading));
+        } else {
+            // Also where the setting was another one when the slot began.
+            self.open[index].from_store = false;
+        }
         if self.open[index].ended {
             self.order_aggregate(household_id, index, effects);
         }
@@ -164,7 +172,29 @@ impl Windows {
             .map_or(reading.ts_ms, |ms| ms.max(reading.ts_ms));
         self.watermark_ms = Some(watermark_ms);
         self.end_until(household_id, watermark_ms, effects);
-        self.let_go(watermark_ms, grace_ms);
+        self.let_go(watermark_ms, settings);
+    }
+
+    /// A reading whose slot has let its raw readings go.
+    fn come_late(
+        &mut self,
+        reading: &Reading,
+        start_ms: i64,
+        settings: &Settings,
+        effects: &mut Vec<Effect>,
+    ) {
+        if !settings.stores_readings {
+            return refuse(reading, Refusal::Late, effects);
+        }
+        effects.push(Effect::StoreReading(*reading));
+        effects.push(Effect::RepairSlot {
+            household_id: reading.household_id,
+            start_ms,
+        });
+        effects.push(Effect::CountReading {
+            kind: reading.measurement.kind(),
+            outcome: ReadingOutcome::Late,
+        });
     }
 
     /// Ends the slots whose end has come by `until_ms`.
@@ -199,12 +229,19 @@ impl Windows {
         }
     }
 
-    /// Goes over to slots of another length. What is open is left to the store, which can cut it anew; the closed
-    /// slots of the old length are forgotten.
-    pub(crate) fn set_length(&mut self, length: SlotLength) {
+    /// Goes over to slots of another length. What is open is left to the store, which can cut it anew, or to what is
+    /// held here where the store has no readings; the closed slots of the old length are forgotten.
+    pub(crate) fn set_length(&mut self, settings: &Settings) {
+        let length = settings.slot;
         if self.length == length {
             return;
         }
+        let held: Vec<(i64, RawReading)> = if settings.stores_readings {
+            Vec::new()
+        } else {
+            let slots = self.open.iter();
+            slots.flat_map(OpenSlot::timed_readings).collect()
+        };
         let spans = self
             .open
             .iter()
@@ -219,15 +256,23 @@ impl Windows {
                 start_ms,
                 readings: RawReadings::EMPTY,
                 ended: false,
-                from_store: true,
+                from_store: settings.stores_readings,
             })
             .collect();
         self.closed = ClosedSlots::new(length);
-        if let Some(watermark_ms) = self.watermark_ms {
+        self.length = length;
+        if let Some(watermark_ms) = self.watermark_ms
+            && settings.stores_readings
+        {
             let next_ms = length.start_of_ms(watermark_ms) + length.ms();
             self.whole_from_ms = self.whole_from_ms.max(next_ms);
         }
-        self.length = length;
+        for (ts_ms, reading) in held {
+            let start_ms = length.start_of_ms(ts_ms);
+            let index = self.open_slot(start_ms);
+            let offset_ms = u32::try_from(ts_ms - start_ms).expect("a slot lasts an hour at most");
+            self.open[index].take_in(RawReading { offset_ms, ..reading }, true);
+        }
     }
 
     /// The slots of the last 24 hours, ascending: those that have ended, then what is known of the others.
@@ -289,14 +334,27 @@ impl Windows {
     }
 
     /// Lets the raw readings of the slots go whose grace is over.
-    fn let_go(&mut self, watermark_ms: i64, grace_ms: i64) {
+    fn let_go(&mut self, watermark_ms: i64, settings: &Settings) {
         while let Some(oldest) = self.open.front() {
             let end_ms = oldest.start_ms + self.length.ms();
-            if end_ms + grace_ms > watermark_ms {
+            if end_ms + settings.grace_ms > watermark_ms {
                 break;
             }
-            self.whole_from_ms = self.whole_from_ms.max(end_ms);
+            if settings.stores_readings {
+                self.whole_from_ms = self.whole_from_ms.max(end_ms);
+            }
             self.open.pop_front();
         }
     }
+}
+
+fn refuse(reading: &Reading, refusal: Refusal, effects: &mut Vec<Effect>) {
+    effects.push(Effect::RefuseReading {
+        reading: *reading,
+        refusal,
+    });
+    effects.push(Effect::CountReading {
+        kind: reading.measurement.kind(),
+        outcome: ReadingOutcome::Refused,
+    });
 }
