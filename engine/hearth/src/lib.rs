@@ -8,13 +8,20 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 pub mod config;
 pub mod parts;
 
-pub mod effects;
 pub mod engine;
-pub mod lag;
-pub mod optimizer;
 pub mod shard;
+pub mod partition;
+mod decode;
+mod resident;
+pub mod effects;
+mod outbox;
+mod unsaved;
 pub mod snapshot;
+mod dead_letter;
+pub mod lag;
 pub mod tariffs;
+
+pub mod optimizer;
 pub mod workers;
 
 pub mod api;

@@ -54,7 +54,7 @@ pub enum Refusal {
 }
 
 /// What became of a reading. None is dropped: it is stored, part of its slot, or a dead letter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ReadingOutcome {
     /// New.
     Accepted,

@@ -1,0 +1,76 @@
+//! A household in memory: its state, and what the host knows of it.
+
+use connectors::clock::wall_ms;
+use household::effect::Effect;
+use household::household::Household;
+use household::reading::Reading;
+use household::units::HouseholdId;
+use tokio::time::Instant;
+use tracing::error;
+
+use crate::parts::Parts;
+use crate::snapshot::{self, NextOffsets};
+
+/// The household and its host's notes.
+#[derive(Debug)]
+pub(crate) struct Resident {
+    pub(crate) household: Household,
+    /// First offset, by topic, whose record this state has not seen.
+    pub(crate) next_offsets: NextOffsets,
+    /// Changed since its snapshot.
+    pub(crate) is_unsaved: bool,
+    /// When a record last reached it.
+    pub(crate) touched: Instant,
+    /// Readings that become rows together with the next snapshot.
+    pub(crate) waiting: Vec<Reading>,
+    /// The newest request, and when the record that led to it entered the log.
+    asked: Option<Box<(String, i64)>>,
+}
+
+impl Resident {
+    /// From its snapshot, or new where there is none.
+    pub(crate) fn from_snapshot(id: HouseholdId, partition: i32, bytes: Option<&[u8]>) -> Self {
+        let restored = bytes.and_then(|bytes| match snapshot::decode(bytes, partition) {
+            Ok(state) => Some(state),
+            Err(reason) => {
+                error!(household = %id, %reason, "snapshot is unusable, starting the home empty");
+                None
+            }
+        });
+        let (next_offsets, household) =
+            restored.unwrap_or_else(|| (NextOffsets::default(), Household::new(id)));
+        Self {
+            household,
+            next_offsets,
+            is_unsaved: false,
+            touched: Instant::now(),
+            waiting: Vec::new(),
+            asked: None,
+        }
+    }
+
+    /// Measures the way from a reading to the command that came of it. `answered` is the request that the record
+    /// answers, which entered the log at `timestamp_ms`.
+    pub(crate) fn watch_answer(
+        &mut self,
+        parts: &Parts,
+        answered: Option<&str>,
+        timestamp_ms: i64,
+        orders: &[Effect],
+    ) {
+        for order in orders {
+            if let Effect::RequestOptimize(request) = order {
+                self.asked = Some(Box::new((request.request_id.clone(), timestamp_ms)));
+            }
+        }
+        let Some((answered, asked)) = answered.zip(self.asked.as_ref()) else {
+            return;
+        };
+        let is_sent = orders
+            .iter()
+            .any(|order| matches!(order, Effect::SendCommand(_)));
+        if is_sent && asked.0 == answered {
+            parts.metrics.observe_commanded(asked.1, wall_ms());
+        }
+    }
+}
