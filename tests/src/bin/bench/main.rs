@@ -6,10 +6,14 @@ mod bridge;
 mod cbc;
 mod hearth;
 mod instances;
+mod kafka_streams;
+mod readings;
+mod slots;
 mod solvers;
 mod streams;
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Parser;
@@ -19,12 +23,12 @@ use tests::harness::Stack;
 /// Measures Hearth on the real stack.
 #[derive(Debug, Parser)]
 struct Cli {
-    /// Only what starts with this: consume_only, engine, bridge, scheduler, highs, cbc, or a row such as
+    /// Only what starts with this: consume_only, engine, kafka_streams, bridge, scheduler, highs, cbc, or a row such as
     /// scheduler.battery.
     #[arg(default_value = "")]
     name: String,
     /// Readings in the topic.
-    #[arg(long, default_value_t = 300_000)]
+    #[arg(long, default_value_t = 1_000_000, value_parser = readings::count_parser())]
     readings: u32,
     /// Messages over MQTT a run.
     #[arg(long, default_value_t = 40_000)]
@@ -43,6 +47,11 @@ impl Selection<'_> {
     /// Whether rows that start with `name` are selected, or some of them.
     fn wants(&self, name: &str) -> bool {
         name.starts_with(self.0) || self.0.starts_with(name)
+    }
+
+    /// Whether only rows that start with `name` are selected.
+    fn is_within(&self, name: &str) -> bool {
+        self.0.starts_with(name)
     }
 }
 
@@ -104,10 +113,10 @@ async fn main() -> Result<()> {
     if wants("scheduler") || wants("highs") || wants("cbc") {
         solvers::measure(&mut board, &cli.counts, cli.runs, &selection)?;
     }
-    if wants("consume_only") || wants("engine") || wants("bridge") {
+    if streams::is_wanted(&selection) || wants("bridge") {
         let stack = Stack::start().await?;
-        if wants("consume_only") || wants("engine") {
-            streams::measure(&stack, &cli, &mut board).await?;
+        if streams::is_wanted(&selection) {
+            streams::measure(&stack, &cli, &mut board, &selection).await?;
         }
         if wants("bridge") {
             bridge::measure(&stack, &cli, &mut board).await?;
@@ -133,6 +142,23 @@ fn commit() -> String {
 #[expect(clippy::print_stdout, reason = "the table is what this program is for")]
 fn say(text: &str) {
     println!("{text}");
+}
+
+/// Says how far long work is, every few seconds.
+#[derive(Debug)]
+struct Progress(Instant);
+
+impl Progress {
+    fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    fn say(&mut self, text: impl FnOnce() -> String) {
+        if self.0.elapsed() > Duration::from_secs(10) {
+            *self = Self::start();
+            say(&format!("  {}", text()));
+        }
+    }
 }
 
 /// User and system time of a process so far, seconds, and its highest resident memory, MB.
