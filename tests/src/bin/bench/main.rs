@@ -2,42 +2,33 @@
 //!
 //! Figures are to be read as ratios within one run: `consume_only` is librdkafka's own rate on the same topic.
 
+mod bridge;
 mod cbc;
+mod hearth;
 mod instances;
+mod kafka_streams;
+mod readings;
+mod slots;
 mod solvers;
+mod streams;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Parser;
-use connectors::log::partition_of;
-use household::reading::{Measurement, Reading};
-use household::units::HouseholdId;
-use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use rdkafka::{Offset, TopicPartitionList};
-use schemas::codec::Codec;
 use serde::Serialize;
-use tests::harness::{
-    HearthProcess, Stack, free_port, hearth_config, hearth_output, http, kafka_records,
-    mosquitto_pub, unique, wait_for,
-};
-
-const HOMES: i64 = 10_000;
-const PARTITIONS: u32 = 8;
-const LIMIT: Duration = Duration::from_secs(240);
+use tests::harness::Stack;
 
 /// Measures Hearth on the real stack.
 #[derive(Debug, Parser)]
 struct Cli {
-    /// Only what starts with this: consume_only, engine, bridge, scheduler, highs, cbc, or a row such as
+    /// Only what starts with this: consume_only, engine, kafka_streams, bridge, scheduler, highs, cbc, or a row such as
     /// scheduler.battery.
     #[arg(default_value = "")]
     name: String,
     /// Readings in the topic.
-    #[arg(long, default_value_t = 300_000)]
+    #[arg(long, default_value_t = 1_000_000, value_parser = readings::count_parser())]
     readings: u32,
     /// Messages over MQTT a run.
     #[arg(long, default_value_t = 40_000)]
@@ -56,6 +47,11 @@ impl Selection<'_> {
     /// Whether rows that start with `name` are selected, or some of them.
     fn wants(&self, name: &str) -> bool {
         name.starts_with(self.0) || self.0.starts_with(name)
+    }
+
+    /// Whether only rows that start with `name` are selected.
+    fn is_within(&self, name: &str) -> bool {
+        self.0.starts_with(name)
     }
 }
 
@@ -117,13 +113,13 @@ async fn main() -> Result<()> {
     if wants("scheduler") || wants("highs") || wants("cbc") {
         solvers::measure(&mut board, &cli.counts, cli.runs, &selection)?;
     }
-    if wants("consume_only") || wants("engine") || wants("bridge") {
+    if streams::is_wanted(&selection) || wants("bridge") {
         let stack = Stack::start().await?;
-        if wants("consume_only") || wants("engine") {
-            streams(&stack, &cli, &mut board).await?;
+        if streams::is_wanted(&selection) {
+            streams::measure(&stack, &cli, &mut board, &selection).await?;
         }
         if wants("bridge") {
-            bridge(&stack, &cli, &mut board).await?;
+            bridge::measure(&stack, &cli, &mut board).await?;
         }
     }
     let file = Path::new("target/bench/results.json");
@@ -148,6 +144,23 @@ fn say(text: &str) {
     println!("{text}");
 }
 
+/// Says how far long work is, every few seconds.
+#[derive(Debug)]
+struct Progress(Instant);
+
+impl Progress {
+    fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    fn say(&mut self, text: impl FnOnce() -> String) {
+        if self.0.elapsed() > Duration::from_secs(10) {
+            *self = Self::start();
+            say(&format!("  {}", text()));
+        }
+    }
+}
+
 /// User and system time of a process so far, seconds, and its highest resident memory, MB.
 fn usage(pid: u32) -> Result<(f64, f64)> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
@@ -165,204 +178,4 @@ fn usage(pid: u32) -> Result<(f64, f64)> {
         .and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok())
         .unwrap_or(0.0);
     Ok((ticks / 100.0, peak_kb / 1024.0))
-}
-
-async fn metric(port: u16, start: &str) -> Result<f64> {
-    let text = http()
-        .get(format!("http://127.0.0.1:{port}/metrics"))
-        .send()
-        .await?
-        .text()
-        .await?;
-    let values = text.lines().filter(|line| line.starts_with(start));
-    Ok(values
-        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
-        .sum())
-}
-
-async fn streams(stack: &Stack, cli: &Cli, board: &mut Board) -> Result<()> {
-    let prefix = unique("bench-");
-    let extra = "[registry]\nurl = \"\"\n";
-    let keyspace = unique("bench");
-    let config = hearth_config(stack, &prefix, &keyspace, extra)?;
-    init(&config).await?;
-    let topic = format!("{prefix}telemetry");
-    say(&format!(
-        "writing {} readings of {HOMES} homes ...",
-        cli.readings
-    ));
-    produce(stack, &topic, cli.readings)?;
-    let mut consume = Vec::new();
-    for _ in 0..cli.runs {
-        let (before, _) = usage(std::process::id())?;
-        consume_all(stack, &topic, cli.readings)?;
-        let (after, _) = usage(std::process::id())?;
-        consume.push((after - before) * 1e6 / f64::from(cli.readings));
-    }
-    board.add("consume_only.cpu_s_per_million", "s", consume);
-    let (mut cpu, mut rate, mut peak) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..cli.runs {
-        let port = free_port();
-        // A store of its own for each run, so that no snapshot lets it skip; tables alike, rows anew.
-        let keyspace = unique("bench");
-        let group = unique("bench-engine");
-        let extra = format!(
-            "{extra}[http]\nlisten = \"127.0.0.1:{port}\"\n[engine]\ngroup = \"{group}\"\n[operation]\nlog_filter = \"warn\"\n"
-        );
-        let config = hearth_config(stack, &prefix, &keyspace, &extra)?;
-        init(&config).await?;
-        let config = config.to_str().context("a path of UTF-8")?.to_owned();
-        let begun = Instant::now();
-        let engine = HearthProcess::start(&["--config", &config, "engine"], &[])?;
-        engine.wait_ready(port).await?;
-        wait_for("the engine to store every reading", LIMIT, async || {
-            let stored = metric(port, "hearth_reading_to_store_seconds_count").await?;
-            ensure!(stored >= f64::from(cli.readings), "{stored} are stored");
-            Ok(())
-        })
-        .await;
-        rate.push(f64::from(cli.readings) / begun.elapsed().as_secs_f64());
-        let (cpu_s, peak_mb) = usage(engine.process().pid().context("the engine runs")?)?;
-        cpu.push(cpu_s * 1e6 / f64::from(cli.readings));
-        peak.push(peak_mb);
-        engine.terminate(Duration::from_secs(60)).await?;
-    }
-    board.add("engine.records_per_s", "records/s", rate);
-    board.add("engine.cpu_s_per_million", "s", cpu);
-    board.add("engine.peak_mb", "MB", peak);
-    Ok(())
-}
-
-async fn init(config: &Path) -> Result<()> {
-    let config = config.to_str().context("a path of UTF-8")?;
-    let output = hearth_output(&["--config", config, "init"], &[]).await?;
-    ensure!(
-        output.status.success(),
-        "hearth init: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(())
-}
-
-/// Readings a minute apart, home after home, as a fleet sends them.
-fn produce(stack: &Stack, topic: &str, count: u32) -> Result<()> {
-    let producer: BaseProducer = ClientConfig::new()
-        .set("bootstrap.servers", stack.kafka.brokers())
-        .set("linger.ms", "20")
-        .set("queue.buffering.max.messages", "1000000")
-        .set("compression.type", "lz4")
-        .create()?;
-    let codec = Codec::single_object();
-    let start_ms = connectors::clock::wall_ms() - 86_400_000;
-    for number in 0..i64::from(count) {
-        let id = HouseholdId::new(number % HOMES + 1).context("a positive id")?;
-        let reading = Reading {
-            household_id: id,
-            ts_ms: start_ms + number / HOMES * 60_000,
-            measurement: Measurement::Meter {
-                consumption_w: 300.0 + f64::from(u32::try_from(number % 97)?),
-            },
-        };
-        let (key, value) = (id.to_string(), codec.encode(&reading)?);
-        let partition = partition_of(key.as_bytes(), PARTITIONS);
-        let mut record = BaseRecord::to(topic)
-            .key(&key)
-            .payload(&value)
-            .partition(partition);
-        while let Err((error, back)) = producer.send(record) {
-            ensure!(
-                error.rdkafka_error_code() == Some(rdkafka::types::RDKafkaErrorCode::QueueFull),
-                "{error}"
-            );
-            producer.poll(Duration::from_millis(20));
-            record = back;
-        }
-    }
-    producer
-        .flush(Duration::from_secs(60))
-        .context("deliver the readings")
-}
-
-fn consume_all(stack: &Stack, topic: &str, count: u32) -> Result<()> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", stack.kafka.brokers())
-        .set("group.id", unique("bench-consume"))
-        .set("enable.auto.commit", "false")
-        .create()?;
-    let mut list = TopicPartitionList::new();
-    for partition in 0..i32::try_from(PARTITIONS)? {
-        list.add_partition_offset(topic, partition, Offset::Beginning)?;
-    }
-    consumer.assign(&list)?;
-    let (begun, mut seen, mut bytes) = (Instant::now(), 0, 0);
-    while seen < count {
-        if let Some(message) = consumer.poll(Duration::from_millis(200)) {
-            bytes += message?.payload_len();
-            seen += 1;
-        }
-        ensure!(
-            begun.elapsed() < LIMIT,
-            "{seen} of {count} records, {bytes} bytes"
-        );
-    }
-    Ok(())
-}
-
-async fn bridge(stack: &Stack, cli: &Cli, board: &mut Board) -> Result<()> {
-    const PUBLISHERS: u64 = 8;
-    let (mut rate, mut cpu, mut lost) = (Vec::new(), Vec::new(), Vec::new());
-    for run in 0..cli.runs {
-        let (port, prefix) = (free_port(), unique("bench-"));
-        let extra = format!(
-            "[registry]\nurl = \"\"\n[http]\nlisten = \"127.0.0.1:{port}\"\n[operation]\nlog_filter = \"warn\"\n"
-        );
-        let config = hearth_config(stack, &prefix, &unique("bench"), &extra)?;
-        init(&config).await?;
-        let config = config.to_str().context("a path of UTF-8")?.to_owned();
-        let process = HearthProcess::start(&["--config", &config, "bridge"], &[])?;
-        process.wait_ready(port).await?;
-        let pid = process.process().pid().context("the bridge runs")?;
-        let (cpu_before, _) = usage(pid)?;
-        let each = u64::from(cli.messages) / PUBLISHERS;
-        let begun = Instant::now();
-        let publishing = (1..=PUBLISHERS).map(|home| {
-            let lines: Vec<String> = (0..each).map(|number| line(home, run, number)).collect();
-            let access = stack.mosquitto.home(home);
-            async move { mosquitto_pub(&access, &format!("home/{home}/meter"), &lines).await }
-        });
-        for published in futures::future::join_all(publishing).await {
-            published?;
-        }
-        let sent = each * PUBLISHERS;
-        #[expect(clippy::cast_precision_loss, reason = "a count of messages")]
-        let sent_f = sent as f64;
-        wait_for("the bridge to take every message", LIMIT, async || {
-            let taken = metric(port, "hearth_readings_total{").await?;
-            ensure!(taken >= sent_f, "{taken} of {sent}");
-            Ok(())
-        })
-        .await;
-        rate.push(sent_f / begun.elapsed().as_secs_f64());
-        let (cpu_after, _) = usage(pid)?;
-        cpu.push((cpu_after - cpu_before) * 1e6 / sent_f);
-        process.terminate(Duration::from_secs(60)).await?;
-        let topic = format!("{prefix}telemetry");
-        let records = kafka_records(&stack.kafka.brokers(), &topic, LIMIT).await?;
-        let distinct: std::collections::BTreeSet<&[u8]> = records
-            .iter()
-            .filter_map(|record| record.value.as_deref())
-            .collect();
-        #[expect(clippy::cast_precision_loss, reason = "a count of messages")]
-        lost.push(sent_f - distinct.len() as f64);
-    }
-    board.add("bridge.messages_per_s", "messages/s", rate);
-    board.add("bridge.cpu_s_per_million", "s", cpu);
-    board.add("bridge.lost", "messages", lost);
-    Ok(())
-}
-
-fn line(home: u64, run: usize, number: u64) -> String {
-    let ts_ms = connectors::clock::wall_ms() - 40_000_000 + i64::try_from(number).expect("small");
-    let ts = schemas::mqtt::rfc3339(ts_ms);
-    format!(r#"{{"household_id":{home},"ts":"{ts}","consumption_w":{run}.{number}}}"#)
 }
