@@ -42,6 +42,10 @@ const SAVES_TOGETHER_MAX: usize = 1_000;
 /// Homes that hear one tick of the clock; a partition with more goes round, some with each tick.
 const TICK_HOMES_MAX: usize = 20_000;
 
+/// A partition that is further behind has readings in the log that its homes do not know of. Until it has handled
+/// those, the clock tells them nothing: it would end slots that are not over.
+const BEHIND_RECORDS: i64 = 10_000;
+
 /// What every partition of an engine shares.
 #[derive(Clone)]
 pub struct Setup {
@@ -153,7 +157,9 @@ impl Partition {
     /// Tells homes the time, saves those whose turn it is, commits, and lets go of homes that have long been silent.
     pub async fn tick(&mut self, now_ms: i64) -> Result<(), Fenced> {
         let now = Instant::now();
-        self.tick_homes(now_ms, now).await?;
+        if !self.is_behind() {
+            self.tick_homes(now_ms, now).await?;
+        }
         let every = self.setup.checkpoint_every;
         let share =
             now.duration_since(self.ticked).as_secs_f64() / every.as_secs_f64().max(f64::MIN_POSITIVE);
@@ -181,6 +187,13 @@ impl Partition {
         self.live(-count(self.residents.len()));
         self.setup.lag.clear(self.number);
         self.residents.clear();
+    }
+
+    /// Whether much of the telemetry is still to be read, or nobody knows yet whether there is some.
+    fn is_behind(&self) -> bool {
+        let topic = Topic::Telemetry;
+        let end = self.setup.control.end_offset(self.at(topic));
+        end.is_none_or(|end| end - self.next_offsets.get(topic) > BEHIND_RECORDS)
     }
 
     fn at(&self, topic: Topic) -> TopicPartition {

@@ -163,13 +163,13 @@ fn build(project: &Path, cache: &Path, folder: &Path) -> Result<()> {
 }
 
 /// The application's consumer group as seen from outside: a client that never joins it.
-struct Group {
+pub(crate) struct Group {
     client: Arc<BaseConsumer>,
     partitions: TopicPartitionList,
 }
 
 impl Group {
-    fn new(readings: &Readings, group: &str) -> Result<Self> {
+    pub(crate) fn new(readings: &Readings, group: &str) -> Result<Self> {
         let client: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", &readings.brokers)
             .set("group.id", group)
@@ -189,7 +189,7 @@ impl Group {
 
     /// Committed offsets, all partitions together. At the topic's end that is the number of
     /// readings, which are all it holds.
-    async fn committed(&self) -> Result<i64> {
+    pub(crate) async fn committed(&self) -> Result<i64> {
         let (client, partitions) = (self.client.clone(), self.partitions.clone());
         let asked =
             tokio::task::spawn_blocking(move || client.committed_offsets(partitions, ANSWER_LIMIT));

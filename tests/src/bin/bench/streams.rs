@@ -6,11 +6,17 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
-use tests::harness::{HearthProcess, Stack, free_port, hearth_config, unique, wait_for};
+use household::slot::HouseholdSlot;
+use schemas::codec::Codec;
+use schemas::topic::Topic;
+use tests::harness::{
+    HearthProcess, KafkaRecord, KafkaTopic, Stack, free_port, hearth_config, kafka_delete_topics, unique,
+};
 
-use crate::hearth::{init, metric};
-use crate::kafka_streams::{Guarantee, KafkaStreams};
+use crate::hearth::init;
+use crate::kafka_streams::{Group, Guarantee, KafkaStreams};
 use crate::readings::{PARTITIONS, Readings};
+use crate::slots::SlotValue;
 use crate::{Board, Cli, Progress, Selection, say, usage};
 
 const EXTRA: &str = "[registry]\nurl = \"\"\n";
@@ -190,34 +196,57 @@ fn consume_only(readings: &Readings) -> Result<Figures> {
     Ok(Figures::new(count, time, after_s - before_s, None))
 }
 
-/// From the start of the process until every reading is stored.
+/// What the engine does beside Kafka Streams: the same windows to a topic, states that outlive it, offsets committed.
+/// Rows of readings and slots are another figure.
+const ENGINE: &str = "store_readings = false\nstore_slots = false\npublish_slots = true\ntick_ms = 250\n";
+
+/// From the start of the process until every reading's effects are durable and committed.
 async fn engine(stack: &Stack, prefix: &str, readings: &Readings) -> Result<Figures> {
     let port = free_port();
-    // A store of its own for each run, so that no snapshot lets it skip; tables alike, rows anew.
+    // A store of its own for each run, so that no snapshot lets it skip.
     let keyspace = unique("bench");
     let group = unique("bench-engine");
     let extra = format!(
-        "{EXTRA}[http]\nlisten = \"127.0.0.1:{port}\"\n[engine]\ngroup = \"{group}\"\n[operation]\nlog_filter = \"warn\"\n"
+        "{EXTRA}[http]\nlisten = \"127.0.0.1:{port}\"\n[engine]\ngroup = \"{group}\"\n{ENGINE}[operation]\nlog_filter = \"warn\"\n"
     );
     let config = hearth_config(stack, prefix, &keyspace, &extra)?;
     init(&config).await?;
     let config = config.to_str().context("a path of UTF-8")?.to_owned();
+    let committed = Group::new(readings, &format!("{prefix}{group}"))?;
     let (begun, mut progress) = (Instant::now(), Progress::start());
     let engine = HearthProcess::start(&["--config", &config, "engine"], &[])?;
-    engine.wait_ready(port).await?;
-    wait_for(
-        "the engine to store every reading",
-        readings.limit(),
-        async || {
-            let stored = metric(port, "hearth_reading_to_store_seconds_count").await?;
-            progress.say(|| format!("{stored} of {} stored", readings.count));
-            ensure!(stored >= f64::from(readings.count), "{stored} are stored");
-            Ok(())
-        },
-    )
-    .await;
+    let process = engine.process();
+    process
+        .until(readings.limit(), async || {
+            let committed = committed.committed().await.unwrap_or(0);
+            progress.say(|| format!("{committed} of {} committed", readings.count));
+            committed >= i64::from(readings.count)
+        })
+        .await?;
     let time = begun.elapsed();
-    let (cpu_s, peak_mb) = usage(engine.process().pid().context("the engine runs")?)?;
+    let (cpu_s, peak_mb) = usage(process.pid().context("the engine runs")?)?;
     engine.terminate(Duration::from_secs(60)).await?;
+    let (brokers, output) = (&readings.brokers, format!("{prefix}{}", Topic::Slots));
+    let codec = Codec::single_object();
+    let values = KafkaTopic::open(brokers, &output, readings.limit())?;
+    let values = values.map(|record| slot_value(&codec, &record?));
+    let outcome = tokio::task::block_in_place(|| readings.slots.check(values));
+    outcome.context("the slots of the engine")?;
+    // The next run writes its own.
+    kafka_delete_topics(brokers, &[&output]).await?;
     Ok(Figures::new(readings.count, time, cpu_s, Some(peak_mb)))
+}
+
+fn slot_value(codec: &Codec, record: &KafkaRecord) -> Result<SlotValue> {
+    let HouseholdSlot { household_id, slot } =
+        codec.decode(record.value.as_deref().unwrap_or_default())?;
+    let load_w = slot.load_w;
+    Ok(SlotValue {
+        home: household_id.get(),
+        start_ms: slot.start_ms,
+        sum: load_w.sum,
+        count: i64::from(load_w.count),
+        min: load_w.min,
+        max: load_w.max,
+    })
 }
