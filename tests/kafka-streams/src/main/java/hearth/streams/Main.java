@@ -45,8 +45,8 @@ public final class Main {
         settings.put(StreamsConfig.APPLICATION_ID_CONFIG, application);
         settings.put(StreamsConfig.STATE_DIR_CONFIG, stateDir);
         settings.put(StreamsConfig.NUM_STREAM_THREADS_CONFIG, 2);
-        // How long a commit may wait, and with it what the output's readers see. The defaults, 0.1 s for exactly once
-        // and 30 s else, would cost the one more processor time and keep the other's last commit waiting.
+        // How long a commit may wait. The defaults are 0.1 s for exactly once, which takes more processor time, and
+        // 30 s for at least once, which takes a little less but would make a run end up to 30 s late.
         settings.put(StreamsConfig.COMMIT_INTERVAL_MS_CONFIG, 1_000);
         switch (mode) {
             case "eos" -> {
