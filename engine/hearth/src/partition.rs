@@ -209,14 +209,15 @@ impl Partition {
 
     /// Brings the households back that are not in memory: from their snapshot, or new.
     async fn restore(&mut self, ids: impl Iterator<Item = HouseholdId>) -> Result<(), Fenced> {
-        let mut absent: Vec<HouseholdId> =
-            ids.filter(|id| !self.residents.contains_key(id)).collect();
+        let mut wanted: Vec<HouseholdId> = ids.collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        let is_absent = |id: &HouseholdId| !self.residents.contains_key(id);
+        let absent: Vec<HouseholdId> = wanted.iter().copied().filter(is_absent).collect();
         if absent.is_empty() {
             return Ok(());
         }
-        absent.sort_unstable();
-        absent.dedup();
-        self.make_room(absent.len()).await?;
+        self.make_room(absent.len(), &wanted).await?;
         let count_restored = count(absent.len());
         if self.is_whole().await {
             let new = |id| Box::new(Resident::from_snapshot(id, self.number, None));
@@ -253,9 +254,10 @@ impl Partition {
         is_whole
     }
 
-    /// Lets homes go, the longest silent of some first, so that `more` fit. Homes with changes are saved before.
-    async fn make_room(&mut self, more: usize) -> Result<(), Fenced> {
-        let max = self.setup.live_homes_max.max(more);
+    /// Lets homes go, the longest silent of some first, so that `more` fit. Homes with changes are saved before; those
+    /// of `wanted`, which ascend, stay.
+    async fn make_room(&mut self, more: usize, wanted: &[HouseholdId]) -> Result<(), Fenced> {
+        let max = self.setup.live_homes_max.max(wanted.len());
         let Some(excess) = (self.residents.len() + more).checked_sub(max + 1) else {
             return Ok(());
         };
@@ -265,7 +267,9 @@ impl Partition {
             self.save(leaving).await?;
             self.outbox.settled().await?;
         }
-        let saved = self.residents.values().filter(|home| !home.is_unsaved);
+        let is_wanted = |home: &Resident| wanted.binary_search(&home.household.id()).is_ok();
+        let homes = self.residents.values();
+        let saved = homes.filter(|home| !home.is_unsaved && !is_wanted(home));
         let mut touched: Vec<Instant> = saved.map(|home| home.touched).collect();
         let last = leaving.min(touched.len()).saturating_sub(1);
         if touched.is_empty() {
@@ -274,7 +278,7 @@ impl Partition {
         let (_, until, _) = touched.select_nth_unstable(last);
         let (until, mut left) = (*until, leaving);
         self.let_go(|home| {
-            let goes = left > 0 && home.touched <= until;
+            let goes = left > 0 && home.touched <= until && !is_wanted(home);
             left -= usize::from(goes);
             goes
         });
