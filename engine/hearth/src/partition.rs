@@ -78,8 +78,8 @@ pub struct Partition {
     outbox: Outbox,
     residents: IndexMap<HouseholdId, Box<Resident>>,
     unsaved: Unsaved,
-    /// Whether the log holds this partition from its very beginning and nothing was committed: then there is no
-    /// snapshot that the log does not tell better. `None` until somebody asks.
+    /// Whether the log holds this partition from its very beginning, nothing was committed, and no home was let go:
+    /// then there is no snapshot that the log does not tell better. `None` until somebody asks.
     is_whole: Option<bool>,
     /// First offset not handled yet, by topic.
     next_offsets: NextOffsets,
@@ -290,7 +290,12 @@ impl Partition {
         let before = self.residents.len();
         self.residents
             .retain(|_, home| home.is_unsaved || !is_over(home));
-        self.live(-count(before - self.residents.len()));
+        let left = before - self.residents.len();
+        if left > 0 {
+            // They come back from their snapshots, not from the log.
+            self.is_whole = Some(false);
+        }
+        self.live(-count(left));
     }
 
     /// Hands the records to their households. A record that makes its household panic is tried again on the home as it
