@@ -254,7 +254,7 @@ impl Partition {
         is_whole
     }
 
-    /// Lets homes go, the longest silent of some first, so that `more` fit. Homes with changes are saved before; those
+    /// Lets homes go, the longest silent of some first, so that `more` fit. Their snapshots become durable before; those
     /// of `wanted`, which ascend, stay.
     async fn make_room(&mut self, more: usize, wanted: &[HouseholdId]) -> Result<(), Fenced> {
         let max = self.setup.live_homes_max.max(wanted.len());
@@ -263,13 +263,21 @@ impl Partition {
         };
         // A tenth more than asked, so that not every batch comes here.
         let leaving = (excess + 1 + max / 10).min(self.residents.len());
-        if self.residents.len() - self.unsaved.count() < leaving {
+        let is_wanted = |home: &Resident| wanted.binary_search(&home.household.id()).is_ok();
+        let may_go = |partition: &Self| {
+            let durable = partition.outbox.durable();
+            let homes = partition.residents.values();
+            homes
+                .filter(|home| home.is_durable(durable) && !is_wanted(home))
+                .count()
+        };
+        if may_go(self) < leaving {
             self.save(leaving).await?;
             self.outbox.settled().await?;
         }
-        let is_wanted = |home: &Resident| wanted.binary_search(&home.household.id()).is_ok();
+        let durable = self.outbox.durable();
         let homes = self.residents.values();
-        let saved = homes.filter(|home| !home.is_unsaved && !is_wanted(home));
+        let saved = homes.filter(|home| home.is_durable(durable) && !is_wanted(home));
         let mut touched: Vec<Instant> = saved.map(|home| home.touched).collect();
         let last = leaving.min(touched.len()).saturating_sub(1);
         if touched.is_empty() {
@@ -285,11 +293,11 @@ impl Partition {
         Ok(())
     }
 
-    /// Lets the saved homes go of which `is_over` says so.
+    /// Lets the homes go whose snapshot is durable and of which `is_over` says so.
     fn let_go(&mut self, mut is_over: impl FnMut(&Resident) -> bool) {
-        let before = self.residents.len();
+        let (before, durable) = (self.residents.len(), self.outbox.durable());
         self.residents
-            .retain(|_, home| home.is_unsaved || !is_over(home));
+            .retain(|_, home| !home.is_durable(durable) || !is_over(home));
         let left = before - self.residents.len();
         if left > 0 {
             // They come back from their snapshots, not from the log.
@@ -585,11 +593,13 @@ impl Partition {
             let homes = self.unsaved.take(left.min(SAVES_TOGETHER_MAX));
             left -= homes.len();
             let mut work = Work::default();
+            let saved_in = self.outbox.sent() + 1;
             for id in homes {
                 let Some(home) = self.residents.get_mut(&id) else {
                     continue;
                 };
                 home.is_unsaved = false;
+                home.saved_in = saved_in;
                 let waiting = std::mem::take(&mut home.waiting);
                 work.rows.extend(waiting.into_iter().map(Row::Reading));
                 let state = snapshot::encode(self.number, &home.next_offsets, &home.household);
