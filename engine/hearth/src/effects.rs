@@ -1,6 +1,6 @@
 //! Carries out what households order: rows first, then records. Repeats until done, or until fenced off.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -174,7 +174,9 @@ fn why_refused(reading: &Reading, refusal: Refusal, home: &Resident) -> String {
     match refusal {
         Refusal::Late => {
             let watermark = rfc3339(home.household.watermark_ms());
-            format!("ts is {ts}, but the home has come to {watermark} and engine.grace_minutes are over")
+            format!(
+                "ts is {ts}, but the home has come to {watermark} and engine.grace_minutes are over"
+            )
         }
         Refusal::Full => format!(
             "ts is {ts}, but the home holds {RAW_NUMBERS_MAX} numbers of open slots already"
@@ -232,42 +234,75 @@ async fn write_chunk(parts: &Parts, rows: Vec<Row>, fence: &Fence) -> Result<(),
     }
 }
 
-/// Produces records, as often as it takes.
+/// Produces records, as often as it takes. Of a key's records in one topic the last stays the last: where one fails, those
+/// behind it are produced again after it.
 pub async fn produce_patiently(
     parts: &Parts,
     outgoing: Vec<Outgoing>,
     fence: &Fence,
 ) -> Result<(), Fenced> {
-    stream::iter(outgoing.into_iter().map(Ok))
-        .try_for_each_concurrent(PRODUCES_MAX, |record| produce_one(parts, record, fence))
-        .await
-}
-
-async fn produce_one(parts: &Parts, record: Outgoing, fence: &Fence) -> Result<(), Fenced> {
+    let mut left = outgoing;
     let mut pause = PAUSE_MIN;
     loop {
-        fence.check()?;
-        match parts
-            .log
-            .produce(record.topic, &record.key, record.value.clone())
-            .await
-        {
-            Ok(()) => return Ok(()),
-            Err(reason @ LogError::Unavailable(_)) => {
-                warn!(topic = %record.topic, %reason, "log does not take a record, trying again");
-            }
-            Err(LogError::Closed) => return Err(Fenced),
-            Err(reason @ LogError::Refused(_)) => {
-                error!(topic = %record.topic, %reason, bytes = record.value.len(), "log refuses a record");
-                return Ok(());
-            }
-            Err(reason @ LogError::Setup(_)) => {
-                error!(topic = %record.topic, %reason, "log is not set up");
-            }
+        let attempts: Vec<_> = left
+            .iter()
+            .enumerate()
+            .map(|(index, record)| produce_one(parts, index, record, fence))
+            .collect();
+        let attempts = stream::iter(attempts).buffer_unordered(PRODUCES_MAX);
+        let attempts: Vec<Option<usize>> = attempts.try_collect().await?;
+        let failed: BTreeSet<usize> = attempts.into_iter().flatten().collect();
+        if failed.is_empty() {
+            return Ok(());
         }
+        left = from_failures(left, &failed);
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(PAUSE_MAX);
     }
+}
+
+/// Of each key's records in one topic, the first that failed and all behind it.
+fn from_failures(records: Vec<Outgoing>, failed: &BTreeSet<usize>) -> Vec<Outgoing> {
+    let mut broken: BTreeSet<(Topic, Vec<u8>)> = BTreeSet::new();
+    let numbered = records.into_iter().enumerate();
+    let again = numbered.filter(|(index, record)| {
+        let place = (record.topic, record.key.clone());
+        if failed.contains(index) {
+            broken.insert(place);
+            return true;
+        }
+        broken.contains(&place)
+    });
+    again.map(|(_, record)| record).collect()
+}
+
+/// One attempt; `index` where it takes another.
+async fn produce_one(
+    parts: &Parts,
+    index: usize,
+    record: &Outgoing,
+    fence: &Fence,
+) -> Result<Option<usize>, Fenced> {
+    fence.check()?;
+    match parts
+        .log
+        .produce(record.topic, &record.key, record.value.clone())
+        .await
+    {
+        Ok(()) => return Ok(None),
+        Err(reason @ LogError::Unavailable(_)) => {
+            warn!(topic = %record.topic, %reason, "log does not take a record, trying again");
+        }
+        Err(LogError::Closed) => return Err(Fenced),
+        Err(reason @ LogError::Refused(_)) => {
+            error!(topic = %record.topic, %reason, bytes = record.value.len(), "log refuses a record");
+            return Ok(None);
+        }
+        Err(reason @ LogError::Setup(_)) => {
+            error!(topic = %record.topic, %reason, "log is not set up");
+        }
+    }
+    Ok(Some(index))
 }
 
 /// Reads through `read` until it succeeds, or the fence is raised.
