@@ -35,8 +35,8 @@ fn decode<T: Message>(kept: &Kept) -> Option<T> {
     Codec::single_object().decode(&kept.value).ok()
 }
 
-/// A record takes its place in the log; `by` is the life that produced it.
-pub fn on_append(state: &mut State, at: TopicPartition, kept: &Kept, by: Option<u64>) {
+/// A record takes its place in the log.
+pub fn on_append(state: &mut State, at: TopicPartition, kept: &Kept) {
     match at.topic {
         Topic::Telemetry => {
             let due = reading_due(state, kept);
@@ -63,7 +63,8 @@ pub fn on_append(state: &mut State, at: TopicPartition, kept: &Kept, by: Option<
                 )),
                 dead_letter: false,
             });
-            state.schedules.insert((id, requested_ms), schedule);
+            let identity = (id, requested_ms, schedule.schedule_id.clone());
+            state.schedules.insert(identity, schedule);
         }
         Topic::Acks => {
             let ack: household::command::Ack = decode(kept).expect("it is valid");
@@ -80,13 +81,10 @@ pub fn on_append(state: &mut State, at: TopicPartition, kept: &Kept, by: Option<
                 .dead_letters
                 .insert((letter.source, partition, offset));
         }
-        Topic::Commands => {
-            let command: Command = decode(kept).expect("it is valid");
-            on_command(state, &command, by);
-        }
         Topic::Tariffs
         | Topic::WeatherForecast
         | Topic::OptimizeRequests
+        | Topic::Commands
         | Topic::Alerts
         | Topic::Slots => {}
     }
@@ -113,27 +111,37 @@ fn reading_due(state: &mut State, kept: &Kept) -> Due {
     }
 }
 
-/// A command follows from a schedule that is there, is stored, and is not older than the one before of the same life.
-fn on_command(state: &mut State, command: &Command, by: Option<u64>) {
+/// Life `by` produces a record. A command follows from a schedule that is there, is stored, and, unless it is produced
+/// again because that failed before, is not older than the one before of the same life.
+pub fn on_produce(state: &mut State, topic: Topic, value: &[u8], by: u64) {
+    if topic != Topic::Commands {
+        return;
+    }
+    let command: Command = Codec::single_object().decode(value).expect("it is valid");
     let (id, requested_ms) = (command.household_id, command.requested_ms);
-    let what = || format!("command {} of {id}", command.command_id);
-    let schedule = state.schedules.get(&(id, requested_ms));
-    if schedule
-        .is_none_or(|schedule| schedule.schedule_id != command.schedule_id || !schedule.adopt)
-    {
-        let violation = format!("{} follows from no schedule", what());
+    let mut broken = |reason: &str| {
+        let violation = format!("command {} of {id} {reason}", command.command_id);
         state.violations.push(violation);
+    };
+    let identity = (id, requested_ms, command.schedule_id.clone());
+    let schedule = state.schedules.get(&identity);
+    if schedule.is_none_or(|schedule| !schedule.adopt) {
+        broken("follows from no schedule");
     }
     let row = RowKey::Command(id, command.not_before_ms, command.command_id.clone());
     if !state.rows.contains_key(&row) {
-        state.violations.push(format!("{} is not stored", what()));
+        broken("is not stored");
     }
-    let life = by.unwrap_or(0);
-    let newest_ms = state.commanded.entry((life, id)).or_insert(requested_ms);
-    if *newest_ms > requested_ms {
-        state.violations.push(format!("{} is stale", what()));
+    let commanded = state.commanded.entry((by, id)).or_default();
+    let is_again = !commanded.1.insert(command.command_id.clone());
+    if !is_again
+        && commanded
+            .0
+            .is_some_and(|newest_ms| newest_ms > requested_ms)
+    {
+        broken("is stale");
     }
-    *newest_ms = (*newest_ms).max(requested_ms);
+    commanded.0 = commanded.0.max(Some(requested_ms));
 }
 
 /// A row becomes durable.

@@ -32,7 +32,7 @@ pub async fn send(world: Arc<World>, sent: Vec<Sent>) {
         if wait_ms > 0 {
             tokio::time::sleep(Duration::from_millis(wait_ms)).await;
         }
-        world.append(topic, &key, value, None);
+        world.append(topic, &key, value);
     }
 }
 
@@ -67,7 +67,7 @@ impl Unseen {
 fn append<T: Message>(world: &World, household: impl std::fmt::Display, value: &T) {
     let bytes = Codec::single_object().encode(value);
     let key = household.to_string().into_bytes();
-    world.append(T::TOPIC, &key, bytes.expect("it is valid"), None);
+    world.append(T::TOPIC, &key, bytes.expect("it is valid"));
 }
 
 async fn append_after<T: Message>(

@@ -74,7 +74,7 @@ async fn simulate(seed: u64) -> Arc<World> {
     let closing = scenario.closing();
     let world = World::new(scenario, Draws::new(draws.next()));
     let tariff = sent.remove(0);
-    world.append(tariff.topic, &tariff.key, tariff.value, None);
+    world.append(tariff.topic, &tariff.key, tariff.value);
 
     let sending = tokio::task::spawn_local(outside::send(Arc::clone(&world), sent));
     let (requests, commands) = (Draws::new(draws.next()), Draws::new(draws.next()));
@@ -98,7 +98,7 @@ async fn simulate(seed: u64) -> Arc<World> {
         state.stands_at_ms = Some(world.scenario.stands_at_ms());
     }
     for sent in closing {
-        world.append(sent.topic, &sent.key, sent.value, None);
+        world.append(sent.topic, &sent.key, sent.value);
     }
     rest(&world).await;
     for (orders, owner) in owners {

@@ -28,10 +28,11 @@ impl Log for SimLog {
         life.point().await;
         let fate = {
             let state = &mut *world.state();
+            invariants::on_produce(state, topic, &value, life.number);
             state.faults.of_produce(&mut state.draws)
         };
         if matches!(fate, Fate::Done | Fate::AnswerLost) {
-            world.append(topic, key, value, Some(life.number));
+            world.append(topic, key, value);
         }
         life.point().await;
         tokio::time::sleep(world.delay(Fault::LogSlow)).await;

@@ -46,11 +46,11 @@ pub struct State {
     /// What must be durable before each record of a shard's topics is committed, by offset.
     pub due: BTreeMap<TopicPartition, Vec<Due>>,
     /// The answers that were ever in the log.
-    pub schedules: BTreeMap<(HouseholdId, i64), Schedule>,
+    pub schedules: BTreeMap<(HouseholdId, i64, String), Schedule>,
     /// Source topic, partition and offset of each dead letter.
     pub dead_letters: BTreeSet<(String, i32, i64)>,
-    /// Newest `requested_ms` of a command, by life and home.
-    pub commanded: BTreeMap<(u64, HouseholdId), i64>,
+    /// Newest `requested_ms` of a command, and all their ids, by life and home.
+    pub commanded: BTreeMap<(u64, HouseholdId), (Option<i64>, BTreeSet<String>)>,
     pub violations: Vec<String>,
     lives_count: u64,
     /// How far the engine's clock is off, ms.
@@ -116,7 +116,7 @@ impl World {
     }
 
     /// Appends a record; from this moment it is there for good.
-    pub fn append(&self, topic: Topic, key: &[u8], value: Vec<u8>, by: Option<u64>) {
+    pub fn append(&self, topic: Topic, key: &[u8], value: Vec<u8>) {
         let timestamp_ms = self.event_ms();
         let mut state = self.state();
         let partition = partition_of(key, state.partitions_count);
@@ -126,7 +126,7 @@ impl World {
             value,
             timestamp_ms,
         };
-        invariants::on_append(&mut state, at, &kept, by);
+        invariants::on_append(&mut state, at, &kept);
         state.log.entry(at).or_default().push(kept);
     }
 
