@@ -2,8 +2,6 @@
 //! on a log and a store that fail as a seed decides. `SIM_SEEDS` says how many seeds, `SIM_FROM` from which on; `SEED`
 //! runs one again.
 
-#![expect(clippy::print_stderr, reason = "the counts are what a run is for")]
-
 #[expect(unreachable_pub, reason = "the parts of one test")]
 mod sim {
     pub mod draws;

@@ -19,7 +19,7 @@ use schemas::topic::Topic;
 use super::rows::RowKey;
 use super::scenario::Scenario;
 use super::sim_log::end_of;
-use super::sim_store::snapshot_of;
+use super::sim_store::{reading_of, snapshot_of};
 use super::world::{Kept, State};
 
 /// What must be durable before a record's offset is committed.
@@ -286,13 +286,8 @@ fn slots(state: &State, scenario: &Scenario, broken: &mut Vec<String>) {
 
 /// Each accepted reading is a row with its last value, where readings are stored, and there is no other.
 fn readings(state: &State, broken: &mut Vec<String>) {
-    let rows = state
-        .rows
-        .iter()
-        .filter_map(|(_, stored)| match &stored.row {
-            Row::Reading(reading) => Some(reading),
-            _ => None,
-        });
+    let rows = state.rows.values();
+    let rows = rows.filter_map(|stored| reading_of(&stored.row));
     let key = |reading: &Reading| -> (HouseholdId, i64, Kind) {
         (
             reading.household_id,
@@ -300,7 +295,7 @@ fn readings(state: &State, broken: &mut Vec<String>) {
             reading.measurement.kind(),
         )
     };
-    let rows: BTreeMap<_, Reading> = rows.map(|reading| (key(reading), *reading)).collect();
+    let rows: BTreeMap<_, Reading> = rows.map(|reading| (key(&reading), reading)).collect();
     let empty = BTreeMap::new();
     let expected = if state.offline.settings.stores_readings {
         &state.offline.accepted

@@ -140,9 +140,10 @@ impl ConsumerControl for SimControl {
             fate
         };
         life.point().await;
-        match fate {
-            Fate::Done => Ok(()),
-            _ => Err(unavailable()),
+        if fate == Fate::Done {
+            Ok(())
+        } else {
+            Err(unavailable())
         }
     }
 

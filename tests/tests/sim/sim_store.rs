@@ -27,9 +27,10 @@ impl SimStore {
         tokio::time::sleep(world.delay(Fault::StoreSlow)).await;
         self.0.point().await;
         let state = &mut *world.state();
-        match state.faults.of_read(&mut state.draws) {
-            Fate::Done => Ok(read(state)),
-            _ => Err(unavailable()),
+        if state.faults.of_read(&mut state.draws) == Fate::Done {
+            Ok(read(state))
+        } else {
+            Err(unavailable())
         }
     }
 }
@@ -86,9 +87,10 @@ impl Store for SimStore {
         life.point().await;
         tokio::time::sleep(world.delay(Fault::StoreSlow)).await;
         life.point().await;
-        match fate {
-            Fate::Done => Ok(()),
-            _ => Err(unavailable()),
+        if fate == Fate::Done {
+            Ok(())
+        } else {
+            Err(unavailable())
         }
     }
 
@@ -102,11 +104,8 @@ impl Store for SimStore {
             ..RowKey::Reading(household_id, to_ms, Kind::Meter);
         self.read(move |state| {
             let rows = state.rows.range(range);
-            rows.filter_map(|(_, stored)| match &stored.row {
-                Row::Reading(reading) => Some(*reading),
-                _ => None,
-            })
-            .collect()
+            rows.filter_map(|(_, stored)| reading_of(&stored.row))
+                .collect()
         })
         .await
     }
@@ -120,11 +119,8 @@ impl Store for SimStore {
         let range = RowKey::Slot(household_id, from_ms)..RowKey::Slot(household_id, to_ms);
         self.read(move |state| {
             let rows = state.rows.range(range);
-            rows.filter_map(|(_, stored)| match &stored.row {
-                Row::Slot { slot, .. } => Some(*slot),
-                _ => None,
-            })
-            .collect()
+            rows.filter_map(|(_, stored)| slot_of(&stored.row))
+                .collect()
         })
         .await
     }
@@ -175,10 +171,26 @@ fn not_read() -> StoreError {
     StoreError::Refused("a partition does not read this".to_owned())
 }
 
+/// The reading that the row is, where it is one.
+pub fn reading_of(row: &Row) -> Option<Reading> {
+    let Row::Reading(reading) = row else {
+        return None;
+    };
+    Some(*reading)
+}
+
+fn slot_of(row: &Row) -> Option<Slot> {
+    let Row::Slot { slot, .. } = row else {
+        return None;
+    };
+    Some(*slot)
+}
+
 /// The stored snapshot of a home.
 pub fn snapshot_of(state: &State, household_id: HouseholdId) -> Option<Vec<u8>> {
-    match &state.rows.get(&RowKey::Snapshot(household_id))?.row {
-        Row::Snapshot { state, .. } => Some(state.clone()),
-        _ => None,
-    }
+    let stored = state.rows.get(&RowKey::Snapshot(household_id))?;
+    let Row::Snapshot { state, .. } = &stored.row else {
+        return None;
+    };
+    Some(state.clone())
 }
