@@ -100,10 +100,12 @@ impl Orders {
         let mut ordered = std::mem::take(&mut self.ordered);
         for effect in ordered.drain(..) {
             match effect {
-                Effect::StoreReading(reading) if setup.readings_wait => home.waiting.push(reading),
+                Effect::StoreReading(reading) if setup.rows_wait => {
+                    home.wait_with_reading(reading);
+                }
                 Effect::StoreReading(reading) => self.rows.push(Row::Reading(reading)),
                 Effect::StoreSlot { household_id, slot } => {
-                    self.store_slot(setup, HouseholdSlot { household_id, slot });
+                    self.store_slot(setup, home, HouseholdSlot { household_id, slot });
                 }
                 Effect::StoreMetadata(metadata) => self.rows.push(Row::Household(metadata)),
                 Effect::StoreSchedule(schedule) => self.rows.push(Row::Schedule(schedule)),
@@ -137,13 +139,15 @@ impl Orders {
         refused
     }
 
-    fn store_slot(&mut self, setup: &Setup, slot: HouseholdSlot) {
+    fn store_slot(&mut self, setup: &Setup, home: &mut Resident, slot: HouseholdSlot) {
         setup.parts.metrics.slots_total.inc();
         if setup.publish_slots {
             self.send(&setup.parts, slot.household_id, &slot);
         }
-        if setup.store_slots {
-            let HouseholdSlot { household_id, slot } = slot;
+        let HouseholdSlot { household_id, slot } = slot;
+        if setup.store_slots && setup.rows_wait {
+            home.wait_with_slot(slot);
+        } else if setup.store_slots {
             self.rows.push(Row::Slot { household_id, slot });
         }
     }
@@ -174,7 +178,9 @@ fn why_refused(reading: &Reading, refusal: Refusal, home: &Resident) -> String {
     match refusal {
         Refusal::Late => {
             let watermark = rfc3339(home.household.watermark_ms());
-            format!("ts is {ts}, but the home has come to {watermark} and engine.grace_minutes are over")
+            format!(
+                "ts is {ts}, but the home has come to {watermark} and engine.grace_minutes are over"
+            )
         }
         Refusal::Full => format!(
             "ts is {ts}, but the home holds {RAW_NUMBERS_MAX} numbers of open slots already"

@@ -58,7 +58,7 @@ pub struct Setup {
     pub checkpoint_records_max: u64,
     pub passivate_after: Duration,
     pub live_homes_max: usize,
-    pub readings_wait: bool,
+    pub rows_wait: bool,
     pub store_slots: bool,
     pub publish_slots: bool,
 }
@@ -161,8 +161,8 @@ impl Partition {
             self.tick_homes(now_ms, now).await?;
         }
         let every = self.setup.checkpoint_every;
-        let share =
-            now.duration_since(self.ticked).as_secs_f64() / every.as_secs_f64().max(f64::MIN_POSITIVE);
+        let share = now.duration_since(self.ticked).as_secs_f64()
+            / every.as_secs_f64().max(f64::MIN_POSITIVE);
         self.ticked = now;
         let is_idle = std::mem::take(&mut self.records_since_tick) == 0;
         let due = if is_idle {
@@ -219,9 +219,10 @@ impl Partition {
         self.make_room(absent.len()).await?;
         let count_restored = count(absent.len());
         if self.is_whole().await {
-            let new = |id| Box::new(Resident::from_snapshot(id, self.number, None));
-            let new: Vec<_> = absent.into_iter().map(|id| (id, new(id))).collect();
-            self.residents.extend(new);
+            let newborn = absent
+                .into_iter()
+                .map(|id| (id, Box::new(Resident::newborn(id))));
+            self.residents.extend(newborn);
         } else {
             let (setup, fence, number) = (&self.setup, &self.fence, self.number);
             let restored = effects::each(absent, RESTORES_MAX, |id| async move {
@@ -401,8 +402,7 @@ impl Partition {
             return Ok(());
         };
         self.live(-1);
-        let waiting = std::mem::take(&mut failed.waiting);
-        let rows = waiting.into_iter().map(Row::Reading).collect();
+        let rows = failed.take_rows().collect();
         self.outbox
             .send(Work {
                 rows,
@@ -452,8 +452,7 @@ impl Partition {
         let repairs = std::mem::take(&mut orders.repairs);
         for (id, _) in &repairs {
             if let Some(home) = self.residents.get_mut(id) {
-                let waiting = std::mem::take(&mut home.waiting);
-                orders.rows.extend(waiting.into_iter().map(Row::Reading));
+                orders.rows.extend(home.take_rows());
             }
         }
         self.outbox.send(orders.into_work()).await?;
@@ -461,10 +460,16 @@ impl Partition {
             return Ok(());
         }
         self.outbox.settled().await?;
+        let this = &*self;
+        let aggregate = |(id, start_ms)| async move {
+            let slot = this.aggregate(id, start_ms).await?;
+            Ok((id, slot))
+        };
+        let mut slots = effects::each(repairs, RESTORES_MAX, aggregate).await?;
+        slots.sort_by_key(|(id, slot)| (*id, slot.start_ms));
         let tariffs = self.setup.tariffs.current();
         let mut orders = Orders::default();
-        for (id, start_ms) in repairs {
-            let slot = self.aggregate(id, start_ms).await?;
+        for (id, slot) in slots {
             let env = Env {
                 settings: &self.setup.settings,
                 tariffs: &tariffs,
@@ -581,8 +586,7 @@ impl Partition {
                     continue;
                 };
                 home.is_unsaved = false;
-                let waiting = std::mem::take(&mut home.waiting);
-                work.rows.extend(waiting.into_iter().map(Row::Reading));
+                work.rows.extend(home.take_rows());
                 let state = snapshot::encode(self.number, &home.next_offsets, &home.household);
                 work.snapshots.push(Row::Snapshot {
                     household_id: id,
@@ -600,7 +604,10 @@ impl Partition {
     /// What is handled and saved so far may be committed when all that was sent is durable.
     fn note_commit(&mut self) {
         let offsets = self.unsaved.since().unwrap_or(self.next_offsets);
-        let newest = self.commits.back().map_or(self.committed, |newest| newest.1);
+        let newest = self
+            .commits
+            .back()
+            .map_or(self.committed, |newest| newest.1);
         if offsets != newest {
             self.commits.push_back((self.outbox.sent(), offsets));
         }
