@@ -39,6 +39,10 @@ use crate::unsaved::Unsaved;
 const RESTORES_MAX: usize = 64;
 /// Most snapshots in one work of the outbox.
 const SAVES_TOGETHER_MAX: usize = 1_000;
+/// Most homes saved with one tick.
+const SAVES_PER_TICK_MAX: usize = 5_000;
+/// A partition that has had no record for so long has time to save every home.
+const IDLE_AFTER: Duration = Duration::from_millis(500);
 /// Homes that hear one tick of the clock; a partition with more goes round, some with each tick.
 const TICK_HOMES_MAX: usize = 20_000;
 
@@ -93,8 +97,8 @@ pub struct Partition {
     /// Part of a home that is due to be saved.
     credit: f64,
     ticked: Instant,
-    /// Records handled since the last tick.
-    records_since_tick: usize,
+    /// When records were handled last.
+    handled: Instant,
 }
 
 impl Partition {
@@ -117,7 +121,7 @@ impl Partition {
             health: (0, 0),
             credit: 0.0,
             ticked: Instant::now(),
-            records_since_tick: 0,
+            handled: Instant::now(),
         }
     }
 
@@ -145,7 +149,7 @@ impl Partition {
                 .extend(records.iter().map(|record| record.timestamp_ms));
         }
         self.next_offsets.advance(topic, last.offset + 1);
-        self.records_since_tick += records.len();
+        self.handled = Instant::now();
         self.carry_out(orders).await?;
         let end = self.setup.control.end_offset(from);
         self.setup.lag.record(from, last, end);
@@ -164,13 +168,13 @@ impl Partition {
         let share = now.duration_since(self.ticked).as_secs_f64()
             / every.as_secs_f64().max(f64::MIN_POSITIVE);
         self.ticked = now;
-        let is_idle = std::mem::take(&mut self.records_since_tick) == 0;
-        let due = if is_idle {
+        let due = if now.duration_since(self.handled) >= IDLE_AFTER {
             self.unsaved.count()
         } else {
             self.due(share).max(self.unsaved.overdue(every, now))
         };
-        self.save(due).await?;
+        // What is left has its turn with the next tick; the records that came meanwhile do not wait for it.
+        self.save(due.min(SAVES_PER_TICK_MAX)).await?;
         self.commit().await
     }
 
