@@ -20,6 +20,7 @@ use tests::harness::{HearthProcess, Stack, free_port, hearth_config, unique};
 
 use crate::hearth::{init, metric};
 use crate::readings::PARTITIONS;
+use crate::shares::resident_bytes;
 use crate::{Board, Cli, Progress, Selection, say, usage};
 
 /// Homes whose rows are compared with what was sent.
@@ -117,7 +118,7 @@ impl Fleet {
                 "{name}: {homes} homes are too many, {lag_s} s behind"
             );
             lags_s.push(lag_s);
-            resident_mb = resident_mb.max(resident(pid)?);
+            resident_mb = resident_mb.max(resident_bytes(pid)? / 1e6);
             let live = metric(self.port, "hearth_live_households ").await?;
             ensure!(live >= homes, "{live} of {homes} homes are live");
             progress.say(|| {
@@ -293,12 +294,4 @@ impl Sender {
 /// What a home draws, always: then the mean of its slots is known.
 fn watts(id: HouseholdId) -> f64 {
     300.0 + f64::from(u32::try_from(id.get() % 97).expect("below 97"))
-}
-
-/// Resident memory of a process now, MB.
-fn resident(pid: u32) -> Result<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kb = line.and_then(|rest| rest.split_whitespace().next());
-    Ok(kb.context("VmRSS")?.parse::<f64>()? / 1024.0)
 }
