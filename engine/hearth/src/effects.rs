@@ -1,11 +1,11 @@
 //! Carries out what households order: rows first, then records. Repeats until done, or until fenced off.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use connectors::log::LogError;
+use connectors::log::{LogError, NewRecord};
 use connectors::metrics::Metrics;
 use connectors::store::{Row, StoreError};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -26,8 +26,8 @@ use crate::resident::Resident;
 
 /// Most rows in one write.
 const ROWS_MAX: usize = 2_000;
-/// Most produces on their way at once.
-const PRODUCES_MAX: usize = 512;
+/// Longest wait for records to be durable before they are produced again.
+const PRODUCE_MAX: Duration = Duration::from_secs(60);
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
@@ -244,36 +244,51 @@ pub async fn produce_patiently(
     outgoing: Vec<Outgoing>,
     fence: &Fence,
 ) -> Result<(), Fenced> {
-    stream::iter(outgoing.into_iter().map(Ok))
-        .try_for_each_concurrent(PRODUCES_MAX, |record| produce_one(parts, record, fence))
-        .await
-}
-
-async fn produce_one(parts: &Parts, record: Outgoing, fence: &Fence) -> Result<(), Fenced> {
+    let mut outgoing = outgoing;
     let mut pause = PAUSE_MIN;
-    loop {
+    while !outgoing.is_empty() {
         fence.check()?;
-        match parts
-            .log
-            .produce(record.topic, &record.key, record.value.clone())
-            .await
-        {
-            Ok(()) => return Ok(()),
-            Err(reason @ LogError::Unavailable(_)) => {
-                warn!(topic = %record.topic, %reason, "log does not take a record, trying again");
-            }
-            Err(LogError::Closed) => return Err(Fenced),
-            Err(reason @ LogError::Refused(_)) => {
-                error!(topic = %record.topic, %reason, bytes = record.value.len(), "log refuses a record");
-                return Ok(());
-            }
-            Err(reason @ LogError::Setup(_)) => {
-                error!(topic = %record.topic, %reason, "log is not set up");
-            }
+        let failed = produce_once(parts, &outgoing).await?;
+        if failed.is_empty() {
+            return Ok(());
         }
+        let mut place = 0;
+        outgoing.retain(|_| {
+            place += 1;
+            failed.contains(&(place - 1))
+        });
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(PAUSE_MAX);
     }
+    Ok(())
+}
+
+/// Produces each record once. Answers with the places of those that are to be tried again.
+async fn produce_once(parts: &Parts, outgoing: &[Outgoing]) -> Result<BTreeSet<usize>, Fenced> {
+    let mut again = BTreeSet::new();
+    let records = outgoing.iter().map(|record| NewRecord {
+        topic: record.topic,
+        key: &record.key,
+        value: &record.value,
+    });
+    let records: Vec<NewRecord<'_>> = records.collect();
+    for (place, reason) in parts.log.produce_all(&records, PRODUCE_MAX).await {
+        let topic = outgoing[place].topic;
+        match reason {
+            LogError::Unavailable(_) => {
+                warn!(%topic, %reason, "log does not take a record, trying again");
+            }
+            LogError::Closed => return Err(Fenced),
+            LogError::Refused(_) => {
+                let bytes = outgoing[place].value.len();
+                error!(%topic, %reason, bytes, "log refuses a record");
+                continue;
+            }
+            LogError::Setup(_) => error!(%topic, %reason, "log is not set up"),
+        }
+        again.insert(place);
+    }
+    Ok(again)
 }
 
 /// Reads through `read` until it succeeds, or the fence is raised.
