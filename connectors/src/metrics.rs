@@ -1,15 +1,19 @@
 //! Every metric of Hearth, made once and handed down. Names are public; no label holds a household's id.
 
+use household::effect::ReadingOutcome;
+use household::reading::Kind;
 use prometheus::{
     Counter, Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
     IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use crate::clock::wall_ms;
+
 /// The metrics of one process.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     registry: Registry,
-    /// Readings by `kind` (meter, pv, battery) and `outcome` (accepted, duplicate, corrected, late; received and
+    /// Readings by `kind` (meter, pv, battery) and `outcome` (accepted, duplicate, corrected, late, refused; received and
     /// spooled at the way in).
     pub readings_total: IntCounterVec,
     /// Dead letters by `reason`.
@@ -190,6 +194,36 @@ impl Metrics {
             .expect("writing to memory does not fail");
         String::from_utf8(text).expect("the text format is UTF-8")
     }
+}
+
+impl Metrics {
+    /// Counts `count` readings.
+    pub fn count_readings(&self, kind: Kind, outcome: ReadingOutcome, count: u64) {
+        self.readings_total
+            .with_label_values(&[kind.as_str(), outcome.as_str()])
+            .inc_by(count);
+    }
+
+    /// Readings that the log took at `taken_ms`, wall clock, are durable now with all that came of them.
+    pub fn observe_stored(&self, taken_ms: &[i64]) {
+        let now_ms = wall_ms();
+        let local = self.reading_to_store_seconds.local();
+        for taken_ms in taken_ms {
+            local.observe(seconds_between(*taken_ms, now_ms));
+        }
+        local.flush();
+    }
+
+    /// A command came of a reading that the log took at `taken_ms`.
+    pub fn observe_commanded(&self, taken_ms: i64, now_ms: i64) {
+        let seconds = seconds_between(taken_ms, now_ms);
+        self.reading_to_command_seconds.observe(seconds);
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a span of milliseconds")]
+fn seconds_between(from_ms: i64, to_ms: i64) -> f64 {
+    (to_ms - from_ms).max(0) as f64 / 1e3
 }
 
 impl Default for Metrics {

@@ -20,6 +20,7 @@ use household::metadata::Metadata;
 use household::problem::{Battery, Ev, Grid, HeatStore};
 use household::reading::{Measurement, Reading};
 use household::schedule::{PlannedSlot, Schedule};
+use household::slot::HouseholdSlot;
 use household::tariff::Tariff;
 use household::units::HouseholdId;
 use serde::Serialize;
@@ -198,6 +199,7 @@ pub const fn schema_json(topic: Topic) -> &'static str {
         Topic::Acks => include_str!("../avro/acks.avsc"),
         Topic::DeadLetters => include_str!("../avro/dead-letters.avsc"),
         Topic::Alerts => include_str!("../avro/alerts.avsc"),
+        Topic::Slots => include_str!("../avro/slots.avsc"),
     }
 }
 
@@ -214,7 +216,8 @@ pub const fn older_schemas_json(topic: Topic) -> &'static [&'static str] {
         | Topic::Commands
         | Topic::Acks
         | Topic::DeadLetters
-        | Topic::Alerts => &[],
+        | Topic::Alerts
+        | Topic::Slots => &[],
     }
 }
 
@@ -526,5 +529,18 @@ impl Message for Alert {
 
     fn check(&self) -> Result<(), &'static str> {
         check_id(self.household_id)
+    }
+}
+
+impl Message for HouseholdSlot {
+    const TOPIC: Topic = Topic::Slots;
+
+    fn check(&self) -> Result<(), &'static str> {
+        check_id(self.household_id)?;
+        let slot = &self.slot;
+        for stat in [slot.load_w, slot.pv_w, slot.battery_w] {
+            check_finite(&[stat.sum, stat.min, stat.max])?;
+        }
+        check_finite(&[slot.soc_pct.unwrap_or(0.0)])
     }
 }

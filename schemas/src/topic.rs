@@ -13,6 +13,7 @@ pub enum Topic {
     Acks,
     DeadLetters,
     Alerts,
+    Slots,
 }
 
 /// How a topic forgets.
@@ -25,7 +26,7 @@ pub enum Cleanup {
 
 impl Topic {
     /// Every topic.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Telemetry,
         Self::Households,
         Self::Tariffs,
@@ -36,6 +37,7 @@ impl Topic {
         Self::Acks,
         Self::DeadLetters,
         Self::Alerts,
+        Self::Slots,
     ];
 
     /// Name without the configured prefix.
@@ -52,6 +54,7 @@ impl Topic {
             Self::Acks => "acks",
             Self::DeadLetters => "dead-letters",
             Self::Alerts => "alerts",
+            Self::Slots => "slots",
         }
     }
 
@@ -66,7 +69,8 @@ impl Topic {
             | Self::Commands
             | Self::Acks
             | Self::DeadLetters
-            | Self::Alerts => Cleanup::Delete,
+            | Self::Alerts
+            | Self::Slots => Cleanup::Delete,
         }
     }
 

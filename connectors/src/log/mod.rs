@@ -145,6 +145,12 @@ pub trait ConsumerControl: Send + Sync {
     fn resume(&self, partition: TopicPartition);
     /// End offset (next to be written) of a partition, as last seen; for lag.
     fn end_offset(&self, partition: TopicPartition) -> Option<i64>;
+    /// Whether nothing was ever committed for any of `partitions` and the log still holds each of them from its first
+    /// record on: whoever reads them reads all there ever was. False where that is not known.
+    async fn is_unread_and_whole(&self, partitions: &[TopicPartition]) -> Result<bool, LogError> {
+        let _ = partitions;
+        Ok(false)
+    }
     /// Offsets that the partition holds, asked of the log now: from the first up to the next to be written. Where
     /// the first is not known it is 0.
     async fn offsets_now(&self, partition: TopicPartition) -> Result<Range<i64>, LogError> {

@@ -121,14 +121,26 @@ pub struct EngineConfig {
     pub switching_cost_per_start: f64,
     /// Most records handled before their effects are carried out, 1 to 100,000.
     pub batch_records_max: usize,
-    /// Longest time between two checkpoints of a shard, milliseconds: what a crash makes the next owner read again.
+    /// How long a changed home waits for its next snapshot, milliseconds: the stretch of the log that a crash makes the
+    /// next owner read again. A fleet's snapshots are spread over it.
     pub checkpoint_ms: u64,
-    /// Most records between two checkpoints of a shard.
+    /// The same in records of a partition.
     pub checkpoint_records_max: u64,
+    /// Whether each reading becomes a row of the store. Without, slots are all that is kept, and a reading behind the
+    /// grace is a dead letter.
+    pub store_readings: bool,
+    /// Whether the rows of readings and slots wait for the snapshot of their home and are written with it, together:
+    /// far less work for the store, spread evenly, and rows that are up to `checkpoint_ms` behind.
+    pub rows_wait: bool,
+    /// Whether each slot becomes a row of the store, and a record of the topic `slots`.
+    pub store_slots: bool,
+    pub publish_slots: bool,
     /// How often homes are told the time, milliseconds of real time.
     pub tick_ms: u64,
     /// Minutes of real time without a record after which a home leaves memory.
     pub passivate_minutes: u64,
+    /// Most homes of a partition in memory; beyond it the longest silent ones leave.
+    pub live_homes_max: usize,
     /// Threads for shards; 0 for one a core.
     pub threads: usize,
 }
@@ -146,9 +158,14 @@ impl Default for EngineConfig {
             switching_cost_per_start: 0.01,
             batch_records_max: 2_000,
             checkpoint_ms: 30_000,
-            checkpoint_records_max: 200_000,
+            checkpoint_records_max: 1_000_000,
+            store_readings: true,
+            rows_wait: false,
+            store_slots: true,
+            publish_slots: false,
             tick_ms: 1_000,
             passivate_minutes: 180,
+            live_homes_max: 500_000,
             threads: 0,
         }
     }
@@ -162,6 +179,7 @@ impl EngineConfig {
             slot: self.slot_minutes,
             horizon_slots: self.horizon_slots,
             grace_ms: i64::from(self.grace_minutes) * MINUTE_MS,
+            stores_readings: self.store_readings,
             stale_after_ms: i64::from(self.stale_minutes) * MINUTE_MS,
             switching_cost_per_kwh: self.switching_cost_per_kwh,
             switching_cost_per_start: self.switching_cost_per_start,
@@ -359,6 +377,16 @@ impl Config {
             1,
             525_600,
         )?;
+        check_range(
+            "engine.live_homes_max",
+            engine.live_homes_max as u64,
+            1_000,
+            100_000_000,
+        )?;
+        if !engine.store_slots && !engine.publish_slots {
+            let expected = "true, unless engine.publish_slots is: a slot must go somewhere";
+            return Err(bad("engine.store_slots", expected));
+        }
         check_range("engine.threads", engine.threads as u64, 0, 256)?;
         let optimizer = &self.optimizer;
         check_range("optimizer.workers", optimizer.workers as u64, 0, 256)?;

@@ -1,19 +1,28 @@
 //! Carries out what households order: rows first, then records. Repeats until done, or until fenced off.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use connectors::log::LogError;
+use connectors::metrics::Metrics;
 use connectors::store::{Row, StoreError};
 use futures::{StreamExt, TryStreamExt, stream};
-use household::effect::Effect;
+use household::effect::{Effect, ReadingOutcome, Refusal};
+use household::reading::{Kind, Reading};
+use household::slot::HouseholdSlot;
 use household::units::HouseholdId;
+use household::windows::RAW_NUMBERS_MAX;
 use schemas::codec::Message;
+use schemas::mqtt::rfc3339;
 use schemas::topic::Topic;
 use tracing::{error, warn};
 
+use crate::outbox::Work;
+use crate::partition::Setup;
 use crate::parts::Parts;
+use crate::resident::Resident;
 
 /// Most rows in one write.
 const ROWS_MAX: usize = 2_000;
@@ -60,66 +69,123 @@ pub struct Outgoing {
     pub value: Vec<u8>,
 }
 
-/// A household's effects, sorted by where they go.
+/// What households order, sorted by where it goes.
 #[derive(Debug, Default)]
-pub struct Sorted {
-    pub rows: Vec<Row>,
-    pub outgoing: Vec<Outgoing>,
+pub(crate) struct Orders {
+    /// Of the household that was told something last, not sorted yet.
+    pub(crate) ordered: Vec<Effect>,
+    pub(crate) rows: Vec<Row>,
+    pub(crate) outgoing: Vec<Outgoing>,
     /// Slots to aggregate again once the rows are durable.
-    pub repairs: Vec<(HouseholdId, i64)>,
+    pub(crate) repairs: Vec<(HouseholdId, i64)>,
+    /// When the log took the readings that led to all this, wall clock.
+    pub(crate) readings_ms: Vec<i64>,
+    /// Readings by kind and outcome.
+    counts: BTreeMap<(Kind, ReadingOutcome), u64>,
 }
 
-/// Sorts effects by where they go, and counts.
-#[must_use]
-pub fn sort(parts: &Parts, effects: Vec<Effect>) -> Sorted {
-    let mut sorted = Sorted::default();
-    for effect in effects {
-        match effect {
-            Effect::StoreReading(reading) => sorted.rows.push(Row::Reading(reading)),
-            Effect::StoreSlot { household_id, slot } => {
-                parts.metrics.slots_total.inc();
-                sorted.rows.push(Row::Slot { household_id, slot });
-            }
-            Effect::StoreMetadata(metadata) => sorted.rows.push(Row::Household(metadata)),
-            Effect::StoreSchedule(schedule) => sorted.rows.push(Row::Schedule(schedule)),
-            Effect::StoreCommand(progress) => {
-                sorted.rows.push(Row::Command(progress));
-            }
-            Effect::RequestOptimize(request) => {
-                let id = request.household_id;
-                sorted
-                    .outgoing
-                    .extend(outgoing(parts, id, request.as_ref()));
-            }
-            Effect::SendCommand(command) => {
-                let id = command.household_id;
-                sorted.outgoing.extend(outgoing(parts, id, &command));
-            }
-            Effect::RaiseAlert(alert) => {
-                parts
-                    .metrics
-                    .alerts_total
-                    .with_label_values(&[alert.kind.as_str()])
-                    .inc();
-                let id = alert.household_id;
-                sorted.outgoing.extend(outgoing(parts, id, &alert));
-            }
-            Effect::RepairSlot {
-                household_id,
-                start_ms,
-            } => {
-                if !sorted.repairs.contains(&(household_id, start_ms)) {
-                    sorted.repairs.push((household_id, start_ms));
-                }
-            }
-            Effect::CountReading { kind, outcome } => parts
-                .metrics
-                .readings_total
-                .with_label_values(&[kind.as_str(), outcome.as_str()])
-                .inc(),
+impl Orders {
+    /// Nothing but these records.
+    pub(crate) fn with(outgoing: Vec<Outgoing>) -> Self {
+        Self {
+            outgoing,
+            ..Self::default()
         }
     }
-    sorted
+
+    /// Sorts what `home` has ordered. Says why it refuses the reading that it was given, where it does.
+    pub(crate) fn sort(&mut self, setup: &Setup, home: &mut Resident) -> Option<String> {
+        let parts = &setup.parts;
+        let mut refused = None;
+        let mut ordered = std::mem::take(&mut self.ordered);
+        for effect in ordered.drain(..) {
+            match effect {
+                Effect::StoreReading(reading) if setup.rows_wait => {
+                    home.wait_with_reading(reading);
+                }
+                Effect::StoreReading(reading) => self.rows.push(Row::Reading(reading)),
+                Effect::StoreSlot { household_id, slot } => {
+                    self.store_slot(setup, home, HouseholdSlot { household_id, slot });
+                }
+                Effect::StoreMetadata(metadata) => self.rows.push(Row::Household(metadata)),
+                Effect::StoreSchedule(schedule) => self.rows.push(Row::Schedule(schedule)),
+                Effect::StoreCommand(progress) => self.rows.push(Row::Command(progress)),
+                Effect::RequestOptimize(request) => {
+                    self.send(parts, request.household_id, request.as_ref());
+                }
+                Effect::SendCommand(command) => self.send(parts, command.household_id, &command),
+                Effect::RaiseAlert(alert) => {
+                    let kind = alert.kind.as_str();
+                    parts.metrics.alerts_total.with_label_values(&[kind]).inc();
+                    self.send(parts, alert.household_id, &alert);
+                }
+                Effect::RepairSlot {
+                    household_id,
+                    start_ms,
+                } => {
+                    if !self.repairs.contains(&(household_id, start_ms)) {
+                        self.repairs.push((household_id, start_ms));
+                    }
+                }
+                Effect::RefuseReading { reading, refusal } => {
+                    refused = Some(why_refused(&reading, refusal, home));
+                }
+                Effect::CountReading { kind, outcome } => {
+                    *self.counts.entry((kind, outcome)).or_default() += 1;
+                }
+            }
+        }
+        self.ordered = ordered;
+        refused
+    }
+
+    fn store_slot(&mut self, setup: &Setup, home: &mut Resident, slot: HouseholdSlot) {
+        setup.parts.metrics.slots_total.inc();
+        if setup.publish_slots {
+            self.send(&setup.parts, slot.household_id, &slot);
+        }
+        let HouseholdSlot { household_id, slot } = slot;
+        if setup.store_slots && setup.rows_wait {
+            home.wait_with_slot(slot);
+        } else if setup.store_slots {
+            self.rows.push(Row::Slot { household_id, slot });
+        }
+    }
+
+    fn send<T: Message>(&mut self, parts: &Parts, household_id: HouseholdId, value: &T) {
+        self.outgoing.extend(outgoing(parts, household_id, value));
+    }
+
+    /// Adds the readings to the process's count.
+    pub(crate) fn count(&mut self, metrics: &Metrics) {
+        for ((kind, outcome), count) in std::mem::take(&mut self.counts) {
+            metrics.count_readings(kind, outcome, count);
+        }
+    }
+
+    pub(crate) fn into_work(self) -> Work {
+        Work {
+            rows: self.rows,
+            outgoing: self.outgoing,
+            snapshots: Vec::new(),
+            readings_ms: self.readings_ms,
+        }
+    }
+}
+
+fn why_refused(reading: &Reading, refusal: Refusal, home: &Resident) -> String {
+    let ts = rfc3339(reading.ts_ms);
+    match refusal {
+        Refusal::Late => {
+            let watermark = rfc3339(home.household.watermark_ms());
+            format!(
+                "ts is {ts}, but the home has come to {watermark} and engine.grace_minutes are over"
+            )
+        }
+        Refusal::Full => format!(
+            "ts is {ts}, but the home holds {RAW_NUMBERS_MAX} numbers of open slots already"
+        ),
+    }
 }
 
 /// One record of ours, keyed by its household. `None`, with an error in the log, where a value does not fit its schema:

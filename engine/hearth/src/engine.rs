@@ -18,8 +18,9 @@ use tracing::{error, info, warn};
 use crate::config::EngineConfig;
 use crate::effects::Fence;
 use crate::lag::LagBoard;
+use crate::partition::Setup;
 use crate::parts::Parts;
-use crate::shard::{Batch, Leave, Shard, ShardSetup, Tick};
+use crate::shard::{Batch, Leave, Shard, Tick};
 use crate::snapshot::SHARD_TOPICS;
 use crate::tariffs;
 
@@ -57,7 +58,7 @@ impl Engine {
             .await
             .context("join the engine's group")?;
         let lag = LagBoard::new(parts.metrics.clone());
-        let setup = ShardSetup {
+        let setup = Setup {
             settings: config.settings(),
             tariffs,
             control: consumer.control.clone(),
@@ -65,6 +66,10 @@ impl Engine {
             checkpoint_every: Duration::from_millis(config.checkpoint_ms),
             checkpoint_records_max: config.checkpoint_records_max,
             passivate_after: Duration::from_secs(config.passivate_minutes * 60),
+            live_homes_max: config.live_homes_max,
+            rows_wait: config.rows_wait,
+            store_slots: config.store_slots,
+            publish_slots: config.publish_slots,
             parts,
         };
         let threads = match config.threads {
@@ -110,7 +115,7 @@ struct Host {
 }
 
 struct Router {
-    setup: ShardSetup,
+    setup: Setup,
     arbiters: Vec<Arbiter>,
     hosts: BTreeMap<i32, Host>,
     tick_every: Duration,

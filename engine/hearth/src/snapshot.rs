@@ -41,6 +41,13 @@ impl NextOffsets {
         *next = (*next).max(offset);
     }
 
+    /// How many records lie between this and a later state of the same shard.
+    #[must_use]
+    pub fn records_until(&self, later: &Self) -> u64 {
+        let topics = self.0.iter().zip(&later.0);
+        topics.map(|(from, to)| to.abs_diff(*from)).sum()
+    }
+
     /// Topics of which something was seen.
     pub fn iter(&self) -> impl Iterator<Item = (Topic, i64)> + '_ {
         SHARD_TOPICS

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use crate::effects;
 use crate::parts::Parts;
 
-type ByName = BTreeMap<String, Arc<Tariff>>;
+pub(crate) type ByName = BTreeMap<String, Arc<Tariff>>;
 
 /// The newest tariff of each name.
 #[derive(Debug, Clone, Default)]

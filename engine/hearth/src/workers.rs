@@ -15,9 +15,9 @@ use schemas::dead_letter::Reason;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tracing::{error, warn};
 
+use crate::dead_letter::dead_letter;
 use crate::effects::{self, Outgoing};
 use crate::parts::Parts;
-use crate::shard::dead_letter;
 
 /// Most requests in a task: small enough that the last tasks of a batch end together.
 const TASK_RECORDS_MAX: usize = 16;

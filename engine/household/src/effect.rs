@@ -31,15 +31,30 @@ pub enum Effect {
         household_id: HouseholdId,
         start_ms: i64,
     },
-    /// One reading was taken in, with this outcome.
+    /// A reading came too late for its slot, or there was no room for it, and no store to aggregate the slot from: what
+    /// it came in becomes a dead letter.
+    RefuseReading {
+        reading: Reading,
+        refusal: Refusal,
+    },
+    /// One reading was handled, with this outcome.
     CountReading {
         kind: Kind,
         outcome: ReadingOutcome,
     },
 }
 
-/// What became of a reading. Each is stored; none is dropped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// Why a home could not take a reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Its slot ended longer ago than the grace.
+    Late,
+    /// The home holds as many raw readings as it may.
+    Full,
+}
+
+/// What became of a reading. None is dropped: it is stored, part of its slot, or a dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ReadingOutcome {
     /// New.
     Accepted,
@@ -49,6 +64,8 @@ pub enum ReadingOutcome {
     Corrected,
     /// Behind the grace; its slot is repaired from the store.
     Late,
+    /// See [`Effect::RefuseReading`].
+    Refused,
 }
 
 impl ReadingOutcome {
@@ -60,6 +77,7 @@ impl ReadingOutcome {
             Self::Duplicate => "duplicate",
             Self::Corrected => "corrected",
             Self::Late => "late",
+            Self::Refused => "refused",
         }
     }
 }

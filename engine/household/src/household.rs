@@ -32,6 +32,9 @@ pub struct Settings {
     pub horizon_slots: u32,
     /// How long after its end a slot keeps its raw readings, so that a late one corrects it exactly; 0 or more.
     pub grace_ms: i64,
+    /// Whether each reading becomes a row of the store. Where it does not, the slot that a reading belongs to holds all
+    /// that is kept of it, and one that comes after the grace is refused.
+    pub stores_readings: bool,
     /// A home whose last reading is older than this is stale: it is neither planned nor commanded. More than 0.
     pub stale_after_ms: i64,
     /// What it must save to depart from the plan that holds, so that plans do not flip for next to nothing: currency
@@ -83,13 +86,23 @@ pub struct Household {
 }
 
 impl Household {
-    /// A home of which nothing is known yet.
+    /// A home of which nothing is known yet, though it may have lived before.
     #[must_use]
     pub const fn new(id: HouseholdId) -> Self {
+        Self::with(id, Windows::new(false))
+    }
+
+    /// A home that never had a reading before: its first slots need no look into the store.
+    #[must_use]
+    pub const fn newborn(id: HouseholdId) -> Self {
+        Self::with(id, Windows::new(true))
+    }
+
+    const fn with(id: HouseholdId, windows: Windows) -> Self {
         Self {
             id,
             metadata: None,
-            windows: Windows::new(),
+            windows,
             soc: None,
             clock_ms: None,
             awaited_ms: None,
@@ -107,7 +120,7 @@ impl Household {
 
     /// Takes one event in and appends what follows from it to `effects`.
     pub fn handle(&mut self, event: Event, env: &Env<'_>, effects: &mut Vec<Effect>) {
-        self.windows.set_length(env.settings.slot);
+        self.windows.set_length(env.settings);
         match event {
             Event::ReadingArrived(reading) => self.reading_arrived(&reading, env, effects),
             Event::MetadataChanged(metadata) => self.metadata_changed(metadata, effects),
@@ -195,8 +208,7 @@ impl Household {
     }
 
     fn reading_arrived(&mut self, reading: &Reading, env: &Env<'_>, effects: &mut Vec<Effect>) {
-        self.windows
-            .take_in(reading, env.settings.grace_ms, effects);
+        self.windows.take_in(reading, env.settings, effects);
         self.active_ms = self.present_ms();
         if let Measurement::Battery { soc_pct, .. } = reading.measurement
             && self.soc.is_none_or(|soc| soc.ts_ms <= reading.ts_ms)

@@ -1,9 +1,10 @@
 //! What holds of a home after every event. The numbers are those of ARCHITECTURE.md.
 
+use crate::closed_slots::ClosedSlot;
 use crate::commanding::{COMMANDS_MAX, command_id};
 use crate::household::Household;
 use crate::units::DAY_MS;
-use crate::windows::{ClosedSlot, RAW_READINGS_MAX};
+use crate::windows::RAW_NUMBERS_MAX;
 
 /// Checks a state by itself.
 ///
@@ -48,7 +49,7 @@ fn closed_slots(home: &Household) -> Result<(), String> {
         starts().all(|ms| windows.length.start_of_ms(ms) == ms),
         "I1: a closed slot is not aligned",
     )?;
-    let span_ms = starts().next_back().unwrap_or(0) - starts().next().unwrap_or(0);
+    let span_ms = starts().last().unwrap_or(0) - starts().next().unwrap_or(0);
     holds(span_ms < DAY_MS, "I1: closed slots span more than 24 hours")
 }
 
@@ -56,7 +57,7 @@ fn closed_slots(home: &Household) -> Result<(), String> {
 fn raw_readings(home: &Household) -> Result<(), String> {
     let windows = &home.windows;
     holds(
-        windows.readings_count() <= RAW_READINGS_MAX,
+        windows.numbers_count() <= RAW_NUMBERS_MAX,
         "I2: too many raw readings",
     )?;
     let starts = windows.open.iter().map(|slot| slot.start_ms);
@@ -82,7 +83,7 @@ fn raw_readings(home: &Household) -> Result<(), String> {
 /// I3: a slot that has ended, and whose readings are all here, stands among the closed slots as their aggregate.
 fn ended_slots(home: &Household) -> Result<(), String> {
     let windows = &home.windows;
-    let Some(newest_ms) = windows.closed.back().map(|newest| newest.start_ms) else {
+    let Some(newest_ms) = windows.closed.newest_ms() else {
         return Ok(());
     };
     let whole = windows
@@ -90,10 +91,9 @@ fn ended_slots(home: &Household) -> Result<(), String> {
         .iter()
         .filter(|slot| slot.ended && !slot.from_store);
     for slot in whole.filter(|slot| slot.start_ms > newest_ms - DAY_MS) {
-        let index = windows.closed_index(slot.start_ms);
-        let closed = index.ok().map(|index| windows.closed[index]);
         holds(
-            closed == Some(ClosedSlot::of(&slot.aggregate(windows.length))),
+            windows.closed.get(slot.start_ms)
+                == Some(ClosedSlot::of(&slot.aggregate(windows.length))),
             "I3: an ended slot is not the aggregate of its raw readings",
         )?;
     }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::reading::{Measurement, Reading};
+use crate::units::HouseholdId;
 
 /// Sum, count, least and greatest of one series.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -58,6 +59,13 @@ pub struct Slot {
     /// SoC of the latest battery reading in the slot, percent, and when it was read.
     pub soc_pct: Option<f64>,
     pub soc_ts_ms: i64,
+}
+
+/// A slot with whose it is, the value of the `slots` topic.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct HouseholdSlot {
+    pub household_id: HouseholdId,
+    pub slot: Slot,
 }
 
 impl Slot {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::command::{Ack, AckStatus, Command, CommandProgress};
-use crate::effect::{AlertKind, Effect, OptimizeRequest, ReadingOutcome};
+use crate::effect::{AlertKind, Effect, OptimizeRequest, ReadingOutcome, Refusal};
 use crate::event::Event;
 use crate::household::{Env, Household, Settings};
 use crate::invariants::{check, check_step};
@@ -28,6 +28,7 @@ const SETTINGS: Settings = Settings {
     slot: SlotLength::QUARTER_HOUR,
     horizon_slots: 96,
     grace_ms: 15 * MINUTE_MS,
+    stores_readings: true,
     stale_after_ms: HOUR_MS,
     switching_cost_per_kwh: 0.002,
     switching_cost_per_start: 0.01,
@@ -138,6 +139,7 @@ struct World {
     sent: Vec<Command>,
     alerts: Vec<AlertKind>,
     outcomes: BTreeMap<&'static str, u32>,
+    refused: Vec<(i64, Refusal)>,
     /// Times that a slot was aggregated from the store.
     repairs_count: usize,
 }
@@ -156,6 +158,7 @@ impl World {
             sent: Vec::new(),
             alerts: Vec::new(),
             outcomes: BTreeMap::new(),
+            refused: Vec::new(),
             repairs_count: 0,
         }
     }
@@ -215,6 +218,9 @@ impl World {
                 Effect::SendCommand(command) => self.sent.push(command),
                 Effect::RaiseAlert(alert) => self.alerts.push(alert.kind),
                 Effect::RepairSlot { start_ms, .. } => repairs.push(start_ms),
+                Effect::RefuseReading { reading, refusal } => {
+                    self.refused.push((reading.ts_ms, refusal));
+                }
                 Effect::CountReading { outcome, .. } => {
                     *self.outcomes.entry(outcome.as_str()).or_default() += 1;
                 }

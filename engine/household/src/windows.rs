@@ -5,14 +5,17 @@ use std::collections::{BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use crate::effect::{Effect, ReadingOutcome};
-use crate::reading::{Kind, Measurement, Reading};
+use crate::closed_slots::{ClosedSlot, ClosedSlots};
+use crate::effect::{Effect, ReadingOutcome, Refusal};
+use crate::household::Settings;
+use crate::open_slot::{OpenSlot, RawReading, RawReadings};
+use crate::reading::Reading;
 use crate::slot::{Slot, Stat};
 use crate::units::{DAY_MS, HOUR_MS, HouseholdId, MINUTE_MS, SlotLength};
 
-/// Most raw readings that one home holds. Past it readings are stored all the same, and the slot is aggregated from
-/// the store when it ends. Three quarter hours of three meters at one reading a second fit.
-pub const RAW_READINGS_MAX: usize = 8_192;
+/// Most numbers of raw readings that one home holds; a battery's reading has two. Past it readings are stored all the same, and the slot is aggregated from
+/// the store when it ends. Three quarter hours of load, PV and battery at one reading a second fit.
+pub const RAW_NUMBERS_MAX: usize = 10_800;
 
 /// Rolling figures over slots. `None` where nothing was read; a sum is over what was read.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -67,115 +70,12 @@ impl Rolling {
     }
 }
 
-/// A reading inside its slot.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub(crate) struct RawReading {
-    /// Time since the slot's start.
-    pub(crate) offset_ms: u32,
-    pub(crate) measurement: Measurement,
-}
-
-impl RawReading {
-    pub(crate) const fn key(&self) -> (u32, Kind) {
-        (self.offset_ms, self.measurement.kind())
-    }
-}
-
-/// A slot that may still change: it has not ended, or its grace has not.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct OpenSlot {
-    pub(crate) start_ms: i64,
-    /// Ascending by (time, kind), each once.
-    pub(crate) readings: Vec<RawReading>,
-    /// Its aggregate has been ordered, and is ordered again when a reading changes it.
-    pub(crate) ended: bool,
-    /// Readings may exist that are not here, so only the store can aggregate it.
-    pub(crate) from_store: bool,
-}
-
-impl OpenSlot {
-    /// Puts the reading where it belongs. Without `room` a new one is not kept.
-    fn take_in(&mut self, reading: RawReading, room: bool) -> ReadingOutcome {
-        let key = reading.key();
-        let index = match self.readings.last() {
-            Some(last) if last.key() < key => Err(self.readings.len()),
-            Some(_) | None => self.readings.binary_search_by_key(&key, RawReading::key),
-        };
-        match index {
-            Ok(index) if self.readings[index].measurement == reading.measurement => {
-                ReadingOutcome::Duplicate
-            }
-            Ok(index) => {
-                self.readings[index] = reading;
-                ReadingOutcome::Corrected
-            }
-            Err(index) if room => {
-                self.readings.insert(index, reading);
-                ReadingOutcome::Accepted
-            }
-            Err(_) => {
-                self.from_store = true;
-                ReadingOutcome::Accepted
-            }
-        }
-    }
-
-    /// The aggregate of the readings that are here; the same bits whatever order they came in.
-    pub(crate) fn aggregate(&self, length: SlotLength) -> Slot {
-        let mut slot = Slot::empty(self.start_ms, length.minutes());
-        for reading in &self.readings {
-            let ts_ms = self.start_ms + i64::from(reading.offset_ms);
-            slot.add(ts_ms, &reading.measurement);
-        }
-        slot
-    }
-}
-
-/// What forecasts and rolling figures need of a slot that has ended. A million homes hold 96 of these each, so it is
-/// small, and 32-bit floats are exact enough.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub(crate) struct ClosedSlot {
-    pub(crate) start_ms: i64,
-    /// Mean and highest load, W.
-    pub(crate) load_w: Option<(f32, f32)>,
-    /// Mean PV production, W.
-    pub(crate) pv_w: Option<f32>,
-}
-
-impl ClosedSlot {
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "a seventh digit of a power is of no use to a forecast"
-    )]
-    pub(crate) fn of(slot: &Slot) -> Self {
-        let load_w = slot.load_w.mean();
-        Self {
-            start_ms: slot.start_ms,
-            load_w: load_w.map(|mean_w| (mean_w as f32, slot.load_w.max as f32)),
-            pv_w: slot.pv_w.mean().map(|mean_w| mean_w as f32),
-        }
-    }
-
-    /// A slot with the same means and peak, as if each series had one reading.
-    fn slot(&self, length: SlotLength) -> Slot {
-        let one = |mean_w: f32, max_w: f32| Stat {
-            sum: f64::from(mean_w),
-            count: 1,
-            min: f64::from(mean_w),
-            max: f64::from(max_w),
-        };
-        Slot {
-            load_w: self
-                .load_w
-                .map_or(Stat::EMPTY, |(mean_w, max_w)| one(mean_w, max_w)),
-            pv_w: self.pv_w.map_or(Stat::EMPTY, |mean_w| one(mean_w, mean_w)),
-            ..Slot::empty(self.start_ms, length.minutes())
-        }
-    }
-}
+/// In place of the time from which on a home has held every reading: it has held them all.
+const NEWBORN_MS: i64 = i64::MIN + 1;
 
 /// The windows of one home.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Form")]
 pub(crate) struct Windows {
     pub(crate) length: SlotLength,
     /// Latest event time seen.
@@ -185,23 +85,53 @@ pub(crate) struct Windows {
     whole_from_ms: i64,
     /// Ascending.
     pub(crate) open: VecDeque<OpenSlot>,
-    /// Ascending; at most the 24 hours up to the newest.
-    pub(crate) closed: VecDeque<ClosedSlot>,
+    pub(crate) closed: ClosedSlots,
+}
+
+/// Windows as they stand in a snapshot.
+#[derive(Deserialize)]
+struct Form {
+    length: SlotLength,
+    watermark_ms: Option<i64>,
+    whole_from_ms: i64,
+    open: VecDeque<OpenSlot>,
+    closed: Vec<ClosedSlot>,
+}
+
+impl From<Form> for Windows {
+    fn from(form: Form) -> Self {
+        let mut closed = ClosedSlots::new(form.length);
+        form.closed.iter().for_each(|slot| closed.insert(slot));
+        Self {
+            length: form.length,
+            watermark_ms: form.watermark_ms,
+            whole_from_ms: form.whole_from_ms,
+            open: form.open,
+            closed,
+        }
+    }
 }
 
 impl Windows {
-    pub(crate) const fn new() -> Self {
+    /// Of a home that may have lived before, unless `is_newborn`.
+    pub(crate) const fn new(is_newborn: bool) -> Self {
         Self {
             length: SlotLength::QUARTER_HOUR,
             watermark_ms: None,
-            whole_from_ms: i64::MIN,
+            whole_from_ms: if is_newborn { NEWBORN_MS } else { i64::MIN },
             open: VecDeque::new(),
-            closed: VecDeque::new(),
+            closed: ClosedSlots::new(SlotLength::QUARTER_HOUR),
         }
     }
 
     /// Takes one reading in, and ends or corrects the slots that it ends or corrects.
-    pub(crate) fn take_in(&mut self, reading: &Reading, grace_ms: i64, effects: &mut Vec<Effect>) {
+    pub(crate) fn take_in(
+        &mut self,
+        reading: &Reading,
+        settings: &Settings,
+        effects: &mut Vec<Effect>,
+    ) {
+        let grace_ms = settings.grace_ms;
         let start_ms = self.length.start_of_ms(reading.ts_ms);
         let end_ms = start_ms + self.length.ms();
         let household_id = reading.household_id;
@@ -210,33 +140,35 @@ impl Windows {
             .watermark_ms
             .is_some_and(|watermark_ms| end_ms + grace_ms <= watermark_ms)
         {
-            let outcome = ReadingOutcome::Late;
-            effects.push(Effect::StoreReading(*reading));
-            effects.push(Effect::RepairSlot {
-                household_id,
-                start_ms,
-            });
-            effects.push(Effect::CountReading { kind, outcome });
-            return;
+            return self.come_late(reading, start_ms, settings, effects);
         }
-        if self.watermark_ms.is_none() {
+        let may_have_lived = self.watermark_ms.is_none() && self.whole_from_ms != NEWBORN_MS;
+        if may_have_lived && settings.stores_readings {
             // Before a lost state, readings may have come that are ahead of this one by up to the grace.
             let ahead_ms = self.length.start_of_ms(reading.ts_ms + grace_ms) + self.length.ms();
             self.whole_from_ms = self.whole_from_ms.max(ahead_ms);
         }
-        let room = self.readings_count() < RAW_READINGS_MAX;
+        let room = self.numbers_count() < RAW_NUMBERS_MAX;
         let raw = RawReading {
             offset_ms: u32::try_from(reading.ts_ms - start_ms)
                 .expect("a slot lasts an hour at most"),
             measurement: reading.measurement,
         };
+        if !room && !settings.stores_readings {
+            return refuse(reading, Refusal::Full, effects);
+        }
         let index = self.open_slot(start_ms);
         let outcome = self.open[index].take_in(raw, room);
         effects.push(Effect::CountReading { kind, outcome });
         if outcome == ReadingOutcome::Duplicate {
             return;
         }
-        effects.push(Effect::StoreReading(*reading));
+        if settings.stores_readings {
+            effects.push(Effect::StoreReading(*reading));
+        } else {
+            // Also where the setting was another one when the slot began.
+            self.open[index].from_store = false;
+        }
         if self.open[index].ended {
             self.order_aggregate(household_id, index, effects);
         }
@@ -245,7 +177,29 @@ impl Windows {
             .map_or(reading.ts_ms, |ms| ms.max(reading.ts_ms));
         self.watermark_ms = Some(watermark_ms);
         self.end_until(household_id, watermark_ms, effects);
-        self.let_go(watermark_ms, grace_ms);
+        self.let_go(watermark_ms, settings);
+    }
+
+    /// A reading whose slot has let its raw readings go.
+    fn come_late(
+        &mut self,
+        reading: &Reading,
+        start_ms: i64,
+        settings: &Settings,
+        effects: &mut Vec<Effect>,
+    ) {
+        if !settings.stores_readings {
+            return refuse(reading, Refusal::Late, effects);
+        }
+        effects.push(Effect::StoreReading(*reading));
+        effects.push(Effect::RepairSlot {
+            household_id: reading.household_id,
+            start_ms,
+        });
+        effects.push(Effect::CountReading {
+            kind: reading.measurement.kind(),
+            outcome: ReadingOutcome::Late,
+        });
     }
 
     /// Ends the slots whose end has come by `until_ms`.
@@ -276,16 +230,23 @@ impl Windows {
         }
         effects.push(Effect::StoreSlot { household_id, slot });
         if slot.slot_minutes == self.length.minutes() {
-            self.remember(&slot);
+            self.closed.insert(&ClosedSlot::of(&slot));
         }
     }
 
-    /// Goes over to slots of another length. What is open is left to the store, which can cut it anew; the closed
-    /// slots of the old length are forgotten.
-    pub(crate) fn set_length(&mut self, length: SlotLength) {
+    /// Goes over to slots of another length. What is open is left to the store, which can cut it anew, or to what is
+    /// held here where the store has no readings; the closed slots of the old length are forgotten.
+    pub(crate) fn set_length(&mut self, settings: &Settings) {
+        let length = settings.slot;
         if self.length == length {
             return;
         }
+        let held: Vec<(i64, RawReading)> = if settings.stores_readings {
+            Vec::new()
+        } else {
+            let slots = self.open.iter();
+            slots.flat_map(OpenSlot::timed_readings).collect()
+        };
         let spans = self
             .open
             .iter()
@@ -298,27 +259,38 @@ impl Windows {
             .into_iter()
             .map(|start_ms| OpenSlot {
                 start_ms,
-                readings: Vec::new(),
+                readings: RawReadings::EMPTY,
                 ended: false,
-                from_store: true,
+                from_store: settings.stores_readings,
             })
             .collect();
-        self.closed.clear();
-        if let Some(watermark_ms) = self.watermark_ms {
+        self.closed = ClosedSlots::new(length);
+        self.length = length;
+        if let Some(watermark_ms) = self.watermark_ms
+            && settings.stores_readings
+        {
             let next_ms = length.start_of_ms(watermark_ms) + length.ms();
             self.whole_from_ms = self.whole_from_ms.max(next_ms);
         }
-        self.length = length;
+        for (ts_ms, reading) in held {
+            let start_ms = length.start_of_ms(ts_ms);
+            let index = self.open_slot(start_ms);
+            let offset_ms = u32::try_from(ts_ms - start_ms).expect("a slot lasts an hour at most");
+            self.open[index].take_in(
+                RawReading {
+                    offset_ms,
+                    ..reading
+                },
+                true,
+            );
+        }
     }
 
     /// The slots of the last 24 hours, ascending: those that have ended, then what is known of the others.
     pub(crate) fn recent(&self) -> Vec<Slot> {
-        let mut slots: Vec<Slot> = self
-            .closed
-            .iter()
-            .map(|slot| slot.slot(self.length))
-            .collect();
-        let unclosed = |slot: &&OpenSlot| self.closed_index(slot.start_ms).is_err();
+        let closed = self.closed.iter();
+        let mut slots: Vec<Slot> = closed.map(|slot| slot.slot(self.length)).collect();
+        let unclosed = |slot: &&OpenSlot| self.closed.get(slot.start_ms).is_none();
         slots.extend(
             self.open
                 .iter()
@@ -329,13 +301,9 @@ impl Windows {
         slots
     }
 
-    pub(crate) fn readings_count(&self) -> usize {
-        self.open.iter().map(|slot| slot.readings.len()).sum()
-    }
-
-    pub(crate) fn closed_index(&self, start_ms: i64) -> Result<usize, usize> {
-        self.closed
-            .binary_search_by_key(&start_ms, |slot| slot.start_ms)
+    pub(crate) fn numbers_count(&self) -> usize {
+        let slots = self.open.iter();
+        slots.map(|slot| slot.readings.numbers_count()).sum()
     }
 
     fn open_slot(&mut self, start_ms: i64) -> usize {
@@ -347,7 +315,7 @@ impl Windows {
             Err(index) => {
                 let slot = OpenSlot {
                     start_ms,
-                    readings: Vec::new(),
+                    readings: RawReadings::EMPTY,
                     ended: false,
                     from_store: start_ms < self.whole_from_ms,
                 };
@@ -372,38 +340,32 @@ impl Windows {
         } else {
             let slot = open.aggregate(self.length);
             effects.push(Effect::StoreSlot { household_id, slot });
-            self.remember(&slot);
-        }
-    }
-
-    fn remember(&mut self, slot: &Slot) {
-        let closed = ClosedSlot::of(slot);
-        match self.closed_index(slot.start_ms) {
-            Ok(index) => self.closed[index] = closed,
-            Err(index) => self.closed.insert(index, closed),
-        }
-        let newest_ms = self
-            .closed
-            .back()
-            .map_or(slot.start_ms, |newest| newest.start_ms);
-        while self
-            .closed
-            .front()
-            .is_some_and(|oldest| oldest.start_ms <= newest_ms - DAY_MS)
-        {
-            self.closed.pop_front();
+            self.closed.insert(&ClosedSlot::of(&slot));
         }
     }
 
     /// Lets the raw readings of the slots go whose grace is over.
-    fn let_go(&mut self, watermark_ms: i64, grace_ms: i64) {
+    fn let_go(&mut self, watermark_ms: i64, settings: &Settings) {
         while let Some(oldest) = self.open.front() {
             let end_ms = oldest.start_ms + self.length.ms();
-            if end_ms + grace_ms > watermark_ms {
+            if end_ms + settings.grace_ms > watermark_ms {
                 break;
             }
-            self.whole_from_ms = self.whole_from_ms.max(end_ms);
+            if settings.stores_readings {
+                self.whole_from_ms = self.whole_from_ms.max(end_ms);
+            }
             self.open.pop_front();
         }
     }
+}
+
+fn refuse(reading: &Reading, refusal: Refusal, effects: &mut Vec<Effect>) {
+    effects.push(Effect::RefuseReading {
+        reading: *reading,
+        refusal,
+    });
+    effects.push(Effect::CountReading {
+        kind: reading.measurement.kind(),
+        outcome: ReadingOutcome::Refused,
+    });
 }

@@ -92,8 +92,9 @@ pub(crate) struct Convex {
     pub(crate) contents: Vec<f64>,
     /// Move in each slot.
     pub(crate) changes: Vec<f64>,
-    /// For each slot the slopes of what follows it that suit the slot and all later ones.
-    ranges: Vec<Range>,
+    /// For each slot the slopes of what follows it that suit the slot and all later ones, and what the bounds at its
+    /// end add to them.
+    ranges: Vec<(Range, Range)>,
 }
 
 impl Convex {
@@ -350,7 +351,7 @@ impl Convex {
         prices: &mut Vec<f64>,
     ) {
         self.ranges.clear();
-        self.ranges.resize(moves.len(), Range::ANY);
+        self.ranges.resize(moves.len(), (Range::ANY, Range::ANY));
         let mut later = Range {
             least: -vessel.end_value,
             most: -vessel.end_value,
@@ -361,17 +362,17 @@ impl Convex {
                 least: -suits.1,
                 most: -suits.0,
             };
-            let here = later.plus(self.bound_slopes(vessel, t)).and(suits);
-            self.ranges[t] = here;
+            let bound = self.bound_slopes(vessel, t);
+            let here = later.plus(bound).and(suits);
+            self.ranges[t] = (here, bound);
             later = here.times(vessel.span(t).keep);
         }
         prices.clear();
-        let mut before: Option<f64> = None;
+        let mut before: Option<(f64, Range)> = None;
         for (t, meter) in meters.iter().enumerate() {
-            let range = self.ranges[t];
+            let (range, bound_here) = self.ranges[t];
             let slope = match before {
-                Some(before) => {
-                    let bound = self.bound_slopes(vessel, t - 1);
+                Some((before, bound)) => {
                     let wanted = before - bound.nearest(0.0);
                     let keep = vessel.span(t).keep;
                     range.nearest(if keep == 1.0 { wanted } else { wanted / keep })
@@ -380,7 +381,7 @@ impl Convex {
                 None if range.least.is_finite() => range.least,
                 None => 0.0,
             };
-            before = Some(slope);
+            before = Some((slope, bound_here));
             prices.push(shadow_price(vessel, t, meter, self.changes[t], slope));
         }
     }

@@ -29,12 +29,13 @@ pub use kafka::Kafka;
 pub use mosquitto::{BRIDGE_USER, HOMES, Mosquitto};
 pub use mqtt::{Message, MqttAccess, Subscription, mosquitto_pub, mosquitto_pub_whole};
 pub use outside::{
-    KafkaRecord, cql, cql_do, cql_session, decode_confluent, http, kafka_create_topic,
-    kafka_produce, kafka_records,
+    KafkaRecord, KafkaTopic, cql, cql_do, cql_session, decode_confluent, http, kafka_create_topic,
+    kafka_delete_topics, kafka_produce, kafka_records,
 };
 pub use process::Process;
 pub use registry::Registry;
 pub use stack::Stack;
+pub use watchdog::folder as scratch_folder;
 
 /// Whether tests that need real services shall run: `STACK=1`.
 #[must_use]

@@ -1,10 +1,10 @@
 //! A look at Kafka, Cassandra and the registry with plain clients, never through Hearth's connectors.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use apache_avro::Schema;
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value;
@@ -14,6 +14,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
@@ -52,51 +53,90 @@ pub async fn kafka_records(
 }
 
 fn read_topic(brokers: &str, topic: &str, limit: Duration) -> anyhow::Result<Vec<KafkaRecord>> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", brokers)
-        .set("group.id", "outside")
-        .set("enable.auto.commit", "false")
-        .set("enable.partition.eof", "true")
-        .create()?;
-    let metadata = consumer
-        .fetch_metadata(Some(topic), limit)
-        .context("fetch metadata")?;
-    let partitions = metadata
-        .topics()
-        .first()
-        .map_or(0, |found| found.partitions().len());
-    ensure!(partitions > 0, "there is no topic {topic}");
-    let mut assignment = TopicPartitionList::new();
-    for partition in 0..partitions {
-        assignment.add_partition_offset(topic, i32::try_from(partition)?, Offset::Beginning)?;
-    }
-    consumer.assign(&assignment)?;
-    let start = Instant::now();
-    let mut ended = std::collections::BTreeSet::new();
-    let mut records = Vec::new();
-    while ended.len() < partitions {
-        match consumer.poll(Duration::from_millis(200)) {
-            None => {}
-            Some(Ok(message)) => records.push(KafkaRecord {
-                partition: message.partition(),
-                offset: message.offset(),
-                timestamp_ms: message.timestamp().to_millis(),
-                key: message.key().map(<[u8]>::to_vec),
-                value: message.payload().map(<[u8]>::to_vec),
-            }),
-            Some(Err(KafkaError::PartitionEOF(partition))) => {
-                ended.insert(partition);
-            }
-            Some(Err(error)) => bail!("read {topic}: {error}"),
-        }
-        ensure!(
-            start.elapsed() < limit,
-            "read {topic}: {} records in {limit:?}",
-            records.len()
-        );
-    }
+    let read = KafkaTopic::open(brokers, topic, limit)?;
+    let mut records = read.collect::<anyhow::Result<Vec<_>>>()?;
     records.sort_by_key(|record| (record.partition, record.offset));
     Ok(records)
+}
+
+/// The records of a topic one by one, for topics too large for memory: partitions mixed, each in its order. Records of
+/// aborted transactions are left out.
+pub struct KafkaTopic {
+    consumer: BaseConsumer,
+    topic: String,
+    open: BTreeSet<i32>,
+    deadline: Instant,
+}
+
+impl KafkaTopic {
+    /// Reads from the beginning to the present end, which must be reached before `limit` has passed.
+    pub fn open(brokers: &str, topic: &str, limit: Duration) -> anyhow::Result<Self> {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", brokers)
+            .set("group.id", "outside")
+            .set("isolation.level", "read_committed")
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true")
+            .create()?;
+        let metadata = consumer
+            .fetch_metadata(Some(topic), limit)
+            .context("fetch metadata")?;
+        let found = metadata.topics().first();
+        let partitions = found.map_or(&[][..], |found| found.partitions());
+        ensure!(!partitions.is_empty(), "there is no topic {topic}");
+        let open: BTreeSet<i32> = partitions.iter().map(|partition| partition.id()).collect();
+        let mut assignment = TopicPartitionList::new();
+        for partition in &open {
+            assignment.add_partition_offset(topic, *partition, Offset::Beginning)?;
+        }
+        consumer.assign(&assignment)?;
+        Ok(Self {
+            consumer,
+            topic: topic.to_owned(),
+            open,
+            deadline: Instant::now() + limit,
+        })
+    }
+}
+
+impl std::fmt::Debug for KafkaTopic {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut topic = f.debug_struct("KafkaTopic");
+        topic.field("topic", &self.topic).finish_non_exhaustive()
+    }
+}
+
+impl Iterator for KafkaTopic {
+    type Item = anyhow::Result<KafkaRecord>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while !self.open.is_empty() {
+            if Instant::now() > self.deadline {
+                self.open.clear();
+                return Some(Err(anyhow!("read {}: too slow", self.topic)));
+            }
+            match self.consumer.poll(Duration::from_millis(200)) {
+                None => {}
+                Some(Ok(message)) => {
+                    return Some(Ok(KafkaRecord {
+                        partition: message.partition(),
+                        offset: message.offset(),
+                        timestamp_ms: message.timestamp().to_millis(),
+                        key: message.key().map(<[u8]>::to_vec),
+                        value: message.payload().map(<[u8]>::to_vec),
+                    }));
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    self.open.remove(&partition);
+                }
+                Some(Err(error)) => {
+                    self.open.clear();
+                    return Some(Err(anyhow!("read {}: {error}", self.topic)));
+                }
+            }
+        }
+        None
+    }
 }
 
 /// Creates a topic with one replica.
@@ -108,6 +148,21 @@ pub async fn kafka_create_topic(brokers: &str, topic: &str, partitions: i32) -> 
     let options = AdminOptions::new().operation_timeout(Some(KAFKA_LIMIT));
     for made in admin.create_topics([&wanted], &options).await? {
         made.map_err(|(topic, code)| anyhow::anyhow!("create topic {topic}: {code}"))?;
+    }
+    Ok(())
+}
+
+/// Deletes topics; those that are not there are as good as deleted.
+pub async fn kafka_delete_topics(brokers: &str, topics: &[&str]) -> anyhow::Result<()> {
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .create()?;
+    let options = AdminOptions::new().operation_timeout(Some(KAFKA_LIMIT));
+    for deleted in admin.delete_topics(topics, &options).await? {
+        match deleted {
+            Ok(_) | Err((_, RDKafkaErrorCode::UnknownTopicOrPartition)) => {}
+            Err((topic, code)) => bail!("delete topic {topic}: {code}"),
+        }
     }
     Ok(())
 }

@@ -76,7 +76,7 @@ pub(super) fn forget(pid: u32) {
 }
 
 /// A new empty folder that is removed when this process ends (unless `HEARTH_KEEP` is set).
-pub(super) fn folder(name: &str) -> PathBuf {
+pub fn folder(name: &str) -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let folder = root().join(format!("{name}-{number}"));

@@ -74,6 +74,37 @@ impl ConsumerControl for Control {
     fn end_offset(&self, partition: TopicPartition) -> Option<i64> {
         self.shared.end_offset(partition)
     }
+
+    async fn is_unread_and_whole(&self, partitions: &[TopicPartition]) -> Result<bool, LogError> {
+        let consumer = self.consumer.upgrade().ok_or(LogError::Closed)?;
+        let names = partitions.iter();
+        let names: Vec<(String, i32)> = names
+            .map(|of| (self.shared.name(of.topic), of.partition))
+            .collect();
+        let asked = tokio::task::spawn_blocking(move || {
+            let mut list = TopicPartitionList::new();
+            for (name, partition) in &names {
+                list.add_partition(name, *partition);
+            }
+            let committed = consumer.committed_offsets(list, METADATA_LIMIT)?;
+            for element in committed.elements() {
+                if matches!(element.offset(), Offset::Offset(_)) {
+                    return Ok(false);
+                }
+            }
+            for (name, partition) in &names {
+                let (first, _) = consumer.fetch_watermarks(name, *partition, METADATA_LIMIT)?;
+                if first > 0 {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        });
+        let told = asked
+            .await
+            .map_err(|error| LogError::Unavailable(error.to_string()))?;
+        told.map_err(|error| classify(&error))
+    }
 }
 
 /// Starts a consumer and its thread. The thread ends when the consumer is dropped or the log closes.

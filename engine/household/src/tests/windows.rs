@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::windows::{RAW_READINGS_MAX, Rolling};
+use crate::windows::{RAW_NUMBERS_MAX, Rolling};
 
 #[test]
 fn a_reading_of_the_next_slot_ends_a_slot() {
@@ -99,12 +99,12 @@ fn a_backlog_is_worked_off_slot_by_slot() {
 fn a_flood_is_bounded_and_loses_nothing() {
     let mut world = World::new(SETTINGS);
     world.read(load(at(14), 1.0));
-    for index in 0..RAW_READINGS_MAX + 500 {
+    for index in 0..RAW_NUMBERS_MAX + 500 {
         world.read(load(at(15) + i64::try_from(index).unwrap(), 10.0));
     }
     world.read(load(at(31), 1.0));
     let slot = world.slots[&at(15)];
-    assert_eq!(slot.load_w.count as usize, RAW_READINGS_MAX + 500);
+    assert_eq!(slot.load_w.count as usize, RAW_NUMBERS_MAX + 500);
     world.tick(at(46));
     assert_eq!(world.slots, world.offline());
 }
@@ -139,6 +139,64 @@ fn a_longer_grace_does_not_take_back_what_was_let_go() {
     world.settings.grace_ms = DAY_MS;
     world.read(load(at(20) + 1, 260.0));
     assert_eq!(world.slots[&at(15)].load_w.mean(), Some(110.0));
+}
+
+/// Settings of a fleet whose readings are not kept as rows.
+const WITHOUT_ROWS: Settings = Settings {
+    stores_readings: false,
+    ..SETTINGS
+};
+
+#[test]
+fn without_rows_every_slot_is_aggregated_at_home() {
+    let mut world = World::new(WITHOUT_ROWS);
+    let mut whole = World::new(SETTINGS);
+    for minute in 7..200 {
+        // Every third comes ten minutes late.
+        let ts_ms = at(if minute % 3 == 0 { minute - 10 } else { minute });
+        world.read(load(
+            ts_ms,
+            100.0 + f64::from(i32::try_from(minute).unwrap()),
+        ));
+        whole.read(load(
+            ts_ms,
+            100.0 + f64::from(i32::try_from(minute).unwrap()),
+        ));
+    }
+    assert_eq!(world.slots, whole.slots);
+    assert_eq!((world.repairs_count, world.readings.len()), (0, 0));
+    // Too late for its slot: the host is told, and the slot stays.
+    let before = world.slots.clone();
+    world.read(load(at(20) + 1, 260.0));
+    assert_eq!(world.refused, [(at(20) + 1, Refusal::Late)]);
+    assert_eq!(world.outcome(ReadingOutcome::Refused), 1);
+    assert_eq!(world.slots, before);
+}
+
+#[test]
+fn without_rows_a_flood_is_refused_beyond_its_bound() {
+    let mut world = World::new(WITHOUT_ROWS);
+    for index in 0..RAW_NUMBERS_MAX + 5 {
+        world.read(load(at(15) + i64::try_from(index).unwrap(), 10.0));
+    }
+    assert_eq!(world.refused.len(), 5);
+    assert!(world.refused.iter().all(|(_, why)| *why == Refusal::Full));
+}
+
+#[test]
+fn without_rows_another_slot_length_keeps_what_is_open() {
+    let mut world = World::new(WITHOUT_ROWS);
+    for minute in 60..100 {
+        world.read(load(at(minute), 100.0));
+    }
+    world.settings.slot = SlotLength::new(30).unwrap();
+    world.slots.clear();
+    for minute in 100..130 {
+        world.read(load(at(minute), 100.0));
+    }
+    let counts: Vec<u32> = world.slots.values().map(|slot| slot.load_w.count).collect();
+    // 75 to 90 was still open when the length changed, 60 to 75 had been let go.
+    assert_eq!(counts, [15, 30]);
 }
 
 #[test]

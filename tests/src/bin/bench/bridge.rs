@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use tests::harness::{HearthProcess, Stack, free_port, hearth_config, unique, wait_for};
 
-use super::devices::{self, Device, Subscriber, Way};
-use super::shares::Shares;
-use super::{Board, Cli, LIMIT, init, metric, say, usage};
+use crate::devices::{self, Device, LIMIT, Subscriber, Way};
+use crate::hearth::{init, metric};
+use crate::shares::Shares;
+use crate::{Board, Cli, say, usage};
 
 /// Devices that publish at the same time, each for a home of its own.
 const PUBLISHERS: u64 = 16;

@@ -17,7 +17,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::LIMIT;
+/// Longest wait for anything here.
+pub(crate) const LIMIT: Duration = Duration::from_secs(240);
 
 /// Readings of one device lie so far apart.
 const STEP_MS: i64 = 1_000;

@@ -7,9 +7,10 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tests::harness::{HearthProcess, Stack, free_port, hearth_config, unique};
 
-use super::devices::{self, Device, Way};
-use super::shares::{Shares, resident_bytes};
-use super::{Board, Cli, Selection, init, metric, say, usage};
+use crate::devices::{self, Device, Way};
+use crate::hearth::{init, metric};
+use crate::shares::{Shares, resident_bytes};
+use crate::{Board, Cli, Selection, say, usage};
 
 /// Devices that send at the same time, each for a home of its own.
 const SENDING: u64 = 48;

@@ -41,6 +41,7 @@ const SETTINGS: Settings = Settings {
     slot: SlotLength::QUARTER_HOUR,
     horizon_slots: SLOTS,
     grace_ms: 0,
+    stores_readings: true,
     stale_after_ms: i64::MAX,
     switching_cost_per_kwh: 0.0,
     switching_cost_per_start: 0.0,

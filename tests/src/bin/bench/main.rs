@@ -6,47 +6,48 @@ mod bridge;
 mod cbc;
 mod devices;
 mod gateway;
+mod hearth;
 mod instances;
+mod kafka_streams;
+mod million_homes;
+mod readings;
 mod shares;
+mod slots;
 mod solvers;
+mod streams;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Parser;
-use connectors::log::partition_of;
-use household::reading::{Measurement, Reading};
-use household::units::HouseholdId;
-use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use rdkafka::{Offset, TopicPartitionList};
-use schemas::codec::Codec;
 use serde::Serialize;
-use tests::harness::{
-    HearthProcess, Stack, free_port, hearth_config, hearth_output, http, unique, wait_for,
-};
-
-const HOMES: i64 = 10_000;
-const PARTITIONS: u32 = 8;
-const LIMIT: Duration = Duration::from_secs(240);
+use tests::harness::Stack;
 
 /// Measures Hearth on the real stack.
 #[derive(Debug, Parser)]
 struct Cli {
-    /// Only what starts with this: consume_only, engine, gateway, bridge, scheduler, highs, cbc, or a row such as
+    /// Only what starts with this: consume_only, engine, kafka_streams, million_homes, gateway, bridge, scheduler, highs, cbc, or a row such as
     /// scheduler.battery.
     #[arg(default_value = "")]
     name: String,
     /// Readings in the topic.
-    #[arg(long, default_value_t = 300_000)]
+    #[arg(long, default_value_t = 1_000_000, value_parser = readings::count_parser())]
     readings: u32,
     /// Messages over MQTT a run.
     #[arg(long, default_value_t = 400_000)]
     messages: u32,
     #[arg(long, default_value_t = 3)]
     runs: usize,
+    /// Homes in memory at once.
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..))]
+    live_homes: u32,
+    /// The same where every reading is stored as a row beside it.
+    #[arg(long, default_value_t = 500_000, value_parser = clap::value_parser!(u32).range(1..))]
+    stored_homes: u32,
+    /// Minutes that they are watched.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    minutes: u32,
     #[command(flatten)]
     counts: solvers::Counts,
 }
@@ -59,6 +60,11 @@ impl Selection<'_> {
     /// Whether rows that start with `name` are selected, or some of them.
     fn wants(&self, name: &str) -> bool {
         name.starts_with(self.0) || self.0.starts_with(name)
+    }
+
+    /// Whether only rows that start with `name` are selected.
+    fn is_within(&self, name: &str) -> bool {
+        self.0.starts_with(name)
     }
 }
 
@@ -120,13 +126,17 @@ async fn main() -> Result<()> {
     if wants("scheduler") || wants("highs") || wants("cbc") {
         solvers::measure(&mut board, &cli.counts, cli.runs, &selection)?;
     }
-    if ["consume_only", "engine", "gateway", "bridge"]
-        .into_iter()
-        .any(wants)
+    if streams::is_wanted(&selection)
+        || ["million_homes", "gateway", "bridge"]
+            .into_iter()
+            .any(wants)
     {
         let stack = Stack::start().await?;
-        if wants("consume_only") || wants("engine") {
-            streams(&stack, &cli, &mut board).await?;
+        if streams::is_wanted(&selection) {
+            streams::measure(&stack, &cli, &mut board, &selection).await?;
+        }
+        if wants("million_homes") {
+            million_homes::measure(&stack, &cli, &mut board, &selection).await?;
         }
         if wants("gateway") {
             gateway::measure(&stack, &cli, &mut board, &selection).await?;
@@ -157,6 +167,23 @@ fn say(text: &str) {
     println!("{text}");
 }
 
+/// Says how far long work is, every few seconds.
+#[derive(Debug)]
+struct Progress(Instant);
+
+impl Progress {
+    fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    fn say(&mut self, text: impl FnOnce() -> String) {
+        if self.0.elapsed() > Duration::from_secs(10) {
+            *self = Self::start();
+            say(&format!("  {}", text()));
+        }
+    }
+}
+
 /// User and system time of a process so far, seconds, and its highest resident memory, MB.
 fn usage(pid: u32) -> Result<(f64, f64)> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
@@ -174,145 +201,4 @@ fn usage(pid: u32) -> Result<(f64, f64)> {
         .and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok())
         .unwrap_or(0.0);
     Ok((ticks / 100.0, peak_kb / 1024.0))
-}
-
-async fn metric(port: u16, start: &str) -> Result<f64> {
-    let text = http()
-        .get(format!("http://127.0.0.1:{port}/metrics"))
-        .send()
-        .await?
-        .text()
-        .await?;
-    let values = text.lines().filter(|line| line.starts_with(start));
-    Ok(values
-        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
-        .sum())
-}
-
-async fn streams(stack: &Stack, cli: &Cli, board: &mut Board) -> Result<()> {
-    let prefix = unique("bench-");
-    let extra = "[registry]\nurl = \"\"\n";
-    let keyspace = unique("bench");
-    let config = hearth_config(stack, &prefix, &keyspace, extra)?;
-    init(&config).await?;
-    let topic = format!("{prefix}telemetry");
-    say(&format!(
-        "writing {} readings of {HOMES} homes ...",
-        cli.readings
-    ));
-    produce(stack, &topic, cli.readings)?;
-    let mut consume = Vec::new();
-    for _ in 0..cli.runs {
-        let (before, _) = usage(std::process::id())?;
-        consume_all(stack, &topic, cli.readings)?;
-        let (after, _) = usage(std::process::id())?;
-        consume.push((after - before) * 1e6 / f64::from(cli.readings));
-    }
-    board.add("consume_only.cpu_s_per_million", "s", consume);
-    let (mut cpu, mut rate, mut peak) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..cli.runs {
-        let port = free_port();
-        // A store of its own for each run, so that no snapshot lets it skip; tables alike, rows anew.
-        let keyspace = unique("bench");
-        let group = unique("bench-engine");
-        let extra = format!(
-            "{extra}[http]\nlisten = \"127.0.0.1:{port}\"\n[engine]\ngroup = \"{group}\"\n[operation]\nlog_filter = \"warn\"\n"
-        );
-        let config = hearth_config(stack, &prefix, &keyspace, &extra)?;
-        init(&config).await?;
-        let config = config.to_str().context("a path of UTF-8")?.to_owned();
-        let begun = Instant::now();
-        let engine = HearthProcess::start(&["--config", &config, "engine"], &[])?;
-        engine.wait_ready(port).await?;
-        wait_for("the engine to store every reading", LIMIT, async || {
-            let stored = metric(port, "hearth_reading_to_store_seconds_count").await?;
-            ensure!(stored >= f64::from(cli.readings), "{stored} are stored");
-            Ok(())
-        })
-        .await;
-        rate.push(f64::from(cli.readings) / begun.elapsed().as_secs_f64());
-        let (cpu_s, peak_mb) = usage(engine.process().pid().context("the engine runs")?)?;
-        cpu.push(cpu_s * 1e6 / f64::from(cli.readings));
-        peak.push(peak_mb);
-        engine.terminate(Duration::from_secs(60)).await?;
-    }
-    board.add("engine.records_per_s", "records/s", rate);
-    board.add("engine.cpu_s_per_million", "s", cpu);
-    board.add("engine.peak_mb", "MB", peak);
-    Ok(())
-}
-
-async fn init(config: &Path) -> Result<()> {
-    let config = config.to_str().context("a path of UTF-8")?;
-    let output = hearth_output(&["--config", config, "init"], &[]).await?;
-    ensure!(
-        output.status.success(),
-        "hearth init: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(())
-}
-
-/// Readings a minute apart, home after home, as a fleet sends them.
-fn produce(stack: &Stack, topic: &str, count: u32) -> Result<()> {
-    let producer: BaseProducer = ClientConfig::new()
-        .set("bootstrap.servers", stack.kafka.brokers())
-        .set("linger.ms", "20")
-        .set("queue.buffering.max.messages", "1000000")
-        .set("compression.type", "lz4")
-        .create()?;
-    let codec = Codec::single_object();
-    let start_ms = connectors::clock::wall_ms() - 86_400_000;
-    for number in 0..i64::from(count) {
-        let id = HouseholdId::new(number % HOMES + 1).context("a positive id")?;
-        let reading = Reading {
-            household_id: id,
-            ts_ms: start_ms + number / HOMES * 60_000,
-            measurement: Measurement::Meter {
-                consumption_w: 300.0 + f64::from(u32::try_from(number % 97)?),
-            },
-        };
-        let (key, value) = (id.to_string(), codec.encode(&reading)?);
-        let partition = partition_of(key.as_bytes(), PARTITIONS);
-        let mut record = BaseRecord::to(topic)
-            .key(&key)
-            .payload(&value)
-            .partition(partition);
-        while let Err((error, back)) = producer.send(record) {
-            ensure!(
-                error.rdkafka_error_code() == Some(rdkafka::types::RDKafkaErrorCode::QueueFull),
-                "{error}"
-            );
-            producer.poll(Duration::from_millis(20));
-            record = back;
-        }
-    }
-    producer
-        .flush(Duration::from_secs(60))
-        .context("deliver the readings")
-}
-
-fn consume_all(stack: &Stack, topic: &str, count: u32) -> Result<()> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", stack.kafka.brokers())
-        .set("group.id", unique("bench-consume"))
-        .set("enable.auto.commit", "false")
-        .create()?;
-    let mut list = TopicPartitionList::new();
-    for partition in 0..i32::try_from(PARTITIONS)? {
-        list.add_partition_offset(topic, partition, Offset::Beginning)?;
-    }
-    consumer.assign(&list)?;
-    let (begun, mut seen, mut bytes) = (Instant::now(), 0, 0);
-    while seen < count {
-        if let Some(message) = consumer.poll(Duration::from_millis(200)) {
-            bytes += message?.payload_len();
-            seen += 1;
-        }
-        ensure!(
-            begun.elapsed() < LIMIT,
-            "{seen} of {count} records, {bytes} bytes"
-        );
-    }
-    Ok(())
 }

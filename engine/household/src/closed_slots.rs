@@ -1,0 +1,181 @@
+//! The slots of a home's last 24 hours that have ended, as small as a million homes need them: one entry a slot, in a
+//! ring without times, which follow from the place.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use crate::slot::{Slot, Stat};
+use crate::units::SlotLength;
+
+/// What forecasts and rolling figures need of a slot that has ended. 32-bit floats are exact enough.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ClosedSlot {
+    pub(crate) start_ms: i64,
+    /// Mean and highest load, W.
+    pub(crate) load_w: Option<(f32, f32)>,
+    /// Mean PV production, W.
+    pub(crate) pv_w: Option<f32>,
+}
+
+impl ClosedSlot {
+    pub(crate) fn of(slot: &Slot) -> Self {
+        let load_w = slot.load_w.mean();
+        Self {
+            start_ms: slot.start_ms,
+            load_w: load_w.map(|mean_w| (single(mean_w), single(slot.load_w.max))),
+            pv_w: slot.pv_w.mean().map(single),
+        }
+    }
+
+    /// A slot with the same means and peak, as if each series had one reading.
+    pub(crate) fn slot(&self, length: SlotLength) -> Slot {
+        let one = |mean_w: f32, max_w: f32| Stat {
+            sum: f64::from(mean_w),
+            count: 1,
+            min: f64::from(mean_w),
+            max: f64::from(max_w),
+        };
+        Slot {
+            load_w: self
+                .load_w
+                .map_or(Stat::EMPTY, |(mean_w, max_w)| one(mean_w, max_w)),
+            pv_w: self.pv_w.map_or(Stat::EMPTY, |mean_w| one(mean_w, mean_w)),
+            ..Slot::empty(self.start_ms, length.minutes())
+        }
+    }
+}
+
+/// A seventh digit of a power is of no use to a forecast. Stays finite.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the number of digits is what is cut"
+)]
+fn single(power_w: f64) -> f32 {
+    (power_w as f32).clamp(f32::MIN, f32::MAX)
+}
+
+/// A slot in the ring: mean load, highest load, mean PV; NaN where a series was not read.
+#[derive(Debug, Clone, Copy)]
+struct Entry([f32; 3]);
+
+impl Entry {
+    /// No slot has ended here.
+    const GAP: Self = Self([f32::INFINITY; 3]);
+
+    fn of(slot: &ClosedSlot) -> Self {
+        let (mean_w, max_w) = slot.load_w.unwrap_or((f32::NAN, f32::NAN));
+        Self([mean_w, max_w, slot.pv_w.unwrap_or(f32::NAN)])
+    }
+
+    const fn is_gap(&self) -> bool {
+        self.0[0] == f32::INFINITY
+    }
+
+    fn slot(&self, start_ms: i64) -> ClosedSlot {
+        let [mean_w, max_w, pv_w] = self.0;
+        ClosedSlot {
+            start_ms,
+            load_w: (!mean_w.is_nan()).then_some((mean_w, max_w)),
+            pv_w: (!pv_w.is_nan()).then_some(pv_w),
+        }
+    }
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.map(f32::to_bits) == other.0.map(f32::to_bits)
+    }
+}
+
+/// The slots by start, at most 24 hours up to the newest. Neither end is a gap.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ClosedSlots {
+    length: SlotLength,
+    first_ms: i64,
+    ring: VecDeque<Entry>,
+}
+
+impl ClosedSlots {
+    pub(crate) const fn new(length: SlotLength) -> Self {
+        Self {
+            length,
+            first_ms: 0,
+            ring: VecDeque::new(),
+        }
+    }
+
+    /// Ascending.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = ClosedSlot> + '_ {
+        let starts = (self.first_ms..).step_by(self.step());
+        let entries = starts.zip(&self.ring).filter(|(_, entry)| !entry.is_gap());
+        entries.map(|(start_ms, entry)| entry.slot(start_ms))
+    }
+
+    pub(crate) fn get(&self, start_ms: i64) -> Option<ClosedSlot> {
+        let index = usize::try_from(self.index(start_ms)).ok()?;
+        let entry = self.ring.get(index).filter(|entry| !entry.is_gap())?;
+        Some(entry.slot(start_ms))
+    }
+
+    /// Start of the newest slot.
+    pub(crate) fn newest_ms(&self) -> Option<i64> {
+        let last = i64::try_from(self.ring.len()).ok()? - 1;
+        (last >= 0).then(|| self.first_ms + last * self.length.ms())
+    }
+
+    /// Puts a slot of this length in its place; what lies 24 hours before the newest goes.
+    pub(crate) fn insert(&mut self, slot: &ClosedSlot) {
+        let slots_max = self.length.per_day();
+        let most = i64::try_from(slots_max).expect("a day has few slots");
+        let count = i64::try_from(self.ring.len()).expect("a day has few slots");
+        let index = self.index(slot.start_ms);
+        if count > 0 && index < count - most {
+            return;
+        }
+        for _ in 0..(index + 1 - most).clamp(0, count) {
+            self.ring.pop_front();
+            self.first_ms += self.length.ms();
+        }
+        if self.ring.is_empty() {
+            // A day is what it will hold, and no more.
+            self.ring.reserve_exact(slots_max);
+            self.first_ms = slot.start_ms;
+        }
+        for _ in self.index(slot.start_ms)..0 {
+            self.ring.push_front(Entry::GAP);
+            self.first_ms -= self.length.ms();
+        }
+        let place = usize::try_from(self.index(slot.start_ms)).expect("the front is not later");
+        while self.ring.len() <= place {
+            self.ring.push_back(Entry::GAP);
+        }
+        self.ring[place] = Entry::of(slot);
+        self.trim();
+    }
+
+    /// Gaps at the front say nothing.
+    fn trim(&mut self) {
+        while self.ring.front().is_some_and(Entry::is_gap) {
+            self.ring.pop_front();
+            self.first_ms += self.length.ms();
+        }
+    }
+
+    /// Where `start_ms` stands, seen from the first slot.
+    const fn index(&self, start_ms: i64) -> i64 {
+        (start_ms - self.first_ms).div_euclid(self.length.ms())
+    }
+
+    fn step(&self) -> usize {
+        usize::try_from(self.length.ms()).expect("an hour fits")
+    }
+}
+
+/// A list of the slots that there are.
+impl Serialize for ClosedSlots {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let slots: Vec<ClosedSlot> = self.iter().collect();
+        slots.serialize(serializer)
+    }
+}

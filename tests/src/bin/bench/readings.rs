@@ -1,0 +1,117 @@
+//! The readings that every stream engine is measured on: one topic, and what its slots must come to.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::builder::RangedI64ValueParser;
+use connectors::log::partition_of;
+use household::reading::{Measurement, Reading};
+use household::units::HouseholdId;
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::types::RDKafkaErrorCode;
+use schemas::codec::Codec;
+
+use crate::slots::Slots;
+use crate::{Progress, say};
+
+/// Homes that send, each once a minute.
+const HOMES: u32 = 10_000;
+/// Partitions of the topic.
+pub(crate) const PARTITIONS: u32 = 8;
+/// They fill less than the day that they begin before the present, so none is of the future.
+const READINGS_MAX: u32 = 1_400 * HOMES;
+const DAY_MS: i64 = 86_400_000;
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Takes how many readings to write from the command line.
+pub(crate) fn count_parser() -> RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=i64::from(READINGS_MAX))
+}
+
+/// Readings in a topic.
+#[derive(Debug)]
+pub(crate) struct Readings {
+    pub(crate) brokers: String,
+    pub(crate) topic: String,
+    pub(crate) count: u32,
+    /// What they come to.
+    pub(crate) slots: Slots,
+}
+
+impl Readings {
+    /// Writes readings a minute apart, home after home, as a fleet sends them, into a topic that holds nothing.
+    pub(crate) fn write(brokers: String, topic: String, count: u32) -> Result<Self> {
+        say(&format!("writing {count} readings of {HOMES} homes ..."));
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", &brokers)
+            .set("linger.ms", "20")
+            .set("queue.buffering.max.messages", "1000000")
+            .set("compression.type", "lz4")
+            .set("enable.idempotence", "true")
+            .create()?;
+        let codec = Codec::single_object();
+        let start_ms = connectors::clock::wall_ms() - DAY_MS;
+        let (mut slots, mut progress) = (Slots::default(), Progress::start());
+        for number in 0..count {
+            let home = i64::from(number % HOMES + 1);
+            let ts_ms = start_ms + i64::from(number / HOMES) * 60_000;
+            let consumption_w = 300.0 + f64::from(number % 97);
+            let reading = Reading {
+                household_id: HouseholdId::new(home).context("a positive id")?,
+                ts_ms,
+                measurement: Measurement::Meter { consumption_w },
+            };
+            let (key, value) = (home.to_string(), codec.encode(&reading)?);
+            let partition = partition_of(key.as_bytes(), PARTITIONS);
+            let record = BaseRecord::to(&topic).key(&key).payload(&value);
+            send(&producer, record.partition(partition))?;
+            slots.add(home, ts_ms, consumption_w);
+            progress.say(|| format!("{number} of {count} written"));
+        }
+        producer.flush(LIMIT).context("deliver the readings")?;
+        let readings = Self {
+            brokers,
+            topic,
+            count,
+            slots,
+        };
+        readings.check_ends()?;
+        Ok(readings)
+    }
+
+    /// A time limit for one engine over all of them, generous for a busy machine.
+    pub(crate) fn limit(&self) -> Duration {
+        Duration::from_secs(240 + u64::from(self.count) / 4_000)
+    }
+
+    /// The offsets count the readings: whoever has committed as many has read them all.
+    fn check_ends(&self) -> Result<()> {
+        let client: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", &self.brokers)
+            .create()?;
+        let mut sum = 0;
+        for partition in 0..i32::try_from(PARTITIONS)? {
+            let (_, end) = client.fetch_watermarks(&self.topic, partition, LIMIT)?;
+            sum += end;
+        }
+        ensure!(
+            sum == i64::from(self.count),
+            "{} has {sum} records",
+            self.topic
+        );
+        Ok(())
+    }
+}
+
+/// Waits while the queue is full.
+fn send(producer: &BaseProducer, mut record: BaseRecord<'_, String, Vec<u8>>) -> Result<()> {
+    while let Err((error, back)) = producer.send(record) {
+        let code = error.rdkafka_error_code();
+        ensure!(code == Some(RDKafkaErrorCode::QueueFull), "{error}");
+        producer.poll(Duration::from_millis(20));
+        record = back;
+    }
+    Ok(())
+}
