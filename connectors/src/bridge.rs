@@ -5,13 +5,13 @@
 //! maximum, and the broker keeps the rest.
 
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use prometheus::Histogram;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
@@ -78,14 +78,17 @@ pub enum BridgeError {
     },
     #[error("the bridge's broker")]
     Endpoint(#[from] EndpointError),
+    #[error("start the bridge's thread")]
+    Thread(#[source] std::io::Error),
 }
 
 impl BridgeError {
-    /// Never: the configuration must change first. A broker that is away is waited for.
+    /// Whether the same start may succeed later. A broker that is away is waited for.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         match self {
             Self::Config { .. } | Self::Endpoint(_) => false,
+            Self::Thread(_) => true,
         }
     }
 }
@@ -94,7 +97,7 @@ impl BridgeError {
 #[derive(Debug)]
 pub struct Bridge {
     stop: watch::Sender<bool>,
-    task: JoinHandle<()>,
+    thread: JoinHandle<()>,
     connected: watch::Receiver<bool>,
 }
 
@@ -126,8 +129,17 @@ impl Bridge {
             accepting: InTurn::new(ingest, PATIENCE),
             accepting_bytes: 0,
         };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(BridgeError::Thread)?;
+        let stopping = stop.subscribe();
+        let thread = std::thread::Builder::new()
+            .name("bridge".to_owned())
+            .spawn(move || runtime.block_on(intake.run(stopping)))
+            .map_err(BridgeError::Thread)?;
         Ok(Self {
-            task: tokio::spawn(intake.run(stop.subscribe())),
+            thread,
             stop,
             connected: seen,
         })
@@ -142,8 +154,9 @@ impl Bridge {
     /// Takes no more messages, acknowledges those that are on their way, and disconnects. The broker keeps the session.
     pub async fn close(self) {
         self.stop.send_replace(true);
-        if let Err(error) = self.task.await {
-            warn!(%error, "the bridge ended badly");
+        let ended = tokio::task::spawn_blocking(move || self.thread.join()).await;
+        if !matches!(ended, Ok(Ok(()))) {
+            warn!("the bridge ended badly");
         }
     }
 }
@@ -201,6 +214,13 @@ impl Intake {
         while !is_stopping || !self.accepting.is_empty() {
             let may_read = !is_stopping && self.has_room();
             tokio::select! {
+                // What is on its way is set going and answered before the connection has its turn, which may nap.
+                biased;
+                () = stopped(&mut stop), if !is_stopping => {
+                    is_stopping = true;
+                    wind_up.as_mut().reset(Instant::now() + WIND_UP_MAX);
+                }
+                () = &mut wind_up, if is_stopping => break,
                 Some((tag, accepted)) = self.accepting.next() => {
                     self.answer(&tag, accepted.is_ok());
                     while let Some((tag, accepted)) = self.accepting.next_answered() {
@@ -212,11 +232,6 @@ impl Intake {
                     Ok(Some(link)) => self.up(link),
                     Err(error) => self.down(&error),
                 },
-                () = stopped(&mut stop), if !is_stopping => {
-                    is_stopping = true;
-                    wind_up.as_mut().reset(Instant::now() + WIND_UP_MAX);
-                }
-                () = &mut wind_up, if is_stopping => break,
             }
         }
         if let Way::Up(link) = self.way {

@@ -396,7 +396,12 @@ async fn produce_together(log: &KafkaLog, numbers: std::ops::Range<u32>) -> Vec<
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_records_given_together_each_failure_is_named() {
     let cluster = cluster();
-    let log = KafkaLog::connect(config(&cluster)).unwrap();
+    // Closing waits as long for what is not delivered.
+    let config = KafkaConfig {
+        delivery_timeout_ms: 1_500,
+        ..config(&cluster)
+    };
+    let log = KafkaLog::connect(config).unwrap();
     let large = vec![0; 3 << 20];
     let record = |topic, value| NewRecord {
         topic,

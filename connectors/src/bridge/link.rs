@@ -1,4 +1,5 @@
-//! The connection to the broker in either version of MQTT. Knows nothing of readings.
+//! The connection to the broker in either version of MQTT. Knows nothing of readings. Naps, so it needs a thread of its
+//! own.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -28,6 +29,11 @@ use crate::mqtt_stream::{Out, Stream, poll_read_some, read_some};
 const CHANNELS: [&str; 4] = ["meter", "pv", "battery", "ack"];
 /// Longest wait for the broker until it has accepted the connection.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
+/// Most bytes that are read before what came is handled; one read may go beyond.
+const TURN_BYTES: usize = 256 * 1_024;
+/// A broker sends each message by itself, and to be woken for each costs more than all the rest: so long messages gather.
+/// Much shorter than the log takes for a record.
+const NAP: Duration = Duration::from_millis(1);
 /// A broker that has not answered a ping by then is gone.
 const PONG_MAX: Duration = Duration::from_secs(20);
 /// Longest wait until the last packets are out.
@@ -128,6 +134,8 @@ pub(super) struct Link {
     timer: Pin<Box<Sleep>>,
     /// The present, as of the last turn.
     now: Instant,
+    /// Whether all that was there has been read.
+    is_drained: bool,
     /// Why the connection is to end.
     ending: Option<String>,
 }
@@ -151,6 +159,7 @@ impl Link {
                 pong_by: None,
                 timer: Box::pin(sleep_until(now + KEEP_ALIVE)),
                 now,
+                is_drained: false,
                 ending: None,
             };
             link.welcome(&settings).await?;
@@ -200,9 +209,12 @@ impl Link {
     }
 
     /// Writes what waits and, if it `may_read`, reads what comes; returns once something has come or a timer has fired.
-    /// Dropping the future loses nothing.
+    /// Dropping the future loses nothing. Blocks for a moment where all that was there has just been read.
     pub(super) async fn turn(&mut self, may_read: bool) -> Result<(), String> {
         self.check()?;
+        if std::mem::take(&mut self.is_drained) {
+            std::thread::sleep(NAP);
+        }
         self.now = Instant::now();
         poll_fn(|context| self.poll_turn(may_read, context)).await?;
         self.check()
@@ -212,17 +224,23 @@ impl Link {
         if let Poll::Ready(Err(error)) = self.out.poll_write(&mut self.stream, context) {
             return Poll::Ready(Err(error.to_string()));
         }
-        if may_read
-            && let Poll::Ready(read) = poll_read_some(&mut self.stream, &mut self.read, context)
-        {
-            return Poll::Ready(match read {
-                Err(error) => Err(error.to_string()),
-                Ok(false) => Err("closed by the broker".to_owned()),
-                Ok(true) => {
-                    self.take_apart();
-                    Ok(())
+        let mut came_bytes = 0;
+        while may_read && came_bytes < TURN_BYTES {
+            match poll_read_some(&mut self.stream, &mut self.read, context) {
+                Poll::Pending => break,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error.to_string())),
+                Poll::Ready(Ok(false)) => {
+                    return Poll::Ready(Err("closed by the broker".to_owned()));
                 }
-            });
+                Poll::Ready(Ok(true)) => {
+                    came_bytes += self.read.len();
+                    self.take_apart();
+                }
+            }
+        }
+        if came_bytes > 0 {
+            self.is_drained = came_bytes < TURN_BYTES;
+            return Poll::Ready(Ok(()));
         }
         if self.timer.as_mut().poll(context).is_ready() {
             self.tick();
