@@ -238,25 +238,22 @@ async fn write_chunk(parts: &Parts, rows: Vec<Row>, fence: &Fence) -> Result<(),
     }
 }
 
-/// Produces records, as often as it takes.
+/// Produces records, as often as it takes. Of a key's records in one topic the last stays the last: where one fails, those
+/// behind it are produced again after it.
 pub async fn produce_patiently(
     parts: &Parts,
     outgoing: Vec<Outgoing>,
     fence: &Fence,
 ) -> Result<(), Fenced> {
-    let mut outgoing = outgoing;
+    let mut left = outgoing;
     let mut pause = PAUSE_MIN;
-    while !outgoing.is_empty() {
+    while !left.is_empty() {
         fence.check()?;
-        let failed = produce_once(parts, &outgoing).await?;
+        let failed = produce_once(parts, &left).await?;
         if failed.is_empty() {
             return Ok(());
         }
-        let mut place = 0;
-        outgoing.retain(|_| {
-            place += 1;
-            failed.contains(&(place - 1))
-        });
+        left = from_failures(left, &failed);
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(PAUSE_MAX);
     }
@@ -289,6 +286,21 @@ async fn produce_once(parts: &Parts, outgoing: &[Outgoing]) -> Result<BTreeSet<u
         again.insert(place);
     }
     Ok(again)
+}
+
+/// Of each key's records in one topic, the first that failed and all behind it.
+fn from_failures(records: Vec<Outgoing>, failed: &BTreeSet<usize>) -> Vec<Outgoing> {
+    let mut broken: BTreeSet<(Topic, Vec<u8>)> = BTreeSet::new();
+    let numbered = records.into_iter().enumerate();
+    let again = numbered.filter(|(index, record)| {
+        let place = (record.topic, record.key.clone());
+        if failed.contains(index) {
+            broken.insert(place);
+            return true;
+        }
+        broken.contains(&place)
+    });
+    again.map(|(_, record)| record).collect()
 }
 
 /// Reads through `read` until it succeeds, or the fence is raised.

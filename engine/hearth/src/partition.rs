@@ -82,8 +82,8 @@ pub struct Partition {
     outbox: Outbox,
     residents: IndexMap<HouseholdId, Box<Resident>>,
     unsaved: Unsaved,
-    /// Whether the log holds this partition from its very beginning and nothing was committed: then there is no
-    /// snapshot that the log does not tell better. `None` until somebody asks.
+    /// Whether the log holds this partition from its very beginning, nothing was committed, and no home was let go:
+    /// then there is no snapshot that the log does not tell better. `None` until somebody asks.
     is_whole: Option<bool>,
     /// First offset not handled yet, by topic.
     next_offsets: NextOffsets,
@@ -213,14 +213,15 @@ impl Partition {
 
     /// Brings the households back that are not in memory: from their snapshot, or new.
     async fn restore(&mut self, ids: impl Iterator<Item = HouseholdId>) -> Result<(), Fenced> {
-        let mut absent: Vec<HouseholdId> =
-            ids.filter(|id| !self.residents.contains_key(id)).collect();
+        let mut wanted: Vec<HouseholdId> = ids.collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        let is_absent = |id: &HouseholdId| !self.residents.contains_key(id);
+        let absent: Vec<HouseholdId> = wanted.iter().copied().filter(is_absent).collect();
         if absent.is_empty() {
             return Ok(());
         }
-        absent.sort_unstable();
-        absent.dedup();
-        self.make_room(absent.len()).await?;
+        self.make_room(absent.len(), &wanted).await?;
         let count_restored = count(absent.len());
         if self.is_whole().await {
             let newborn = absent
@@ -258,19 +259,30 @@ impl Partition {
         is_whole
     }
 
-    /// Lets homes go, the longest silent of some first, so that `more` fit. Homes with changes are saved before.
-    async fn make_room(&mut self, more: usize) -> Result<(), Fenced> {
-        let max = self.setup.live_homes_max.max(more);
+    /// Lets homes go, the longest silent of some first, so that `more` fit. Their snapshots become durable before; those
+    /// of `wanted`, which ascend, stay.
+    async fn make_room(&mut self, more: usize, wanted: &[HouseholdId]) -> Result<(), Fenced> {
+        let max = self.setup.live_homes_max.max(wanted.len());
         let Some(excess) = (self.residents.len() + more).checked_sub(max + 1) else {
             return Ok(());
         };
         // A tenth more than asked, so that not every batch comes here.
         let leaving = (excess + 1 + max / 10).min(self.residents.len());
-        if self.residents.len() - self.unsaved.count() < leaving {
+        let is_wanted = |home: &Resident| wanted.binary_search(&home.household.id()).is_ok();
+        let may_go = |partition: &Self| {
+            let durable = partition.outbox.durable();
+            let homes = partition.residents.values();
+            homes
+                .filter(|home| home.is_durable(durable) && !is_wanted(home))
+                .count()
+        };
+        if may_go(self) < leaving {
             self.save(leaving).await?;
             self.outbox.settled().await?;
         }
-        let saved = self.residents.values().filter(|home| !home.is_unsaved);
+        let durable = self.outbox.durable();
+        let homes = self.residents.values();
+        let saved = homes.filter(|home| home.is_durable(durable) && !is_wanted(home));
         let mut touched: Vec<Instant> = saved.map(|home| home.touched).collect();
         let last = leaving.min(touched.len()).saturating_sub(1);
         if touched.is_empty() {
@@ -279,19 +291,24 @@ impl Partition {
         let (_, until, _) = touched.select_nth_unstable(last);
         let (until, mut left) = (*until, leaving);
         self.let_go(|home| {
-            let goes = left > 0 && home.touched <= until;
+            let goes = left > 0 && home.touched <= until && !is_wanted(home);
             left -= usize::from(goes);
             goes
         });
         Ok(())
     }
 
-    /// Lets the saved homes go of which `is_over` says so.
+    /// Lets the homes go whose snapshot is durable and of which `is_over` says so.
     fn let_go(&mut self, mut is_over: impl FnMut(&Resident) -> bool) {
-        let before = self.residents.len();
+        let (before, durable) = (self.residents.len(), self.outbox.durable());
         self.residents
-            .retain(|_, home| home.is_unsaved || !is_over(home));
-        self.live(-count(before - self.residents.len()));
+            .retain(|_, home| !home.is_durable(durable) || !is_over(home));
+        let left = before - self.residents.len();
+        if left > 0 {
+            // They come back from their snapshots, not from the log.
+            self.is_whole = Some(false);
+        }
+        self.live(-count(left));
     }
 
     /// Hands the records to their households. A record that makes its household panic is tried again on the home as it
@@ -585,11 +602,13 @@ impl Partition {
             let homes = self.unsaved.take(left.min(SAVES_TOGETHER_MAX));
             left -= homes.len();
             let mut work = Work::default();
+            let saved_in = self.outbox.sent() + 1;
             for id in homes {
                 let Some(home) = self.residents.get_mut(&id) else {
                     continue;
                 };
                 home.is_unsaved = false;
+                home.saved_in = saved_in;
                 work.rows.extend(home.take_rows());
                 let state = snapshot::encode(self.number, &home.next_offsets, &home.household);
                 work.snapshots.push(Row::Snapshot {

@@ -21,6 +21,8 @@ pub(crate) struct Resident {
     pub(crate) next_offsets: NextOffsets,
     /// Changed since its snapshot.
     pub(crate) is_unsaved: bool,
+    /// The work of the outbox that holds its newest snapshot; 0 where it came from there.
+    pub(crate) saved_in: u64,
     /// When a record last reached it.
     pub(crate) touched: Instant,
     /// Rows that are written together with the next snapshot, where they wait.
@@ -55,6 +57,7 @@ impl Resident {
             household,
             next_offsets,
             is_unsaved: false,
+            saved_in: 0,
             touched: Instant::now(),
             readings: Vec::new(),
             slots: Vec::new(),
@@ -85,6 +88,12 @@ impl Resident {
         let slots = std::mem::take(&mut self.slots).into_iter();
         let slots = slots.map(move |slot| Row::Slot { household_id, slot });
         readings.map(Row::Reading).chain(slots)
+    }
+
+    /// Whether nothing is lost when it is let go: all of it is in a snapshot, and the outbox, durable up to `durable`,
+    /// has that written.
+    pub(crate) const fn is_durable(&self, durable: u64) -> bool {
+        !self.is_unsaved && self.saved_in <= durable
     }
 
     /// Measures the way from a reading to the command that came of it. `answered` is the request that the record

@@ -85,7 +85,8 @@ impl ReadingOutcome {
 /// A problem for the worker pool, the value of the `optimize-requests` topic.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OptimizeRequest {
-    /// `{household}-{slot start}-{counter}`: stable, and the household's id stands before the first dash.
+    /// `{household}-{requested_ms}-{counter}`: a home that asks again at another time, for instance after a crash, asks
+    /// another question. The household's id stands before the first dash.
     pub request_id: String,
     pub household_id: HouseholdId,
     /// Event time of the question.

@@ -291,7 +291,7 @@ impl Household {
         };
         self.asked_slot_ms = Some(slot_ms);
         self.requested_ms = present_ms.max(self.requested_ms.saturating_add(1));
-        let request_id = format!("{}-{slot_ms}-{}", self.id, self.requests_count);
+        let request_id = format!("{}-{}-{}", self.id, self.requested_ms, self.requests_count);
         self.requests_count += 1;
         effects.push(Effect::RequestOptimize(Box::new(OptimizeRequest {
             request_id,

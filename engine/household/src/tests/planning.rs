@@ -281,7 +281,8 @@ fn a_plan_is_asked_for_once_a_slot() {
         .collect();
     assert_eq!(starts, [at(0), at(15), at(30), at(45)]);
     let first = asked[0];
-    assert_eq!(first.request_id, format!("7-{}-{requests_count}", at(0)));
+    let (requested_ms, nth) = (first.requested_ms, requests_count);
+    assert_eq!(first.request_id, format!("7-{requested_ms}-{nth}"));
     assert!(first.adopt && first.problem.load_kw.len() == 96);
     assert!(asked.is_sorted_by(|one, next| one.requested_ms < next.requested_ms));
 }

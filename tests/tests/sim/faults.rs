@@ -1,0 +1,170 @@
+//! What can go wrong with one call of the log or the store, drawn from the seed, and how often each did.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::draws::Draws;
+
+/// A kind of fault, for the count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    StoreUnavailable,
+    StoreRefused,
+    StoreWriteInPart,
+    StoreAnswerLost,
+    StoreWriteLandsLate,
+    StoreOutage,
+    StoreSlow,
+    ReadUnavailable,
+    LogUnavailable,
+    LogAnswerLost,
+    LogNotSetUp,
+    LogOutage,
+    LogSlow,
+    CommitUnavailable,
+    CommitAnswerLost,
+    CommitByFormerOwner,
+    EndOffsetUnknown,
+    Crash,
+    CrashInCall,
+    FenceInTheMidst,
+    Leave,
+    LeaveFenced,
+    ClockJump,
+    TopicStalled,
+    LateReading,
+    DuplicateReading,
+    CorrectedReading,
+    FutureReading,
+    DamagedRecord,
+    AnswerDropped,
+    AnswerRepeated,
+    AnswerInfeasible,
+    AckRepeated,
+}
+
+/// How often each kind of fault happened.
+pub type Counts = BTreeMap<Fault, u64>;
+
+/// What becomes of one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    Done,
+    /// Nothing happens, and the caller is told so.
+    Unavailable,
+    Refused,
+    /// Some of it happens, and the caller is told that it failed.
+    InPart,
+    /// All of it happens, and the caller is told that it failed.
+    AnswerLost,
+    /// The caller is told that it failed, and it happens afterwards.
+    LandsLate(Duration),
+}
+
+/// The faults of one run.
+#[derive(Debug)]
+pub struct Faults {
+    pub counts: Counts,
+    /// No more faults: what is left is to finish.
+    pub calm: bool,
+    /// Share of calls that fail, of a thousand.
+    pub share: u64,
+    pub store_away_until: Option<Instant>,
+    pub log_away_until: Option<Instant>,
+}
+
+impl Faults {
+    pub const fn new(share: u64) -> Self {
+        Self {
+            counts: Counts::new(),
+            calm: false,
+            share,
+            store_away_until: None,
+            log_away_until: None,
+        }
+    }
+
+    pub fn count(&mut self, fault: Fault) {
+        *self.counts.entry(fault).or_default() += 1;
+    }
+
+    /// How long a call takes before and after it does something.
+    pub fn delay(&mut self, slow: Fault, draws: &mut Draws) -> Duration {
+        if !self.calm && draws.permille(self.share / 4) {
+            self.count(slow);
+            return Duration::from_millis(draws.next() % 30_000);
+        }
+        Duration::from_millis(draws.next() % 8)
+    }
+
+    pub fn of_write(&mut self, draws: &mut Draws) -> Fate {
+        if self.is_away(self.store_away_until) {
+            self.count(Fault::StoreOutage);
+            return Fate::Unavailable;
+        }
+        if self.calm || !draws.permille(self.share) {
+            return Fate::Done;
+        }
+        let late = Duration::from_millis(draws.next() % 20_000);
+        let (fault, fate) = draws.one_of(&[
+            (Fault::StoreUnavailable, Fate::Unavailable),
+            (Fault::StoreRefused, Fate::Refused),
+            (Fault::StoreWriteInPart, Fate::InPart),
+            (Fault::StoreAnswerLost, Fate::AnswerLost),
+            (Fault::StoreWriteLandsLate, Fate::LandsLate(late)),
+        ]);
+        self.count(fault);
+        fate
+    }
+
+    pub fn of_read(&mut self, draws: &mut Draws) -> Fate {
+        if self.is_away(self.store_away_until) {
+            self.count(Fault::StoreOutage);
+            return Fate::Unavailable;
+        }
+        if self.calm || !draws.permille(self.share) {
+            return Fate::Done;
+        }
+        self.count(Fault::ReadUnavailable);
+        Fate::Unavailable
+    }
+
+    pub fn of_produce(&mut self, draws: &mut Draws) -> Fate {
+        if self.is_away(self.log_away_until) {
+            self.count(Fault::LogOutage);
+            return Fate::Unavailable;
+        }
+        if self.calm || !draws.permille(self.share) {
+            return Fate::Done;
+        }
+        let (fault, fate) = draws.one_of(&[
+            (Fault::LogUnavailable, Fate::Unavailable),
+            (Fault::LogNotSetUp, Fate::Refused),
+            (Fault::LogAnswerLost, Fate::AnswerLost),
+        ]);
+        self.count(fault);
+        fate
+    }
+
+    pub fn of_commit(&mut self, draws: &mut Draws) -> Fate {
+        if self.is_away(self.log_away_until) {
+            self.count(Fault::LogOutage);
+            return Fate::Unavailable;
+        }
+        if self.calm || !draws.permille(self.share) {
+            return Fate::Done;
+        }
+        let (fault, fate) = draws.one_of(&[
+            (Fault::CommitUnavailable, Fate::Unavailable),
+            (Fault::CommitAnswerLost, Fate::AnswerLost),
+        ]);
+        self.count(fault);
+        fate
+    }
+
+    fn is_away(&self, until: Option<Instant>) -> bool {
+        !self.calm && until.is_some_and(|until| Instant::now() < until)
+    }
+}

@@ -1,0 +1,68 @@
+//! Rows by what makes two of them the same row.
+
+use connectors::store::Row;
+use household::command::CommandState;
+use household::reading::Kind;
+use household::units::HouseholdId;
+
+/// Identity of a row.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RowKey {
+    Reading(HouseholdId, i64, Kind),
+    Slot(HouseholdId, i64),
+    Schedule(HouseholdId, i64, String),
+    Command(HouseholdId, i64, String),
+    Household(HouseholdId),
+    Tariff(String),
+    Snapshot(HouseholdId),
+}
+
+impl RowKey {
+    pub fn of(row: &Row) -> Self {
+        match row {
+            Row::Reading(reading) => Self::Reading(
+                reading.household_id,
+                reading.ts_ms,
+                reading.measurement.kind(),
+            ),
+            Row::Slot { household_id, slot } => Self::Slot(*household_id, slot.start_ms),
+            Row::Schedule(schedule) => Self::Schedule(
+                schedule.household_id,
+                schedule.requested_ms,
+                schedule.schedule_id.clone(),
+            ),
+            Row::Command(progress) => Self::Command(
+                progress.command.household_id,
+                progress.command.not_before_ms,
+                progress.command.command_id.clone(),
+            ),
+            Row::Household(metadata) => Self::Household(metadata.household_id),
+            Row::Tariff(tariff) => Self::Tariff(tariff.name.clone()),
+            Row::Snapshot { household_id, .. } => Self::Snapshot(*household_id),
+        }
+    }
+}
+
+/// A row, and the write that it came with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stored {
+    pub row: Row,
+    pub issued: u64,
+}
+
+impl Stored {
+    /// Another write of the same row lands.
+    pub fn take(&mut self, row: Row, issued: u64) {
+        if issued < self.issued {
+            return;
+        }
+        self.issued = issued;
+        // As in the real stores: the answer to a command stands beside it, and stays.
+        let is_answered =
+            |row: &Row| matches!(row, Row::Command(held) if held.state != CommandState::Issued);
+        if is_answered(&self.row) && !is_answered(&row) {
+            return;
+        }
+        self.row = row;
+    }
+}

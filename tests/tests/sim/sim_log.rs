@@ -1,0 +1,171 @@
+//! The log of the simulation, and the way back to its consumer group, as one owner sees them. A record's place is taken
+//! when its produce is first polled, as in the real ones.
+
+use std::sync::Arc;
+
+use connectors::log::{
+    Consumer, ConsumerControl, Log, LogError, LogEvent, Record, Subscription, TopicPartition,
+};
+use schemas::topic::Topic;
+use tokio::sync::mpsc;
+
+use super::faults::{Fate, Fault};
+use super::invariants;
+use super::world::{Life, State};
+
+/// One owner's way to the log.
+#[derive(Debug)]
+pub struct SimLog(pub Arc<Life>);
+
+fn unavailable() -> LogError {
+    LogError::Unavailable("simulated".to_owned())
+}
+
+#[async_trait::async_trait]
+impl Log for SimLog {
+    async fn produce(&self, topic: Topic, key: &[u8], value: Vec<u8>) -> Result<(), LogError> {
+        let (life, world) = (&self.0, &self.0.world);
+        life.point().await;
+        let fate = {
+            let state = &mut *world.state();
+            invariants::on_produce(state, topic, &value, life.number);
+            state.faults.of_produce(&mut state.draws)
+        };
+        if matches!(fate, Fate::Done | Fate::AnswerLost) {
+            world.append(topic, key, value);
+        }
+        life.point().await;
+        tokio::time::sleep(world.delay(Fault::LogSlow)).await;
+        life.point().await;
+        match fate {
+            Fate::Done => Ok(()),
+            Fate::Refused => Err(LogError::Setup("simulated".to_owned())),
+            Fate::Unavailable | Fate::InPart | Fate::AnswerLost | Fate::LandsLate(_) => {
+                Err(unavailable())
+            }
+        }
+    }
+
+    /// Hands out what is there, without a group: the tariffs.
+    async fn subscribe(&self, subscription: Subscription) -> Result<Consumer, LogError> {
+        let (events, received) = mpsc::channel(16);
+        let topic = *subscription.topics.first().expect("it wants a topic");
+        let (at, records) = {
+            let state = self.0.world.state();
+            let mut held = state.log.iter().filter(|(at, _)| at.topic == topic);
+            let (at, _) = held.next().expect("it was filled before");
+            (*at, records(&state, *at, 0, usize::MAX))
+        };
+        for event in [
+            LogEvent::Assigned(vec![at]),
+            LogEvent::Records { from: at, records },
+            LogEvent::CaughtUp(at),
+        ] {
+            events
+                .try_send(event)
+                .expect("there is room for three events");
+        }
+        let life = Arc::clone(&self.0);
+        // Open as long as its owner lives.
+        tokio::spawn(async move {
+            life.ended().await;
+            drop(events);
+        });
+        Ok(Consumer {
+            events: received,
+            control: Arc::new(SimControl {
+                life: Arc::clone(&self.0),
+                partition: at.partition,
+            }),
+        })
+    }
+
+    async fn init(&self) -> Result<(), LogError> {
+        Ok(())
+    }
+
+    async fn ping(&self) -> Result<(), LogError> {
+        Ok(())
+    }
+
+    async fn close(&self) {}
+}
+
+/// Up to `count_max` records from `offset` on.
+pub fn records(state: &State, at: TopicPartition, offset: i64, count_max: usize) -> Vec<Record> {
+    let from = usize::try_from(offset).expect("an offset is not negative");
+    let kept = state.log.get(&at).into_iter().flatten().zip(0_i64..);
+    kept.skip(from)
+        .take(count_max)
+        .map(|(kept, offset)| Record {
+            offset,
+            timestamp_ms: kept.timestamp_ms,
+            key: Some(kept.key.clone().into()),
+            value: kept.value.clone().into(),
+        })
+        .collect()
+}
+
+/// First offset that does not exist yet.
+pub fn end_of(state: &State, at: TopicPartition) -> i64 {
+    let count = state.log.get(&at).map_or(0, Vec::len);
+    i64::try_from(count).expect("a log of a run is short")
+}
+
+/// The consumer group, as the owner of one partition sees it.
+#[derive(Debug)]
+pub struct SimControl {
+    pub life: Arc<Life>,
+    pub partition: i32,
+}
+
+#[async_trait::async_trait]
+impl ConsumerControl for SimControl {
+    async fn commit(&self, next_offsets: Vec<(TopicPartition, i64)>) -> Result<(), LogError> {
+        let (life, world) = (&self.life, &self.life.world);
+        life.point().await;
+        tokio::time::sleep(world.delay(Fault::LogSlow)).await;
+        life.point().await;
+        let fate = {
+            let state = &mut *world.state();
+            if state.owners.get(&self.partition) != Some(&life.number) {
+                state.faults.count(Fault::CommitByFormerOwner);
+                return Err(LogError::Refused("the partition has gone".to_owned()));
+            }
+            let fate = state.faults.of_commit(&mut state.draws);
+            if matches!(fate, Fate::Done | Fate::AnswerLost) {
+                invariants::on_commit(state, self.partition, &next_offsets);
+                state.committed.extend(next_offsets);
+            }
+            fate
+        };
+        life.point().await;
+        match fate {
+            Fate::Done => Ok(()),
+            _ => Err(unavailable()),
+        }
+    }
+
+    fn pause(&self, _: TopicPartition) {}
+
+    fn resume(&self, _: TopicPartition) {}
+
+    fn end_offset(&self, partition: TopicPartition) -> Option<i64> {
+        let state = &mut *self.life.world.state();
+        if !state.faults.calm && state.draws.permille(state.faults.share / 4) {
+            state.faults.count(Fault::EndOffsetUnknown);
+            return None;
+        }
+        Some(end_of(state, partition))
+    }
+
+    async fn is_unread_and_whole(&self, partitions: &[TopicPartition]) -> Result<bool, LogError> {
+        self.life.point().await;
+        let state = &mut *self.life.world.state();
+        if state.faults.of_commit(&mut state.draws) != Fate::Done {
+            return Err(unavailable());
+        }
+        let committed = &state.committed;
+        Ok(partitions.iter().all(|at| !committed.contains_key(at)))
+    }
+}

@@ -1,0 +1,184 @@
+//! The store of the simulation, as one owner sees it. A row is last-write-wins by the time at which its write was
+//! issued, as with the timestamps that the CQL store's client gives.
+
+use std::sync::Arc;
+
+use connectors::store::{Row, Store, StoreError};
+use household::command::CommandProgress;
+use household::metadata::Metadata;
+use household::reading::{Kind, Reading};
+use household::schedule::Schedule;
+use household::slot::Slot;
+use household::tariff::Tariff;
+use household::units::HouseholdId;
+
+use super::faults::{Fate, Fault};
+use super::rows::RowKey;
+use super::world::{Life, State};
+
+/// One owner's way to the rows.
+#[derive(Debug)]
+pub struct SimStore(pub Arc<Life>);
+
+impl SimStore {
+    async fn read<T>(&self, read: impl FnOnce(&State) -> T) -> Result<T, StoreError> {
+        let world = &self.0.world;
+        self.0.point().await;
+        tokio::time::sleep(world.delay(Fault::StoreSlow)).await;
+        self.0.point().await;
+        let state = &mut *world.state();
+        match state.faults.of_read(&mut state.draws) {
+            Fate::Done => Ok(read(state)),
+            _ => Err(unavailable()),
+        }
+    }
+}
+
+fn unavailable() -> StoreError {
+    StoreError::Unavailable("simulated".to_owned())
+}
+
+#[async_trait::async_trait]
+impl Store for SimStore {
+    async fn init(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn write(&self, mut rows: Vec<Row>) -> Result<(), StoreError> {
+        let (life, world) = (&self.0, &self.0.world);
+        life.point().await;
+        let (issued, fate, dies) = {
+            let state = &mut *world.state();
+            let fate = state.faults.of_write(&mut state.draws);
+            (state.issue(), fate, state.draws.permille(500))
+        };
+        tokio::time::sleep(world.delay(Fault::StoreSlow)).await;
+        // What is on its way when its process dies may still arrive.
+        if life.is_over() && dies {
+            life.point().await;
+        }
+        match fate {
+            Fate::Unavailable => return Err(unavailable()),
+            Fate::Refused => return Err(StoreError::Refused("simulated".to_owned())),
+            Fate::LandsLate(after) => {
+                let world = Arc::clone(world);
+                tokio::spawn(async move {
+                    tokio::time::sleep(after).await;
+                    let mut state = world.state();
+                    rows.into_iter().for_each(|row| state.land(row, issued));
+                });
+                return Err(unavailable());
+            }
+            Fate::InPart => {
+                let mut state = world.state();
+                rows.retain(|_| state.draws.permille(500));
+            }
+            Fate::Done | Fate::AnswerLost => {}
+        }
+        {
+            let mut state = world.state();
+            rows.into_iter().for_each(|row| state.land(row, issued));
+        }
+        life.point().await;
+        tokio::time::sleep(world.delay(Fault::StoreSlow)).await;
+        life.point().await;
+        match fate {
+            Fate::Done => Ok(()),
+            _ => Err(unavailable()),
+        }
+    }
+
+    async fn readings(
+        &self,
+        household_id: HouseholdId,
+        from_ms: i64,
+        to_ms: i64,
+    ) -> Result<Vec<Reading>, StoreError> {
+        let range = RowKey::Reading(household_id, from_ms, Kind::Meter)
+            ..RowKey::Reading(household_id, to_ms, Kind::Meter);
+        self.read(move |state| {
+            let rows = state.rows.range(range);
+            rows.filter_map(|(_, stored)| match &stored.row {
+                Row::Reading(reading) => Some(*reading),
+                _ => None,
+            })
+            .collect()
+        })
+        .await
+    }
+
+    async fn slots(
+        &self,
+        household_id: HouseholdId,
+        from_ms: i64,
+        to_ms: i64,
+    ) -> Result<Vec<Slot>, StoreError> {
+        let range = RowKey::Slot(household_id, from_ms)..RowKey::Slot(household_id, to_ms);
+        self.read(move |state| {
+            let rows = state.rows.range(range);
+            rows.filter_map(|(_, stored)| match &stored.row {
+                Row::Slot { slot, .. } => Some(*slot),
+                _ => None,
+            })
+            .collect()
+        })
+        .await
+    }
+
+    async fn latest_schedule(&self, _: HouseholdId) -> Result<Option<Schedule>, StoreError> {
+        Err(not_read())
+    }
+
+    async fn schedule(&self, _: &str) -> Result<Option<Schedule>, StoreError> {
+        Err(not_read())
+    }
+
+    async fn commands(
+        &self,
+        _: HouseholdId,
+        _: i64,
+        _: i64,
+    ) -> Result<Vec<CommandProgress>, StoreError> {
+        Err(not_read())
+    }
+
+    async fn household(&self, _: HouseholdId) -> Result<Option<Metadata>, StoreError> {
+        Err(not_read())
+    }
+
+    async fn households(
+        &self,
+        _: Option<HouseholdId>,
+        _: usize,
+    ) -> Result<Vec<Metadata>, StoreError> {
+        Err(not_read())
+    }
+
+    async fn tariff(&self, _: &str, _: i64, _: i64) -> Result<Option<Tariff>, StoreError> {
+        Err(not_read())
+    }
+
+    async fn snapshot(&self, household_id: HouseholdId) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read(move |state| snapshot_of(state, household_id))
+            .await
+    }
+
+    async fn close(&self) {}
+}
+
+/// What a partition has no business to read.
+fn not_read() -> StoreError {
+    StoreError::Refused("a partition does not read this".to_owned())
+}
+
+/// The stored snapshot of a home.
+pub fn snapshot_of(state: &State, household_id: HouseholdId) -> Option<Vec<u8>> {
+    match &state.rows.get(&RowKey::Snapshot(household_id))?.row {
+        Row::Snapshot { state, .. } => Some(state.clone()),
+        _ => None,
+    }
+}

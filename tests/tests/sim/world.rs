@@ -1,0 +1,234 @@
+//! What outlives every crash: the log, the store, the committed offsets, and the draws that decide on faults. Owners of
+//! partitions come and go on it, each with a life that can end at any of its calls.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use connectors::log::{TopicPartition, partition_of};
+use connectors::store::Row;
+use household::schedule::Schedule;
+use household::units::HouseholdId;
+use schemas::topic::Topic;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::draws::Draws;
+use super::faults::{Fault, Faults};
+use super::invariants::{self, Due};
+use super::offline::Offline;
+use super::rows::{RowKey, Stored};
+use super::scenario::Scenario;
+
+/// A record as it stands in the log.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    pub key: Vec<u8>,
+    pub value: Vec<u8>,
+    pub timestamp_ms: i64,
+}
+
+/// All that is shared.
+#[derive(Debug)]
+pub struct State {
+    pub draws: Draws,
+    pub faults: Faults,
+    pub partitions_count: u32,
+    pub log: BTreeMap<TopicPartition, Vec<Kept>>,
+    pub committed: BTreeMap<TopicPartition, i64>,
+    /// Number of the life that owns each partition.
+    pub owners: BTreeMap<i32, u64>,
+    pub rows: BTreeMap<RowKey, Stored>,
+    /// Writes issued so far. Of two writes of a row the one issued later holds, whichever lands later.
+    pub writes_count: u64,
+    pub offline: Offline,
+    /// What must be durable before each record of a shard's topics is committed, by offset.
+    pub due: BTreeMap<TopicPartition, Vec<Due>>,
+    /// The answers that were ever in the log.
+    pub schedules: BTreeMap<(HouseholdId, i64, String), Schedule>,
+    /// Source topic, partition and offset of each dead letter.
+    pub dead_letters: BTreeSet<(String, i32, i64)>,
+    /// Newest `requested_ms` of a command, and all their ids, by life and home.
+    pub commanded: BTreeMap<(u64, HouseholdId), (Option<i64>, BTreeSet<String>)>,
+    pub violations: Vec<String>,
+    lives_count: u64,
+    /// How far the engine's clock is off, ms.
+    pub clock_off_ms: i64,
+    /// Set once the clock stands still.
+    pub stands_at_ms: Option<i64>,
+}
+
+/// The world of one run.
+#[derive(Debug)]
+pub struct World {
+    pub scenario: Scenario,
+    began: Instant,
+    state: Mutex<State>,
+}
+
+impl World {
+    pub fn new(scenario: Scenario, mut draws: Draws) -> Arc<Self> {
+        let share = draws.one_of(&[0, 10, 50, 150, 300]);
+        let state = State {
+            faults: Faults::new(share),
+            draws,
+            partitions_count: scenario.partitions_count,
+            log: BTreeMap::new(),
+            committed: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            rows: BTreeMap::new(),
+            writes_count: 0,
+            offline: Offline::new(scenario.settings),
+            due: BTreeMap::new(),
+            schedules: BTreeMap::new(),
+            dead_letters: BTreeSet::new(),
+            commanded: BTreeMap::new(),
+            violations: Vec::new(),
+            lives_count: 0,
+            clock_off_ms: 0,
+            stands_at_ms: None,
+        };
+        Arc::new(Self {
+            scenario,
+            began: Instant::now(),
+            state: Mutex::new(state),
+        })
+    }
+
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder panics")
+    }
+
+    /// The time of devices.
+    pub fn event_ms(&self) -> i64 {
+        let elapsed = i64::try_from(self.began.elapsed().as_millis()).expect("a run is short");
+        self.scenario.begins_ms + elapsed * self.scenario.speed
+    }
+
+    /// The engine's clock.
+    pub fn clock_ms(&self) -> i64 {
+        let state = self.state();
+        let off_ms = state.clock_off_ms;
+        let stands_at_ms = state.stands_at_ms;
+        drop(state);
+        stands_at_ms.unwrap_or_else(|| self.event_ms() + off_ms)
+    }
+
+    /// Appends a record; from this moment it is there for good.
+    pub fn append(&self, topic: Topic, key: &[u8], value: Vec<u8>) {
+        let timestamp_ms = self.event_ms();
+        let mut state = self.state();
+        let partition = partition_of(key, state.partitions_count);
+        let at = TopicPartition { topic, partition };
+        let kept = Kept {
+            key: key.to_vec(),
+            value,
+            timestamp_ms,
+        };
+        invariants::on_append(&mut state, at, &kept);
+        state.log.entry(at).or_default().push(kept);
+    }
+
+    pub fn delay(&self, slow: Fault) -> Duration {
+        let state = &mut *self.state();
+        state.faults.delay(slow, &mut state.draws)
+    }
+
+    pub fn draw(&self) -> u64 {
+        self.state().draws.next()
+    }
+
+    pub fn count(&self, fault: Fault) {
+        self.state().faults.count(fault);
+    }
+
+    pub fn violation(&self, what: String) {
+        self.state().violations.push(what);
+    }
+
+    pub fn is_calm(&self) -> bool {
+        self.state().faults.calm
+    }
+}
+
+impl State {
+    pub const fn issue(&mut self) -> u64 {
+        self.writes_count += 1;
+        self.writes_count
+    }
+
+    /// A row of write `issued` lands.
+    pub fn land(&mut self, row: Row, issued: u64) {
+        invariants::on_row(self, &row);
+        let key = RowKey::of(&row);
+        match self.rows.get_mut(&key) {
+            Some(stored) => stored.take(row, issued),
+            None => {
+                self.rows.insert(key, Stored { row, issued });
+            }
+        }
+    }
+}
+
+/// One owner's life. When it has ended, none of its calls ever returns.
+#[derive(Debug)]
+pub struct Life {
+    pub number: u64,
+    pub world: Arc<World>,
+    /// Calls until it ends; `u64::MAX` for a long life.
+    points_left: AtomicU64,
+    dead: watch::Sender<bool>,
+}
+
+impl Life {
+    /// A new owner of `partition`.
+    pub fn begin(world: &Arc<World>, partition: i32) -> Arc<Self> {
+        let mut state = world.state();
+        state.lives_count += 1;
+        let number = state.lives_count;
+        state.owners.insert(partition, number);
+        drop(state);
+        Arc::new(Self {
+            number,
+            world: Arc::clone(world),
+            points_left: AtomicU64::new(u64::MAX),
+            dead: watch::channel(false).0,
+        })
+    }
+
+    /// Ends it at its `calls`-th call from now.
+    pub fn end_after(&self, calls: u64) {
+        self.points_left.store(calls, Ordering::Relaxed);
+    }
+
+    /// Ends it now.
+    pub fn end(&self) {
+        self.dead.send_replace(true);
+    }
+
+    pub fn is_over(&self) -> bool {
+        *self.dead.borrow()
+    }
+
+    pub async fn ended(&self) {
+        let mut dead = self.dead.subscribe();
+        // The sender lives as long as this does.
+        let _ = dead.wait_for(|dead| *dead).await;
+    }
+
+    /// A place where the process may die.
+    pub async fn point(&self) {
+        let left = self.points_left.load(Ordering::Relaxed);
+        if left == 0 && !self.is_over() {
+            self.world.count(Fault::CrashInCall);
+            self.end();
+        } else if left != u64::MAX {
+            self.points_left
+                .store(left.saturating_sub(1), Ordering::Relaxed);
+        }
+        if self.is_over() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
