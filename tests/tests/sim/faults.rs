@@ -27,7 +27,6 @@ pub enum Fault {
     CommitAnswerLost,
     CommitByFormerOwner,
     EndOffsetUnknown,
-    Crash,
     CrashInCall,
     FenceInTheMidst,
     Leave,

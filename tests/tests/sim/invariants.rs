@@ -182,6 +182,7 @@ pub fn on_commit(state: &mut State, partition: i32, next_offsets: &[(TopicPartit
     }
     let mut seen: BTreeMap<HouseholdId, Option<snapshot::NextOffsets>> = BTreeMap::new();
     for (at, next) in committed.iter().filter(|(at, _)| at.partition == partition) {
+        let durable = state.committed.get(at).copied().unwrap_or(0);
         let dues = state.due.get(at).into_iter().flatten().zip(0_i64..*next);
         for (due, offset) in dues {
             if let Some(id) = due.seen_by {
@@ -192,25 +193,36 @@ pub fn on_commit(state: &mut State, partition: i32, next_offsets: &[(TopicPartit
                 if seen.is_none_or(|seen| seen.get(at.topic) <= offset) {
                     let seen = seen.map(|seen| seen.get(at.topic));
                     broken.push(format!(
-                        "{at:?} is committed up to {next}, but the snapshot of {id} has seen {seen:?} and not {offset}"
+                        "{at:?} is committed up to {next}; the snapshot of {id} has seen {seen:?}, not {offset}"
                     ));
                 }
             }
-            let lacks_row = |row: &RowKey| !state.rows.contains_key(row);
-            if let Some(row) = due.row.as_ref().filter(|row| lacks_row(row)) {
-                broken.push(format!(
-                    "{at:?} is committed up to {next}, and {row:?} of {offset} is no row"
-                ));
-            }
-            let letter = (at.topic.to_string(), partition, offset);
-            if due.dead_letter && !state.dead_letters.contains(&letter) {
-                broken.push(format!(
-                    "{at:?} is committed up to {next}, and {offset} is no dead letter"
-                ));
+            // Rows and records stay, so what was there at the commit before is there.
+            if offset >= durable {
+                let lacking = due.lacking(state, *at, offset);
+                broken.extend(
+                    lacking.map(|what| format!("{at:?} is committed up to {next}: {what}")),
+                );
             }
         }
     }
     state.violations.append(&mut broken);
+}
+
+impl Due {
+    /// What is not durable of the record at `offset`.
+    fn lacking(&self, state: &State, at: TopicPartition, offset: i64) -> Option<String> {
+        if let Some(row) = self
+            .row
+            .as_ref()
+            .filter(|row| !state.rows.contains_key(row))
+        {
+            return Some(format!("{row:?} of {offset} is no row"));
+        }
+        let letter = (at.topic.to_string(), at.partition, offset);
+        let lacks_letter = self.dead_letter && !state.dead_letters.contains(&letter);
+        lacks_letter.then(|| format!("{offset} is no dead letter"))
+    }
 }
 
 /// Everything has come to rest.

@@ -76,7 +76,6 @@ pub async fn supervise(
             };
             match order {
                 Order::Crash(calls) => {
-                    world.count(Fault::Crash);
                     life.end_after(calls);
                     continue;
                 }
