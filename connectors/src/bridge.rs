@@ -4,25 +4,30 @@
 //! The connection is always read. While neither log nor spool takes anything, messages wait here up to the receive
 //! maximum, and the broker keeps the rest.
 
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
 
+use futures::future::BoxFuture;
+use prometheus::Histogram;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
-use tracing::{info, warn};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+use tracing::warn;
 
 use crate::ingest::{InTurn, Ingest};
 use crate::metrics::Metrics;
 use crate::mqtt_client::{EndpointError, MqttEndpoint, MqttProtocol};
 
 mod link;
+mod packets;
 
-use link::{Acknowledger, Arrival, Link, Message};
+use link::{Arrival, Link, Message, Receipt, Settings};
 
-/// Messages between the reading task and the rest: as many as a broker can have unacknowledged.
+/// Messages that are on their way into the log, and their bytes; only messages with QoS 0, whose number no broker
+/// limits, can be more, and they wait in the connection.
 const MESSAGES_MAX: usize = 65_535;
+const MESSAGES_BYTES_MAX: usize = 64 << 20;
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// How long a stop waits for messages to become durable; the broker keeps the others.
@@ -73,14 +78,17 @@ pub enum BridgeError {
     },
     #[error("the bridge's broker")]
     Endpoint(#[from] EndpointError),
+    #[error("start the bridge's thread")]
+    Thread(#[source] std::io::Error),
 }
 
 impl BridgeError {
-    /// Never: the configuration must change first. A broker that is away is waited for.
+    /// Whether the same start may succeed later. A broker that is away is waited for.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         match self {
             Self::Config { .. } | Self::Endpoint(_) => false,
+            Self::Thread(_) => true,
         }
     }
 }
@@ -89,42 +97,49 @@ impl BridgeError {
 #[derive(Debug)]
 pub struct Bridge {
     stop: watch::Sender<bool>,
-    reading: JoinHandle<()>,
-    taking_in: JoinHandle<()>,
+    thread: JoinHandle<()>,
     connected: watch::Receiver<bool>,
 }
 
 impl Bridge {
     /// Connects, now or when the broker is there, and takes in what comes.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "as every part of a process takes them"
+    )]
     pub fn start(
         ingest: Arc<Ingest>,
         metrics: Metrics,
         config: BridgeConfig,
     ) -> Result<Self, BridgeError> {
         check(&config)?;
-        let link = Link::new(config)?;
-        let acknowledger = link.acknowledger();
-        let connection = Arc::new(Mutex::new(Connection::default()));
-        let (messages, inbox) = mpsc::channel(MESSAGES_MAX);
+        let settings = Arc::new(Settings::new(config)?);
         let connected = watch::Sender::new(false);
         let seen = connected.subscribe();
         let stop = watch::Sender::new(false);
-        let reader = Reader {
-            link,
-            connection: Arc::clone(&connection),
-            connected,
-            messages,
-        };
         let intake = Intake {
-            metrics,
-            acknowledger,
-            connection,
-            inbox,
+            publish_to_ack_seconds: metrics
+                .publish_to_ack_seconds
+                .with_label_values(&["bridge"]),
+            way: Way::Down(Box::pin(Link::connect(Arc::clone(&settings)))),
+            settings,
+            connections: 0,
+            connected,
+            backoff: BACKOFF_MIN,
             accepting: InTurn::new(ingest, PATIENCE),
+            accepting_bytes: 0,
         };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(BridgeError::Thread)?;
+        let stopping = stop.subscribe();
+        let thread = std::thread::Builder::new()
+            .name("bridge".to_owned())
+            .spawn(move || runtime.block_on(intake.run(stopping)))
+            .map_err(BridgeError::Thread)?;
         Ok(Self {
-            reading: tokio::spawn(reader.run()),
-            taking_in: tokio::spawn(intake.run(stop.subscribe())),
+            thread,
             stop,
             connected: seen,
         })
@@ -137,17 +152,11 @@ impl Bridge {
     }
 
     /// Takes no more messages, acknowledges those that are on their way, and disconnects. The broker keeps the session.
-    pub async fn close(mut self) {
+    pub async fn close(self) {
         self.stop.send_replace(true);
-        if let Err(error) = self.taking_in.await {
-            warn!(%error, "the bridge ended badly");
-        }
-        // The intake asked for the disconnection; the reader ends with it.
-        if timeout(Duration::from_secs(2), &mut self.reading)
-            .await
-            .is_err()
-        {
-            self.reading.abort();
+        let ended = tokio::task::spawn_blocking(move || self.thread.join()).await;
+        if !matches!(ended, Ok(Ok(()))) {
+            warn!("the bridge ended badly");
         }
     }
 }
@@ -169,81 +178,32 @@ fn check(config: &BridgeConfig) -> Result<(), BridgeError> {
     Ok(())
 }
 
-/// Which connection is there, so that nothing is acknowledged on another than it came on: packet ids are used again.
-#[derive(Debug, Default)]
-struct Connection {
-    number: u64,
-    is_up: bool,
-}
-
-/// Reads the connection, always.
-struct Reader {
-    link: Link,
-    connection: Arc<Mutex<Connection>>,
-    connected: watch::Sender<bool>,
-    messages: mpsc::Sender<(u64, Instant, Message)>,
-}
-
-impl Reader {
-    async fn run(mut self) {
-        let mut backoff = BACKOFF_MIN;
-        loop {
-            match self.link.next().await {
-                Ok(Arrival::Connected { session_present }) => {
-                    info!(session_present, "bridge connected");
-                    self.set_up(true);
-                    backoff = BACKOFF_MIN;
-                    if let Err(error) = self.link.subscribe() {
-                        warn!(%error, "the bridge's subscription was not sent");
-                    }
-                }
-                Ok(Arrival::Subscribed) => {
-                    self.connected.send_replace(true);
-                }
-                Ok(Arrival::NotSubscribed(detail)) => {
-                    warn!(detail, "the broker refuses the bridge's subscription");
-                }
-                Ok(Arrival::Message(message)) => {
-                    let number = self.connection.lock().expect("no panic while held").number;
-                    let message = (number, Instant::now(), message);
-                    if self.messages.send(message).await.is_err() {
-                        return;
-                    }
-                }
-                Ok(Arrival::Other) => {}
-                Err(error) => {
-                    self.set_up(false);
-                    // Acknowledgements that were on their way belong to the connection that is gone.
-                    self.link.forget();
-                    if self.messages.is_closed() {
-                        return;
-                    }
-                    warn!(error, "bridge disconnected");
-                    sleep(backoff).await;
-                    backoff = BACKOFF_MAX.min(backoff * 2);
-                }
-            }
-        }
-    }
-
-    fn set_up(&self, is_up: bool) {
-        let mut connection = self.connection.lock().expect("no panic while held");
-        connection.number += 1;
-        connection.is_up = is_up;
-        drop(connection);
-        if !is_up {
-            self.connected.send_replace(false);
-        }
-    }
-}
-
-/// Brings messages into the ingest and acknowledges them.
+/// Reads the connection, brings messages into the ingest and acknowledges them.
 struct Intake {
-    metrics: Metrics,
-    acknowledger: Acknowledger,
-    connection: Arc<Mutex<Connection>>,
-    inbox: mpsc::Receiver<(u64, Instant, Message)>,
-    accepting: InTurn<(u64, Instant, link::Receipt)>,
+    settings: Arc<Settings>,
+    way: Way,
+    /// Connections so far. Nothing is acknowledged on another than it came on: packet ids are used again.
+    connections: u64,
+    connected: watch::Sender<bool>,
+    backoff: Duration,
+    publish_to_ack_seconds: Histogram,
+    accepting: InTurn<Tag>,
+    accepting_bytes: usize,
+}
+
+/// The way to the broker.
+enum Way {
+    /// Until it is there again.
+    Down(BoxFuture<'static, Result<Link, String>>),
+    Up(Box<Link>),
+}
+
+/// A message that is on its way into the log.
+struct Tag {
+    connection: u64,
+    since: Instant,
+    bytes: usize,
+    receipt: Receipt,
 }
 
 impl Intake {
@@ -252,39 +212,111 @@ impl Intake {
         let wind_up = sleep(Duration::MAX);
         tokio::pin!(wind_up);
         while !is_stopping || !self.accepting.is_empty() {
+            let may_read = !is_stopping && self.has_room();
             tokio::select! {
-                Some(((number, since, receipt), accepted)) = self.accepting.next() => {
-                    if accepted.is_ok() {
-                        self.acknowledge(number, since, receipt);
-                    }
-                }
-                message = self.inbox.recv(), if !is_stopping => {
-                    let Some((number, since, message)) = message else {
-                        break;
-                    };
-                    let tag = (number, since, message.receipt);
-                    self.accepting.push(message.topic, message.payload, tag);
-                }
+                // What is on its way is set going and answered before the connection has its turn, which may nap.
+                biased;
                 () = stopped(&mut stop), if !is_stopping => {
                     is_stopping = true;
-                    wind_up.as_mut().reset(tokio::time::Instant::now() + WIND_UP_MAX);
+                    wind_up.as_mut().reset(Instant::now() + WIND_UP_MAX);
                 }
                 () = &mut wind_up, if is_stopping => break,
+                Some((tag, accepted)) = self.accepting.next() => {
+                    self.answer(&tag, accepted.is_ok());
+                    while let Some((tag, accepted)) = self.accepting.next_answered() {
+                        self.answer(&tag, accepted.is_ok());
+                    }
+                }
+                turned = turn(&mut self.way, may_read) => match turned {
+                    Ok(None) => self.take_arrivals(),
+                    Ok(Some(link)) => self.up(link),
+                    Err(error) => self.down(&error),
+                },
             }
         }
-        self.acknowledger.disconnect();
+        if let Way::Up(link) = self.way {
+            link.finish().await;
+        }
     }
 
-    fn acknowledge(&self, number: u64, since: Instant, receipt: link::Receipt) {
-        // Held so that the connection does not change in between.
-        let connection = self.connection.lock().expect("no panic while held");
-        if connection.number == number && connection.is_up {
-            self.acknowledger.acknowledge(receipt);
-            drop(connection);
-            let seconds = &self.metrics.publish_to_ack_seconds;
-            seconds
-                .with_label_values(&["bridge"])
-                .observe(since.elapsed().as_secs_f64());
+    fn has_room(&self) -> bool {
+        self.accepting.len() < MESSAGES_MAX && self.accepting_bytes < MESSAGES_BYTES_MAX
+    }
+
+    fn up(&mut self, link: Box<Link>) {
+        self.connections += 1;
+        self.backoff = BACKOFF_MIN;
+        self.way = Way::Up(link);
+        // The answer to the subscription may have come with the acceptance.
+        self.take_arrivals();
+    }
+
+    fn down(&mut self, error: &str) {
+        warn!(error, "bridge disconnected");
+        // What came before is still taken in, and acknowledged by nobody: the broker sends it again.
+        self.connections += 1;
+        self.connected.send_replace(false);
+        let (settings, backoff) = (Arc::clone(&self.settings), self.backoff);
+        self.backoff = BACKOFF_MAX.min(backoff * 2);
+        self.way = Way::Down(Box::pin(async move {
+            sleep(backoff).await;
+            Link::connect(settings).await
+        }));
+    }
+
+    fn take_arrivals(&mut self) {
+        let Way::Up(link) = &mut self.way else {
+            return;
+        };
+        let since = Instant::now();
+        while let Some(arrival) = link.arrival() {
+            match arrival {
+                Arrival::Subscribed => {
+                    self.connected.send_replace(true);
+                }
+                Arrival::NotSubscribed(detail) => {
+                    warn!(detail, "the broker refuses the bridge's subscription");
+                }
+                Arrival::Message(message) => {
+                    let Message {
+                        topic,
+                        payload,
+                        receipt,
+                    } = message;
+                    let tag = Tag {
+                        connection: self.connections,
+                        since,
+                        bytes: topic.len() + payload.len(),
+                        receipt,
+                    };
+                    self.accepting_bytes += tag.bytes;
+                    self.accepting.push(topic, payload, tag);
+                }
+            }
+        }
+    }
+
+    /// Acknowledges a message that is durable.
+    fn answer(&mut self, tag: &Tag, is_durable: bool) {
+        self.accepting_bytes -= tag.bytes;
+        if let Way::Up(link) = &mut self.way
+            && is_durable
+            && tag.connection == self.connections
+        {
+            link.acknowledge(tag.receipt);
+            let seconds = tag.since.elapsed().as_secs_f64();
+            self.publish_to_ack_seconds.observe(seconds);
+        }
+    }
+}
+
+/// Goes on with the connection, or brings a new one. Dropping the future loses nothing.
+async fn turn(way: &mut Way, may_read: bool) -> Result<Option<Box<Link>>, String> {
+    match way {
+        Way::Down(connecting) => Ok(Some(Box::new(connecting.await?))),
+        Way::Up(link) => {
+            link.turn(may_read).await?;
+            Ok(None)
         }
     }
 }

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus::Histogram;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -19,6 +20,7 @@ use tracing::{debug, warn};
 use crate::clock::Clock;
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
+use crate::mqtt_stream::Stream;
 use crate::tls::TlsError;
 
 mod access;
@@ -29,7 +31,7 @@ mod status;
 mod subscribers;
 
 use access::Identity;
-use connection::{Connection, Stream};
+use connection::Connection;
 use subscribers::Subscribers;
 
 /// Settings of the gateway.
@@ -146,6 +148,8 @@ pub struct Gateway {
 struct Shared {
     ingest: Arc<Ingest>,
     metrics: Metrics,
+    /// Looked up once.
+    publish_to_ack_seconds: Histogram,
     config: GatewayConfig,
     subscribers: Subscribers,
     tls: Option<TlsAcceptor>,
@@ -175,6 +179,9 @@ impl Gateway {
         let shared = Arc::new(Shared {
             subscribers: Subscribers::new(config.retained_max, config.sessions_max),
             ingest,
+            publish_to_ack_seconds: metrics
+                .publish_to_ack_seconds
+                .with_label_values(&["gateway"]),
             metrics,
             config,
             tls,

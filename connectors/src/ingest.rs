@@ -1,7 +1,7 @@
 //! The one way in for everything that homes send: taken apart, encoded, and into the log, or into the spool while the
 //! log is away. What cannot be read becomes a dead letter. Nothing is acknowledged here; `accept` says when it may be.
 //!
-//! A home's payloads go into the log in the order in which they were accepted, and behind the spool while it holds any.
+//! Payloads go into the log in the order in which they were accepted, and behind the spool while it holds any.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ use household::units::HouseholdId;
 use schemas::codec::Codec;
 use schemas::dead_letter::Reason;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, TryAcquireError, broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::warn;
 
@@ -22,19 +22,19 @@ use crate::metrics::Metrics;
 use crate::spool::{Spool, SpoolError, SpoolLimits};
 
 mod drain;
+mod flow;
 mod in_turn;
-mod lane;
 mod parts;
 
-use lane::Job;
-use parts::Maker;
+use flow::Job;
+use parts::{Counters, Maker, Part};
 
 pub use in_turn::InTurn;
 
-/// Homes are spread over so many lanes; a lane keeps order.
-const LANES_COUNT: usize = 64;
 /// One permit of the semaphore stands for so many bytes in memory.
 const PERMIT_BYTES: usize = 1_024;
+/// Most payloads that are accepted together.
+const TOGETHER_MAX: usize = 256;
 /// Notices that wait for a slow listener; older ones are dropped.
 const NOTICES_MAX: usize = 1_024;
 
@@ -130,7 +130,7 @@ pub struct RefusalNotice {
 #[derive(Debug)]
 pub struct Ingest {
     maker: Maker,
-    lanes: Vec<tokio::sync::Mutex<mpsc::Sender<Job>>>,
+    flow: tokio::sync::Mutex<mpsc::Sender<Job>>,
     in_flight: Arc<Semaphore>,
     in_flight_max: u32,
     notices: broadcast::Sender<RefusalNotice>,
@@ -144,6 +144,7 @@ struct Shared {
     log: Arc<dyn Log>,
     spool: Spool,
     maker: Maker,
+    counters: Counters,
     metrics: Metrics,
     produce_timeout: Duration,
     /// Whether the log did not answer last time; then payloads go straight to the spool.
@@ -219,29 +220,20 @@ impl Ingest {
             log,
             spool,
             maker: maker.clone(),
+            counters: Counters::new(metrics.clone()),
             metrics,
             produce_timeout: Duration::from_millis(config.produce_timeout_ms),
             away: watch::Sender::new(false),
         });
         shared.show_spool();
         let stop = watch::Sender::new(false);
-        let mut tasks = vec![tokio::spawn(drain::run(
-            Arc::clone(&shared),
-            stop.subscribe(),
-        ))];
-        let mut lanes = Vec::with_capacity(LANES_COUNT);
-        for _ in 0..LANES_COUNT {
-            let (jobs, inbox) = mpsc::channel(in_flight_max as usize);
-            tasks.push(tokio::spawn(lane::run(
-                Arc::clone(&shared),
-                inbox,
-                stop.subscribe(),
-            )));
-            lanes.push(tokio::sync::Mutex::new(jobs));
-        }
+        let (jobs, inbox) = mpsc::channel(in_flight_max as usize);
+        let flowing = flow::run(Arc::clone(&shared), inbox, stop.subscribe());
+        let draining = drain::run(Arc::clone(&shared), stop.subscribe());
+        let tasks = vec![tokio::spawn(flowing), tokio::spawn(draining)];
         Ok(Arc::new(Self {
             maker,
-            lanes,
+            flow: tokio::sync::Mutex::new(jobs),
             in_flight: Arc::new(Semaphore::new(in_flight_max as usize)),
             in_flight_max,
             notices: broadcast::Sender::new(NOTICES_MAX),
@@ -252,36 +244,61 @@ impl Ingest {
     }
 
     /// Takes one payload in. Resolves once every part of it is durable, in the log or in the spool; only then may it be
-    /// acknowledged. Calls whose futures are first polled one after the other keep that order per home. Dropping the
-    /// future does not take the payload back.
+    /// acknowledged. Calls whose futures are first polled one after the other keep that order. Dropping the future does
+    /// not take the payload back.
     pub async fn accept(&self, topic: &str, payload: Bytes) -> Result<(), NotDurable> {
+        let mut failed = self.accept_all(&[(topic, &payload)]).await;
+        failed.pop().map_or(Ok(()), |(_, error)| Err(error))
+    }
+
+    /// Takes payloads in, each behind its topic, as [`Ingest::accept`] does one by one, but with one answer for all.
+    /// Returns those that are not durable, by their index, ascending.
+    pub async fn accept_all(&self, payloads: &[(&str, &Bytes)]) -> Vec<(usize, NotDurable)> {
+        let all = |error: NotDurable| {
+            let each = (0..payloads.len()).map(|index| (index, error.clone()));
+            each.collect()
+        };
         // Unconstrained: a future made to yield here would lose its place to those behind it.
-        let wait = tokio::task::unconstrained(self.enqueue(topic, payload)).await?;
-        match wait {
-            Some(wait) => wait.await.unwrap_or(Err(NotDurable::Closed)),
-            None => Ok(()),
+        match tokio::task::unconstrained(self.enqueue(payloads)).await {
+            Ok(Some(wait)) => wait.await.unwrap_or_else(|_| all(NotDurable::Closed)),
+            Ok(None) => Vec::new(),
+            Err(error) => all(error),
         }
     }
 
-    /// Gives a payload its place in the lane of its home; `None` where there was nothing in it.
+    /// Gives payloads their place in the flow; `None` where there was nothing in them. Where there is memory at once
+    /// they are taken apart before the place is taken, so that senders do so side by side.
     async fn enqueue(
         &self,
-        topic: &str,
-        payload: Bytes,
-    ) -> Result<Option<oneshot::Receiver<Result<(), NotDurable>>>, NotDurable> {
-        // Held while memory is waited for, so that nobody who comes later goes first.
-        let lane = self.lanes[lane_of(topic)].lock().await;
-        let weight = u32::try_from(1 + payload.len() / PERMIT_BYTES).unwrap_or(u32::MAX);
-        let permit = Arc::clone(&self.in_flight)
-            .acquire_many_owned(weight.min(self.in_flight_max))
-            .await
-            .map_err(|_| NotDurable::Closed)?;
-        let (parts, notice) = self.maker.parts(topic, &payload);
-        drop(payload);
-        if let Some(notice) = notice {
-            // Nobody listens where there is no gateway.
-            let _ = self.notices.send(notice);
-        }
+        payloads: &[(&str, &Bytes)],
+    ) -> Result<Option<oneshot::Receiver<Vec<(usize, NotDurable)>>>, NotDurable> {
+        let weights = payloads.iter().map(|(_, payload)| weight(payload.len()));
+        let weight = weights
+            .fold(0_u32, u32::saturating_add)
+            .min(self.in_flight_max);
+        let mut permit = match Arc::clone(&self.in_flight).try_acquire_many_owned(weight) {
+            Ok(permit) => Some(permit),
+            Err(TryAcquireError::NoPermits) => None,
+            Err(TryAcquireError::Closed) => return Err(NotDurable::Closed),
+        };
+        let early = permit.as_ref().map(|_| self.take_apart(payloads));
+        let flow = match self.flow.try_lock() {
+            Ok(flow) => flow,
+            Err(_) => {
+                // Who holds it may be waiting for this very memory.
+                permit = None;
+                self.flow.lock().await
+            }
+        };
+        // The flow is held while memory is waited for, so that nobody who comes later goes first.
+        let permit = match permit {
+            Some(permit) => permit,
+            None => Arc::clone(&self.in_flight)
+                .acquire_many_owned(weight)
+                .await
+                .map_err(|_| NotDurable::Closed)?,
+        };
+        let parts = early.unwrap_or_else(|| self.take_apart(payloads));
         if parts.is_empty() {
             return Ok(None);
         }
@@ -291,8 +308,31 @@ impl Ingest {
             done,
             permit,
         };
-        lane.send(job).await.map_err(|_| NotDurable::Closed)?;
+        flow.send(job).await.map_err(|_| NotDurable::Closed)?;
         Ok(Some(wait))
+    }
+
+    fn take_apart(&self, payloads: &[(&str, &Bytes)]) -> Vec<Part> {
+        let mut parts = Vec::with_capacity(payloads.len());
+        for (number, (topic, payload)) in payloads.iter().enumerate() {
+            if let Some(notice) = self.maker.parts(number, topic, payload, &mut parts) {
+                // Nobody listens where there is no gateway.
+                let _ = self.notices.send(notice);
+            }
+        }
+        parts
+    }
+
+    /// How many payloads of these lengths may be accepted together: one at least, and no more than leaves room for
+    /// other senders.
+    fn together(&self, lengths: impl Iterator<Item = usize>) -> usize {
+        let weight_max = self.in_flight_max / 4;
+        let mut sum = 0_u32;
+        let fit = lengths.take(TOGETHER_MAX).take_while(|length| {
+            sum = sum.saturating_add(weight(*length));
+            sum <= weight_max
+        });
+        fit.count().max(1)
     }
 
     /// What is refused from now on, home by home. A listener that is too slow misses the oldest.
@@ -345,8 +385,7 @@ fn check(config: &IngestConfig) -> Result<u32, IngestError> {
     }
 }
 
-/// The lane of a topic's home, so that everything of a home is in one.
-fn lane_of(topic: &str) -> usize {
-    let home = topic.split('/').nth(1).unwrap_or(topic);
-    crc32fast::hash(home.as_bytes()) as usize % LANES_COUNT
+/// Permits that a payload of this length takes.
+fn weight(payload_bytes: usize) -> u32 {
+    u32::try_from(1 + payload_bytes / PERMIT_BYTES).unwrap_or(u32::MAX)
 }

@@ -9,6 +9,7 @@ pub mod ingest;
 pub mod log;
 pub mod metrics;
 pub mod mqtt_client;
+mod mqtt_stream;
 pub mod registry;
 pub mod secret;
 pub mod spool;

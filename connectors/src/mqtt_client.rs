@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rumqttc::{TlsConfiguration, Transport};
+use rustls::ClientConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::secret::Secret;
@@ -14,7 +15,8 @@ use crate::tls::{self, TlsError};
 
 /// Largest packet in either direction, bytes: the largest payload, its topic and properties.
 pub const PACKET_BYTES_MAX: u32 = 320 * 1024;
-const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// Longest time without a packet from Hearth.
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 /// A broker or gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,11 +150,19 @@ impl MqttEndpoint {
     }
 
     fn transport(&self) -> Result<Transport, EndpointError> {
+        Ok(match self.tls()? {
+            None => Transport::tcp(),
+            Some(config) => Transport::tls_with_config(TlsConfiguration::Rustls(config)),
+        })
+    }
+
+    /// How to speak TLS, where it is on.
+    pub(crate) fn tls(&self) -> Result<Option<Arc<ClientConfig>>, EndpointError> {
         if self.host.is_empty() {
             return Err(EndpointError::NoHost);
         }
         let Some(ca_file) = &self.ca_file else {
-            return Ok(Transport::tcp());
+            return Ok(None);
         };
         let config =
             tls::client_config(ca_file, self.cert_file.as_deref(), self.key_file.as_deref())
@@ -160,8 +170,7 @@ impl MqttEndpoint {
                     host: self.host.clone(),
                     source,
                 })?;
-        let config = TlsConfiguration::Rustls(Arc::new(config));
-        Ok(Transport::tls_with_config(config))
+        Ok(Some(Arc::new(config)))
     }
 }
 

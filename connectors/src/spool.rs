@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use schemas::topic::Topic;
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use crate::log::NewRecord;
+
 mod segments;
 
 pub use segments::Recovered;
@@ -34,6 +36,18 @@ pub struct Entry {
     pub key: Vec<u8>,
     /// Encoded as the topic wants it.
     pub value: Vec<u8>,
+}
+
+impl Entry {
+    /// As the log takes it.
+    #[must_use]
+    pub fn as_record(&self) -> NewRecord<'_> {
+        NewRecord {
+            topic: self.topic,
+            key: &self.key,
+            value: &self.value,
+        }
+    }
 }
 
 /// Why the spool did not take or give an entry.

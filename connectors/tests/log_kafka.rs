@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use connectors::log::kafka::{KafkaConfig, KafkaLog};
 use connectors::log::{
-    Consumer, Log, LogError, LogEvent, Record, Start, Subscription, TopicPartition, partition_of,
+    Consumer, Log, LogError, LogEvent, NewRecord, Record, Start, Subscription, TopicPartition,
+    partition_of,
 };
+use futures::stream::{FuturesOrdered, StreamExt};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use schemas::topic::Topic;
@@ -375,6 +377,108 @@ async fn a_record_that_is_too_large_is_refused_for_good() {
         .unwrap_err();
     assert!(matches!(refused, LogError::Refused(_)), "{refused}");
     assert!(!refused.is_retryable());
+}
+
+/// Appends records of one key together.
+async fn produce_together(log: &KafkaLog, numbers: std::ops::Range<u32>) -> Vec<(usize, LogError)> {
+    let values: Vec<String> = numbers.map(|number| number.to_string()).collect();
+    let records: Vec<NewRecord<'_>> = values
+        .iter()
+        .map(|value| NewRecord {
+            topic: Topic::Telemetry,
+            key: b"1",
+            value: value.as_bytes(),
+        })
+        .collect();
+    log.produce_all(&records, LIMIT).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_records_given_together_each_failure_is_named() {
+    let cluster = cluster();
+    // Closing waits as long for what is not delivered.
+    let config = KafkaConfig {
+        delivery_timeout_ms: 1_500,
+        ..config(&cluster)
+    };
+    let log = KafkaLog::connect(config).unwrap();
+    let large = vec![0; 3 << 20];
+    let record = |topic, value| NewRecord {
+        topic,
+        key: b"1",
+        value,
+    };
+    let records = [
+        record(Topic::Telemetry, b"0".as_slice()),
+        record(Topic::Telemetry, large.as_slice()),
+        record(Topic::Acks, b"2"),
+        record(Topic::Acks, large.as_slice()),
+        record(Topic::Telemetry, b"4"),
+    ];
+    let failed = log.produce_all(&records, LIMIT).await;
+    let [(1, LogError::Refused(_)), (3, LogError::Refused(_))] = failed.as_slice() else {
+        panic!("{failed:?}")
+    };
+    assert!(log.produce_all(&[], LIMIT).await.is_empty());
+    let mut consumer = log.subscribe(subscription(None, &TOPICS)).await.unwrap();
+    let mut taken: Vec<u32> = take(&mut consumer, 3)
+        .await
+        .iter()
+        .map(|(_, record)| number(record))
+        .collect();
+    taken.sort_unstable();
+    assert_eq!(taken, [0, 2, 4]);
+
+    cluster.broker_down(1).unwrap();
+    let begun = std::time::Instant::now();
+    let limit = Duration::from_millis(300);
+    let unanswered = log.produce_all(&records[..1], limit).await;
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    let [(0, LogError::Unavailable(_))] = unanswered.as_slice() else {
+        panic!("{unanswered:?}")
+    };
+    log.close().await;
+    let closed = log.produce_all(&records[..2], LIMIT).await;
+    let [(0, LogError::Closed), (1, LogError::Closed)] = closed.as_slice() else {
+        panic!("{closed:?}")
+    };
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_queue_is_waited_for_and_nobody_goes_first() {
+    // Together more than librdkafka's queue holds.
+    const EACH: u32 = 60_000;
+    let cluster = cluster();
+    let config = KafkaConfig {
+        delivery_timeout_ms: 60_000,
+        ..config(&cluster)
+    };
+    let log = KafkaLog::connect(config).unwrap();
+    produce(&log, Topic::Telemetry, 0..1).await;
+    cluster.broker_down(1).unwrap();
+    let mut producing: FuturesOrdered<_> = [1..EACH, EACH..2 * EACH, 2 * EACH..2 * EACH + 10]
+        .into_iter()
+        .map(|numbers| produce_together(&log, numbers))
+        .collect();
+    let early = timeout(Duration::from_millis(500), producing.next()).await;
+    assert!(early.is_err(), "nothing can be durable: {early:?}");
+    cluster.broker_up(1).unwrap();
+    while let Some(failed) = producing.next().await {
+        assert!(failed.is_empty(), "{failed:?}");
+    }
+    drop(producing);
+    let mut consumer = log
+        .subscribe(subscription(None, &[Topic::Telemetry]))
+        .await
+        .unwrap();
+    let taken = take(&mut consumer, usize::try_from(2 * EACH + 10).unwrap()).await;
+    let of_key = partition_of(b"1", u32::try_from(PARTITIONS).unwrap());
+    let numbers: Vec<u32> = taken
+        .iter()
+        .filter(|(from, record)| from.partition == of_key && number(record) > 0)
+        .map(|(_, record)| number(record))
+        .collect();
+    assert!(numbers.is_sorted() && numbers.len() == usize::try_from(2 * EACH + 9).unwrap());
 }
 
 #[test]

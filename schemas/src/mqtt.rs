@@ -18,6 +18,12 @@ pub const PV_NIGHT_W: f64 = 100.0;
 /// Readings from before this moment come from a device whose clock was never set: 2000-01-01.
 pub const TS_MS_MIN: i64 = 946_684_800_000;
 
+/// Least and most of each field.
+const CONSUMPTION_W: (f64, f64) = (0.0, POWER_W_MAX);
+const PV_W: (f64, f64) = (-PV_NIGHT_W, POWER_W_MAX);
+const SOC_PCT: (f64, f64) = (0.0, 100.0);
+const POWER_W: (f64, f64) = (-POWER_W_MAX, POWER_W_MAX);
+
 /// What a payload held. An array is taken element by element, so one bad element spoils no other.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Parsed {
@@ -46,6 +52,8 @@ enum Channel {
     Battery,
     Ack,
 }
+
+mod plain;
 
 type Why = (Reason, String);
 
@@ -219,8 +227,10 @@ fn parse_topic(topic: &str) -> Result<(HouseholdId, Channel), Why> {
             "topic is not home/{id}/meter, pv, battery or ack".to_owned(),
         )
     };
-    let levels: Vec<&str> = topic.split('/').collect();
-    let [home, id, channel] = levels[..] else {
+    let mut levels = topic.split('/');
+    let (Some(home), Some(id), Some(channel), None) =
+        (levels.next(), levels.next(), levels.next(), levels.next())
+    else {
         return Err(unknown());
     };
     if home != "home" {
@@ -247,6 +257,21 @@ fn take(
     latest_ms: i64,
     parsed: &mut Parsed,
 ) -> Result<(), Why> {
+    if let Some(reading) = plain::reading(text, topic_id, channel, latest_ms) {
+        parsed.readings.push(reading);
+        return Ok(());
+    }
+    take_any(text, topic_id, channel, latest_ms, parsed)
+}
+
+/// The long way, for what is not plain.
+fn take_any(
+    text: &str,
+    topic_id: HouseholdId,
+    channel: Channel,
+    latest_ms: i64,
+    parsed: &mut Parsed,
+) -> Result<(), Why> {
     let value: Value = serde_json::from_str(text).map_err(|error| not_json(text, &error))?;
     let Value::Object(object) = value else {
         let detail = "payload is neither an object nor an array of objects".to_owned();
@@ -262,16 +287,17 @@ fn take(
         return Err((Reason::HouseholdMismatch, detail));
     }
     let ts_ms = past_time(&object, latest_ms)?;
+    let number = |name, (min, max)| number(&object, name, min, max);
     let measurement = match channel {
         Channel::Meter => Measurement::Meter {
-            consumption_w: number(&object, "consumption_w", 0.0, POWER_W_MAX)?,
+            consumption_w: number("consumption_w", CONSUMPTION_W)?,
         },
         Channel::Pv => Measurement::Pv {
-            pv_w: number(&object, "pv_w", -PV_NIGHT_W, POWER_W_MAX)?.max(0.0),
+            pv_w: number("pv_w", PV_W)?.max(0.0),
         },
         Channel::Battery => Measurement::Battery {
-            soc_pct: number(&object, "soc_pct", 0.0, 100.0)?,
-            power_w: number(&object, "power_w", -POWER_W_MAX, POWER_W_MAX)?,
+            soc_pct: number("soc_pct", SOC_PCT)?,
+            power_w: number("power_w", POWER_W)?,
         },
         Channel::Ack => unreachable!("acks were taken above"),
     };

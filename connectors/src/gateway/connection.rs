@@ -3,16 +3,15 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
-use futures::FutureExt;
 use mqtt_protocol_core::mqtt::common::Cursor;
 use mqtt_protocol_core::mqtt::connection::{ConnectionOptions, Event, TimerKind};
 use mqtt_protocol_core::mqtt::packet::{GenericPacketTrait, Packet, Property, Qos, SubEntry};
 use mqtt_protocol_core::mqtt::result_code::{DisconnectReasonCode, MqttError, PubackReasonCode};
 use mqtt_protocol_core::mqtt::{Connection as Protocol, Version, role};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 use tokio::time::{Instant as Moment, sleep_until, timeout, timeout_at};
 
@@ -21,8 +20,10 @@ use super::packets::{self, Welcome};
 use super::subscribers::{Entry, Inbox, Message, Place};
 use super::{Shared, stopped};
 use crate::ingest::{InTurn, NotDurable};
+use crate::mqtt_stream::{Stream, read_some};
 
-const READ_BYTES: usize = 4_096;
+/// What a connection keeps of its memory for output when it has been written.
+const OUT_KEPT_BYTES: usize = 1_024;
 /// Publishes of one connection that are handled at the same time, however many the client would send, and their bytes;
 /// one packet may go beyond.
 const PUBLISHES_MAX: usize = 65_535;
@@ -34,21 +35,17 @@ const WIND_UP_MAX: Duration = Duration::from_secs(10);
 /// Largest command or status message.
 const DOWNWARD_BYTES_MAX: usize = 16 * 1_024;
 
-/// What bytes come and go through.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
-
 /// One client's connection.
 pub(super) struct Connection {
     stream: Box<dyn Stream>,
     identity: Identity,
     shared: Arc<Shared>,
     protocol: Protocol<role::Server>,
-    /// Bytes read and not yet taken apart: `read[taken..filled]`.
-    read: Box<[u8]>,
+    /// Bytes read and not yet taken apart: `read[taken..]`.
+    read: Vec<u8>,
     taken: usize,
-    filled: usize,
+    /// When that was read.
+    read_at: Moment,
     /// Bytes to be written.
     out: Vec<u8>,
     received: VecDeque<Packet>,
@@ -109,7 +106,7 @@ struct Publish {
     /// `None` with QoS 0.
     packet_id: Option<u16>,
     bytes: usize,
-    since: Instant,
+    since: Moment,
     way: Way,
 }
 
@@ -144,9 +141,9 @@ impl Connection {
             identity,
             shared,
             protocol,
-            read: vec![0; READ_BYTES].into_boxed_slice(),
+            read: Vec::new(),
             taken: 0,
-            filled: 0,
+            read_at: Moment::now(),
             out: Vec::new(),
             received: VecDeque::new(),
             publishes,
@@ -176,21 +173,20 @@ impl Connection {
             if let Some(reason) = self.ending {
                 return Err(reason.to_owned());
             }
-            let may_read = self.taken == self.filled && self.has_room();
+            let may_read = self.read.is_empty() && self.has_room();
             let may_send = self.unacked < self.unacked_max();
             tokio::select! {
                 Some((publish, outcome)) = self.publishes.next() => {
                     self.finish(publish, &outcome);
-                    while let Some(Some((publish, outcome))) = self.publishes.next().now_or_never() {
+                    while let Some((publish, outcome)) = self.publishes.next_answered() {
                         self.finish(publish, &outcome);
                     }
                 }
-                read = self.stream.read(&mut self.read), if may_read => {
-                    self.filled = read.map_err(|error| error.to_string())?;
-                    self.taken = 0;
-                    if self.filled == 0 {
+                read = read_some(&mut self.stream, &mut self.read), if may_read => {
+                    if !read.map_err(|error| error.to_string())? {
                         return Err("closed by the client".to_owned());
                     }
+                    self.read_at = Moment::now();
                 }
                 Some(message) = inbox.messages.recv(), if may_send => self.send(&message)?,
                 () = timer.as_mut(), if self.keep_alive.is_some() => {
@@ -216,12 +212,11 @@ impl Connection {
     /// Reads until CONNECT is there and answers it.
     async fn welcome(&mut self) -> Result<Inbox, String> {
         while self.received.is_empty() {
-            let read = self.stream.read(&mut self.read).await;
-            self.filled = read.map_err(|error| error.to_string())?;
-            self.taken = 0;
-            if self.filled == 0 {
+            let read = read_some(&mut self.stream, &mut self.read).await;
+            if !read.map_err(|error| error.to_string())? {
                 return Err("closed before CONNECT".to_owned());
             }
+            self.read_at = Moment::now();
             self.take_apart(false)?;
             if let Some(reason) = self.ending {
                 self.flush().await?;
@@ -263,14 +258,18 @@ impl Connection {
             while is_connected && let Some(packet) = self.received.pop_front() {
                 self.handle(packet)?;
             }
+            if self.taken == self.read.len() {
+                self.read.clear();
+                self.taken = 0;
+            }
             let is_waiting = !self.received.is_empty();
-            let done = self.taken == self.filled || self.ending.is_some();
+            let done = self.read.is_empty() || self.ending.is_some();
             if is_waiting || done || !self.has_room() {
                 return Ok(());
             }
-            let mut cursor = Cursor::new(&self.read[self.taken..self.filled]);
+            let mut cursor = Cursor::new(&self.read[self.taken..]);
             let events = self.protocol.recv(&mut cursor);
-            self.taken += usize::try_from(cursor.position()).expect("a position in 4 KiB");
+            self.taken += usize::try_from(cursor.position()).expect("a position in what was read");
             self.note(events);
         }
     }
@@ -301,7 +300,7 @@ impl Connection {
                 Event::NotifyPacketIdReleased(_) => self.unacked = self.unacked.saturating_sub(1),
                 Event::RequestTimerReset { kind, duration_ms } => {
                     if kind == TimerKind::PingreqRecv {
-                        self.keep_alive = Some(Moment::now() + Duration::from_millis(duration_ms));
+                        self.keep_alive = Some(self.read_at + Duration::from_millis(duration_ms));
                     }
                 }
                 Event::RequestTimerCancel(kind) => {
@@ -342,7 +341,7 @@ impl Connection {
         };
         let written = timeout(limit, write).await;
         self.out.clear();
-        self.out.shrink_to(READ_BYTES);
+        self.out.shrink_to(OUT_KEPT_BYTES);
         written
             .map_err(|_| "the client does not read".to_owned())?
             .map_err(|error| error.to_string())
@@ -436,7 +435,7 @@ impl Connection {
         let publish = |way| Publish {
             packet_id,
             bytes,
-            since: Instant::now(),
+            since: self.read_at,
             way,
         };
         let payload = Bytes::copy_from_slice(payload);
@@ -501,10 +500,8 @@ impl Connection {
         if let (Some(packet_id), None) = (publish.packet_id, self.ending) {
             let version = self.protocol.get_protocol_version();
             self.queue(packets::puback(version, packet_id, reason));
-            let seconds = &self.shared.metrics.publish_to_ack_seconds;
-            seconds
-                .with_label_values(&["gateway"])
-                .observe(publish.since.elapsed().as_secs_f64());
+            let seconds = publish.since.elapsed().as_secs_f64();
+            self.shared.publish_to_ack_seconds.observe(seconds);
         }
     }
 

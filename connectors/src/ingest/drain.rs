@@ -4,14 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
-use futures::stream::FuturesOrdered;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::{error, info};
 
-use super::lane::{dead_letter_for, produce};
+use super::flow::{Fate, into_log};
 use super::{Shared, stopped};
+use crate::log::NewRecord;
 use crate::spool::{Entry, SpoolError};
 
 /// Records tried in the log together: they enter it in order, and are released up to the first that failed.
@@ -80,33 +79,18 @@ async fn step(shared: &Shared) -> Result<(u64, bool), SpoolError> {
         // Not at once again: an append may still be on its way to the disk.
         return Ok((0, false));
     }
-    let mut tried: FuturesOrdered<_> = window.iter().map(|entry| into_log(shared, entry)).collect();
-    let mut taken = 0;
-    let mut all = true;
-    while let Some(durable) = tried.next().await {
-        all &= durable;
-        taken += usize::from(all);
-    }
+    let records: Vec<NewRecord<'_>> = window.iter().map(Entry::as_record).collect();
+    let fates = into_log(shared, &records).await;
+    let first_open = fates.iter().find(|(_, fate)| match fate {
+        Fate::Replaced => false,
+        Fate::Letter(_) | Fate::Open => true,
+    });
+    let taken = first_open.map_or(window.len(), |(index, _)| *index);
+    let all = taken == window.len();
     if all {
         shared.set_away(false);
     }
     shared.spool.release(taken).await?;
     shared.show_spool();
     Ok((taken as u64, all))
-}
-
-/// Whether the record, or the dead letter that stands for it, is in the log.
-async fn into_log(shared: &Shared, entry: &Entry) -> bool {
-    let error = match produce(shared, entry).await {
-        Ok(()) => return true,
-        Err(error) => error,
-    };
-    let Some(letter) = dead_letter_for(shared, entry, error) else {
-        return false;
-    };
-    let durable = produce(shared, &letter.entry).await.is_ok();
-    if durable {
-        letter.counted.count(&shared.metrics, "received");
-    }
-    durable
 }

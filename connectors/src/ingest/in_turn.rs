@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use futures::future::{BoxFuture, ready};
+use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
 use tokio::time::{Instant, sleep};
 
@@ -20,7 +20,13 @@ const BACKOFF_MAX: Duration = Duration::from_secs(2);
 pub struct InTurn<T> {
     ingest: Arc<Ingest>,
     patience: Duration,
-    trying: FuturesOrdered<BoxFuture<'static, Tried<T>>>,
+    /// Not set going yet.
+    fresh: VecDeque<Tried<T>>,
+    /// Batches on their way, and how many they hold.
+    trying: FuturesOrdered<BoxFuture<'static, Vec<Tried<T>>>>,
+    trying_count: usize,
+    /// Answered and not handed out yet.
+    answered: VecDeque<Tried<T>>,
     /// The first of these was safe nowhere; the others came behind it.
     held: VecDeque<Tried<T>>,
     /// The first of the held ones on its way again.
@@ -38,7 +44,9 @@ struct Tried<T> {
 impl<T> std::fmt::Debug for InTurn<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("InTurn")
-            .field("trying", &self.trying.len())
+            .field("fresh", &self.fresh.len())
+            .field("trying", &self.trying_count)
+            .field("answered", &self.answered.len())
             .field("held", &self.held.len())
             .finish_non_exhaustive()
     }
@@ -51,19 +59,22 @@ impl<T: Send + 'static> InTurn<T> {
         Self {
             ingest,
             patience,
+            fresh: VecDeque::new(),
             trying: FuturesOrdered::new(),
+            trying_count: 0,
+            answered: VecDeque::new(),
             held: VecDeque::new(),
             again: None,
         }
     }
 
-    /// How many have not been answered. The caller bounds it.
+    /// How many have not been handed out. The caller bounds it.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.trying.len() + self.held.len()
+        self.fresh.len() + self.trying_count + self.answered.len() + self.held.len()
     }
 
-    /// Whether everything has been answered.
+    /// Whether everything has been handed out.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -71,36 +82,33 @@ impl<T: Send + 'static> InTurn<T> {
 
     /// Puts a payload behind the others; `next` sets it going.
     pub fn push(&mut self, topic: String, payload: Bytes, tag: T) {
-        let fresh = Tried {
+        self.fresh.push_back(Tried {
             tag,
             topic,
             payload,
             outcome: None,
-        };
-        if self.held.is_empty() {
-            let attempt = attempt(Arc::clone(&self.ingest), fresh);
-            self.trying.push_back(attempt);
-        } else {
-            self.trying.push_back(Box::pin(ready(fresh)));
-        }
+        });
     }
 
     /// Puts something behind the others that has its answer already.
     pub fn push_done(&mut self, tag: T) {
-        let done = Tried {
+        self.fresh.push_back(Tried {
             tag,
             topic: String::new(),
             payload: Bytes::new(),
             outcome: Some(Ok(())),
-        };
-        self.trying.push_back(Box::pin(ready(done)));
+        });
     }
 
     /// The next answer, in the order of the pushes; `None` where nothing is on its way. Dropping the future loses
     /// nothing.
     pub async fn next(&mut self) -> Option<(T, Result<(), NotDurable>)> {
         if self.held.is_empty() {
-            let tried = self.trying.next().await?;
+            self.set_going();
+            if self.answered.is_empty() {
+                self.take_batch().await;
+            }
+            let tried = self.answered.pop_front()?;
             match tried.outcome {
                 Some(outcome @ (Ok(()) | Err(NotDurable::Closed))) => {
                     return Some((tried.tag, outcome));
@@ -109,8 +117,10 @@ impl<T: Send + 'static> InTurn<T> {
             }
         }
         // Whatever came behind it is answered before it is tried again, or it would be overtaken.
-        while let Some(tried) = self.trying.next().await {
-            self.held.push_back(tried);
+        self.held.append(&mut self.answered);
+        while self.trying_count > 0 {
+            self.take_batch().await;
+            self.held.append(&mut self.answered);
         }
         let first = self.held.front()?;
         if matches!(first.outcome, Some(Ok(()))) {
@@ -124,24 +134,68 @@ impl<T: Send + 'static> InTurn<T> {
         self.again = None;
         let first = self.held.pop_front()?;
         if outcome.is_ok() {
-            for tried in self.held.drain(..) {
-                self.trying.push_back(match tried.outcome {
-                    Some(Ok(())) => Box::pin(ready(tried)),
-                    Some(Err(_)) | None => attempt(Arc::clone(&self.ingest), tried),
-                });
-            }
+            // In front of what came in the meantime.
+            self.held.append(&mut self.fresh);
+            std::mem::swap(&mut self.held, &mut self.fresh);
         }
         Some((first.tag, outcome))
     }
+
+    /// The next answer where there is one already.
+    pub fn next_answered(&mut self) -> Option<(T, Result<(), NotDurable>)> {
+        let is_good = |tried: &Tried<T>| matches!(tried.outcome, Some(Ok(())));
+        if !self.held.is_empty() || !self.answered.front().is_some_and(is_good) {
+            return None;
+        }
+        let done = self.answered.pop_front()?;
+        Some((done.tag, Ok(())))
+    }
+
+    /// Sets going what was pushed, in batches that the ingest takes together.
+    fn set_going(&mut self) {
+        while !self.fresh.is_empty() {
+            let lengths = self.fresh.iter().map(|tried| tried.payload.len());
+            let count = self.ingest.together(lengths);
+            let batch: Vec<Tried<T>> = self.fresh.drain(..count).collect();
+            self.trying_count += batch.len();
+            self.trying
+                .push_back(attempt(Arc::clone(&self.ingest), batch));
+        }
+    }
+
+    /// Waits for the oldest batch on its way, where there is one.
+    async fn take_batch(&mut self) {
+        if let Some(batch) = self.trying.next().await {
+            self.trying_count -= batch.len();
+            self.answered.extend(batch);
+        }
+    }
 }
 
+/// Tries those of a batch that have not been taken in yet.
 fn attempt<T: Send + 'static>(
     ingest: Arc<Ingest>,
-    mut fresh: Tried<T>,
-) -> BoxFuture<'static, Tried<T>> {
+    mut batch: Vec<Tried<T>>,
+) -> BoxFuture<'static, Vec<Tried<T>>> {
+    let open = |tried: &Tried<T>| !matches!(tried.outcome, Some(Ok(())));
     Box::pin(async move {
-        fresh.outcome = Some(ingest.accept(&fresh.topic, fresh.payload.clone()).await);
-        fresh
+        let tried = batch.iter().filter(|tried| open(tried));
+        let payloads: Vec<(&str, &Bytes)> = tried
+            .map(|tried| (tried.topic.as_str(), &tried.payload))
+            .collect();
+        let failed = if payloads.is_empty() {
+            Vec::new()
+        } else {
+            ingest.accept_all(&payloads).await
+        };
+        drop(payloads);
+        let mut failed = failed.into_iter().peekable();
+        let tried = batch.iter_mut().filter(|tried| open(tried));
+        for (index, tried) in tried.enumerate() {
+            let failure = failed.next_if(|(of, _)| *of == index);
+            tried.outcome = Some(failure.map_or(Ok(()), |(_, error)| Err(error)));
+        }
+        batch
     })
 }
 

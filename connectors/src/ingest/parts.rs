@@ -1,7 +1,8 @@
 //! What a payload is made of: records for the log, each with what is to be counted once it is durable.
 
-use bytes::Bytes;
 use household::reading::Kind;
+use household::units::HouseholdId;
+use prometheus::IntCounter;
 use schemas::codec::{Codec, CodecError, Message};
 use schemas::dead_letter::{DeadLetter, Reason};
 use schemas::mqtt::{self, PAYLOAD_BYTES_MAX, Parsed, Refusal};
@@ -10,6 +11,7 @@ use tracing::error;
 
 use super::RefusalNotice;
 use crate::clock::Clock;
+use crate::log::NewRecord;
 use crate::metrics::Metrics;
 use crate::spool::Entry;
 
@@ -23,6 +25,8 @@ const KEY_BYTES_MAX: usize = 256;
 /// One record of a payload.
 #[derive(Debug)]
 pub(super) struct Part {
+    /// Which of the payloads that were accepted together.
+    pub(super) payload: usize,
     pub(super) entry: Entry,
     pub(super) counted: Counted,
 }
@@ -35,20 +39,44 @@ pub(super) enum Counted {
     DeadLetter(Reason),
 }
 
-impl Counted {
-    /// Counts one that is durable.
-    pub(super) fn count(self, metrics: &Metrics, outcome: &str) {
-        match self {
-            Self::Reading(kind) => {
+/// Where a record became durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// In the log.
+    Received,
+    /// In the spool.
+    Spooled,
+}
+
+/// Counters of what came in, looked up once.
+#[derive(Debug)]
+pub(super) struct Counters {
+    metrics: Metrics,
+    /// By kind; received, then spooled.
+    readings: [[IntCounter; 2]; Kind::ALL.len()],
+}
+
+impl Counters {
+    pub(super) fn new(metrics: Metrics) -> Self {
+        let of = |kind: Kind| {
+            ["received", "spooled"].map(|outcome| {
                 let labels = [kind.as_str(), outcome];
-                metrics.readings_total.with_label_values(&labels).inc();
-            }
-            Self::Ack => {}
-            Self::DeadLetter(reason) => {
-                metrics
-                    .dead_letters_total
-                    .with_label_values(&[reason.as_str()])
-                    .inc();
+                metrics.readings_total.with_label_values(&labels)
+            })
+        };
+        let readings = Kind::ALL.map(of);
+        Self { metrics, readings }
+    }
+
+    /// Counts one that is durable.
+    pub(super) fn count(&self, counted: Counted, outcome: Outcome) {
+        match counted {
+            Counted::Reading(kind) => self.readings[kind as usize][outcome as usize].inc(),
+            Counted::Ack => {}
+            Counted::DeadLetter(reason) => {
+                let labels = [reason.as_str()];
+                let letters = &self.metrics.dead_letters_total;
+                letters.with_label_values(&labels).inc();
             }
         }
     }
@@ -71,8 +99,15 @@ impl Maker {
         }
     }
 
-    /// The records of a payload, in its order, and what to tell the home where something was refused.
-    pub(super) fn parts(&self, topic: &str, payload: &Bytes) -> (Vec<Part>, Option<RefusalNotice>) {
+    /// Adds the records of the payload with this number, in its order. Returns what to tell the home where something
+    /// was refused.
+    pub(super) fn parts(
+        &self,
+        number: usize,
+        topic: &str,
+        payload: &[u8],
+        parts: &mut Vec<Part>,
+    ) -> Option<RefusalNotice> {
         let now_ms = self.clock.now_ms();
         let Parsed {
             readings,
@@ -87,49 +122,58 @@ impl Maker {
                 detail: last.detail.clone(),
             })
         });
-        let mut parts = Vec::with_capacity(readings.len() + acks.len() + refusals.len());
+        let mut add = |made: Option<(Entry, Counted)>| {
+            parts.extend(made.map(|(entry, counted)| Part {
+                payload: number,
+                entry,
+                counted,
+            }));
+        };
         for reading in &readings {
             let counted = Counted::Reading(reading.measurement.kind());
-            let encoded = self.record(topic, reading.household_id.to_string(), reading, counted);
-            parts.extend(encoded);
+            add(self.record(topic, reading.household_id, reading, counted));
         }
         for ack in &acks {
-            parts.extend(self.record(topic, ack.household_id.to_string(), ack, Counted::Ack));
+            add(self.record(topic, ack.household_id, ack, Counted::Ack));
         }
         for refusal in bounded(refusals, payload) {
-            parts.extend(self.dead_letter(topic, refusal));
+            add(self.dead_letter(topic, refusal));
         }
-        (parts, notice)
+        notice
     }
 
-    /// The dead letter of a record that the log refuses for good, whose key was `key`.
-    pub(super) fn refused_by_log(&self, entry: &Entry, detail: String) -> Option<Part> {
-        let source = entry.topic.as_str();
+    /// The dead letter of a record that the log refuses for good, under the same key.
+    pub(super) fn refused_by_log(&self, record: &NewRecord<'_>, detail: String) -> Option<Part> {
+        let source = record.topic.as_str();
         // Much shorter than what was refused, so that this one is not.
-        let kept_bytes = entry.value.len().min(REFUSED_KEPT_BYTES);
-        let mut refusal = refusal(Reason::Oversized, detail, &entry.value[..kept_bytes]);
-        refusal.payload_bytes = entry.value.len();
-        let mut part = self.dead_letter(source, refusal)?;
-        part.entry.key.clone_from(&entry.key);
-        Some(part)
+        let kept_bytes = record.value.len().min(REFUSED_KEPT_BYTES);
+        let mut refusal = refusal(Reason::Oversized, detail, &record.value[..kept_bytes]);
+        refusal.payload_bytes = record.value.len();
+        let (mut entry, counted) = self.dead_letter(source, refusal)?;
+        entry.key = record.key.to_vec();
+        Some(Part {
+            payload: 0,
+            entry,
+            counted,
+        })
     }
 
     fn record<T: Message>(
         &self,
         topic: &str,
-        key: String,
+        household_id: HouseholdId,
         message: &T,
         counted: Counted,
-    ) -> Option<Part> {
+    ) -> Option<(Entry, Counted)> {
         match self.codec.encode(message) {
-            Ok(value) => Some(Part {
-                entry: Entry {
+            Ok(value) => {
+                let entry = Entry {
                     topic: T::TOPIC,
-                    key: key.into_bytes(),
+                    key: household_id.to_string().into_bytes(),
                     value,
-                },
-                counted,
-            }),
+                };
+                Some((entry, counted))
+            }
             Err(error) => {
                 let detail = format!("cannot be encoded: {error}");
                 self.dead_letter(topic, refusal(Reason::Undecodable, detail, &[]))
@@ -137,7 +181,7 @@ impl Maker {
         }
     }
 
-    fn dead_letter(&self, source: &str, refusal: Refusal) -> Option<Part> {
+    fn dead_letter(&self, source: &str, refusal: Refusal) -> Option<(Entry, Counted)> {
         let key = mqtt::household_of_topic(source).map_or_else(
             || source.as_bytes()[..source.len().min(KEY_BYTES_MAX)].to_vec(),
             |household_id| household_id.to_string().into_bytes(),
@@ -155,14 +199,14 @@ impl Maker {
         };
         let encoded: Result<Vec<u8>, CodecError> = self.codec.encode(&letter);
         match encoded {
-            Ok(value) => Some(Part {
-                entry: Entry {
+            Ok(value) => {
+                let entry = Entry {
                     topic: Topic::DeadLetters,
                     key,
                     value,
-                },
-                counted: Counted::DeadLetter(reason),
-            }),
+                };
+                Some((entry, Counted::DeadLetter(reason)))
+            }
             Err(error) => {
                 error!(%error, source, "a dead letter cannot be encoded");
                 None
@@ -207,7 +251,8 @@ mod tests {
     fn a_flood_of_bad_elements_is_one_dead_letter() {
         let maker = Maker::new(Codec::single_object(), Clock::wall(), 0);
         let payload = Bytes::from(format!("[{}1]", "1,".repeat(100_000)));
-        let (parts, notice) = maker.parts("home/7/meter", &payload);
+        let mut parts = Vec::new();
+        let notice = maker.parts(0, "home/7/meter", &payload, &mut parts);
         assert_eq!(notice.unwrap().refused, 100_001);
         let [part] = parts.as_slice() else {
             panic!("{} parts", parts.len())

@@ -9,18 +9,21 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
-use rdkafka::util::Timeout;
+use rdkafka::producer::Producer;
 use schemas::topic::{Cleanup, Topic};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::{Consumer, Log, LogError, Subscription};
+use super::{Consumer, Log, LogError, NewRecord, Subscription};
 use crate::secret::Secret;
 
 mod consumer;
 mod poller;
+mod producing;
 mod shared;
+
+use producing::{Answering, WaveProducer};
 
 /// Largest record, bytes: a whole MQTT payload as a dead letter, with room to spare.
 const RECORD_BYTES_MAX: &str = "2097152";
@@ -99,7 +102,7 @@ impl KafkaConfig {
         client
     }
 
-    fn producer(&self) -> Result<FutureProducer, LogError> {
+    fn producer(&self) -> Result<WaveProducer, LogError> {
         self.client()
             .set("acks", "all")
             .set("enable.idempotence", "true")
@@ -110,7 +113,7 @@ impl KafkaConfig {
             .set("message.timeout.ms", self.delivery_timeout_ms.to_string())
             .set("queue.buffering.max.messages", "100000")
             .set("queue.buffering.max.kbytes", "131072")
-            .create()
+            .create_with_context(Answering)
             .map_err(|error| setup(&error))
     }
 
@@ -126,8 +129,12 @@ fn setup(error: &KafkaError) -> LogError {
 /// Kafka.
 pub struct KafkaLog {
     config: KafkaConfig,
+    /// Names of the topics, with the prefix.
+    names: BTreeMap<Topic, String>,
     /// Replaced when librdkafka declares it beyond repair.
-    producer: RwLock<FutureProducer>,
+    producer: RwLock<WaveProducer>,
+    /// Whose records enter the producer's queue.
+    turn: tokio::sync::Mutex<()>,
     consumers: Mutex<Vec<std::thread::JoinHandle<()>>>,
     closing: Arc<AtomicBool>,
 }
@@ -144,21 +151,24 @@ impl KafkaLog {
     /// Checks the settings and starts the producer; connects in the background.
     pub fn connect(config: KafkaConfig) -> Result<Self, LogError> {
         let producer = config.producer()?;
+        let names = Topic::ALL.map(|topic| (topic, config.name(topic)));
         Ok(Self {
             config,
+            names: names.into(),
             producer: RwLock::new(producer),
+            turn: tokio::sync::Mutex::default(),
             consumers: Mutex::default(),
             closing: Arc::default(),
         })
     }
 
-    fn producer(&self) -> FutureProducer {
+    fn producer(&self) -> WaveProducer {
         self.producer.read().expect("no writer panics").clone()
     }
 
     /// A fatal error ends an idempotent producer for good: the next one starts a new sequence. What the broken one
     /// had not delivered was reported as failed.
-    fn replace_broken(&self, broken: &FutureProducer) -> Result<(), LogError> {
+    fn replace_broken(&self, broken: &WaveProducer) -> Result<(), LogError> {
         if let Some((code, reason)) = broken.client().fatal_error() {
             warn!(%code, reason, "starting a new producer");
             let mut current = self.producer.write().expect("no writer panics");
@@ -214,20 +224,47 @@ fn classify(error: &KafkaError) -> LogError {
 #[async_trait::async_trait]
 impl Log for KafkaLog {
     async fn produce(&self, topic: Topic, key: &[u8], value: Vec<u8>) -> Result<(), LogError> {
+        let record = NewRecord {
+            topic,
+            key,
+            value: &value,
+        };
+        // librdkafka answers by then, and says why where it gave up.
+        let patience = 2 * Duration::from_millis(self.config.delivery_timeout_ms.into());
+        let mut failed = self.produce_all(&[record], patience).await;
+        failed.pop().map_or(Ok(()), |(_, error)| Err(error))
+    }
+
+    async fn produce_all(
+        &self,
+        records: &[NewRecord<'_>],
+        limit: Duration,
+    ) -> Vec<(usize, LogError)> {
         if self.closing.load(Ordering::Relaxed) {
-            return Err(LogError::Closed);
+            let closed = records.iter().enumerate();
+            return closed.map(|(index, _)| (index, LogError::Closed)).collect();
         }
-        let name = self.config.name(topic);
         let producer = self.producer();
-        let record = FutureRecord::to(&name).key(key).payload(&value);
-        let patience = Duration::from_millis(self.config.delivery_timeout_ms.into());
-        match producer.send(record, Timeout::After(patience)).await {
-            Ok(_) => Ok(()),
-            Err((error, _)) => {
-                self.replace_broken(&producer)?;
-                Err(classify(&error))
-            }
+        let name = |record: &NewRecord<'_>| self.names[&record.topic].as_str();
+        let deadline = Instant::now() + limit;
+        let (failed, unanswered) =
+            producing::produce(&producer, &self.turn, records, name, deadline).await;
+        if failed.is_empty() && unanswered.is_empty() {
+            return Vec::new();
         }
+        let replaced = self.replace_broken(&producer);
+        let failed = failed
+            .into_iter()
+            .map(|(index, error)| (index, classify(&error)));
+        let unanswered = unanswered
+            .into_iter()
+            .map(|index| (index, LogError::no_answer()));
+        let mut all: Vec<_> = failed.chain(unanswered).collect();
+        all.sort_by_key(|(index, _)| *index);
+        if let Err(error) = replaced {
+            warn!(%error, "there is no new producer");
+        }
+        all
     }
 
     async fn subscribe(&self, subscription: Subscription) -> Result<Consumer, LogError> {

@@ -7,10 +7,15 @@ pub mod embedded;
 pub mod kafka;
 
 use std::ops::Range;
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use schemas::topic::Topic;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::unconstrained;
+use tokio::time::timeout;
 
 /// One partition of one topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,6 +36,14 @@ pub struct Record {
     pub value: Bytes,
 }
 
+/// A record on its way into the log.
+#[derive(Debug, Clone, Copy)]
+pub struct NewRecord<'a> {
+    pub topic: Topic,
+    pub key: &'a [u8],
+    pub value: &'a [u8],
+}
+
 /// Why the log could not do as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
@@ -49,6 +62,11 @@ pub enum LogError {
 }
 
 impl LogError {
+    /// For a record that the log neither took nor refused in time.
+    fn no_answer() -> Self {
+        Self::Unavailable("no answer in time".to_owned())
+    }
+
     /// Whether the same call may succeed later.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
@@ -148,6 +166,44 @@ pub trait Log: Send + Sync + 'static {
     /// Appends one record; resolves once it is durable. The partition follows from the key by murmur2, as in Kafka's
     /// own clients. Waits while the producer's queue is full.
     async fn produce(&self, topic: Topic, key: &[u8], value: Vec<u8>) -> Result<(), LogError>;
+    /// Appends records in their order; resolves once each is durable or has failed, after `limit` in any case. Returns
+    /// those that failed, by their index, ascending; one without an answer in time counts as not available. The places
+    /// are taken in the order in which such calls are first polled, whatever the topics.
+    async fn produce_all(
+        &self,
+        records: &[NewRecord<'_>],
+        limit: Duration,
+    ) -> Vec<(usize, LogError)> {
+        let mut outcomes: Vec<Option<Result<(), LogError>>> = Vec::with_capacity(records.len());
+        let mut waiting = FuturesUnordered::new();
+        for (index, record) in records.iter().enumerate() {
+            // Unconstrained: a future made to yield before it has its place would lose it to those behind it.
+            let produced = self.produce(record.topic, record.key, record.value.to_vec());
+            let mut produced = unconstrained(produced);
+            match futures::poll!(&mut produced) {
+                std::task::Poll::Ready(outcome) => outcomes.push(Some(outcome)),
+                std::task::Poll::Pending => {
+                    outcomes.push(None);
+                    waiting.push(async move { (index, produced.await) });
+                }
+            }
+        }
+        // Who has not answered by then is found below.
+        let _ = timeout(limit, async {
+            while let Some((index, outcome)) = waiting.next().await {
+                outcomes[index] = Some(outcome);
+            }
+        })
+        .await;
+        let failures = outcomes
+            .into_iter()
+            .enumerate()
+            .filter_map(|(index, outcome)| {
+                let outcome = outcome.unwrap_or_else(|| Err(LogError::no_answer()));
+                Some((index, outcome.err()?))
+            });
+        failures.collect()
+    }
     /// Opens a subscription.
     async fn subscribe(&self, subscription: Subscription) -> Result<Consumer, LogError>;
     /// Creates the topics that are missing and checks those that are there. Safe to repeat.

@@ -129,9 +129,9 @@ pub struct EngineConfig {
     /// Whether each reading becomes a row of the store. Without, slots are all that is kept, and a reading behind the
     /// grace is a dead letter.
     pub store_readings: bool,
-    /// Whether the rows of readings wait for the snapshot of their home and are written with it, together: far less
-    /// work for the store, and rows that are up to `checkpoint_ms` behind.
-    pub readings_wait: bool,
+    /// Whether the rows of readings and slots wait for the snapshot of their home and are written with it, together:
+    /// far less work for the store, spread evenly, and rows that are up to `checkpoint_ms` behind.
+    pub rows_wait: bool,
     /// Whether each slot becomes a row of the store, and a record of the topic `slots`.
     pub store_slots: bool,
     pub publish_slots: bool,
@@ -160,7 +160,7 @@ impl Default for EngineConfig {
             checkpoint_ms: 30_000,
             checkpoint_records_max: 1_000_000,
             store_readings: true,
-            readings_wait: false,
+            rows_wait: false,
             store_slots: true,
             publish_slots: false,
             tick_ms: 1_000,

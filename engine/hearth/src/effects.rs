@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use connectors::log::LogError;
+use connectors::log::{LogError, NewRecord};
 use connectors::metrics::Metrics;
 use connectors::store::{Row, StoreError};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -26,8 +26,8 @@ use crate::resident::Resident;
 
 /// Most rows in one write.
 const ROWS_MAX: usize = 2_000;
-/// Most produces on their way at once.
-const PRODUCES_MAX: usize = 512;
+/// Longest wait for records to be durable before they are produced again.
+const PRODUCE_MAX: Duration = Duration::from_secs(60);
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
@@ -100,10 +100,12 @@ impl Orders {
         let mut ordered = std::mem::take(&mut self.ordered);
         for effect in ordered.drain(..) {
             match effect {
-                Effect::StoreReading(reading) if setup.readings_wait => home.waiting.push(reading),
+                Effect::StoreReading(reading) if setup.rows_wait => {
+                    home.wait_with_reading(reading);
+                }
                 Effect::StoreReading(reading) => self.rows.push(Row::Reading(reading)),
                 Effect::StoreSlot { household_id, slot } => {
-                    self.store_slot(setup, HouseholdSlot { household_id, slot });
+                    self.store_slot(setup, home, HouseholdSlot { household_id, slot });
                 }
                 Effect::StoreMetadata(metadata) => self.rows.push(Row::Household(metadata)),
                 Effect::StoreSchedule(schedule) => self.rows.push(Row::Schedule(schedule)),
@@ -137,13 +139,15 @@ impl Orders {
         refused
     }
 
-    fn store_slot(&mut self, setup: &Setup, slot: HouseholdSlot) {
+    fn store_slot(&mut self, setup: &Setup, home: &mut Resident, slot: HouseholdSlot) {
         setup.parts.metrics.slots_total.inc();
         if setup.publish_slots {
             self.send(&setup.parts, slot.household_id, &slot);
         }
-        if setup.store_slots {
-            let HouseholdSlot { household_id, slot } = slot;
+        let HouseholdSlot { household_id, slot } = slot;
+        if setup.store_slots && setup.rows_wait {
+            home.wait_with_slot(slot);
+        } else if setup.store_slots {
             self.rows.push(Row::Slot { household_id, slot });
         }
     }
@@ -243,15 +247,9 @@ pub async fn produce_patiently(
 ) -> Result<(), Fenced> {
     let mut left = outgoing;
     let mut pause = PAUSE_MIN;
-    loop {
-        let attempts: Vec<_> = left
-            .iter()
-            .enumerate()
-            .map(|(index, record)| produce_one(parts, index, record, fence))
-            .collect();
-        let attempts = stream::iter(attempts).buffer_unordered(PRODUCES_MAX);
-        let attempts: Vec<Option<usize>> = attempts.try_collect().await?;
-        let failed: BTreeSet<usize> = attempts.into_iter().flatten().collect();
+    while !left.is_empty() {
+        fence.check()?;
+        let failed = produce_once(parts, &left).await?;
         if failed.is_empty() {
             return Ok(());
         }
@@ -259,6 +257,35 @@ pub async fn produce_patiently(
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(PAUSE_MAX);
     }
+    Ok(())
+}
+
+/// Produces each record once. Answers with the places of those that are to be tried again.
+async fn produce_once(parts: &Parts, outgoing: &[Outgoing]) -> Result<BTreeSet<usize>, Fenced> {
+    let mut again = BTreeSet::new();
+    let records = outgoing.iter().map(|record| NewRecord {
+        topic: record.topic,
+        key: &record.key,
+        value: &record.value,
+    });
+    let records: Vec<NewRecord<'_>> = records.collect();
+    for (place, reason) in parts.log.produce_all(&records, PRODUCE_MAX).await {
+        let topic = outgoing[place].topic;
+        match reason {
+            LogError::Unavailable(_) => {
+                warn!(%topic, %reason, "log does not take a record, trying again");
+            }
+            LogError::Closed => return Err(Fenced),
+            LogError::Refused(_) => {
+                let bytes = outgoing[place].value.len();
+                error!(%topic, %reason, bytes, "log refuses a record");
+                continue;
+            }
+            LogError::Setup(_) => error!(%topic, %reason, "log is not set up"),
+        }
+        again.insert(place);
+    }
+    Ok(again)
 }
 
 /// Of each key's records in one topic, the first that failed and all behind it.
@@ -274,35 +301,6 @@ fn from_failures(records: Vec<Outgoing>, failed: &BTreeSet<usize>) -> Vec<Outgoi
         broken.contains(&place)
     });
     again.map(|(_, record)| record).collect()
-}
-
-/// One attempt; `index` where it takes another.
-async fn produce_one(
-    parts: &Parts,
-    index: usize,
-    record: &Outgoing,
-    fence: &Fence,
-) -> Result<Option<usize>, Fenced> {
-    fence.check()?;
-    match parts
-        .log
-        .produce(record.topic, &record.key, record.value.clone())
-        .await
-    {
-        Ok(()) => return Ok(None),
-        Err(reason @ LogError::Unavailable(_)) => {
-            warn!(topic = %record.topic, %reason, "log does not take a record, trying again");
-        }
-        Err(LogError::Closed) => return Err(Fenced),
-        Err(reason @ LogError::Refused(_)) => {
-            error!(topic = %record.topic, %reason, bytes = record.value.len(), "log refuses a record");
-            return Ok(None);
-        }
-        Err(reason @ LogError::Setup(_)) => {
-            error!(topic = %record.topic, %reason, "log is not set up");
-        }
-    }
-    Ok(Some(index))
 }
 
 /// Reads through `read` until it succeeds, or the fence is raised.

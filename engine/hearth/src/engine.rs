@@ -18,8 +18,8 @@ use tracing::{error, info, warn};
 use crate::config::EngineConfig;
 use crate::effects::Fence;
 use crate::lag::LagBoard;
-use crate::parts::Parts;
 use crate::partition::Setup;
+use crate::parts::Parts;
 use crate::shard::{Batch, Leave, Shard, Tick};
 use crate::snapshot::SHARD_TOPICS;
 use crate::tariffs;
@@ -67,7 +67,7 @@ impl Engine {
             checkpoint_records_max: config.checkpoint_records_max,
             passivate_after: Duration::from_secs(config.passivate_minutes * 60),
             live_homes_max: config.live_homes_max,
-            readings_wait: config.readings_wait,
+            rows_wait: config.rows_wait,
             store_slots: config.store_slots,
             publish_slots: config.publish_slots,
             parts,

@@ -8,18 +8,18 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 pub mod config;
 pub mod parts;
 
-pub mod engine;
-pub mod shard;
-pub mod partition;
-mod decode;
-mod resident;
-pub mod effects;
-mod outbox;
-mod unsaved;
-pub mod snapshot;
 mod dead_letter;
+mod decode;
+pub mod effects;
+pub mod engine;
 pub mod lag;
+mod outbox;
+pub mod partition;
+mod resident;
+pub mod shard;
+pub mod snapshot;
 pub mod tariffs;
+mod unsaved;
 
 pub mod optimizer;
 pub mod workers;

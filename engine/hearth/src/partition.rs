@@ -39,6 +39,10 @@ use crate::unsaved::Unsaved;
 const RESTORES_MAX: usize = 64;
 /// Most snapshots in one work of the outbox.
 const SAVES_TOGETHER_MAX: usize = 1_000;
+/// Most homes saved with one tick.
+const SAVES_PER_TICK_MAX: usize = 5_000;
+/// A partition that has had no record for so long has time to save every home.
+const IDLE_AFTER: Duration = Duration::from_millis(500);
 /// Homes that hear one tick of the clock; a partition with more goes round, some with each tick.
 const TICK_HOMES_MAX: usize = 20_000;
 
@@ -58,7 +62,7 @@ pub struct Setup {
     pub checkpoint_records_max: u64,
     pub passivate_after: Duration,
     pub live_homes_max: usize,
-    pub readings_wait: bool,
+    pub rows_wait: bool,
     pub store_slots: bool,
     pub publish_slots: bool,
 }
@@ -93,8 +97,8 @@ pub struct Partition {
     /// Part of a home that is due to be saved.
     credit: f64,
     ticked: Instant,
-    /// Records handled since the last tick.
-    records_since_tick: usize,
+    /// When records were handled last.
+    handled: Instant,
 }
 
 impl Partition {
@@ -117,7 +121,7 @@ impl Partition {
             health: (0, 0),
             credit: 0.0,
             ticked: Instant::now(),
-            records_since_tick: 0,
+            handled: Instant::now(),
         }
     }
 
@@ -145,7 +149,7 @@ impl Partition {
                 .extend(records.iter().map(|record| record.timestamp_ms));
         }
         self.next_offsets.advance(topic, last.offset + 1);
-        self.records_since_tick += records.len();
+        self.handled = Instant::now();
         self.carry_out(orders).await?;
         let end = self.setup.control.end_offset(from);
         self.setup.lag.record(from, last, end);
@@ -161,16 +165,16 @@ impl Partition {
             self.tick_homes(now_ms, now).await?;
         }
         let every = self.setup.checkpoint_every;
-        let share =
-            now.duration_since(self.ticked).as_secs_f64() / every.as_secs_f64().max(f64::MIN_POSITIVE);
+        let share = now.duration_since(self.ticked).as_secs_f64()
+            / every.as_secs_f64().max(f64::MIN_POSITIVE);
         self.ticked = now;
-        let is_idle = std::mem::take(&mut self.records_since_tick) == 0;
-        let due = if is_idle {
+        let due = if now.duration_since(self.handled) >= IDLE_AFTER {
             self.unsaved.count()
         } else {
             self.due(share).max(self.unsaved.overdue(every, now))
         };
-        self.save(due).await?;
+        // What is left has its turn with the next tick; the records that came meanwhile do not wait for it.
+        self.save(due.min(SAVES_PER_TICK_MAX)).await?;
         self.commit().await
     }
 
@@ -220,9 +224,10 @@ impl Partition {
         self.make_room(absent.len(), &wanted).await?;
         let count_restored = count(absent.len());
         if self.is_whole().await {
-            let new = |id| Box::new(Resident::from_snapshot(id, self.number, None));
-            let new: Vec<_> = absent.into_iter().map(|id| (id, new(id))).collect();
-            self.residents.extend(new);
+            let newborn = absent
+                .into_iter()
+                .map(|id| (id, Box::new(Resident::newborn(id))));
+            self.residents.extend(newborn);
         } else {
             let (setup, fence, number) = (&self.setup, &self.fence, self.number);
             let restored = effects::each(absent, RESTORES_MAX, |id| async move {
@@ -418,8 +423,7 @@ impl Partition {
             return Ok(());
         };
         self.live(-1);
-        let waiting = std::mem::take(&mut failed.waiting);
-        let rows = waiting.into_iter().map(Row::Reading).collect();
+        let rows = failed.take_rows().collect();
         self.outbox
             .send(Work {
                 rows,
@@ -469,8 +473,7 @@ impl Partition {
         let repairs = std::mem::take(&mut orders.repairs);
         for (id, _) in &repairs {
             if let Some(home) = self.residents.get_mut(id) {
-                let waiting = std::mem::take(&mut home.waiting);
-                orders.rows.extend(waiting.into_iter().map(Row::Reading));
+                orders.rows.extend(home.take_rows());
             }
         }
         self.outbox.send(orders.into_work()).await?;
@@ -478,10 +481,16 @@ impl Partition {
             return Ok(());
         }
         self.outbox.settled().await?;
+        let this = &*self;
+        let aggregate = |(id, start_ms)| async move {
+            let slot = this.aggregate(id, start_ms).await?;
+            Ok((id, slot))
+        };
+        let mut slots = effects::each(repairs, RESTORES_MAX, aggregate).await?;
+        slots.sort_by_key(|(id, slot)| (*id, slot.start_ms));
         let tariffs = self.setup.tariffs.current();
         let mut orders = Orders::default();
-        for (id, start_ms) in repairs {
-            let slot = self.aggregate(id, start_ms).await?;
+        for (id, slot) in slots {
             let env = Env {
                 settings: &self.setup.settings,
                 tariffs: &tariffs,
@@ -600,8 +609,7 @@ impl Partition {
                 };
                 home.is_unsaved = false;
                 home.saved_in = saved_in;
-                let waiting = std::mem::take(&mut home.waiting);
-                work.rows.extend(waiting.into_iter().map(Row::Reading));
+                work.rows.extend(home.take_rows());
                 let state = snapshot::encode(self.number, &home.next_offsets, &home.household);
                 work.snapshots.push(Row::Snapshot {
                     household_id: id,
@@ -619,7 +627,10 @@ impl Partition {
     /// What is handled and saved so far may be committed when all that was sent is durable.
     fn note_commit(&mut self) {
         let offsets = self.unsaved.since().unwrap_or(self.next_offsets);
-        let newest = self.commits.back().map_or(self.committed, |newest| newest.1);
+        let newest = self
+            .commits
+            .back()
+            .map_or(self.committed, |newest| newest.1);
         if offsets != newest {
             self.commits.push_back((self.outbox.sent(), offsets));
         }

@@ -1,9 +1,11 @@
 //! A household in memory: its state, and what the host knows of it.
 
 use connectors::clock::wall_ms;
+use connectors::store::Row;
 use household::effect::Effect;
 use household::household::Household;
 use household::reading::Reading;
+use household::slot::Slot;
 use household::units::HouseholdId;
 use tokio::time::Instant;
 use tracing::error;
@@ -23,8 +25,9 @@ pub(crate) struct Resident {
     pub(crate) saved_in: u64,
     /// When a record last reached it.
     pub(crate) touched: Instant,
-    /// Readings that become rows together with the next snapshot.
-    pub(crate) waiting: Vec<Reading>,
+    /// Rows that are written together with the next snapshot, where they wait.
+    readings: Vec<Reading>,
+    slots: Vec<Slot>,
     /// The newest request, and when the record that led to it entered the log.
     asked: Option<Box<(String, i64)>>,
 }
@@ -41,15 +44,50 @@ impl Resident {
         });
         let (next_offsets, household) =
             restored.unwrap_or_else(|| (NextOffsets::default(), Household::new(id)));
+        Self::new(household, next_offsets)
+    }
+
+    /// A home that no record has reached before.
+    pub(crate) fn newborn(id: HouseholdId) -> Self {
+        Self::new(Household::newborn(id), NextOffsets::default())
+    }
+
+    fn new(household: Household, next_offsets: NextOffsets) -> Self {
         Self {
             household,
             next_offsets,
             is_unsaved: false,
             saved_in: 0,
             touched: Instant::now(),
-            waiting: Vec::new(),
+            readings: Vec::new(),
+            slots: Vec::new(),
             asked: None,
         }
+    }
+
+    /// Keeps what becomes a row with the next snapshot.
+    pub(crate) fn wait_with_reading(&mut self, reading: Reading) {
+        self.readings.push(reading);
+    }
+
+    /// The same of a slot; of one that is corrected only the last is kept.
+    pub(crate) fn wait_with_slot(&mut self, slot: Slot) {
+        let place = |held: &&mut Slot| {
+            (held.start_ms, held.slot_minutes) == (slot.start_ms, slot.slot_minutes)
+        };
+        match self.slots.iter_mut().find(place) {
+            Some(held) => *held = slot,
+            None => self.slots.push(slot),
+        }
+    }
+
+    /// Takes out what has waited, as rows.
+    pub(crate) fn take_rows(&mut self) -> impl Iterator<Item = Row> + use<> {
+        let household_id = self.household.id();
+        let readings = std::mem::take(&mut self.readings).into_iter();
+        let slots = std::mem::take(&mut self.slots).into_iter();
+        let slots = slots.map(move |slot| Row::Slot { household_id, slot });
+        readings.map(Row::Reading).chain(slots)
     }
 
     /// Whether nothing is lost when it is let go: all of it is in a snapshot, and the outbox, durable up to `durable`,

@@ -103,7 +103,10 @@ impl Handler<Leave> for Shard {
         self.exclusively(|mut partition| async move {
             if partition.checkpoint().await.is_err() {
                 let number = partition.number();
-                warn!(partition = number, "left behind a fence, without a checkpoint");
+                warn!(
+                    partition = number,
+                    "left behind a fence, without a checkpoint"
+                );
             }
             partition.forget();
             None

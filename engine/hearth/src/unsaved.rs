@@ -51,7 +51,11 @@ impl Unsaved {
             && let Some(oldest) = self.epochs.front_mut()
         {
             let rest = count_max - taken.len();
-            taken.extend(oldest.homes.drain(oldest.homes.len().saturating_sub(rest)..));
+            taken.extend(
+                oldest
+                    .homes
+                    .drain(oldest.homes.len().saturating_sub(rest)..),
+            );
             if oldest.homes.is_empty() {
                 self.epochs.pop_front();
             }

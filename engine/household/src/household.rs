@@ -86,13 +86,23 @@ pub struct Household {
 }
 
 impl Household {
-    /// A home of which nothing is known yet.
+    /// A home of which nothing is known yet, though it may have lived before.
     #[must_use]
     pub const fn new(id: HouseholdId) -> Self {
+        Self::with(id, Windows::new(false))
+    }
+
+    /// A home that never had a reading before: its first slots need no look into the store.
+    #[must_use]
+    pub const fn newborn(id: HouseholdId) -> Self {
+        Self::with(id, Windows::new(true))
+    }
+
+    const fn with(id: HouseholdId, windows: Windows) -> Self {
         Self {
             id,
             metadata: None,
-            windows: Windows::new(),
+            windows,
             soc: None,
             clock_ms: None,
             awaited_ms: None,

@@ -92,7 +92,8 @@ fn ended_slots(home: &Household) -> Result<(), String> {
         .filter(|slot| slot.ended && !slot.from_store);
     for slot in whole.filter(|slot| slot.start_ms > newest_ms - DAY_MS) {
         holds(
-            windows.closed.get(slot.start_ms) == Some(ClosedSlot::of(&slot.aggregate(windows.length))),
+            windows.closed.get(slot.start_ms)
+                == Some(ClosedSlot::of(&slot.aggregate(windows.length))),
             "I3: an ended slot is not the aggregate of its raw readings",
         )?;
     }

@@ -70,6 +70,9 @@ impl Rolling {
     }
 }
 
+/// In place of the time from which on a home has held every reading: it has held them all.
+const NEWBORN_MS: i64 = i64::MIN + 1;
+
 /// The windows of one home.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(from = "Form")]
@@ -110,11 +113,12 @@ impl From<Form> for Windows {
 }
 
 impl Windows {
-    pub(crate) const fn new() -> Self {
+    /// Of a home that may have lived before, unless `is_newborn`.
+    pub(crate) const fn new(is_newborn: bool) -> Self {
         Self {
             length: SlotLength::QUARTER_HOUR,
             watermark_ms: None,
-            whole_from_ms: i64::MIN,
+            whole_from_ms: if is_newborn { NEWBORN_MS } else { i64::MIN },
             open: VecDeque::new(),
             closed: ClosedSlots::new(SlotLength::QUARTER_HOUR),
         }
@@ -138,7 +142,8 @@ impl Windows {
         {
             return self.come_late(reading, start_ms, settings, effects);
         }
-        if self.watermark_ms.is_none() && settings.stores_readings {
+        let may_have_lived = self.watermark_ms.is_none() && self.whole_from_ms != NEWBORN_MS;
+        if may_have_lived && settings.stores_readings {
             // Before a lost state, readings may have come that are ahead of this one by up to the grace.
             let ahead_ms = self.length.start_of_ms(reading.ts_ms + grace_ms) + self.length.ms();
             self.whole_from_ms = self.whole_from_ms.max(ahead_ms);
@@ -271,7 +276,13 @@ impl Windows {
             let start_ms = length.start_of_ms(ts_ms);
             let index = self.open_slot(start_ms);
             let offset_ms = u32::try_from(ts_ms - start_ms).expect("a slot lasts an hour at most");
-            self.open[index].take_in(RawReading { offset_ms, ..reading }, true);
+            self.open[index].take_in(
+                RawReading {
+                    offset_ms,
+                    ..reading
+                },
+                true,
+            );
         }
     }
 

@@ -10,6 +10,7 @@ use household::reading::{Measurement, Reading};
 use household::schedule::{
     Metrics, Plan, PlannedEv, PlannedHeat, PlannedSlot, Relaxation, Schedule, Status,
 };
+use household::slot::{HouseholdSlot, Slot};
 use household::tariff::{PricePeriod, Tariff};
 use household::units::HouseholdId;
 use proptest::prelude::*;
@@ -304,6 +305,31 @@ fn alert() -> Alert {
     }
 }
 
+fn slot() -> HouseholdSlot {
+    let mut slot = Slot::empty(START_MS, 15);
+    slot.add(
+        START_MS,
+        &Measurement::Meter {
+            consumption_w: 450.5,
+        },
+    );
+    slot.add(
+        START_MS + 60_000,
+        &Measurement::Meter {
+            consumption_w: 50.0,
+        },
+    );
+    let battery = Measurement::Battery {
+        soc_pct: 57.5,
+        power_w: -800.0,
+    };
+    slot.add(START_MS + 61_000, &battery);
+    HouseholdSlot {
+        household_id: id(),
+        slot,
+    }
+}
+
 fn confluent() -> Codec {
     let ids = Topic::ALL.into_iter().zip(100..).map(|(topic, newest)| {
         let older = (200..).zip(older_schemas_json(topic));
@@ -385,6 +411,7 @@ fn every_value_survives_and_golden_samples_decode() {
     check("v1-ack", &ack());
     check("v1-dead-letter", &dead_letter(Reason::MissingField));
     check("v1-alert", &alert());
+    check("v1-slot", &slot());
 }
 
 #[test]
@@ -456,6 +483,7 @@ fn schemas_keep_their_fingerprints() {
         acks 08dcaf70bb13046d
         dead-letters 8da85e060c588528
         alerts 7a243e84d59213ba
+        slots d53e093aa1c1677f
     "#]]
     .assert_eq(&fingerprints.concat());
 }
@@ -574,6 +602,7 @@ fn decode_all(codec: &Codec, bytes: &[u8]) -> usize {
         codec.decode::<Ack>(bytes).is_ok(),
         codec.decode::<DeadLetter>(bytes).is_ok(),
         codec.decode::<Alert>(bytes).is_ok(),
+        codec.decode::<HouseholdSlot>(bytes).is_ok(),
     ];
     outcomes.into_iter().filter(|good| *good).count()
 }
@@ -593,6 +622,7 @@ fn samples() -> Vec<Vec<u8>> {
         codec.encode(&ack()).unwrap(),
         codec.encode(&dead_letter(Reason::Poison)).unwrap(),
         codec.encode(&alert()).unwrap(),
+        codec.encode(&slot()).unwrap(),
         stored("v1-household"),
         stored("v1-request"),
         stored("v1-schedule"),

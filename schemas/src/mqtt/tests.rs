@@ -181,4 +181,88 @@ proptest::proptest! {
     fn no_text_makes_it_panic(payload in "[\\[\\]{}\":,a-zN0-9. \\\\-]{0,80}") {
         let _ = parse("home/7/meter", payload.as_bytes(), NOW_MS, SKEW_MS);
     }
+
+    #[test]
+    fn the_short_way_takes_only_what_the_long_way_takes_alike(
+        channel in proptest::sample::select(vec![Channel::Meter, Channel::Pv, Channel::Battery, Channel::Ack]),
+        fields in proptest::collection::vec((field_name(), field_value()), 0..5),
+        (open, close) in proptest::sample::select(vec![("{", "}"), (" {", "} "), ("[", "]"), ("{", "},")]),
+    ) {
+        let pairs: Vec<String> = fields.iter().map(|(name, value)| format!("{name}:{value}")).collect();
+        let text = format!("{open}{}{close}", pairs.join(","));
+        check_ways(&text, channel)?;
+    }
+}
+
+fn field_name() -> impl proptest::strategy::Strategy<Value = &'static str> {
+    proptest::sample::select(vec![
+        r#""household_id""#,
+        r#""ts""#,
+        r#""consumption_w""#,
+        r#""pv_w""#,
+        r#""soc_pct""#,
+        r#""power_w""#,
+        r#""t\u0073""#,
+        r#""further""#,
+    ])
+}
+
+fn field_value() -> impl proptest::strategy::Strategy<Value = &'static str> {
+    proptest::sample::select(vec![
+        "7",
+        "8",
+        "7.0",
+        "-0",
+        "-3",
+        "99.99999999999999999",
+        "1e3",
+        "1e999",
+        "null",
+        "NaN",
+        r#""7""#,
+        r#""2025-09-12T10:00:00Z""#,
+        r#""2025-09-12t12:00:00.5+02:00""#,
+        r#""2025-09-12T10:00:00""#,
+        r#""2025-09-12T10:00:00\u005a""#,
+        r#""1999-01-01T00:00:00Z""#,
+        r#""2099-01-01T00:00:00Z""#,
+        "[1]",
+        r#"{"a":1}"#,
+    ])
+}
+
+/// Where the short way takes a payload, the long way must read the same.
+fn check_ways(text: &str, channel: Channel) -> Result<(), proptest::test_runner::TestCaseError> {
+    let Some(short) = plain::reading(text, id(7), channel, NOW_MS) else {
+        return Ok(());
+    };
+    let mut long = Parsed::default();
+    let taken = take_any(text, id(7), channel, NOW_MS, &mut long);
+    proptest::prop_assert_eq!(taken, Ok(()));
+    proptest::prop_assert_eq!(long.readings, [short]);
+    Ok(())
+}
+
+#[test]
+fn what_devices_send_goes_the_short_way() {
+    for (channel, text) in [
+        (
+            Channel::Meter,
+            r#"{"household_id":7,"ts":"2025-09-12T10:00:00Z","consumption_w":450.25}"#,
+        ),
+        (
+            Channel::Pv,
+            r#" { "pv_w": -3, "ts": "2025-09-12T12:00:00.5+02:00", "household_id": 7 } "#,
+        ),
+        (
+            Channel::Battery,
+            r#"{"household_id":7,"ts":"2025-09-12T10:00:00Z","soc_pct":57.5,"power_w":-800}"#,
+        ),
+    ] {
+        assert!(
+            plain::reading(text, id(7), channel, NOW_MS).is_some(),
+            "{text}"
+        );
+        check_ways(text, channel).unwrap();
+    }
 }

@@ -154,8 +154,14 @@ fn without_rows_every_slot_is_aggregated_at_home() {
     for minute in 7..200 {
         // Every third comes ten minutes late.
         let ts_ms = at(if minute % 3 == 0 { minute - 10 } else { minute });
-        world.read(load(ts_ms, 100.0 + f64::from(i32::try_from(minute).unwrap())));
-        whole.read(load(ts_ms, 100.0 + f64::from(i32::try_from(minute).unwrap())));
+        world.read(load(
+            ts_ms,
+            100.0 + f64::from(i32::try_from(minute).unwrap()),
+        ));
+        whole.read(load(
+            ts_ms,
+            100.0 + f64::from(i32::try_from(minute).unwrap()),
+        ));
     }
     assert_eq!(world.slots, whole.slots);
     assert_eq!((world.repairs_count, world.readings.len()), (0, 0));

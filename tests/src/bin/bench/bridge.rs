@@ -1,73 +1,103 @@
-//! The bridge on its own: messages from Mosquitto to the log.
+//! The bridge between a real Mosquitto (TLS) and real Kafka, beside what the broker gives a plain subscriber.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use tests::harness::{
-    HearthProcess, Stack, free_port, hearth_config, kafka_records, mosquitto_pub, unique, wait_for,
-};
+use tests::harness::{HearthProcess, Stack, free_port, hearth_config, unique, wait_for};
 
+use crate::devices::{self, Device, LIMIT, Subscriber, Way};
 use crate::hearth::{init, metric};
-use crate::{Board, Cli, usage};
+use crate::shares::Shares;
+use crate::{Board, Cli, say, usage};
 
-const LIMIT: Duration = Duration::from_secs(240);
+/// Devices that publish at the same time, each for a home of its own.
+const PUBLISHERS: u64 = 16;
 
-/// Rate, processor time and losses of the bridge, a few publishers at once.
-pub(crate) async fn measure(stack: &Stack, cli: &Cli, board: &mut Board) -> Result<()> {
-    const PUBLISHERS: u64 = 8;
+pub(super) async fn measure(stack: &Stack, cli: &Cli, board: &mut Board) -> Result<()> {
     let (mut rate, mut cpu, mut lost) = (Vec::new(), Vec::new(), Vec::new());
-    for run in 0..cli.runs {
-        let (port, prefix) = (free_port(), unique("bench-"));
-        let extra = format!(
-            "[registry]\nurl = \"\"\n[http]\nlisten = \"127.0.0.1:{port}\"\n[operation]\nlog_filter = \"warn\"\n"
-        );
-        let config = hearth_config(stack, &prefix, &unique("bench"), &extra)?;
-        init(&config).await?;
-        let config = config.to_str().context("a path of UTF-8")?.to_owned();
-        let process = HearthProcess::start(&["--config", &config, "bridge"], &[])?;
-        process.wait_ready(port).await?;
-        let pid = process.process().pid().context("the bridge runs")?;
-        let (cpu_before, _) = usage(pid)?;
-        let each = u64::from(cli.messages) / PUBLISHERS;
-        let begun = Instant::now();
-        let publishing = (1..=PUBLISHERS).map(|home| {
-            let lines: Vec<String> = (0..each).map(|number| line(home, run, number)).collect();
-            let access = stack.mosquitto.home(home);
-            async move { mosquitto_pub(&access, &format!("home/{home}/meter"), &lines).await }
-        });
-        for published in futures::future::join_all(publishing).await {
-            published?;
-        }
-        let sent = each * PUBLISHERS;
-        #[expect(clippy::cast_precision_loss, reason = "a count of messages")]
-        let sent_f = sent as f64;
-        wait_for("the bridge to take every message", LIMIT, async || {
-            let taken = metric(port, "hearth_readings_total{").await?;
-            ensure!(taken >= sent_f, "{taken} of {sent}");
-            Ok(())
-        })
-        .await;
-        rate.push(sent_f / begun.elapsed().as_secs_f64());
-        let (cpu_after, _) = usage(pid)?;
-        cpu.push((cpu_after - cpu_before) * 1e6 / sent_f);
-        process.terminate(Duration::from_secs(60)).await?;
-        let topic = format!("{prefix}telemetry");
-        let records = kafka_records(&stack.kafka.brokers(), &topic, LIMIT).await?;
-        let distinct: std::collections::BTreeSet<&[u8]> = records
-            .iter()
-            .filter_map(|record| record.value.as_deref())
-            .collect();
-        #[expect(clippy::cast_precision_loss, reason = "a count of messages")]
-        lost.push(sent_f - distinct.len() as f64);
+    let mut broker = Vec::new();
+    let start_ms = connectors::clock::wall_ms() - 200_000_000;
+    let each = usize::try_from(u64::from(cli.messages) / PUBLISHERS)?;
+    let devices = (1..=PUBLISHERS).map(|home| {
+        let access = stack.mosquitto.home(home);
+        let credentials = access.credentials.as_ref();
+        let credentials = credentials.map(|(user, password)| (user.as_str(), password.as_str()));
+        Device::new(home, credentials, start_ms, each)
+    });
+    let devices: Arc<Vec<Device>> = Arc::new(devices.collect());
+    let count = each * devices.len();
+    let sent = f64::from(u32::try_from(count)?);
+    for _ in 0..cli.runs {
+        broker.push(sent / plain(stack, &devices, count).await?.as_secs_f64());
+        let (took, cpu_s, topic) = bridged(stack, &devices, sent).await?;
+        rate.push(sent / took.as_secs_f64());
+        cpu.push(cpu_s * 1e6 / sent);
+        let missing = devices::lost(stack, &topic, &devices, start_ms).await?;
+        lost.push(f64::from(u32::try_from(missing)?));
     }
+    board.add("bridge.broker_messages_per_s", "messages/s", broker);
     board.add("bridge.messages_per_s", "messages/s", rate);
     board.add("bridge.cpu_s_per_million", "s", cpu);
     board.add("bridge.lost", "messages", lost);
     Ok(())
 }
 
-fn line(home: u64, run: usize, number: u64) -> String {
-    let ts_ms = connectors::clock::wall_ms() - 40_000_000 + i64::try_from(number).expect("small");
-    let ts = schemas::mqtt::rfc3339(ts_ms);
-    format!(r#"{{"household_id":{home},"ts":"{ts}","consumption_w":{run}.{number}}}"#)
+/// The same messages to a subscriber that only acknowledges.
+async fn plain(stack: &Stack, devices: &Arc<Vec<Device>>, count: usize) -> Result<Duration> {
+    let access = stack.mosquitto.bridge();
+    let way = Way::to(&access)?;
+    let subscriber = Subscriber::start(&way, &access, count).await?;
+    let shares = Shares::begin(&[
+        ("driver and subscriber", std::process::id()),
+        ("Mosquitto", mosquitto(stack)?),
+    ])?;
+    let begun = Instant::now();
+    devices::drive(&way, devices).await?;
+    subscriber.finish().await?;
+    let took = begun.elapsed();
+    say(&format!("{} (plain subscriber)", shares.end()?));
+    Ok(took)
+}
+
+/// Time until the bridge had everything in Kafka, its CPU seconds, and the topic.
+async fn bridged(
+    stack: &Stack,
+    devices: &Arc<Vec<Device>>,
+    sent: f64,
+) -> Result<(Duration, f64, String)> {
+    let (port, prefix) = (free_port(), unique("bench-"));
+    let extra = format!(
+        "[registry]\nurl = \"\"\n[http]\nlisten = \"127.0.0.1:{port}\"\n[operation]\nlog_filter = \"warn\"\n"
+    );
+    let config = hearth_config(stack, &prefix, &unique("bench"), &extra)?;
+    init(&config).await?;
+    let config = config.to_str().context("a path of UTF-8")?.to_owned();
+    let process = HearthProcess::start(&["--config", &config, "bridge"], &[])?;
+    process.wait_ready(port).await?;
+    let pid = process.process().pid().context("the bridge runs")?;
+    let shares = Shares::begin(&[
+        ("bridge", pid),
+        ("Kafka", stack.kafka.process().pid().context("Kafka runs")?),
+        ("Mosquitto", mosquitto(stack)?),
+        ("driver", std::process::id()),
+    ])?;
+    let (before, _) = usage(pid)?;
+    let begun = Instant::now();
+    devices::drive(&Way::to(&stack.mosquitto.bridge())?, devices).await?;
+    wait_for("the bridge to take every message", LIMIT, async || {
+        let taken = metric(port, "hearth_readings_total{").await?;
+        ensure!(taken >= sent, "{taken} of {sent}");
+        Ok(())
+    })
+    .await;
+    let took = begun.elapsed();
+    let (after, _) = usage(pid)?;
+    say(&shares.end()?);
+    process.terminate(Duration::from_secs(60)).await?;
+    Ok((took, after - before, format!("{prefix}telemetry")))
+}
+
+fn mosquitto(stack: &Stack) -> Result<u32> {
+    stack.mosquitto.process().pid().context("Mosquitto runs")
 }

@@ -4,10 +4,14 @@
 
 mod bridge;
 mod cbc;
+mod devices;
+mod gateway;
 mod hearth;
 mod instances;
 mod kafka_streams;
+mod million_homes;
 mod readings;
+mod shares;
 mod slots;
 mod solvers;
 mod streams;
@@ -23,7 +27,7 @@ use tests::harness::Stack;
 /// Measures Hearth on the real stack.
 #[derive(Debug, Parser)]
 struct Cli {
-    /// Only what starts with this: consume_only, engine, kafka_streams, bridge, scheduler, highs, cbc, or a row such as
+    /// Only what starts with this: consume_only, engine, kafka_streams, million_homes, gateway, bridge, scheduler, highs, cbc, or a row such as
     /// scheduler.battery.
     #[arg(default_value = "")]
     name: String,
@@ -31,10 +35,19 @@ struct Cli {
     #[arg(long, default_value_t = 1_000_000, value_parser = readings::count_parser())]
     readings: u32,
     /// Messages over MQTT a run.
-    #[arg(long, default_value_t = 40_000)]
+    #[arg(long, default_value_t = 400_000)]
     messages: u32,
     #[arg(long, default_value_t = 3)]
     runs: usize,
+    /// Homes in memory at once.
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..))]
+    live_homes: u32,
+    /// The same where every reading is stored as a row beside it.
+    #[arg(long, default_value_t = 500_000, value_parser = clap::value_parser!(u32).range(1..))]
+    stored_homes: u32,
+    /// Minutes that they are watched.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    minutes: u32,
     #[command(flatten)]
     counts: solvers::Counts,
 }
@@ -113,10 +126,20 @@ async fn main() -> Result<()> {
     if wants("scheduler") || wants("highs") || wants("cbc") {
         solvers::measure(&mut board, &cli.counts, cli.runs, &selection)?;
     }
-    if streams::is_wanted(&selection) || wants("bridge") {
+    if streams::is_wanted(&selection)
+        || ["million_homes", "gateway", "bridge"]
+            .into_iter()
+            .any(wants)
+    {
         let stack = Stack::start().await?;
         if streams::is_wanted(&selection) {
             streams::measure(&stack, &cli, &mut board, &selection).await?;
+        }
+        if wants("million_homes") {
+            million_homes::measure(&stack, &cli, &mut board, &selection).await?;
+        }
+        if wants("gateway") {
+            gateway::measure(&stack, &cli, &mut board, &selection).await?;
         }
         if wants("bridge") {
             bridge::measure(&stack, &cli, &mut board).await?;

@@ -1,0 +1,154 @@
+//! The packets that the bridge sends and understands, in both versions of the protocol.
+
+use bytes::Bytes;
+use mqtt_protocol_core::mqtt::Version;
+use mqtt_protocol_core::mqtt::packet::{
+    MaximumPacketSize, Packet, Property, Qos, ReceiveMaximum, SessionExpiryInterval, SubEntry,
+    SubOpts, v3_1_1, v5_0,
+};
+use mqtt_protocol_core::mqtt::result_code::{ConnectReasonCode, ConnectReturnCode, MqttError};
+
+use super::link::{Arrival, Message, Receipt, Settings};
+use crate::mqtt_client::{KEEP_ALIVE, MqttProtocol};
+
+/// CONNECT to the session that the broker keeps, with MQTT 5 also `with_receive_max`.
+pub(super) fn connect(settings: &Settings, with_receive_max: bool) -> Result<Packet, MqttError> {
+    let mqtt = &settings.mqtt;
+    let keep_alive_s = u16::try_from(KEEP_ALIVE.as_secs()).expect("a short time");
+    let client_id = mqtt.client_id.as_str();
+    let (username, password) = (mqtt.username.as_str(), mqtt.password.expose());
+    match mqtt.protocol {
+        MqttProtocol::V4 => {
+            let mut connect = v3_1_1::Connect::builder()
+                .client_id(client_id)?
+                .clean_session(false)
+                .keep_alive(keep_alive_s);
+            if !username.is_empty() {
+                connect = connect.user_name(username)?.password(password)?;
+            }
+            Ok(connect.build()?.into())
+        }
+        MqttProtocol::V5 => {
+            let mut props: Vec<Property> = vec![
+                SessionExpiryInterval::new(settings.session_s)?.into(),
+                MaximumPacketSize::new(settings.packet_bytes_max)?.into(),
+            ];
+            if with_receive_max {
+                props.push(ReceiveMaximum::new(settings.receive_max)?.into());
+            }
+            let mut connect = v5_0::Connect::builder()
+                .client_id(client_id)?
+                .clean_start(false)
+                .keep_alive(keep_alive_s)
+                .props(props);
+            if !username.is_empty() {
+                connect = connect.user_name(username)?.password(password)?;
+            }
+            Ok(connect.build()?.into())
+        }
+    }
+}
+
+/// Whether the broker found the session, where this is a CONNACK that accepts.
+pub(super) fn accepted(packet: &Packet) -> Result<bool, String> {
+    if let Packet::V3_1_1Connack(connack) = packet {
+        let code = connack.return_code();
+        return if code == ConnectReturnCode::Accepted {
+            Ok(connack.session_present())
+        } else {
+            Err(format!("the broker refuses: {code:?}"))
+        };
+    }
+    if let Packet::V5_0Connack(connack) = packet {
+        let code = connack.reason_code();
+        return if code == ConnectReasonCode::Success {
+            Ok(connack.session_present())
+        } else {
+            Err(format!("the broker refuses: {code:?}"))
+        };
+    }
+    Err("the broker does not answer with CONNACK".to_owned())
+}
+
+/// SUBSCRIBE with QoS 1.
+pub(super) fn subscribe(settings: &Settings, packet_id: u16) -> Result<Packet, MqttError> {
+    let entry = |filter: &String| {
+        let options = SubOpts::new().set_qos(Qos::AtLeastOnce);
+        SubEntry::new(filter.as_str(), options)
+    };
+    let entries: Result<Vec<SubEntry>, MqttError> = settings.filters.iter().map(entry).collect();
+    match settings.mqtt.protocol {
+        MqttProtocol::V4 => {
+            let subscribe = v3_1_1::Subscribe::builder()
+                .packet_id(packet_id)
+                .entries(entries?);
+            Ok(subscribe.build()?.into())
+        }
+        MqttProtocol::V5 => {
+            let subscribe = v5_0::Subscribe::builder()
+                .packet_id(packet_id)
+                .entries(entries?);
+            Ok(subscribe.build()?.into())
+        }
+    }
+}
+
+pub(super) fn puback(version: Version, packet_id: u16) -> Result<Packet, MqttError> {
+    if version == Version::V5_0 {
+        let puback = v5_0::Puback::builder().packet_id(packet_id);
+        return Ok(puback.build()?.into());
+    }
+    let puback = v3_1_1::Puback::builder().packet_id(packet_id);
+    Ok(puback.build()?.into())
+}
+
+pub(super) fn disconnect(version: Version) -> Result<Packet, MqttError> {
+    if version == Version::V5_0 {
+        return Ok(v5_0::Disconnect::builder().build()?.into());
+    }
+    Ok(v3_1_1::Disconnect::builder().build()?.into())
+}
+
+/// What a packet brings, where it brings something; an error where the connection cannot go on.
+pub(super) fn arrival(packet: &Packet) -> Result<Option<Arrival>, String> {
+    let message = |topic: &str, payload: &[u8], receipt| {
+        Arrival::Message(Message {
+            topic: topic.to_owned(),
+            payload: Bytes::copy_from_slice(payload),
+            receipt,
+        })
+    };
+    let subscribed = |is_granted: bool, codes: String| {
+        if is_granted {
+            Arrival::Subscribed
+        } else {
+            Arrival::NotSubscribed(codes)
+        }
+    };
+    if let Packet::V5_0Publish(publish) = packet {
+        let receipt = Receipt::new(publish.qos(), publish.packet_id());
+        let payload = publish.payload().as_slice();
+        return Ok(Some(message(publish.topic_name(), payload, receipt)));
+    }
+    if let Packet::V3_1_1Publish(publish) = packet {
+        let receipt = Receipt::new(publish.qos(), publish.packet_id());
+        let payload = publish.payload().as_slice();
+        return Ok(Some(message(publish.topic_name(), payload, receipt)));
+    }
+    if let Packet::V5_0Suback(suback) = packet {
+        let codes = suback.reason_codes();
+        let is_granted = codes.iter().all(|code| code.is_success());
+        return Ok(Some(subscribed(is_granted, format!("{codes:?}"))));
+    }
+    if let Packet::V3_1_1Suback(suback) = packet {
+        let codes = suback.return_codes();
+        let is_granted = codes.iter().all(|code| code.is_success());
+        return Ok(Some(subscribed(is_granted, format!("{codes:?}"))));
+    }
+    if let Packet::V5_0Disconnect(disconnect) = packet {
+        let code = disconnect.reason_code();
+        return Err(format!("the broker disconnects: {code:?}"));
+    }
+    // Answers to pings.
+    Ok(None)
+}

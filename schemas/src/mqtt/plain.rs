@@ -1,0 +1,86 @@
+//! The short way for what nearly every device sends: one reading with exactly its fields, in one pass and without a copy.
+//! Takes nothing that the long way would refuse or read otherwise; whatever it does not take says nothing about the
+//! payload, and goes the long way.
+
+use household::reading::{Measurement, Reading};
+use household::units::HouseholdId;
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::{CONSUMPTION_W, Channel, POWER_W, PV_W, SOC_PCT, TS_MS_MIN};
+
+// Further fields may hold what the long way refuses, such as 1e999, so they are left to it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Meter<'a> {
+    household_id: i64,
+    ts: &'a str,
+    consumption_w: f64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pv<'a> {
+    household_id: i64,
+    ts: &'a str,
+    pv_w: f64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Battery<'a> {
+    household_id: i64,
+    ts: &'a str,
+    soc_pct: f64,
+    power_w: f64,
+}
+
+/// The reading, where `text` is plainly one.
+pub(super) fn reading(
+    text: &str,
+    topic_id: HouseholdId,
+    channel: Channel,
+    latest_ms: i64,
+) -> Option<Reading> {
+    let (id, ts, measurement) = match channel {
+        Channel::Meter => {
+            let read: Meter<'_> = object(text)?;
+            let consumption_w = within(read.consumption_w, CONSUMPTION_W)?;
+            let measurement = Measurement::Meter { consumption_w };
+            (read.household_id, read.ts, measurement)
+        }
+        Channel::Pv => {
+            let read: Pv<'_> = object(text)?;
+            let pv_w = within(read.pv_w, PV_W)?.max(0.0);
+            (read.household_id, read.ts, Measurement::Pv { pv_w })
+        }
+        Channel::Battery => {
+            let read: Battery<'_> = object(text)?;
+            let soc_pct = within(read.soc_pct, SOC_PCT)?;
+            let power_w = within(read.power_w, POWER_W)?;
+            let measurement = Measurement::Battery { soc_pct, power_w };
+            (read.household_id, read.ts, measurement)
+        }
+        Channel::Ack => return None,
+    };
+    let ts_ms = ts.parse::<Timestamp>().ok()?.as_millisecond();
+    let is_ours = id == topic_id.get() && (TS_MS_MIN..=latest_ms).contains(&ts_ms);
+    is_ours.then_some(Reading {
+        household_id: topic_id,
+        ts_ms,
+        measurement,
+    })
+}
+
+/// A struct can be read from an array as well, which the long way refuses.
+fn object<'t, T: Deserialize<'t>>(text: &'t str) -> Option<T> {
+    if text.trim_start().starts_with('{') {
+        serde_json::from_str(text).ok()
+    } else {
+        None
+    }
+}
+
+fn within(number: f64, (min, max): (f64, f64)) -> Option<f64> {
+    (min..=max).contains(&number).then_some(number)
+}

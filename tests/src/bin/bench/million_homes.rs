@@ -1,0 +1,297 @@
+//! A fleet in one engine process: every home live, one reading a minute each, through real Kafka, slots stored in real
+//! Cassandra, for minutes on end; then the same with every reading stored as well.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use connectors::clock::wall_ms;
+use connectors::log::partition_of;
+use connectors::metrics::Metrics;
+use connectors::store::Store;
+use connectors::store::cql::{CqlConfig, CqlStore};
+use household::reading::{Measurement, Reading};
+use household::units::{DAY_MS, HouseholdId, MINUTE_MS, SlotLength};
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use schemas::codec::Codec;
+use tests::harness::{HearthProcess, Stack, free_port, hearth_config, unique};
+
+use crate::hearth::{init, metric};
+use crate::readings::PARTITIONS;
+use crate::shares::resident_bytes;
+use crate::{Board, Cli, Progress, Selection, say, usage};
+
+/// Homes whose rows are compared with what was sent.
+const SAMPLE: i64 = 200;
+/// A fleet that has not come this near to its readings by now is too large.
+const LAG_S_MAX: f64 = 60.0;
+/// Longest time for every home to be in memory.
+const WARM_LIMIT: Duration = Duration::from_secs(300);
+
+/// Rows and snapshots of a home are written every quarter of an hour, with its slot.
+const ENGINE: &str = "rows_wait = true\ncheckpoint_ms = 900000\ncheckpoint_records_max = 100000000\n\
+                      live_homes_max = 1000000\npassivate_minutes = 1440\n";
+
+/// Both fleets, as far as they are selected.
+pub(crate) async fn measure(
+    stack: &Stack,
+    cli: &Cli,
+    board: &mut Board,
+    selection: &Selection<'_>,
+) -> Result<()> {
+    let minutes = Duration::from_secs(60 * u64::from(cli.minutes));
+    for (name, homes, stores_readings) in [
+        ("million_homes", cli.live_homes, false),
+        ("million_homes_stored", cli.stored_homes, true),
+    ] {
+        if selection.wants(name)
+            && (stores_readings || !selection.is_within("million_homes_stored"))
+        {
+            let figures = Fleet::new(stack, homes, stores_readings).await?;
+            figures.run(name, minutes, board).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A fleet and the engine that holds it.
+struct Fleet {
+    homes: u32,
+    stores_readings: bool,
+    keyspace: String,
+    nodes: Vec<String>,
+    engine: HearthProcess,
+    port: u16,
+    brokers: String,
+    topic: String,
+}
+
+impl Fleet {
+    async fn new(stack: &Stack, homes: u32, stores_readings: bool) -> Result<Self> {
+        let (port, keyspace, prefix) = (free_port(), unique("bench"), unique("bench-"));
+        let extra = format!(
+            "[registry]\nurl = \"\"\n[http]\nlisten = \"127.0.0.1:{port}\"\n[engine]\n\
+             store_readings = {stores_readings}\n{ENGINE}[operation]\nlog_filter = \"warn\"\n"
+        );
+        let config = hearth_config(stack, &prefix, &keyspace, &extra)?;
+        init(&config).await?;
+        let config = config.to_str().context("a path of UTF-8")?.to_owned();
+        let engine = HearthProcess::start(&["--config", &config, "engine"], &[])?;
+        engine.wait_ready(port).await?;
+        Ok(Self {
+            homes,
+            stores_readings,
+            keyspace,
+            nodes: vec![stack.cassandra.contact_point()],
+            engine,
+            port,
+            brokers: stack.kafka.brokers(),
+            topic: format!("{prefix}telemetry"),
+        })
+    }
+
+    async fn run(self, name: &str, minutes: Duration, board: &mut Board) -> Result<()> {
+        let homes = f64::from(self.homes);
+        say(&format!(
+            "{name}: {homes} homes, a reading a minute each ..."
+        ));
+        let ends = Arc::new(AtomicBool::new(false));
+        let sender = Sender {
+            homes: self.homes,
+            brokers: self.brokers.clone(),
+            topic: self.topic.clone(),
+            ends: Arc::clone(&ends),
+        };
+        let sending = std::thread::spawn(move || sender.run());
+        self.until_all_live().await?;
+        let pid = self.engine.process().pid().context("the engine runs")?;
+        let (begun, (cpu_before, _)) = (Instant::now(), usage(pid)?);
+        let (mut lags_s, mut resident_mb) = (Vec::new(), 0.0_f64);
+        let mut progress = Progress::start();
+        while begun.elapsed() < minutes {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let lag_s = metric(self.port, "hearth_consumer_lag_seconds ").await?;
+            ensure!(
+                lag_s < LAG_S_MAX,
+                "{name}: {homes} homes are too many, {lag_s} s behind"
+            );
+            lags_s.push(lag_s);
+            resident_mb = resident_mb.max(resident_bytes(pid)? / 1e6);
+            let live = metric(self.port, "hearth_live_households ").await?;
+            ensure!(live >= homes, "{live} of {homes} homes are live");
+            progress.say(|| {
+                let passed = begun.elapsed().as_secs();
+                format!("{passed} s: {resident_mb:.0} MB, {lag_s:.1} s behind")
+            });
+        }
+        let (cpu_after, peak_mb) = usage(pid)?;
+        let cores = (cpu_after - cpu_before) / begun.elapsed().as_secs_f64();
+        let slots = metric(self.port, "hearth_slots_total ").await?;
+        ends.store(true, Ordering::Relaxed);
+        let sent = sending.join().expect("the sender does not panic")?;
+        let rows = self.check_rows().await?;
+        lags_s.sort_by(f64::total_cmp);
+        let p99 = lags_s[lags_s.len() * 99 / 100];
+        say(&format!(
+            "  {sent} readings sent; {slots} slots ended; {rows} rows of {SAMPLE} homes are as sent"
+        ));
+        board.add(&format!("{name}.homes"), "homes", vec![homes]);
+        board.add(&format!("{name}.peak_mb"), "MB", vec![peak_mb]);
+        board.add(&format!("{name}.cores"), "cores", vec![cores]);
+        board.add(&format!("{name}.lag_p99_s"), "s", vec![p99]);
+        board.add(
+            &format!("{name}.lag_max_s"),
+            "s",
+            vec![lags_s[lags_s.len() - 1]],
+        );
+        board.add(&format!("{name}.slots"), "slots", vec![slots]);
+        // It would take as long again to save every home.
+        self.engine.kill();
+        Ok(())
+    }
+
+    async fn until_all_live(&self) -> Result<()> {
+        let (begun, mut progress) = (Instant::now(), Progress::start());
+        loop {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let live = metric(self.port, "hearth_live_households ").await?;
+            let lag_s = metric(self.port, "hearth_consumer_lag_seconds ").await?;
+            if live >= f64::from(self.homes) && lag_s < 1.0 {
+                return Ok(());
+            }
+            progress.say(|| format!("{live} homes are live, {lag_s:.1} s behind"));
+            ensure!(
+                begun.elapsed() < WARM_LIMIT,
+                "{live} of {} homes are live",
+                self.homes
+            );
+        }
+    }
+
+    /// Compares the rows of some homes with what was sent: whole slots, and readings where they are stored.
+    async fn check_rows(&self) -> Result<usize> {
+        let config = CqlConfig {
+            nodes: self.nodes.clone(),
+            keyspace: self.keyspace.clone(),
+            ..CqlConfig::default()
+        };
+        let store = CqlStore::connect(config, Metrics::new()).await?;
+        let (from_ms, to_ms) = (wall_ms() - DAY_MS, wall_ms() + DAY_MS);
+        let step = i64::from(self.homes) / SAMPLE;
+        let (mut slots_count, mut readings_count) = (0, 0);
+        for number in 0..SAMPLE {
+            let id = HouseholdId::new(number * step + 1).context("a positive id")?;
+            let slots = store.slots(id, from_ms, to_ms).await?;
+            // The first slot began before the fleet did.
+            for slot in slots.iter().skip(1) {
+                let (count, mean_w) = (slot.load_w.count, slot.load_w.mean());
+                ensure!(
+                    count == 15 && mean_w == Some(watts(id)),
+                    "home {id}: {slot:?}"
+                );
+                slots_count += 1;
+            }
+            slots_count += slots.len().min(1);
+            let readings = store.readings(id, from_ms, to_ms).await?;
+            let is_right = |read: &Reading| {
+                read.measurement
+                    == Measurement::Meter {
+                        consumption_w: watts(id),
+                    }
+            };
+            ensure!(readings.iter().all(is_right), "home {id}: {readings:?}");
+            let apart = readings
+                .windows(2)
+                .all(|two| two[1].ts_ms - two[0].ts_ms == MINUTE_MS);
+            ensure!(apart, "home {id}: a reading is missing among {readings:?}");
+            readings_count += readings.len();
+        }
+        ensure!(slots_count > 0, "no slot is stored");
+        ensure!(
+            (readings_count > 0) == self.stores_readings,
+            "{readings_count} readings are stored"
+        );
+        Ok(slots_count + readings_count)
+    }
+}
+
+/// Sends one reading of each home a minute, evenly.
+struct Sender {
+    homes: u32,
+    brokers: String,
+    topic: String,
+    ends: Arc<AtomicBool>,
+}
+
+impl Sender {
+    /// Until it is told to end; how many were delivered.
+    fn run(self) -> Result<u64> {
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", &self.brokers)
+            .set("linger.ms", "20")
+            .set("compression.type", "lz4")
+            .set("enable.idempotence", "true")
+            .create()?;
+        let codec = Codec::single_object();
+        let first_ms = SlotLength::new(1)
+            .context("a minute")?
+            .start_of_ms(wall_ms());
+        let (begun, mut sent) = (Instant::now(), 0_u64);
+        while !self.ends.load(Ordering::Relaxed) {
+            let due = begun.elapsed().as_secs_f64() * f64::from(self.homes) / 60.0;
+            #[expect(clippy::cast_precision_loss, reason = "a count of readings")]
+            while (sent as f64) < due {
+                let (round, home) = (sent / u64::from(self.homes), sent % u64::from(self.homes));
+                let id = HouseholdId::new(i64::try_from(home)? + 1).context("a positive id")?;
+                // Its place in the minute, so that a home's readings are a minute apart.
+                let place_ms = i64::try_from(home * 60_000 / u64::from(self.homes))?;
+                let ts_ms = first_ms + i64::try_from(round)? * MINUTE_MS + place_ms;
+                self.send(&producer, &codec, id, ts_ms)?;
+                sent += 1;
+            }
+            producer.poll(Duration::from_millis(5));
+        }
+        producer
+            .flush(Duration::from_secs(60))
+            .context("deliver the readings")?;
+        Ok(sent)
+    }
+
+    fn send(
+        &self,
+        producer: &BaseProducer,
+        codec: &Codec,
+        id: HouseholdId,
+        ts_ms: i64,
+    ) -> Result<()> {
+        let reading = Reading {
+            household_id: id,
+            ts_ms,
+            measurement: Measurement::Meter {
+                consumption_w: watts(id),
+            },
+        };
+        let (key, value) = (id.to_string(), codec.encode(&reading)?);
+        let mut record = BaseRecord::to(&self.topic)
+            .key(&key)
+            .payload(&value)
+            .partition(partition_of(key.as_bytes(), PARTITIONS));
+        while let Err((error, back)) = producer.send(record) {
+            let code = error.rdkafka_error_code();
+            ensure!(
+                code == Some(rdkafka::types::RDKafkaErrorCode::QueueFull),
+                "{error}"
+            );
+            producer.poll(Duration::from_millis(5));
+            record = back;
+        }
+        Ok(())
+    }
+}
+
+/// What a home draws, always: then the mean of its slots is known.
+fn watts(id: HouseholdId) -> f64 {
+    300.0 + f64::from(u32::try_from(id.get() % 97).expect("below 97"))
+}
