@@ -4,13 +4,14 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use household::slot::HouseholdSlot;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
-use household::slot::HouseholdSlot;
 use schemas::codec::Codec;
 use schemas::topic::Topic;
 use tests::harness::{
-    HearthProcess, KafkaRecord, KafkaTopic, Stack, free_port, hearth_config, kafka_delete_topics, unique,
+    HearthProcess, KafkaRecord, KafkaTopic, Stack, free_port, hearth_config, kafka_delete_topics,
+    unique,
 };
 
 use crate::hearth::init;
@@ -198,7 +199,8 @@ fn consume_only(readings: &Readings) -> Result<Figures> {
 
 /// What the engine does beside Kafka Streams: the same windows to a topic, states that outlive it, offsets committed.
 /// Rows of readings and slots are another figure.
-const ENGINE: &str = "store_readings = false\nstore_slots = false\npublish_slots = true\ntick_ms = 250\n";
+const ENGINE: &str =
+    "store_readings = false\nstore_slots = false\npublish_slots = true\ntick_ms = 250\n";
 
 /// From the start of the process until every reading's effects are durable and committed.
 async fn engine(stack: &Stack, prefix: &str, readings: &Readings) -> Result<Figures> {
