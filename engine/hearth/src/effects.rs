@@ -52,7 +52,7 @@ impl Fence {
         self.0.store(true, Ordering::Release);
     }
 
-    fn check(&self) -> Result<(), Fenced> {
+    pub(crate) fn check(&self) -> Result<(), Fenced> {
         if self.0.load(Ordering::Acquire) {
             Err(Fenced)
         } else {

@@ -43,6 +43,8 @@ const SAVES_TOGETHER_MAX: usize = 1_000;
 const SAVES_PER_TICK_MAX: usize = 5_000;
 /// A partition that has had no record for so long has time to save every home.
 const IDLE_AFTER: Duration = Duration::from_millis(500);
+/// Pause between two questions to the log.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(200);
 /// Homes that hear one tick of the clock; a partition with more goes round, some with each tick.
 const TICK_HOMES_MAX: usize = 20_000;
 
@@ -223,7 +225,7 @@ impl Partition {
         }
         self.make_room(absent.len(), &wanted).await?;
         let count_restored = count(absent.len());
-        if self.is_whole().await {
+        if self.is_whole().await? {
             let newborn = absent
                 .into_iter()
                 .map(|id| (id, Box::new(Resident::newborn(id))));
@@ -247,16 +249,34 @@ impl Partition {
         Ok(())
     }
 
-    async fn is_whole(&mut self) -> bool {
+    /// Whether nobody before can have saved a home of this partition. Whoever finds it so commits the beginning before
+    /// anything is written, so that whoever comes after looks for snapshots: one who did not would write old rows anew,
+    /// and one behind him, with a snapshot from before, would pass over what puts them right.
+    async fn is_whole(&mut self) -> Result<bool, Fenced> {
         if let Some(is_whole) = self.is_whole {
-            return is_whole;
+            return Ok(is_whole);
         }
         let topics = SHARD_TOPICS.map(|topic| self.at(topic));
-        // Where that cannot be told, snapshots are looked for, which is never wrong.
-        let told = self.setup.control.is_unread_and_whole(&topics).await;
-        let is_whole = told.unwrap_or(false);
+        let beginning = || topics.map(|of| (of, 0)).to_vec();
+        let control = &self.setup.control;
+        let is_whole = loop {
+            self.fence.check()?;
+            let reason = match control.is_unread_and_whole(&topics).await {
+                Ok(false) => break false,
+                Ok(true) => match control.commit(beginning()).await {
+                    Ok(()) => break true,
+                    Err(reason) => reason,
+                },
+                Err(reason) => reason,
+            };
+            warn!(partition = self.number, %reason, "cannot tell whether the log is whole");
+            if !reason.is_retryable() {
+                return Err(Fenced);
+            }
+            tokio::time::sleep(ASK_AGAIN_AFTER).await;
+        };
         self.is_whole = Some(is_whole);
-        is_whole
+        Ok(is_whole)
     }
 
     /// Lets homes go, the longest silent of some first, so that `more` fit. Their snapshots become durable before; those
