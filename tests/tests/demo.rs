@@ -12,7 +12,7 @@ use household::units::HouseholdId;
 use schemas::mqtt::rfc3339;
 use serde_json::{Value, json};
 use tests::harness::{
-    HearthProcess, MqttAccess, free_port, http, mosquitto_pub_whole, skipped, wait_for,
+    HearthProcess, MqttAccess, free_port, http, metric, mosquitto_pub_whole, skipped, wait_for,
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -33,19 +33,6 @@ fn start(dir: &Path, http_port: u16, mqtt_port: u16, homes: u32) -> anyhow::Resu
         &mqtt_port,
     ];
     HearthProcess::start(&args, &[])
-}
-
-async fn metric(port: u16, start: &str) -> anyhow::Result<f64> {
-    let text = http()
-        .get(format!("http://127.0.0.1:{port}/metrics"))
-        .send()
-        .await?
-        .text()
-        .await?;
-    let values = text.lines().filter(|line| line.starts_with(start));
-    Ok(values
-        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
-        .sum())
 }
 
 #[tokio::test]

@@ -77,7 +77,7 @@ pub(crate) struct Orders {
     pub(crate) rows: Vec<Row>,
     pub(crate) outgoing: Vec<Outgoing>,
     /// Slots to aggregate again once the rows are durable.
-    pub(crate) repairs: Vec<(HouseholdId, i64)>,
+    pub(crate) repairs: BTreeSet<(HouseholdId, i64)>,
     /// When the log took the readings that led to all this, wall clock.
     pub(crate) readings_ms: Vec<i64>,
     /// Readings by kind and outcome.
@@ -123,9 +123,7 @@ impl Orders {
                     household_id,
                     start_ms,
                 } => {
-                    if !self.repairs.contains(&(household_id, start_ms)) {
-                        self.repairs.push((household_id, start_ms));
-                    }
+                    self.repairs.insert((household_id, start_ms));
                 }
                 Effect::RefuseReading { reading, refusal } => {
                     refused = Some(why_refused(&reading, refusal, home));

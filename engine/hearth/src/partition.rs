@@ -408,10 +408,7 @@ impl Partition {
             settings: &self.setup.settings,
             tariffs,
         };
-        if !home.is_unsaved {
-            home.is_unsaved = true;
-            self.unsaved.note(id, &since, now);
-        }
+        home.change(&mut self.unsaved, &since, now);
         home.touched = now;
         let ordered = &mut orders.ordered;
         let household = &mut home.household;
@@ -518,10 +515,7 @@ impl Partition {
             let Some(home) = self.residents.get_mut(&id) else {
                 continue;
             };
-            if !home.is_unsaved {
-                home.is_unsaved = true;
-                self.unsaved.note(id, &self.next_offsets, Instant::now());
-            }
+            home.change(&mut self.unsaved, &self.next_offsets, Instant::now());
             let event = Event::SlotRepaired(slot);
             home.household.handle(event, &env, &mut orders.ordered);
             orders.sort(&self.setup, home);
@@ -544,17 +538,11 @@ impl Partition {
         let tariffs = self.setup.tariffs.current();
         let mut orders = Orders::default();
         let mut failed = Vec::new();
-        let homes_count = self.residents.len();
-        for _ in 0..homes_count.min(TICK_HOMES_MAX) {
-            if self.next_to_tick >= homes_count {
-                self.end_round(now);
-                break;
-            }
-            let place = self.next_to_tick;
+        let end = (self.next_to_tick + TICK_HOMES_MAX).min(self.residents.len());
+        while self.next_to_tick < end
+            && let Some((id, home)) = self.residents.get_index_mut(self.next_to_tick)
+        {
             self.next_to_tick += 1;
-            let Some((id, home)) = self.residents.get_index_mut(place) else {
-                break;
-            };
             let env = Env {
                 settings: &self.setup.settings,
                 tariffs: &tariffs,
@@ -574,10 +562,7 @@ impl Partition {
             if ordered.is_empty() {
                 continue;
             }
-            if !home.is_unsaved {
-                home.is_unsaved = true;
-                self.unsaved.note(*id, &self.next_offsets, now);
-            }
+            home.change(&mut self.unsaved, &self.next_offsets, now);
             home.watch_answer(&self.setup.parts, None, wall_ms(), ordered);
             orders.sort(&self.setup, home);
         }

@@ -12,6 +12,7 @@ use tracing::error;
 
 use crate::parts::Parts;
 use crate::snapshot::{self, NextOffsets};
+use crate::unsaved::Unsaved;
 
 /// The household and its host's notes.
 #[derive(Debug)]
@@ -62,6 +63,14 @@ impl Resident {
             readings: Vec::new(),
             slots: Vec::new(),
             asked: None,
+        }
+    }
+
+    /// It changes: notes so among the unsaved, unless it stands there. `since` are the shard's offsets before.
+    pub(crate) fn change(&mut self, unsaved: &mut Unsaved, since: &NextOffsets, now: Instant) {
+        if !self.is_unsaved {
+            self.is_unsaved = true;
+            unsaved.note(self.household.id(), since, now);
         }
     }
 

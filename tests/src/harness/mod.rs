@@ -30,7 +30,7 @@ pub use mosquitto::{BRIDGE_USER, HOMES, Mosquitto};
 pub use mqtt::{Message, MqttAccess, Subscription, mosquitto_pub, mosquitto_pub_whole};
 pub use outside::{
     KafkaRecord, KafkaTopic, cql, cql_do, cql_session, decode_confluent, http, kafka_create_topic,
-    kafka_delete_topics, kafka_produce, kafka_records,
+    kafka_delete_topics, kafka_produce, kafka_records, metric,
 };
 pub use process::Process;
 pub use registry::Registry;

@@ -272,3 +272,17 @@ pub fn http() -> &'static reqwest::Client {
             .expect("a client with default settings can be built")
     })
 }
+
+/// The sum of the metrics of the process on `port` whose lines begin with `start`.
+pub async fn metric(port: u16, start: &str) -> anyhow::Result<f64> {
+    let text = http()
+        .get(format!("http://127.0.0.1:{port}/metrics"))
+        .send()
+        .await?
+        .text()
+        .await?;
+    let values = text.lines().filter(|line| line.starts_with(start));
+    Ok(values
+        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
+        .sum())
+}

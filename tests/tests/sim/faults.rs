@@ -99,12 +99,8 @@ impl Faults {
     }
 
     pub fn of_write(&mut self, draws: &mut Draws) -> Fate {
-        if self.is_away(self.store_away_until) {
-            self.count(Fault::StoreOutage);
-            return Fate::Unavailable;
-        }
-        if self.calm || !draws.permille(self.share) {
-            return Fate::Done;
+        if let Some(fate) = self.of_any(self.store_away_until, Fault::StoreOutage, draws) {
+            return fate;
         }
         let late = Duration::from_millis(draws.next() % 20_000);
         let (fault, fate) = draws.one_of(&[
@@ -119,24 +115,16 @@ impl Faults {
     }
 
     pub fn of_read(&mut self, draws: &mut Draws) -> Fate {
-        if self.is_away(self.store_away_until) {
-            self.count(Fault::StoreOutage);
-            return Fate::Unavailable;
-        }
-        if self.calm || !draws.permille(self.share) {
-            return Fate::Done;
+        if let Some(fate) = self.of_any(self.store_away_until, Fault::StoreOutage, draws) {
+            return fate;
         }
         self.count(Fault::ReadUnavailable);
         Fate::Unavailable
     }
 
     pub fn of_produce(&mut self, draws: &mut Draws) -> Fate {
-        if self.is_away(self.log_away_until) {
-            self.count(Fault::LogOutage);
-            return Fate::Unavailable;
-        }
-        if self.calm || !draws.permille(self.share) {
-            return Fate::Done;
+        if let Some(fate) = self.of_any(self.log_away_until, Fault::LogOutage, draws) {
+            return fate;
         }
         let (fault, fate) = draws.one_of(&[
             (Fault::LogUnavailable, Fate::Unavailable),
@@ -148,12 +136,8 @@ impl Faults {
     }
 
     pub fn of_commit(&mut self, draws: &mut Draws) -> Fate {
-        if self.is_away(self.log_away_until) {
-            self.count(Fault::LogOutage);
-            return Fate::Unavailable;
-        }
-        if self.calm || !draws.permille(self.share) {
-            return Fate::Done;
+        if let Some(fate) = self.of_any(self.log_away_until, Fault::LogOutage, draws) {
+            return fate;
         }
         let (fault, fate) = draws.one_of(&[
             (Fault::CommitUnavailable, Fate::Unavailable),
@@ -163,7 +147,12 @@ impl Faults {
         fate
     }
 
-    fn is_away(&self, until: Option<Instant>) -> bool {
-        !self.calm && until.is_some_and(|until| Instant::now() < until)
+    /// What becomes of any call while what it asks is away until `away`, or where no fault strikes; `None` where one does.
+    fn of_any(&mut self, away: Option<Instant>, outage: Fault, draws: &mut Draws) -> Option<Fate> {
+        if !self.calm && away.is_some_and(|until| Instant::now() < until) {
+            self.count(outage);
+            return Some(Fate::Unavailable);
+        }
+        (self.calm || !draws.permille(self.share)).then_some(Fate::Done)
     }
 }

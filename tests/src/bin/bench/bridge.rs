@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use tests::harness::{HearthProcess, Stack, free_port, hearth_config, unique, wait_for};
+use tests::harness::{HearthProcess, Stack, free_port, hearth_config, metric, unique, wait_for};
 
 use crate::devices::{self, Device, LIMIT, Subscriber, Way};
-use crate::hearth::{init, metric};
+use crate::hearth::init;
 use crate::shares::Shares;
 use crate::{Board, Cli, say, usage};
 

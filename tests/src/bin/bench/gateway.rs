@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tests::harness::{HearthProcess, Stack, free_port, hearth_config, unique};
+use tests::harness::{HearthProcess, Stack, free_port, hearth_config, metric, unique};
 
 use crate::devices::{self, Device, Way};
-use crate::hearth::{init, metric};
+use crate::hearth::init;
 use crate::shares::{Shares, resident_bytes};
 use crate::{Board, Cli, Selection, say, usage};
 

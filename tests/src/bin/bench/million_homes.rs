@@ -16,9 +16,9 @@ use household::units::{DAY_MS, HouseholdId, MINUTE_MS, SlotLength};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use schemas::codec::Codec;
-use tests::harness::{HearthProcess, Stack, free_port, hearth_config, unique};
+use tests::harness::{HearthProcess, Stack, free_port, hearth_config, metric, unique};
 
-use crate::hearth::{init, metric};
+use crate::hearth::init;
 use crate::readings::PARTITIONS;
 use crate::shares::resident_bytes;
 use crate::{Board, Cli, Progress, Selection, say, usage};
