@@ -165,8 +165,8 @@ impl Orders {
         Work {
             rows: self.rows,
             outgoing: self.outgoing,
-            snapshots: Vec::new(),
             readings_ms: self.readings_ms,
+            ..Work::default()
         }
     }
 }

@@ -15,6 +15,8 @@ const TOGETHER_MAX: usize = 4_000;
 /// What must become durable, in this order.
 #[derive(Debug, Default)]
 pub(crate) struct Work {
+    /// Snapshots as they were read, written again before their homes order anything.
+    pub(crate) restored: Vec<Row>,
     pub(crate) rows: Vec<Row>,
     pub(crate) outgoing: Vec<Outgoing>,
     /// States that have seen everything above, and whatever came before.
@@ -25,7 +27,7 @@ pub(crate) struct Work {
 
 impl Work {
     fn size(&self) -> usize {
-        self.rows.len() + self.outgoing.len() + self.snapshots.len()
+        self.restored.len() + self.rows.len() + self.outgoing.len() + self.snapshots.len()
     }
 
     fn is_nothing(&self) -> bool {
@@ -33,6 +35,7 @@ impl Work {
     }
 
     fn append(&mut self, next: Self) {
+        self.restored.extend(next.restored);
         self.rows.extend(next.rows);
         self.outgoing.extend(next.outgoing);
         self.snapshots.extend(next.snapshots);
@@ -120,6 +123,7 @@ impl Writer {
 
     async fn carry_out(&self, work: Work) -> Result<(), Fenced> {
         let (parts, fence) = (&self.parts, &self.fence);
+        effects::write_patiently(parts, work.restored, fence).await?;
         effects::write_patiently(parts, work.rows, fence).await?;
         effects::produce_patiently(parts, work.outgoing, fence).await?;
         effects::write_patiently(parts, work.snapshots, fence).await?;

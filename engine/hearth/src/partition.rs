@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use connectors::clock::wall_ms;
 use connectors::log::{ConsumerControl, Record, TopicPartition};
-use connectors::store::Row;
 use household::event::Event;
 use household::household::{Env, Household, Settings};
 use household::slot::Slot;
@@ -31,7 +30,7 @@ use crate::lag::LagBoard;
 use crate::outbox::{Outbox, Work};
 use crate::parts::Parts;
 use crate::resident::Resident;
-use crate::snapshot::{self, NextOffsets, SHARD_TOPICS};
+use crate::snapshot::{NextOffsets, SHARD_TOPICS};
 use crate::tariffs::{ByName, Tariffs};
 use crate::unsaved::Unsaved;
 
@@ -232,7 +231,7 @@ impl Partition {
             self.residents.extend(newborn);
         } else {
             let (setup, fence, number) = (&self.setup, &self.fence, self.number);
-            let restored = effects::each(absent, RESTORES_MAX, |id| async move {
+            let mut restored = effects::each(absent, RESTORES_MAX, |id| async move {
                 let begun = Instant::now();
                 let (parts, metrics) = (&setup.parts, &setup.parts.metrics);
                 let snapshot =
@@ -243,10 +242,26 @@ impl Partition {
                 Ok((id, Box::new(resident)))
             })
             .await?;
+            self.write_again(&mut restored).await?;
             self.residents.extend(restored);
         }
         self.live(count_restored);
         Ok(())
+    }
+
+    /// Writes the snapshots that `homes` came from again. An owner that died may have left a newer one on its way, which
+    /// lands after this one was read. Whoever came after would believe it and pass over records whose effects are
+    /// carried out here once more, perhaps not to their end. Written later, the older one holds.
+    async fn write_again(
+        &mut self,
+        homes: &mut [(HouseholdId, Box<Resident>)],
+    ) -> Result<(), Fenced> {
+        let mut work = Work::default();
+        for (_, home) in homes {
+            home.saved_in = self.outbox.sent() + 1;
+            work.restored.push(home.snapshot(self.number));
+        }
+        self.outbox.send(work).await
     }
 
     /// Whether nobody before can have saved a home of this partition. Whoever finds it so commits the beginning before
@@ -615,11 +630,7 @@ impl Partition {
                 home.is_unsaved = false;
                 home.saved_in = saved_in;
                 work.rows.extend(home.take_rows());
-                let state = snapshot::encode(self.number, &home.next_offsets, &home.household);
-                work.snapshots.push(Row::Snapshot {
-                    household_id: id,
-                    state,
-                });
+                work.snapshots.push(home.snapshot(self.number));
             }
             self.outbox.send(work).await?;
         }

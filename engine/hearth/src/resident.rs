@@ -66,6 +66,14 @@ impl Resident {
         }
     }
 
+    /// Its state as a row. `partition` is the one it lives on.
+    pub(crate) fn snapshot(&self, partition: i32) -> Row {
+        Row::Snapshot {
+            household_id: self.household.id(),
+            state: snapshot::encode(partition, &self.next_offsets, &self.household),
+        }
+    }
+
     /// It changes: notes so among the unsaved, unless it stands there. `since` are the shard's offsets before.
     pub(crate) fn change(&mut self, unsaved: &mut Unsaved, since: &NextOffsets, now: Instant) {
         if !self.is_unsaved {

@@ -15,6 +15,7 @@ pub enum Fault {
     StoreWriteInPart,
     StoreAnswerLost,
     StoreWriteLandsLate,
+    StoreWriteOutlivesProcess,
     StoreOutage,
     StoreSlow,
     ReadUnavailable,
@@ -27,6 +28,7 @@ pub enum Fault {
     CommitAnswerLost,
     CommitByFormerOwner,
     EndOffsetUnknown,
+    BeginningUnknown,
     CrashInCall,
     FenceInTheMidst,
     Leave,
@@ -70,16 +72,19 @@ pub struct Faults {
     pub calm: bool,
     /// Share of calls that fail, of a thousand.
     pub share: u64,
+    /// The same of commits: where few succeed, many lives begin where the one before began.
+    pub commit_share: u64,
     pub store_away_until: Option<Instant>,
     pub log_away_until: Option<Instant>,
 }
 
 impl Faults {
-    pub const fn new(share: u64) -> Self {
+    pub const fn new(share: u64, commit_share: u64) -> Self {
         Self {
             counts: Counts::new(),
             calm: false,
             share,
+            commit_share,
             store_away_until: None,
             log_away_until: None,
         }
@@ -102,7 +107,7 @@ impl Faults {
         if let Some(fate) = self.of_any(self.store_away_until, Fault::StoreOutage, draws) {
             return fate;
         }
-        let late = Duration::from_millis(draws.next() % 20_000);
+        let late = late(draws);
         let (fault, fate) = draws.one_of(&[
             (Fault::StoreUnavailable, Fate::Unavailable),
             (Fault::StoreRefused, Fate::Refused),
@@ -136,7 +141,12 @@ impl Faults {
     }
 
     pub fn of_commit(&mut self, draws: &mut Draws) -> Fate {
-        if let Some(fate) = self.of_any(self.log_away_until, Fault::LogOutage, draws) {
+        if let Some(fate) = self.of_call(
+            self.log_away_until,
+            Fault::LogOutage,
+            self.commit_share,
+            draws,
+        ) {
             return fate;
         }
         let (fault, fate) = draws.one_of(&[
@@ -147,12 +157,28 @@ impl Faults {
         fate
     }
 
-    /// What becomes of any call while what it asks is away until `away`, or where no fault strikes; `None` where one does.
     fn of_any(&mut self, away: Option<Instant>, outage: Fault, draws: &mut Draws) -> Option<Fate> {
+        self.of_call(away, outage, self.share, draws)
+    }
+
+    /// What becomes of a call while what it asks is away until `away`, or where no fault strikes; `None` where one does.
+    fn of_call(
+        &mut self,
+        away: Option<Instant>,
+        outage: Fault,
+        share: u64,
+        draws: &mut Draws,
+    ) -> Option<Fate> {
         if !self.calm && away.is_some_and(|until| Instant::now() < until) {
             self.count(outage);
             return Some(Fate::Unavailable);
         }
-        (self.calm || !draws.permille(self.share)).then_some(Fate::Done)
+        (self.calm || !draws.permille(share)).then_some(Fate::Done)
     }
+}
+
+/// After what time a write lands that is late.
+pub fn late(draws: &mut Draws) -> Duration {
+    let ms_max = draws.one_of(&[500, 20_000, 120_000]);
+    Duration::from_millis(draws.next() % ms_max)
 }

@@ -12,7 +12,7 @@ use household::slot::Slot;
 use household::tariff::Tariff;
 use household::units::HouseholdId;
 
-use super::faults::{Fate, Fault};
+use super::faults::{Fate, Fault, late};
 use super::rows::RowKey;
 use super::world::{Life, State};
 
@@ -52,15 +52,23 @@ impl Store for SimStore {
     async fn write(&self, mut rows: Vec<Row>) -> Result<(), StoreError> {
         let (life, world) = (&self.0, &self.0.world);
         life.point().await;
-        let (issued, fate, dies) = {
+        let (issued, mut fate, after) = {
             let state = &mut *world.state();
             let fate = state.faults.of_write(&mut state.draws);
-            (state.issue(), fate, state.draws.permille(500))
+            let outlives = state.draws.permille(500);
+            let after = outlives.then(|| late(&mut state.draws));
+            (state.issue(), fate, after)
         };
         tokio::time::sleep(world.delay(Fault::StoreSlow)).await;
         // What is on its way when its process dies may still arrive.
-        if life.is_over() && dies {
-            life.point().await;
+        if life.is_over() {
+            match after {
+                Some(after) => {
+                    world.count(Fault::StoreWriteOutlivesProcess);
+                    fate = Fate::LandsLate(after);
+                }
+                None => life.point().await,
+            }
         }
         match fate {
             Fate::Unavailable => return Err(unavailable()),

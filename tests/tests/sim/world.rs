@@ -70,8 +70,9 @@ pub struct World {
 impl World {
     pub fn new(scenario: Scenario, mut draws: Draws) -> Arc<Self> {
         let share = draws.one_of(&[0, 10, 50, 150, 300]);
+        let commit_share = draws.one_of(&[share, share, 900, 990]);
         let state = State {
-            faults: Faults::new(share),
+            faults: Faults::new(share, commit_share),
             draws,
             partitions_count: scenario.partitions_count,
             log: BTreeMap::new(),

@@ -268,7 +268,7 @@ impl Bench {
             let same = &ours[..first.len()];
             line.ours.add(&ours);
             if let Some(cold) = &mut line.cold {
-                cold.add(&cold_us(&mut solver, first)?);
+                cold.add(&cold_us(&mut solver, &problems)?);
             }
             if let Some(highs) = &mut line.highs {
                 highs.add(set, &plans, same, &by_highs(first)?)?;
