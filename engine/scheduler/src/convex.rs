@@ -8,9 +8,9 @@
 //! What a slot does with a content is simple: each piece of its cost has a level, the content at which `V_{t+1}` gets as
 //! steep. The store moves towards the levels, most worthwhile piece first. So the way forward needs levels alone.
 
-use crate::REACH_KWH;
 use crate::slot_cost::{Meter, Move, PIECES_MAX, Piece, SLIVER_KWH, shadow_price};
 use crate::vessel::Vessel;
+use crate::{REACH_KWH, larger, smaller};
 
 /// No plan keeps every limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,15 +64,15 @@ impl Range {
 
     /// What both have; where rounding leaves nothing, a place between.
     fn and(self, other: Self) -> Self {
-        let least = self.least.max(other.least);
+        let least = larger(self.least, other.least);
         Self {
             least,
-            most: self.most.min(other.most).max(least),
+            most: larger(smaller(self.most, other.most), least),
         }
     }
 
     fn nearest(self, slope: f64) -> f64 {
-        slope.max(self.least).min(self.most)
+        smaller(larger(slope, self.least), self.most)
     }
 }
 
@@ -198,11 +198,11 @@ impl Convex {
             return Ok(());
         }
         let before = vessel.span(t - 1);
-        let (kept_low, kept_high) = (low.max(before.low), high.min(before.high));
+        let (kept_low, kept_high) = (larger(low, before.low), smaller(high, before.high));
         if kept_low > kept_high + REACH_KWH {
             return Err(OutOfReach);
         }
-        (self.low, self.high) = (kept_low, kept_high.max(kept_low));
+        (self.low, self.high) = (kept_low, larger(kept_high, kept_low));
         self.cut(kept_low - low, high - kept_high);
         self.bend_bounds(vessel);
         Ok(())
@@ -329,11 +329,11 @@ impl Convex {
                 }
                 change -= piece.length;
             }
-            change = change.max(cost.low).min(cost.high);
+            change = smaller(larger(change, cost.low), cost.high);
             if change.abs() <= SLIVER_KWH {
                 change = 0.0;
             }
-            content = (content + change).max(policy.low).min(policy.high);
+            content = smaller(larger(content + change, policy.low), policy.high);
             self.contents.push(content);
             self.changes.push(change);
         }

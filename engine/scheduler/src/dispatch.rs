@@ -8,6 +8,7 @@ use household::schedule::{Metrics, PlannedEv, PlannedHeat, PlannedSlot};
 use household::units::MINUTE_MS;
 
 use crate::appliances::running_kw;
+use crate::larger;
 use crate::score::{Flows, Tally};
 use crate::store::{Kind, Moved, Step, Store};
 use crate::terms::Terms;
@@ -167,8 +168,8 @@ pub(crate) fn baseline(problem: &Problem, terms: &Terms) -> Metrics {
             Some(_) | None => problem.pv_kw[t],
         };
         let flows = Flows {
-            import: (consumed - pv).max(0.0),
-            export: (pv - consumed).max(0.0),
+            import: larger(consumed - pv, 0.0),
+            export: larger(pv - consumed, 0.0),
             consumed,
             pv,
         };
@@ -229,13 +230,16 @@ fn base_slot(problem: &Problem, starts: &[usize], t: usize) -> PlannedSlot {
 /// The PV power that makes the slot cheapest, given what the home and its battery take; the most of equal ones.
 fn used_pv(problem: &Problem, terms: &Terms, peak_kw: f64, (t, demand): (usize, f64)) -> f64 {
     let available = problem.pv_kw[t];
-    if !problem.pv_curtailable {
+    // Where power is worth something and may go out, none is thrown away.
+    let is_welcome =
+        terms.buy[t] >= 0.0 && terms.sell[t] >= 0.0 && problem.grid.export_limit_kw.is_none();
+    if !problem.pv_curtailable || is_welcome {
         return available;
     }
     let over = |power: f64, limit: Option<f64>| (power - limit.unwrap_or(power)).max(0.0);
     let cost = |pv: f64| {
-        let import = (demand - pv).max(0.0);
-        let export = (pv - demand).max(0.0);
+        let import = larger(demand - pv, 0.0);
+        let export = larger(pv - demand, 0.0);
         let broken = over(import, problem.grid.import_limit_kw)
             + over(export, problem.grid.export_limit_kw)
             + over(import, Some(peak_kw));

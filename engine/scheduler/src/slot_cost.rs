@@ -7,9 +7,9 @@
 
 use household::problem::Problem;
 
-use crate::REACH_KWH;
 use crate::terms::Terms;
 use crate::vessel::Vessel;
+use crate::{REACH_KWH, larger, smaller};
 
 /// Kinks of `h` at most: limits of export and import, with and without curtailment, and where buying begins.
 const KINKS_MAX: usize = 5;
@@ -175,7 +175,7 @@ pub(crate) fn shadow_price(
         side(false)
     };
     let (left, right) = meter.slopes_at(meter.net + span.flow(change));
-    let (least, most) = (least.max(left), most.min(right));
+    let (least, most) = (larger(least, left), smaller(most, right));
     if most.is_finite() {
         most
     } else if least.is_finite() {
@@ -407,8 +407,8 @@ impl Move {
     /// Makes this slot `t`; false where no move keeps the limits.
     pub(crate) fn set(&mut self, frame: &Frame, vessel: &Vessel, t: usize, meter: &Meter) -> bool {
         let span = vessel.span(t);
-        let mut low = span.fall.max(span.change(meter.low - meter.net));
-        let mut high = span.rise.min(span.change(meter.high - meter.net));
+        let mut low = larger(span.fall, span.change(meter.low - meter.net));
+        let mut high = smaller(span.rise, span.change(meter.high - meter.net));
         if span.least_rise > 0.0 {
             if low > SLIVER_KWH {
                 low = low.max(span.least_rise);
@@ -476,8 +476,8 @@ impl Move {
         let span = vessel.span(t);
         let kink = span.change(meter.kinks[0] - meter.net);
         let (kink, rest) = (
-            kink.max(self.low).min(self.high),
-            0.0_f64.max(self.low).min(self.high),
+            smaller(larger(kink, self.low), self.high),
+            smaller(larger(0.0, self.low), self.high),
         );
         let (before, after) = (meter.slopes[0], meter.slopes[1]);
         let falling = |slope: f64| span.unit_cost(false, slope, vessel.movement);
@@ -487,7 +487,7 @@ impl Move {
         } else {
             rising(before)
         };
-        let bends = [self.low, kink.min(rest), kink.max(rest), self.high];
+        let bends = [self.low, smaller(kink, rest), larger(kink, rest), self.high];
         let mut last = f64::NEG_INFINITY;
         for (ends, slope) in bends
             .windows(2)
