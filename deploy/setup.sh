@@ -97,8 +97,9 @@ fetch_maven() {
     local scratch
     scratch=$(mktemp -d "$fetching/XXXXXX")
     mvn -q -B -C -f "$here/stack/pom.xml" -P "$profile" "dependency:$goal" \
-        -DincludeScope=runtime -DoutputDirectory="$scratch" "$@" 2>&1 |
+        -DincludeScope=runtime -DoutputDirectory="$scratch" -DmarkersDirectory="$fetching/markers" "$@" 2>&1 |
         sed 's/\x1b\[[0-9;]*m//g' >&2 || fail "Maven could not fetch $profile"
+    [[ -n $(ls "$scratch") ]] || fail "Maven fetched nothing for $profile"
     publish "$scratch" "$target"
 }
 

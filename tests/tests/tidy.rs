@@ -97,6 +97,19 @@ fn tracked_files() -> Vec<PathBuf> {
         .collect()
 }
 
+/// What a build left would pass for done on a machine where it is not.
+#[test]
+fn nothing_that_git_ignores_is_tracked() {
+    let output = Command::new("git")
+        .args(["ls-files", "--cached", "--ignored", "--exclude-standard"])
+        .current_dir(root())
+        .output()
+        .expect("git runs");
+    assert!(output.status.success(), "the repository is a git checkout");
+    let found = String::from_utf8_lossy(&output.stdout);
+    assert!(found.is_empty(), "tracked, though ignored:\n{found}");
+}
+
 #[test]
 fn dependency_arrows_point_inwards() {
     let allowed: BTreeMap<&str, BTreeSet<&str>> = ARROWS
