@@ -88,8 +88,8 @@ pub enum Start {
 /// What a consumer wants.
 #[derive(Debug, Clone)]
 pub struct Subscription {
-    /// Members of one group share the partitions; partition p of every topic goes to the same member. `None` reads
-    /// every partition, and commits nowhere.
+    /// Members of one group share the partitions of the first topic; partition p of every other topic goes to the same
+    /// member, so all must have as many. `None` reads every partition, and commits nowhere.
     pub group: Option<String>,
     /// Stable name of this member, so that a restart does not move partitions. Needs `group`.
     pub member: Option<String>,

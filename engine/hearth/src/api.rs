@@ -1,6 +1,7 @@
 //! The HTTP API: reads from the store, writes to the log. It keeps no state of homes, so any number of it may run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -22,10 +23,12 @@ use schemas::http::{
 };
 use schemas::mqtt::rfc3339;
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
 use crate::config::Config;
 use crate::http::Refused;
 use crate::parts::Parts;
+use crate::snapshot;
 
 /// Pause between two looks for an awaited schedule.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -137,7 +140,9 @@ async fn latest(
 }
 
 impl Api {
-    /// Slots of the store, and the one that is not there yet: what was read since the last.
+    /// Slots of the store, and those that are not there yet: the open one from its readings, where they are stored, or
+    /// all from the household's snapshot, which its engine writes every `engine.checkpoint_ms`. The store answers
+    /// whoever owns the household, also while it has no owner.
     async fn slots(
         &self,
         id: HouseholdId,
@@ -153,11 +158,40 @@ impl Api {
                 .store
                 .readings(id, open_ms, open_ms + length.ms())
                 .await?;
-            if !readings.is_empty() {
+            if readings.is_empty() {
+                self.add_unstored(id, from_ms..=now_ms, &mut slots).await?;
+            } else {
                 slots.push(Slot::of(open_ms, length.minutes(), &readings));
             }
         }
         Ok(slots)
+    }
+
+    /// Adds the slots that are in the household's snapshot alone.
+    async fn add_unstored(
+        &self,
+        id: HouseholdId,
+        span_ms: RangeInclusive<i64>,
+        slots: &mut Vec<Slot>,
+    ) -> Result<(), Refused> {
+        let Some(state) = self.parts.store.snapshot(id).await? else {
+            return Ok(());
+        };
+        let household = match snapshot::household(&state) {
+            Ok(household) => household,
+            Err(reason) => {
+                warn!(household = %id, %reason, "cannot look into a snapshot");
+                return Ok(());
+            }
+        };
+        let known: BTreeSet<i64> = slots.iter().map(|slot| slot.start_ms).collect();
+        let recent = household.recent_slots().into_iter();
+        slots.extend(recent.filter(|slot| {
+            let is_new = span_ms.contains(&slot.start_ms) && !known.contains(&slot.start_ms);
+            is_new && slot.samples_count() > 0
+        }));
+        slots.sort_by_key(|slot| slot.start_ms);
+        Ok(())
     }
 
     async fn tariff_of(
@@ -186,13 +220,14 @@ impl Api {
         };
         let length = self.settings.slot;
         let start_ms = length.start_of_ms(now_ms);
-        let slots = store.slots(id, start_ms - DAY_MS, start_ms).await?;
+        let mut slots = self.slots(id, start_ms - DAY_MS, now_ms).await?;
+        let soc_pct = slots.iter().rev().find_map(|slot| slot.soc_pct);
+        slots.retain(|slot| slot.start_ms < start_ms);
         let horizon_ms = i64::from(self.settings.horizon_slots) * length.ms();
         let tariff = store
             .tariff(&metadata.tariff, start_ms, start_ms + horizon_ms)
             .await?;
         let commands = store.commands(id, start_ms - DAY_MS, now_ms).await?;
-        let soc_pct = self.soc_pct(id, &slots, now_ms).await?;
         planning::problem(&PlanningInput {
             metadata: &metadata,
             slots: &slots,
@@ -208,20 +243,6 @@ impl Api {
                 reason.as_str()
             ))
         })
-    }
-
-    async fn soc_pct(
-        &self,
-        id: HouseholdId,
-        slots: &[Slot],
-        now_ms: i64,
-    ) -> Result<Option<f64>, Refused> {
-        let start_ms = self.settings.slot.start_of_ms(now_ms);
-        let readings = self.parts.store.readings(id, start_ms, now_ms + 1).await?;
-        let open = Slot::of(start_ms, self.settings.slot.minutes(), &readings);
-        Ok(open
-            .soc_pct
-            .or_else(|| slots.iter().rev().find_map(|slot| slot.soc_pct)))
     }
 
     /// Event time, and a number that no other process and call gives: the id must stay one for one question.

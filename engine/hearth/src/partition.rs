@@ -179,9 +179,14 @@ impl Partition {
         self.commit().await
     }
 
-    /// Saves every home and commits.
-    pub async fn checkpoint(&mut self) -> Result<(), Fenced> {
-        self.save(self.unsaved.count()).await?;
+    /// Saves homes, the one that changed first before the others, until all are saved or `save_max` has passed, and
+    /// commits. What the homes that are left have seen is read again by the next owner.
+    pub async fn leave(&mut self, save_max: Duration) -> Result<(), Fenced> {
+        let begun = Instant::now();
+        while self.unsaved.count() > 0 && begun.elapsed() < save_max {
+            self.save(SAVES_TOGETHER_MAX).await?;
+            self.outbox.settled().await?;
+        }
         self.note_commit();
         self.outbox.settled().await?;
         self.commit().await

@@ -1,5 +1,7 @@
 //! The actor of one partition: hands it its messages one after the other, each finished before the next begins.
 
+use std::time::Duration;
+
 use actix::{Actor, ActorFutureExt, AtomicResponse, Context, Handler, Message, WrapFuture};
 use connectors::log::Record;
 use schemas::topic::Topic;
@@ -7,6 +9,10 @@ use tracing::{info, warn};
 
 use crate::effects::{Fence, Fenced};
 use crate::partition::{Partition, Setup};
+
+/// How long a shard that leaves goes on saving homes, so that the partition soon has another owner. Reading again what
+/// is left is about as quick as saving it would have been.
+const SAVE_MAX: Duration = Duration::from_millis(250);
 
 /// The actor.
 #[derive(Debug)]
@@ -31,7 +37,7 @@ pub struct Tick {
     pub now_ms: i64,
 }
 
-/// Checkpoint and stop; resolves when the partition may go to another owner.
+/// Save what there is time for, and stop; resolves when the partition may go to another owner.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Leave;
@@ -101,7 +107,7 @@ impl Handler<Leave> for Shard {
 
     fn handle(&mut self, _leave: Leave, _context: &mut Self::Context) -> Self::Result {
         self.exclusively(|mut partition| async move {
-            if partition.checkpoint().await.is_err() {
+            if partition.leave(SAVE_MAX).await.is_err() {
                 let number = partition.number();
                 warn!(
                     partition = number,

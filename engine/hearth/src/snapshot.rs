@@ -80,18 +80,28 @@ pub fn encode(partition: i32, next_offsets: &NextOffsets, household: &Household)
     bytes
 }
 
-/// The state from bytes.
+/// The state from bytes, to go on with on `partition`.
 pub fn decode(bytes: &[u8], partition: i32) -> Result<(NextOffsets, Household), SnapshotError> {
-    let (version, body) = bytes.split_first().ok_or(SnapshotError::Empty)?;
-    let (taken_on, next_offsets, household): (i32, NextOffsets, Household) = match *version {
-        VERSION => postcard::from_bytes(body)?,
-        1 => postcard::from_bytes(&from_version_1(body)?)?,
-        other => return Err(SnapshotError::Version(other)),
-    };
+    let (taken_on, next_offsets, household) = read(bytes)?;
     if taken_on != partition {
         return Err(SnapshotError::Partition(taken_on));
     }
     Ok((next_offsets, household))
+}
+
+/// The household alone, to look at.
+pub fn household(bytes: &[u8]) -> Result<Household, SnapshotError> {
+    let (_, _, household) = read(bytes)?;
+    Ok(household)
+}
+
+fn read(bytes: &[u8]) -> Result<(i32, NextOffsets, Household), SnapshotError> {
+    let (version, body) = bytes.split_first().ok_or(SnapshotError::Empty)?;
+    match *version {
+        VERSION => Ok(postcard::from_bytes(body)?),
+        1 => Ok(postcard::from_bytes(&from_version_1(body)?)?),
+        other => Err(SnapshotError::Version(other)),
+    }
 }
 
 /// The beginning of a snapshot of version 1, up to the end of the metadata's grid.

@@ -59,7 +59,7 @@ pub async fn supervise(
     loop {
         let life = Life::begin(&world, partition);
         let fence = Fence::open();
-        let (leave, leaving) = watch::channel(false);
+        let (leave, leaving) = watch::channel(None);
         let owner = Owner::new(&life, partition, &metrics);
         let mut owner = tokio::task::spawn_local(owner.own(fence.clone(), leaving));
         loop {
@@ -85,7 +85,11 @@ pub async fn supervise(
                 }
                 Order::Leave | Order::Finish => {
                     world.count(Fault::Leave);
-                    leave.send_replace(true);
+                    let save_max = match order {
+                        Order::Finish => Duration::MAX,
+                        _ => Duration::from_millis(world.draw() % 100),
+                    };
+                    leave.send_replace(Some(save_max));
                     let left = tokio::time::timeout(LEAVE_MAX, &mut owner).await;
                     fence.raise();
                     if left.is_err() {
@@ -159,7 +163,7 @@ impl Owner {
         }
     }
 
-    async fn own(mut self, fence: Fence, leaving: watch::Receiver<bool>) -> End {
+    async fn own(mut self, fence: Fence, leaving: watch::Receiver<Option<Duration>>) -> End {
         let life = Arc::clone(&self.life);
         tokio::select! {
             biased;
@@ -168,7 +172,7 @@ impl Owner {
         }
     }
 
-    async fn work(&mut self, fence: Fence, leaving: watch::Receiver<bool>) -> End {
+    async fn work(&mut self, fence: Fence, leaving: watch::Receiver<Option<Duration>>) -> End {
         let (tariffs, _) = tariffs::follow(self.parts.clone(), TARIFFS_MAX)
             .await
             .expect("the log takes subscriptions");
@@ -192,17 +196,16 @@ impl Owner {
         };
         let mut partition = Partition::new(setup, self.number, fence);
         loop {
-            let is_leaving = *leaving.borrow();
-            let done = if is_leaving {
-                partition.checkpoint().await
-            } else {
-                self.step(&mut partition).await
+            let save_max = *leaving.borrow();
+            let done = match save_max {
+                Some(save_max) => partition.leave(save_max).await,
+                None => self.step(&mut partition).await,
             };
             if done.is_err() {
                 partition.forget();
                 return End::Fenced;
             }
-            if is_leaving {
+            if save_max.is_some() {
                 partition.forget();
                 return End::Left;
             }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use schemas::topic::Topic;
 use tokio::sync::mpsc;
 
 use super::poller::Poller;
@@ -54,11 +55,9 @@ impl ConsumerControl for Control {
             .map_err(|_| LogError::Unavailable("the commit was not answered in time".to_owned()))?
             .map_err(|error| LogError::Unavailable(error.to_string()))?;
         committed.map_err(|error| match error.rdkafka_error_code() {
-            Some(
-                RDKafkaErrorCode::IllegalGeneration
-                | RDKafkaErrorCode::UnknownMemberId
-                | RDKafkaErrorCode::FencedInstanceId,
-            ) => LogError::Refused(error.to_string()),
+            Some(RDKafkaErrorCode::FencedInstanceId) => LogError::Refused(error.to_string()),
+            // Also where the generation is over: in the midst of a rebalance that is so for what stays ours as well. What
+            // does not is revoked.
             _ => LogError::Unavailable(error.to_string()),
         })
     }
@@ -115,7 +114,11 @@ pub(super) async fn start(
 ) -> Result<(Consumer, JoinHandle<()>), LogError> {
     let (sender, events) = mpsc::channel(EVENTS_MAX);
     let patience = Duration::from_millis(u64::from(config.session_timeout_ms) * 3 / 4);
-    let shared = Shared::new(config.prefix.clone(), sender, patience, closing);
+    let followers = match &subscription.group {
+        Some(_) => subscription.topics.iter().skip(1).copied().collect(),
+        None => Vec::new(),
+    };
+    let shared = Shared::new(config.prefix.clone(), followers, sender, patience, closing);
     let shared = Arc::new(shared);
     let mut consumer: BaseConsumer<Events> = settings(config, &subscription)
         .create_with_context(Events(Arc::clone(&shared)))
@@ -148,15 +151,16 @@ fn settings(config: &KafkaConfig, subscription: &Subscription) -> ClientConfig {
         Start::Latest => "latest",
     };
     let alone = subscription.group.is_none();
-    // A member hears of a rebalance with its next heartbeat.
-    let heartbeat_ms = (config.session_timeout_ms / 10).clamp(200, 3_000);
+    // A member hears of a rebalance with its next heartbeat, and the others wait for it: a partition that moves stands
+    // still for about as long.
+    let heartbeat_ms = (config.session_timeout_ms / 10).clamp(100, 250);
     client
         .set("group.id", format!("{}{group}", config.prefix))
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         .set("auto.offset.reset", start)
-        // Partition p of every topic goes to the same member.
-        .set("partition.assignment.strategy", "range")
+        // Only what has to move moves, and the rest is worked on meanwhile.
+        .set("partition.assignment.strategy", "cooperative-sticky")
         .set("session.timeout.ms", config.session_timeout_ms.to_string())
         .set("heartbeat.interval.ms", heartbeat_ms.to_string())
         .set("max.poll.interval.ms", "600000")
@@ -179,25 +183,55 @@ fn begin(
     shared: Arc<Shared>,
     subscription: &Subscription,
 ) -> Result<Poller, LogError> {
-    let names: Vec<String> = subscription
-        .topics
-        .iter()
-        .map(|topic| shared.name(*topic))
-        .collect();
+    let batch_max = subscription.batch_max;
+    let partitions = partitions(&consumer, &shared, subscription)?;
     if subscription.group.is_some() {
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        consumer.subscribe(&names).map_err(|error| setup(&error))?;
-        return Ok(Poller::new(consumer, shared, subscription.batch_max, None));
+        let of = |topic: &Topic| partitions.iter().filter(|of| of.topic == *topic).count();
+        let mut topics = subscription.topics.iter();
+        let lead = topics
+            .next()
+            .ok_or_else(|| LogError::Setup("a group without a topic".to_owned()))?;
+        for topic in topics {
+            if of(topic) != of(lead) {
+                let (a, b) = (of(lead), of(topic));
+                let reason =
+                    format!("{lead} has {a} partitions and {topic} {b}; both must have as many");
+                return Err(LogError::Setup(reason));
+            }
+        }
+        consumer
+            .subscribe(&[&shared.name(*lead)])
+            .map_err(|error| setup(&error))?;
+        return Ok(Poller::new(consumer, shared, batch_max, None));
     }
     let offset = match subscription.start {
         Start::Earliest => Offset::Beginning,
         Start::Latest => Offset::End,
     };
     let mut list = TopicPartitionList::new();
+    for of in &partitions {
+        list.add_partition_offset(&shared.name(of.topic), of.partition, offset)
+            .map_err(|error| setup(&error))?;
+    }
+    shared.assign(partitions.iter().copied().collect());
+    let mut poller = Poller::new(Arc::clone(&consumer), shared, batch_max, Some(partitions));
+    // Each partition has its queue before anything is fetched, or the end of an empty one could be missed.
+    poller.follow_assignment();
+    consumer.assign(&list).map_err(|error| setup(&error))?;
+    Ok(poller)
+}
+
+/// Every partition of the topics that are wanted.
+fn partitions(
+    consumer: &BaseConsumer<Events>,
+    shared: &Shared,
+    subscription: &Subscription,
+) -> Result<BTreeSet<TopicPartition>, LogError> {
     let mut partitions = BTreeSet::new();
-    for (topic, name) in subscription.topics.iter().zip(&names) {
+    for topic in &subscription.topics {
+        let name = shared.name(*topic);
         let metadata = consumer
-            .fetch_metadata(Some(name), METADATA_LIMIT)
+            .fetch_metadata(Some(&name), METADATA_LIMIT)
             .map_err(|error| classify(&error))?;
         let found = metadata.topics().first();
         let count = found.map_or(0, |found| found.partitions().len());
@@ -206,19 +240,9 @@ fn begin(
             return Err(LogError::Setup(reason));
         }
         for partition in 0..i32::try_from(count).expect("a topic's partitions fit") {
-            list.add_partition_offset(name, partition, offset)
-                .map_err(|error| setup(&error))?;
-            partitions.insert(TopicPartition {
-                topic: *topic,
-                partition,
-            });
+            let topic = *topic;
+            partitions.insert(TopicPartition { topic, partition });
         }
     }
-    shared.assign(partitions.iter().copied().collect());
-    let batch_max = subscription.batch_max;
-    let mut poller = Poller::new(Arc::clone(&consumer), shared, batch_max, Some(partitions));
-    // Each partition has its queue before anything is fetched, or the end of an empty one could be missed.
-    poller.follow_assignment();
-    consumer.assign(&list).map_err(|error| setup(&error))?;
-    Ok(poller)
+    Ok(partitions)
 }

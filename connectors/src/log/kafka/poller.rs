@@ -98,6 +98,7 @@ impl Poller {
 
     fn turn(&mut self) -> Result<Turn, Fatal> {
         self.serve()?;
+        self.let_go();
         self.follow_assignment();
         if !self.shared.hand_over() {
             return Ok(Turn::Full);
@@ -156,6 +157,13 @@ impl Poller {
         Ok(())
     }
 
+    /// Lets go of what is revoked, when it is time.
+    fn let_go(&self) {
+        if let Err(reason) = self.shared.let_go(&self.consumer) {
+            warn!(%reason, "partitions are not let go");
+        }
+    }
+
     /// Gives each partition that is ours a queue of its own.
     pub(super) fn follow_assignment(&mut self) {
         let owned = self.shared.owned();
@@ -195,6 +203,7 @@ impl Poller {
     /// Lets go of everything, so that another member can go on at once. Closing, unlike unsubscribing, leaves a static
     /// member's partitions to its next run.
     fn leave(self) {
+        self.let_go();
         let Self {
             consumer,
             queues,

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, ConsumerContext, Rebalance};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::statistics::Statistics;
+use rdkafka::types::RDKafkaRespErr;
 use schemas::topic::Topic;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
@@ -24,6 +25,8 @@ pub(super) const NAP: Duration = Duration::from_millis(1);
 /// One subscription.
 pub(super) struct Shared {
     prefix: String,
+    /// Topics whose partitions go along with those of the topic that the group shares out.
+    followers: Vec<Topic>,
     /// `None` once the subscription is over, so that the owner hears of it.
     sender: Mutex<Option<mpsc::Sender<LogEvent>>>,
     /// What the owner must hear before any further record.
@@ -31,11 +34,24 @@ pub(super) struct Shared {
     owned: Mutex<BTreeSet<TopicPartition>>,
     paused: Mutex<BTreeSet<TopicPartition>>,
     ends: Mutex<BTreeMap<TopicPartition, i64>>,
+    /// Partitions that another member is to have.
+    leaving: Mutex<Option<Leaving>>,
     /// Longest wait for the owner to let go of revoked partitions.
     pub(super) patience: Duration,
     pub(super) wake: Arc<Wake>,
     /// Set when the log closes.
     pub(super) closing: Arc<AtomicBool>,
+}
+
+/// librdkafka asks to join a group at most so often. The members were all asked when partitions were revoked, and must ask
+/// again once those are free. Until they may, the partitions are better worked on where they are.
+const JOIN_EVERY: Duration = Duration::from_secs(1);
+
+/// Partitions that are revoked.
+struct Leaving {
+    partitions: Vec<TopicPartition>,
+    /// When they are let go.
+    due: Instant,
 }
 
 /// Lets the polling thread sleep until there is something to poll.
@@ -65,17 +81,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Shared {
     pub(super) fn new(
         prefix: String,
+        followers: Vec<Topic>,
         sender: mpsc::Sender<LogEvent>,
         patience: Duration,
         closing: Arc<AtomicBool>,
     ) -> Self {
         Self {
             prefix,
+            followers,
             sender: Mutex::new(Some(sender)),
             outbox: Mutex::default(),
             owned: Mutex::default(),
             paused: Mutex::default(),
             ends: Mutex::default(),
+            leaving: Mutex::default(),
             patience,
             wake: Arc::default(),
             closing,
@@ -157,6 +176,21 @@ impl Shared {
         true
     }
 
+    /// Lets go of partitions that are revoked and due, or lost already.
+    pub(super) fn let_go(&self, consumer: &BaseConsumer<Events>) -> KafkaResult<()> {
+        let mut leaving = lock(&self.leaving);
+        let is_due = |leaving: &mut Leaving| {
+            Instant::now() >= leaving.due || self.is_over() || consumer.assignment_lost()
+        };
+        let Some(Leaving { partitions, .. }) = leaving.take_if(is_due) else {
+            return Ok(());
+        };
+        drop(leaving);
+        let list = self.list(&partitions);
+        self.revoke(partitions);
+        consumer.incremental_unassign(&list)
+    }
+
     /// Tells the owner, and waits until it has let go or the patience is over.
     fn revoke(&self, partitions: Vec<TopicPartition>) {
         if partitions.is_empty() {
@@ -180,6 +214,26 @@ impl Shared {
         lock(&self.owned).retain(|of| !gone.contains(of));
         lock(&self.paused).retain(|of| !gone.contains(of));
         lock(&self.ends).retain(|of, _| !gone.contains(of));
+    }
+
+    /// These partitions of the topic that is shared out, and the same of those that go along with it.
+    fn with_followers(&self, partitions: &[TopicPartition]) -> Vec<TopicPartition> {
+        let all = partitions.iter().flat_map(|of| {
+            let followers = self.followers.iter().map(|topic| TopicPartition {
+                topic: *topic,
+                partition: of.partition,
+            });
+            std::iter::once(*of).chain(followers)
+        });
+        all.collect()
+    }
+
+    fn list(&self, partitions: &[TopicPartition]) -> TopicPartitionList {
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for of in partitions {
+            list.add_partition(&self.name(of.topic), of.partition);
+        }
+        list
     }
 
     fn partitions(&self, list: &TopicPartitionList) -> Vec<TopicPartition> {
@@ -241,18 +295,36 @@ impl ClientContext for Events {
 }
 
 impl ConsumerContext for Events {
-    fn pre_rebalance(&self, _consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        match rebalance {
-            Rebalance::Revoke(list) => self.0.revoke(self.0.partitions(list)),
-            Rebalance::Assign(_) => {}
-            Rebalance::Error(error) => warn!(%error, "rebalance"),
-        }
-    }
-
-    fn post_rebalance(&self, _consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        match rebalance {
-            Rebalance::Assign(list) => self.0.assign(self.0.partitions(list)),
-            Rebalance::Revoke(_) | Rebalance::Error(_) => {}
+    /// A rebalance moves single partitions of the topic that is shared out; the same partitions of the topics that go
+    /// along with it are moved here. Whoever keeps a partition works on meanwhile.
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        code: RDKafkaRespErr,
+        list: &mut TopicPartitionList,
+    ) {
+        let partitions = self.0.with_followers(&self.0.partitions(list));
+        let list = self.0.list(&partitions);
+        let done = match code {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                let assigned = consumer.incremental_assign(&list);
+                self.0.assign(partitions);
+                assigned
+            }
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {
+                let due = Instant::now() + JOIN_EVERY;
+                *lock(&self.0.leaving) = Some(Leaving { partitions, due });
+                self.0.let_go(consumer)
+            }
+            other => {
+                let error = KafkaError::Rebalance(other.into());
+                warn!(%error, "rebalance");
+                self.0.revoke(self.0.owned().into_iter().collect());
+                consumer.unassign()
+            }
+        };
+        if let Err(error) = done {
+            error!(%error, "rebalance");
         }
     }
 }

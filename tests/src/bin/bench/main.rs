@@ -6,6 +6,7 @@ mod bridge;
 mod cbc;
 mod devices;
 mod gateway;
+mod handover;
 mod hearth;
 mod instances;
 mod kafka_streams;
@@ -27,7 +28,7 @@ use tests::harness::Stack;
 /// Measures Hearth on the real stack.
 #[derive(Debug, Parser)]
 struct Cli {
-    /// Only what starts with this: consume_only, engine, kafka_streams, million_homes, gateway, bridge, scheduler, highs, cbc, or a row such as
+    /// Only what starts with this: consume_only, engine, kafka_streams, million_homes, handover, gateway, bridge, scheduler, highs, cbc, or a row such as
     /// scheduler.battery.
     #[arg(default_value = "")]
     name: String,
@@ -127,7 +128,7 @@ async fn main() -> Result<()> {
         solvers::measure(&mut board, &cli.counts, cli.runs, &selection)?;
     }
     if streams::is_wanted(&selection)
-        || ["million_homes", "gateway", "bridge"]
+        || ["million_homes", "handover", "gateway", "bridge"]
             .into_iter()
             .any(wants)
     {
@@ -137,6 +138,9 @@ async fn main() -> Result<()> {
         }
         if wants("million_homes") {
             million_homes::measure(&stack, &cli, &mut board, &selection).await?;
+        }
+        if wants("handover") {
+            handover::measure(&stack, &cli, &mut board).await?;
         }
         if wants("gateway") {
             gateway::measure(&stack, &cli, &mut board, &selection).await?;

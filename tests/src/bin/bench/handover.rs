@@ -1,0 +1,260 @@
+//! Partitions that move while readings come: a third engine joins, one leaves, all are rolled, one is killed. How late
+//! a reading becomes a row is asked of the store afterwards: each row tells when its write was issued.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use connectors::clock::wall_ms;
+use connectors::log::partition_of;
+use futures::{StreamExt, TryStreamExt, stream};
+use household::reading::{Measurement, Reading};
+use household::units::{DAY_MS, HouseholdId};
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use schemas::codec::Codec;
+use scylla::client::session::Session;
+use scylla::value::{CqlDate, CqlTimestamp};
+use tests::harness::{HearthProcess, Stack, cql_session, free_port, hearth_config, unique};
+
+use crate::hearth::init;
+use crate::readings::PARTITIONS;
+use crate::{Board, Cli, say};
+
+const HOMES: i64 = 400;
+/// Of each home.
+const READING_EVERY: Duration = Duration::from_millis(100);
+/// Left to themselves between two disturbances.
+const QUIET: Duration = Duration::from_secs(10);
+/// The least that a broker takes by default: a crash shows only after it.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
+/// Longest wait for the last rows.
+const LIMIT: Duration = Duration::from_secs(60);
+const QUESTIONS_MAX: usize = 32;
+
+/// What is done to the engines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Disturbance {
+    Nothing,
+    Join,
+    Leave,
+    Roll,
+    Crash,
+}
+
+impl Disturbance {
+    const ALL: [Self; 5] = [
+        Self::Nothing,
+        Self::Join,
+        Self::Leave,
+        Self::Roll,
+        Self::Crash,
+    ];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Nothing => "undisturbed",
+            Self::Join => "join",
+            Self::Leave => "leave",
+            Self::Roll => "roll",
+            Self::Crash => "crash",
+        }
+    }
+}
+
+/// Measures each disturbance once a run.
+pub(crate) async fn measure(stack: &Stack, cli: &Cli, board: &mut Board) -> Result<()> {
+    let mut delays: Vec<(Disturbance, Vec<f64>)> =
+        Disturbance::ALL.map(|one| (one, Vec::new())).into();
+    for run in 1..=cli.runs {
+        say(&format!("handover: run {run} of {} ...", cli.runs));
+        let fleet = Fleet::start(stack).await?;
+        for (disturbance, longest_ms) in fleet.run(stack).await? {
+            say(&format!("  {}: {longest_ms} ms", disturbance.as_str()));
+            let (_, column) = delays
+                .iter_mut()
+                .find(|(one, _)| *one == disturbance)
+                .context("each disturbance has its column")?;
+            #[expect(clippy::cast_precision_loss, reason = "milliseconds of a minute")]
+            column.push(longest_ms as f64);
+        }
+    }
+    for (disturbance, column) in delays {
+        let name = format!("handover.{}_longest_ms", disturbance.as_str());
+        board.add(&name, "ms", column);
+    }
+    Ok(())
+}
+
+/// Two engines, and a third that comes and goes.
+struct Fleet {
+    config: String,
+    keyspace: String,
+    topic: String,
+    brokers: String,
+    engines: Vec<HearthProcess>,
+}
+
+async fn engine(config: &str) -> Result<HearthProcess> {
+    let port = free_port();
+    let listen = format!("127.0.0.1:{port}");
+    let env = [("HEARTH_HTTP__LISTEN", listen.as_str())];
+    let engine = HearthProcess::start(&["--config", config, "engine"], &env)?;
+    engine.wait_ready(port).await?;
+    Ok(engine)
+}
+
+async fn terminate(engine: HearthProcess) -> Result<()> {
+    let ended = engine.terminate(Duration::from_secs(60)).await?;
+    ensure!(ended.success(), "an engine ended with {ended}");
+    Ok(())
+}
+
+impl Fleet {
+    async fn start(stack: &Stack) -> Result<Self> {
+        let (prefix, keyspace) = (unique("bench-"), unique("bench"));
+        let extra = format!(
+            "[registry]\nurl = \"\"\n[log.kafka]\nsession_timeout_ms = {}\n[operation]\nlog_filter = \"warn\"\n",
+            SESSION_TIMEOUT.as_millis()
+        );
+        let config = hearth_config(stack, &prefix, &keyspace, &extra)?;
+        init(&config).await?;
+        let config = config.to_str().context("a path of UTF-8")?.to_owned();
+        let engines = vec![engine(&config).await?, engine(&config).await?];
+        Ok(Self {
+            config,
+            keyspace,
+            topic: format!("{prefix}telemetry"),
+            brokers: stack.kafka.brokers(),
+            engines,
+        })
+    }
+
+    /// The longest time from a reading to its row behind each disturbance, milliseconds.
+    async fn run(mut self, stack: &Stack) -> Result<Vec<(Disturbance, i64)>> {
+        let ends = Arc::new(AtomicBool::new(false));
+        let (brokers, topic, stop) = (self.brokers.clone(), self.topic.clone(), ends.clone());
+        let sending = std::thread::spawn(move || send(&brokers, &topic, &stop));
+        // Until every home is known.
+        tokio::time::sleep(QUIET).await;
+        let mut longest = Vec::new();
+        for disturbance in Disturbance::ALL {
+            let from_ms = wall_ms();
+            self.disturb(disturbance).await?;
+            tokio::time::sleep(QUIET).await;
+            // Before the next one: whoever goes on after a crash writes rows again, and they tell a later time.
+            let rows = self.rows(stack).await?;
+            let during = rows.iter().flatten().filter(|(ts_ms, _)| *ts_ms >= from_ms);
+            let delays = during.map(|(ts_ms, written_ms)| written_ms - ts_ms);
+            longest.push((disturbance, delays.max().context("there are readings")?));
+        }
+        ends.store(true, Ordering::Relaxed);
+        let sent = sending.join().expect("the sender does not panic")?;
+        self.until_stored(stack, &sent).await?;
+        for engine in self.engines {
+            terminate(engine).await?;
+        }
+        Ok(longest)
+    }
+
+    async fn disturb(&mut self, disturbance: Disturbance) -> Result<()> {
+        match disturbance {
+            Disturbance::Nothing => {}
+            Disturbance::Join => self.engines.push(engine(&self.config).await?),
+            Disturbance::Leave => terminate(self.engines.pop().context("three engines")?).await?,
+            Disturbance::Roll => {
+                // As a rolling update that may have one more: the new one is there before the old one goes.
+                for _ in 0..self.engines.len() {
+                    self.engines.push(engine(&self.config).await?);
+                    terminate(self.engines.remove(0)).await?;
+                }
+            }
+            Disturbance::Crash => {
+                self.engines.pop().context("two engines")?.kill();
+                tokio::time::sleep(SESSION_TIMEOUT).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// For each home, when its readings were made and their rows written.
+    async fn rows(&self, stack: &Stack) -> Result<Vec<Vec<(i64, i64)>>> {
+        let session = cql_session(stack).await?;
+        let homes = stream::iter(1..=HOMES);
+        let asked = homes.map(|home| rows_of(&session, &self.keyspace, home));
+        asked.buffer_unordered(QUESTIONS_MAX).try_collect().await
+    }
+
+    /// Until every reading is a row.
+    async fn until_stored(&self, stack: &Stack, sent: &[i64]) -> Result<()> {
+        let begun = Instant::now();
+        let wanted: BTreeSet<i64> = sent.iter().copied().collect();
+        loop {
+            let homes = self.rows(stack).await?;
+            let is_whole = homes.iter().all(|rows| {
+                let stored: BTreeSet<i64> = rows.iter().map(|(ts_ms, _)| *ts_ms).collect();
+                stored == wanted
+            });
+            if is_whole {
+                let count = sent.len() * homes.len();
+                say(&format!("  {count} readings, none is lost"));
+                return Ok(());
+            }
+            ensure!(begun.elapsed() < LIMIT, "readings are missing in the store");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+}
+
+async fn rows_of(session: &Session, keyspace: &str, home: i64) -> Result<Vec<(i64, i64)>> {
+    // A run may pass midnight.
+    let query = format!(
+        "SELECT ts, WRITETIME(consumption_w) FROM {keyspace}.meter_readings WHERE household_id = ? AND day IN (?, ?)"
+    );
+    // Days are counted from the middle of the range.
+    let today = CqlDate(u32::try_from(wall_ms() / DAY_MS)? + (1 << 31));
+    let yesterday = CqlDate(today.0 - 1);
+    let rows = session.query_iter(query, (home, today, yesterday)).await?;
+    let rows = rows.rows_stream::<(CqlTimestamp, i64)>()?;
+    let rows = rows.map_ok(|(ts, written_us)| (ts.0, written_us / 1_000));
+    Ok(rows.try_collect().await?)
+}
+
+/// Sends a reading of each home every so often until it is told to end, each made when it is sent. When they were, once
+/// all are delivered.
+fn send(brokers: &str, topic: &str, ends: &AtomicBool) -> Result<Vec<i64>> {
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("linger.ms", "2")
+        .set("enable.idempotence", "true")
+        .create()?;
+    let codec = Codec::single_object();
+    let (begun, mut sent) = (Instant::now(), Vec::new());
+    while !ends.load(Ordering::Relaxed) {
+        let ts_ms = wall_ms();
+        for home in 1..=HOMES {
+            let reading = Reading {
+                household_id: HouseholdId::new(home).context("a positive id")?,
+                ts_ms,
+                measurement: Measurement::Meter {
+                    consumption_w: 500.0,
+                },
+            };
+            let (key, value) = (home.to_string(), codec.encode(&reading)?);
+            let record = BaseRecord::to(topic)
+                .key(&key)
+                .payload(&value)
+                .partition(partition_of(key.as_bytes(), PARTITIONS));
+            producer.send(record).map_err(|(error, _)| error)?;
+        }
+        sent.push(ts_ms);
+        let next = READING_EVERY * u32::try_from(sent.len())?;
+        while begun.elapsed() < next {
+            producer.poll(Duration::from_millis(5));
+        }
+    }
+    producer.flush(LIMIT).context("deliver the readings")?;
+    Ok(sent)
+}
