@@ -87,7 +87,9 @@ pub async fn supervise(
                     world.count(Fault::Leave);
                     let save_max = match order {
                         Order::Finish => Duration::MAX,
-                        _ => Duration::from_millis(world.draw() % 100),
+                        Order::Crash(_) | Order::Fence | Order::Leave => {
+                            Duration::from_millis(world.draw() % 100)
+                        }
                     };
                     leave.send_replace(Some(save_max));
                     let left = tokio::time::timeout(LEAVE_MAX, &mut owner).await;

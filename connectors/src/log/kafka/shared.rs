@@ -305,23 +305,19 @@ impl ConsumerContext for Events {
     ) {
         let partitions = self.0.with_followers(&self.0.partitions(list));
         let list = self.0.list(&partitions);
-        let done = match code {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
-                let assigned = consumer.incremental_assign(&list);
-                self.0.assign(partitions);
-                assigned
-            }
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {
-                let due = Instant::now() + JOIN_EVERY;
-                *lock(&self.0.leaving) = Some(Leaving { partitions, due });
-                self.0.let_go(consumer)
-            }
-            other => {
-                let error = KafkaError::Rebalance(other.into());
-                warn!(%error, "rebalance");
-                self.0.revoke(self.0.owned().into_iter().collect());
-                consumer.unassign()
-            }
+        let done = if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            let assigned = consumer.incremental_assign(&list);
+            self.0.assign(partitions);
+            assigned
+        } else if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS {
+            let due = Instant::now() + JOIN_EVERY;
+            *lock(&self.0.leaving) = Some(Leaving { partitions, due });
+            self.0.let_go(consumer)
+        } else {
+            let error = KafkaError::Rebalance(code.into());
+            warn!(%error, "rebalance");
+            self.0.revoke(self.0.owned().into_iter().collect());
+            consumer.unassign()
         };
         if let Err(error) = done {
             error!(%error, "rebalance");
