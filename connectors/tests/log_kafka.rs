@@ -227,9 +227,11 @@ async fn a_second_member_gets_whole_partitions_after_the_first_has_let_go() {
     let due = next_offsets.iter().map(|(of, offset)| (*of, *offset));
     first.control.commit(due.collect()).await.unwrap();
     let mut second = log.subscribe(mine()).await.unwrap();
-    let mut held: [BTreeSet<TopicPartition>; 2] =
-        [next_offsets.keys().copied().collect(), BTreeSet::new()];
-    let mut repeated = 0;
+    let all = TOPICS.into_iter().flat_map(|topic| {
+        (0..PARTITIONS).map(move |partition| TopicPartition { topic, partition })
+    });
+    let mut held: [BTreeSet<TopicPartition>; 2] = [all.collect(), BTreeSet::new()];
+    let (mut repeated, mut revoked) = (0, 0);
     // Nothing is read twice, because the second waits for the first to let go.
     while held[0].len() != 4 || held[1].len() != 4 {
         let (index, event) = tokio::select! {
@@ -239,6 +241,7 @@ async fn a_second_member_gets_whole_partitions_after_the_first_has_let_go() {
         match event {
             LogEvent::Assigned(partitions) => held[index].extend(partitions),
             LogEvent::Revoked { partitions, done } => {
+                revoked += partitions.len();
                 held[index].retain(|of| !partitions.contains(of));
                 done.send(()).unwrap();
             }
@@ -247,6 +250,7 @@ async fn a_second_member_gets_whole_partitions_after_the_first_has_let_go() {
         }
     }
     assert_eq!(repeated, 0);
+    assert_eq!(revoked, 4, "only what moves is taken away");
     for mine in &held {
         let of = |topic| -> BTreeSet<i32> {
             let ours = mine.iter().filter(|of| of.topic == topic);
@@ -265,11 +269,10 @@ async fn a_second_member_gets_whole_partitions_after_the_first_has_let_go() {
     );
 
     drop(first);
-    let mut regained = BTreeSet::new();
-    while regained.len() < 8 {
+    while held[1].len() < 8 {
         match next(&mut second).await {
-            LogEvent::Assigned(partitions) => regained.extend(partitions),
-            LogEvent::Revoked { done, .. } => done.send(()).unwrap(),
+            LogEvent::Assigned(partitions) => held[1].extend(partitions),
+            LogEvent::Revoked { .. } => panic!("it keeps what it has"),
             LogEvent::Records { .. } | LogEvent::CaughtUp(_) => panic!("nothing new is there"),
         }
     }
