@@ -12,8 +12,8 @@ use loadtest::homes::{self, Home};
 use schemas::mqtt::{reading_json, reading_topic, rfc3339};
 use serde_json::json;
 use tests::harness::{
-    HearthProcess, MqttAccess, Stack, cql, free_port, hearth_config, hearth_output, http,
-    kafka_records, mosquitto_pub, skipped, unique, unique_home, wait_for,
+    HearthProcess, MqttAccess, Stack, cql, hearth_config, hearth_init, http, kafka_records,
+    mosquitto_pub, skipped, unique, unique_home, wait_for,
 };
 
 const LIMIT: Duration = Duration::from_secs(150);
@@ -39,21 +39,8 @@ async fn start_roles(stack: &Stack, name: &str) -> anyhow::Result<Roles> {
         &keyspace,
         "[engine]\ncheckpoint_ms = 2000\n[log.kafka]\nsession_timeout_ms = 6000\ndelivery_timeout_ms = 5000\n",
     )?;
-    let config = config.to_str().context("a path of UTF-8")?;
-    let init = hearth_output(&["--config", config, "init"], &[]).await?;
-    ensure!(
-        init.status.success(),
-        "init: {}",
-        String::from_utf8_lossy(&init.stderr)
-    );
-    let start = async |role: &str| {
-        let port = free_port();
-        let listen = format!("127.0.0.1:{port}");
-        let env = [("HEARTH_HTTP__LISTEN", listen.as_str())];
-        let process = HearthProcess::start(&["--config", config, role], &env)?;
-        process.wait_ready(port).await?;
-        anyhow::Ok((process, port))
-    };
+    hearth_init(&config).await?;
+    let start = async |role: &str| HearthProcess::start_role(&config, role).await;
     let (api, api_port) = start("api").await?;
     Ok(Roles {
         engine: start("engine").await?.0,

@@ -9,22 +9,13 @@ use household::units::HouseholdId;
 use schemas::codec::Codec;
 use serde_json::Value;
 use tests::harness::{
-    HearthProcess, Stack, free_port, hearth_config, hearth_output, http, kafka_produce, skipped,
-    unique, wait_for,
+    HearthProcess, Stack, hearth_config, hearth_init, http, kafka_produce, skipped, unique,
+    wait_for,
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
 const HOME: i64 = 31;
 const READINGS: i64 = 5;
-
-async fn start(config: &str, role: &str) -> anyhow::Result<(HearthProcess, u16)> {
-    let port = free_port();
-    let listen = format!("127.0.0.1:{port}");
-    let env = [("HEARTH_HTTP__LISTEN", listen.as_str())];
-    let process = HearthProcess::start(&["--config", config, role], &env)?;
-    process.wait_ready(port).await?;
-    Ok((process, port))
-}
 
 /// Readings in the home's newest slot, and their mean load, W.
 async fn newest_slot(api_port: u16) -> anyhow::Result<(i64, f64)> {
@@ -49,11 +40,9 @@ async fn an_open_slot_is_known_whoever_owns_the_home() -> anyhow::Result<()> {
     let extra = "[registry]\nurl = \"\"\n[engine]\nstore_readings = false\ncheckpoint_ms = 500\nslot_minutes = 60\n\
                  [log.kafka]\nsession_timeout_ms = 6000\n";
     let config = hearth_config(stack, &prefix, &unique("live"), extra)?;
-    let config = config.to_str().context("a path of UTF-8")?;
-    let init = hearth_output(&["--config", config, "init"], &[]).await?;
-    ensure!(init.status.success(), "init");
-    let (api, api_port) = start(config, "api").await?;
-    let (first, _) = start(config, "engine").await?;
+    hearth_init(&config).await?;
+    let (api, api_port) = HearthProcess::start_role(&config, "api").await?;
+    let (first, _) = HearthProcess::start_role(&config, "engine").await?;
     let codec = Codec::single_object();
     let now_ms = wall_ms();
     let slot_ms = now_ms - now_ms.rem_euclid(3_600_000);
@@ -77,7 +66,7 @@ async fn an_open_slot_is_known_whoever_owns_the_home() -> anyhow::Result<()> {
     };
     wait_for("the open slot", LIMIT, known).await;
     // A second engine takes its share, the first one dies, and at last none is there: the slot is always known.
-    let (second, _) = start(config, "engine").await?;
+    let (second, _) = HearthProcess::start_role(&config, "engine").await?;
     known().await?;
     first.kill();
     let begun = std::time::Instant::now();

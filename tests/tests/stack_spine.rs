@@ -11,7 +11,7 @@ use schemas::mqtt::rfc3339;
 use serde_json::{Value, json};
 use tests::harness::{
     HearthProcess, Stack, Subscription, cql, decode_confluent, free_port, hearth_config,
-    hearth_output, http, kafka_records, mosquitto_pub, skipped, unique, unique_home, wait_for,
+    hearth_init, http, kafka_records, mosquitto_pub, skipped, unique, unique_home, wait_for,
 };
 
 const LIMIT: Duration = Duration::from_secs(90);
@@ -41,19 +41,9 @@ async fn a_reading_goes_in_and_a_command_comes_out() -> anyhow::Result<()> {
     let extra =
         format!("[http]\nlisten = \"127.0.0.1:{port}\"\n[gateway]\nlisten = \"127.0.0.1:0\"\n");
     let config = hearth_config(stack, &prefix, &keyspace, &extra)?;
+    hearth_init(&config).await?;
+    hearth_init(&config).await.context("again")?;
     let config = config.to_str().context("a path of UTF-8")?;
-    let init = hearth_output(&["--config", config, "init"], &[]).await?;
-    ensure!(
-        init.status.success(),
-        "init: {}",
-        String::from_utf8_lossy(&init.stderr)
-    );
-    let again = hearth_output(&["--config", config, "init"], &[]).await?;
-    ensure!(
-        again.status.success(),
-        "init again: {}",
-        String::from_utf8_lossy(&again.stderr)
-    );
     let hearth = HearthProcess::start(&["--config", config, "all"], &[])?;
     hearth.wait_ready(port).await?;
 

@@ -81,15 +81,20 @@ fn packages() -> Vec<Value> {
     metadata["packages"].as_array().unwrap().clone()
 }
 
-fn tracked_files() -> Vec<PathBuf> {
+/// What `git ls-files -z` with these arguments names, each ended by a zero byte.
+fn ls_files(args: &[&str]) -> Vec<u8> {
     let output = Command::new("git")
         .args(["ls-files", "-z"])
+        .args(args)
         .current_dir(root())
         .output()
         .unwrap();
     assert!(output.status.success(), "the repository is a git checkout");
-    output
-        .stdout
+    output.stdout
+}
+
+fn tracked_files() -> Vec<PathBuf> {
+    ls_files(&[])
         .split(|byte| *byte == 0)
         .filter(|name| !name.is_empty())
         .map(|name| root().join(String::from_utf8_lossy(name).as_ref()))
@@ -100,13 +105,8 @@ fn tracked_files() -> Vec<PathBuf> {
 /// What a build left would pass for done on a machine where it is not.
 #[test]
 fn nothing_that_git_ignores_is_tracked() {
-    let output = Command::new("git")
-        .args(["ls-files", "--cached", "--ignored", "--exclude-standard"])
-        .current_dir(root())
-        .output()
-        .expect("git runs");
-    assert!(output.status.success(), "the repository is a git checkout");
-    let found = String::from_utf8_lossy(&output.stdout);
+    let found = ls_files(&["--cached", "--ignored", "--exclude-standard"]);
+    let found = String::from_utf8_lossy(&found);
     assert!(found.is_empty(), "tracked, though ignored:\n{found}");
 }
 

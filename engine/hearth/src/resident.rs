@@ -22,7 +22,7 @@ pub(crate) struct Resident {
     pub(crate) next_offsets: NextOffsets,
     /// Changed since its snapshot.
     pub(crate) is_unsaved: bool,
-    /// The work of the outbox that holds its newest snapshot; 0 where it came from there.
+    /// The work of the outbox that holds its newest snapshot; 0 for one that never had any.
     pub(crate) saved_in: u64,
     /// When a record last reached it.
     pub(crate) touched: Instant,

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use loadtest::fleet::FleetConfig;
 use loadtest::load::{self, Steady};
-use tests::harness::{HearthProcess, Stack, free_port, hearth_config, hearth_output};
+use tests::harness::{HearthProcess, Stack, free_port, hearth_config, hearth_init};
 
 /// Starts Kafka, Cassandra, the schema registry and Mosquitto with TLS, runs every role of Hearth against them, lets
 /// homes publish, and compares what was acknowledged with what is stored.
@@ -37,14 +37,9 @@ async fn main() -> Result<ExitCode> {
         "[http]\nlisten = \"127.0.0.1:{http_port}\"\n[gateway]\nlisten = \"127.0.0.1:0\"\n[operation]\nlog_filter = \"warn\"\n"
     );
     let config = hearth_config(&stack, "", "hearth", &extra)?;
-    let config = config.to_str().context("a path of UTF-8")?;
     say("hearth init ...");
-    let init = hearth_output(&["--config", config, "init"], &[]).await?;
-    ensure!(
-        init.status.success(),
-        "hearth init: {}",
-        String::from_utf8_lossy(&init.stderr)
-    );
+    hearth_init(&config).await?;
+    let config = config.to_str().context("a path of UTF-8")?;
     let hearth = HearthProcess::start(&["--config", config, "all"], &[])?;
     hearth.wait_ready(http_port).await?;
     say(&format!(

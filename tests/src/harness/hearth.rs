@@ -1,12 +1,12 @@
 //! The `hearth` binary as a child process, and its configuration for a stack.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 
-use super::{BRIDGE_USER, Process, Stack, http, unique, watchdog};
+use super::{BRIDGE_USER, Process, Stack, free_port, http, unique, watchdog};
 
 const READY_LIMIT: Duration = Duration::from_secs(60);
 
@@ -24,6 +24,18 @@ impl HearthProcess {
         let log = watchdog::folder(&name).join("hearth.log");
         let process = Process::start(&name, command(args, env)?, &log)?;
         Ok(Self { process })
+    }
+
+    /// Starts one role with a configuration file, on a free port for HTTP whatever the file says, and waits until it is
+    /// ready. The process and its port.
+    pub async fn start_role(config: &Path, role: &str) -> anyhow::Result<(Self, u16)> {
+        let config = config.to_str().context("a path of UTF-8")?;
+        let port = free_port();
+        let listen = format!("127.0.0.1:{port}");
+        let env = [("HEARTH_HTTP__LISTEN", listen.as_str())];
+        let process = Self::start(&["--config", config, role], &env)?;
+        process.wait_ready(port).await?;
+        Ok((process, port))
     }
 
     /// SIGKILL.
@@ -76,6 +88,18 @@ pub async fn hearth_output(args: &[&str], env: &[(&str, &str)]) -> anyhow::Resul
     let mut command = command(args, env)?;
     let output = tokio::task::spawn_blocking(move || command.output()).await?;
     output.context("run hearth")
+}
+
+/// Runs `hearth init` with a configuration file: topics and tables.
+pub async fn hearth_init(config: &Path) -> anyhow::Result<()> {
+    let config = config.to_str().context("a path of UTF-8")?;
+    let output = hearth_output(&["--config", config, "init"], &[]).await?;
+    ensure!(
+        output.status.success(),
+        "hearth init: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
 }
 
 fn command(args: &[&str], env: &[(&str, &str)]) -> anyhow::Result<Command> {

@@ -24,7 +24,7 @@ mod watchdog;
 pub use ca::{Ca, CertFiles};
 pub use cache::root as cache_root;
 pub use cassandra::Cassandra;
-pub use hearth::{HearthProcess, hearth_config, hearth_output};
+pub use hearth::{HearthProcess, hearth_config, hearth_init, hearth_output};
 pub use kafka::Kafka;
 pub use mosquitto::{BRIDGE_USER, HOMES, Mosquitto};
 pub use mqtt::{Message, MqttAccess, Subscription, mosquitto_pub, mosquitto_pub_whole};

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use tests::harness::{HearthProcess, Stack, free_port, hearth_config, metric, unique, wait_for};
+use tests::harness::{
+    HearthProcess, Stack, free_port, hearth_config, hearth_init, metric, unique, wait_for,
+};
 
 use crate::devices::{self, Device, LIMIT, Subscriber, Way};
-use crate::hearth::init;
 use crate::shares::Shares;
 use crate::{Board, Cli, say, usage};
 
@@ -71,7 +72,7 @@ async fn bridged(
         "[registry]\nurl = \"\"\n[http]\nlisten = \"127.0.0.1:{port}\"\n[operation]\nlog_filter = \"warn\"\n"
     );
     let config = hearth_config(stack, &prefix, &unique("bench"), &extra)?;
-    init(&config).await?;
+    hearth_init(&config).await?;
     let config = config.to_str().context("a path of UTF-8")?.to_owned();
     let process = HearthProcess::start(&["--config", &config, "bridge"], &[])?;
     process.wait_ready(port).await?;

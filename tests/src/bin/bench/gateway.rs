@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tests::harness::{HearthProcess, Stack, free_port, hearth_config, metric, unique};
+use tests::harness::{HearthProcess, Stack, free_port, hearth_config, hearth_init, metric, unique};
 
 use crate::devices::{self, Device, Way};
-use crate::hearth::init;
 use crate::shares::{Shares, resident_bytes};
 use crate::{Board, Cli, Selection, say, usage};
 
@@ -36,7 +35,7 @@ impl Running {
              [gateway]\nlisten = \"127.0.0.1:{mqtt_port}\"\n[operation]\nlog_filter = \"warn\"\n"
         );
         let config = hearth_config(stack, &prefix, &unique("bench"), &extra)?;
-        init(&config).await?;
+        hearth_init(&config).await?;
         let config = config.to_str().context("a path of UTF-8")?.to_owned();
         let process = HearthProcess::start(&["--config", &config, "gateway"], &[])?;
         process.wait_ready(http_port).await?;

@@ -2,25 +2,24 @@
 //! a reading becomes a row is asked of the store afterwards: each row tells when its write was issued.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use connectors::clock::wall_ms;
-use connectors::log::partition_of;
 use futures::{StreamExt, TryStreamExt, stream};
 use household::reading::{Measurement, Reading};
 use household::units::{DAY_MS, HouseholdId};
 use rdkafka::ClientConfig;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::producer::{BaseProducer, Producer};
 use schemas::codec::Codec;
 use scylla::client::session::Session;
 use scylla::value::{CqlDate, CqlTimestamp};
-use tests::harness::{HearthProcess, Stack, cql_session, free_port, hearth_config, unique};
+use tests::harness::{HearthProcess, Stack, cql_session, hearth_config, hearth_init, unique};
 
-use crate::hearth::init;
-use crate::readings::PARTITIONS;
+use crate::readings::send_reading;
 use crate::{Board, Cli, say};
 
 const HOMES: i64 = 400;
@@ -35,7 +34,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 const QUESTIONS_MAX: usize = 32;
 
 /// What is done to the engines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 enum Disturbance {
     Nothing,
     Join,
@@ -66,22 +65,20 @@ impl Disturbance {
 
 /// Measures each disturbance once a run.
 pub(crate) async fn measure(stack: &Stack, cli: &Cli, board: &mut Board) -> Result<()> {
-    let mut delays: Vec<(Disturbance, Vec<f64>)> =
-        Disturbance::ALL.map(|one| (one, Vec::new())).into();
+    let mut columns = Disturbance::ALL.map(|_| Vec::new());
     for run in 1..=cli.runs {
         say(&format!("handover: run {run} of {} ...", cli.runs));
         let fleet = Fleet::start(stack).await?;
-        for (disturbance, longest_ms) in fleet.run(stack).await? {
+        let longest = fleet.run(stack).await?;
+        for ((disturbance, column), longest_ms) in
+            Disturbance::ALL.iter().zip(&mut columns).zip(longest)
+        {
             say(&format!("  {}: {longest_ms} ms", disturbance.as_str()));
-            let (_, column) = delays
-                .iter_mut()
-                .find(|(one, _)| *one == disturbance)
-                .context("each disturbance has its column")?;
             #[expect(clippy::cast_precision_loss, reason = "milliseconds of a minute")]
             column.push(longest_ms as f64);
         }
     }
-    for (disturbance, column) in delays {
+    for (disturbance, column) in Disturbance::ALL.into_iter().zip(columns) {
         let name = format!("handover.{}_longest_ms", disturbance.as_str());
         board.add(&name, "ms", column);
     }
@@ -90,19 +87,15 @@ pub(crate) async fn measure(stack: &Stack, cli: &Cli, board: &mut Board) -> Resu
 
 /// Two engines, and a third that comes and goes.
 struct Fleet {
-    config: String,
+    config: PathBuf,
     keyspace: String,
     topic: String,
     brokers: String,
     engines: Vec<HearthProcess>,
 }
 
-async fn engine(config: &str) -> Result<HearthProcess> {
-    let port = free_port();
-    let listen = format!("127.0.0.1:{port}");
-    let env = [("HEARTH_HTTP__LISTEN", listen.as_str())];
-    let engine = HearthProcess::start(&["--config", config, "engine"], &env)?;
-    engine.wait_ready(port).await?;
+async fn engine(config: &Path) -> Result<HearthProcess> {
+    let (engine, _) = HearthProcess::start_role(config, "engine").await?;
     Ok(engine)
 }
 
@@ -120,8 +113,7 @@ impl Fleet {
             SESSION_TIMEOUT.as_millis()
         );
         let config = hearth_config(stack, &prefix, &keyspace, &extra)?;
-        init(&config).await?;
-        let config = config.to_str().context("a path of UTF-8")?.to_owned();
+        hearth_init(&config).await?;
         let engines = vec![engine(&config).await?, engine(&config).await?];
         Ok(Self {
             config,
@@ -132,8 +124,8 @@ impl Fleet {
         })
     }
 
-    /// The longest time from a reading to its row behind each disturbance, milliseconds.
-    async fn run(mut self, stack: &Stack) -> Result<Vec<(Disturbance, i64)>> {
+    /// The longest time from a reading to its row behind each disturbance in turn, milliseconds.
+    async fn run(mut self, stack: &Stack) -> Result<Vec<i64>> {
         let ends = Arc::new(AtomicBool::new(false));
         let (brokers, topic, stop) = (self.brokers.clone(), self.topic.clone(), ends.clone());
         let sending = std::thread::spawn(move || send(&brokers, &topic, &stop));
@@ -148,7 +140,7 @@ impl Fleet {
             let rows = self.rows(stack).await?;
             let during = rows.iter().flatten().filter(|(ts_ms, _)| *ts_ms >= from_ms);
             let delays = during.map(|(ts_ms, written_ms)| written_ms - ts_ms);
-            longest.push((disturbance, delays.max().context("there are readings")?));
+            longest.push(delays.max().context("there are readings")?);
         }
         ends.store(true, Ordering::Relaxed);
         let sent = sending.join().expect("the sender does not panic")?;
@@ -242,12 +234,7 @@ fn send(brokers: &str, topic: &str, ends: &AtomicBool) -> Result<Vec<i64>> {
                     consumption_w: 500.0,
                 },
             };
-            let (key, value) = (home.to_string(), codec.encode(&reading)?);
-            let record = BaseRecord::to(topic)
-                .key(&key)
-                .payload(&value)
-                .partition(partition_of(key.as_bytes(), PARTITIONS));
-            producer.send(record).map_err(|(error, _)| error)?;
+            send_reading(&producer, topic, &codec, &reading)?;
         }
         sent.push(ts_ms);
         let next = READING_EVERY * u32::try_from(sent.len())?;

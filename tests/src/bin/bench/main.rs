@@ -7,7 +7,6 @@ mod cbc;
 mod devices;
 mod gateway;
 mod handover;
-mod hearth;
 mod instances;
 mod kafka_streams;
 mod million_homes;

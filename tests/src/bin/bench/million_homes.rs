@@ -7,19 +7,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use connectors::clock::wall_ms;
-use connectors::log::partition_of;
 use connectors::metrics::Metrics;
 use connectors::store::Store;
 use connectors::store::cql::{CqlConfig, CqlStore};
 use household::reading::{Measurement, Reading};
 use household::units::{DAY_MS, HouseholdId, MINUTE_MS, SlotLength};
 use rdkafka::ClientConfig;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::producer::{BaseProducer, Producer};
 use schemas::codec::Codec;
-use tests::harness::{HearthProcess, Stack, free_port, hearth_config, metric, unique};
+use tests::harness::{HearthProcess, Stack, free_port, hearth_config, hearth_init, metric, unique};
 
-use crate::hearth::init;
-use crate::readings::PARTITIONS;
+use crate::readings::send_reading;
 use crate::shares::resident_bytes;
 use crate::{Board, Cli, Progress, Selection, say, usage};
 
@@ -76,7 +74,7 @@ impl Fleet {
              store_readings = {stores_readings}\n{ENGINE}[operation]\nlog_filter = \"warn\"\n"
         );
         let config = hearth_config(stack, &prefix, &keyspace, &extra)?;
-        init(&config).await?;
+        hearth_init(&config).await?;
         let config = config.to_str().context("a path of UTF-8")?.to_owned();
         let engine = HearthProcess::start(&["--config", &config, "engine"], &[])?;
         engine.wait_ready(port).await?;
@@ -273,21 +271,7 @@ impl Sender {
                 consumption_w: watts(id),
             },
         };
-        let (key, value) = (id.to_string(), codec.encode(&reading)?);
-        let mut record = BaseRecord::to(&self.topic)
-            .key(&key)
-            .payload(&value)
-            .partition(partition_of(key.as_bytes(), PARTITIONS));
-        while let Err((error, back)) = producer.send(record) {
-            let code = error.rdkafka_error_code();
-            ensure!(
-                code == Some(rdkafka::types::RDKafkaErrorCode::QueueFull),
-                "{error}"
-            );
-            producer.poll(Duration::from_millis(5));
-            record = back;
-        }
-        Ok(())
+        send_reading(producer, &self.topic, codec, &reading)
     }
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use clap::builder::RangedI64ValueParser;
 use connectors::log::partition_of;
 use household::reading::{Measurement, Reading};
-use household::units::HouseholdId;
+use household::units::{DAY_MS, HouseholdId};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -22,7 +22,6 @@ const HOMES: u32 = 10_000;
 pub(crate) const PARTITIONS: u32 = 8;
 /// They fill less than the day that they begin before the present, so none is of the future.
 const READINGS_MAX: u32 = 1_400 * HOMES;
-const DAY_MS: i64 = 86_400_000;
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Takes how many readings to write from the command line.
@@ -63,10 +62,7 @@ impl Readings {
                 ts_ms,
                 measurement: Measurement::Meter { consumption_w },
             };
-            let (key, value) = (home.to_string(), codec.encode(&reading)?);
-            let partition = partition_of(key.as_bytes(), PARTITIONS);
-            let record = BaseRecord::to(&topic).key(&key).payload(&value);
-            send(&producer, record.partition(partition))?;
+            send_reading(&producer, &topic, &codec, &reading)?;
             slots.add(home, ts_ms, consumption_w);
             progress.say(|| format!("{number} of {count} written"));
         }
@@ -105,8 +101,18 @@ impl Readings {
     }
 }
 
-/// Waits while the queue is full.
-fn send(producer: &BaseProducer, mut record: BaseRecord<'_, String, Vec<u8>>) -> Result<()> {
+/// Gives a reading to the producer, for its home's partition; waits while the queue is full.
+pub(crate) fn send_reading(
+    producer: &BaseProducer,
+    topic: &str,
+    codec: &Codec,
+    reading: &Reading,
+) -> Result<()> {
+    let (key, value) = (reading.household_id.to_string(), codec.encode(reading)?);
+    let mut record = BaseRecord::to(topic)
+        .key(&key)
+        .payload(&value)
+        .partition(partition_of(key.as_bytes(), PARTITIONS));
     while let Err((error, back)) = producer.send(record) {
         let code = error.rdkafka_error_code();
         ensure!(code == Some(RDKafkaErrorCode::QueueFull), "{error}");

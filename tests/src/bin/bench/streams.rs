@@ -10,11 +10,10 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use schemas::codec::Codec;
 use schemas::topic::Topic;
 use tests::harness::{
-    HearthProcess, KafkaRecord, KafkaTopic, Stack, free_port, hearth_config, kafka_delete_topics,
-    unique,
+    HearthProcess, KafkaRecord, KafkaTopic, Stack, free_port, hearth_config, hearth_init,
+    kafka_delete_topics, unique,
 };
 
-use crate::hearth::init;
 use crate::kafka_streams::{Group, Guarantee, KafkaStreams};
 use crate::readings::{PARTITIONS, Readings};
 use crate::slots::SlotValue;
@@ -107,7 +106,7 @@ pub(crate) async fn measure(
         KafkaStreams::prepare()?;
     }
     let prefix = unique("bench-");
-    init(&hearth_config(stack, &prefix, &unique("bench"), EXTRA)?).await?;
+    hearth_init(&hearth_config(stack, &prefix, &unique("bench"), EXTRA)?).await?;
     let (brokers, topic) = (stack.kafka.brokers(), format!("{prefix}telemetry"));
     let readings = Readings::write(brokers, topic, cli.readings)?;
     for run in 1..=cli.runs {
@@ -212,7 +211,7 @@ async fn engine(stack: &Stack, prefix: &str, readings: &Readings) -> Result<Figu
         "{EXTRA}[http]\nlisten = \"127.0.0.1:{port}\"\n[engine]\ngroup = \"{group}\"\n{ENGINE}[operation]\nlog_filter = \"warn\"\n"
     );
     let config = hearth_config(stack, prefix, &keyspace, &extra)?;
-    init(&config).await?;
+    hearth_init(&config).await?;
     let config = config.to_str().context("a path of UTF-8")?.to_owned();
     let committed = Group::new(readings, &format!("{prefix}{group}"))?;
     let (begun, mut progress) = (Instant::now(), Progress::start());
