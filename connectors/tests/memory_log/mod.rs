@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use connectors::clock::Clock;
 use connectors::ingest::{Ingest, IngestConfig};
-use connectors::log::{Consumer, Log, LogError, Subscription};
+use connectors::log::{Consumer, Log, LogError, NewRecord, Subscription};
 use connectors::metrics::Metrics;
 use household::reading::{Measurement, Reading};
 use household::units::HouseholdId;
@@ -64,6 +64,28 @@ impl MemoryLog {
             .store(value_bytes_max, Ordering::SeqCst);
     }
 
+    async fn unstuck(&self) {
+        loop {
+            let unstuck = self.unstuck.notified();
+            if !self.stuck.load(Ordering::SeqCst) {
+                return;
+            }
+            unstuck.await;
+        }
+    }
+
+    fn take(&self, record: &NewRecord<'_>) -> Result<(), LogError> {
+        if record.value.len() > self.value_bytes_max.load(Ordering::SeqCst) {
+            return Err(LogError::Refused("too large".to_owned()));
+        }
+        self.records.lock().unwrap().push(Produced {
+            topic: record.topic,
+            key: record.key.to_vec(),
+            value: record.value.to_vec(),
+        });
+        Ok(())
+    }
+
     pub fn records(&self) -> Vec<Produced> {
         self.records.lock().unwrap().clone()
     }
@@ -92,27 +114,37 @@ impl MemoryLog {
 #[async_trait::async_trait]
 impl Log for MemoryLog {
     async fn produce(&self, topic: Topic, key: &[u8], value: Vec<u8>) -> Result<(), LogError> {
-        loop {
-            let unstuck = self.unstuck.notified();
-            if !self.stuck.load(Ordering::SeqCst) {
-                break;
-            }
-            unstuck.await;
+        let record = NewRecord {
+            topic,
+            key,
+            value: &value,
+        };
+        let failed = self.produce_all(&[record], Duration::MAX).await;
+        failed
+            .into_iter()
+            .next()
+            .map_or(Ok(()), |(_, error)| Err(error))
+    }
+
+    /// A batch meets the log either away or there, as it does in one request: tests of an outage compare whole orders.
+    async fn produce_all(
+        &self,
+        records: &[NewRecord<'_>],
+        limit: Duration,
+    ) -> Vec<(usize, LogError)> {
+        let stuck = tokio::time::timeout(limit, self.unstuck()).await.is_err();
+        if stuck || self.off.load(Ordering::SeqCst) {
+            let away = || LogError::Unavailable("switched off or stuck".to_owned());
+            return (0..records.len()).map(|index| (index, away())).collect();
         }
-        if self.off.load(Ordering::SeqCst) {
-            return Err(LogError::Unavailable("switched off".to_owned()));
-        }
-        if value.len() > self.value_bytes_max.load(Ordering::SeqCst) {
-            return Err(LogError::Refused("too large".to_owned()));
-        }
-        let key = key.to_vec();
-        self.records
-            .lock()
-            .unwrap()
-            .push(Produced { topic, key, value });
-        // The place is taken; the answer comes later.
+        let failed = records.iter().enumerate().filter_map(|(index, record)| {
+            let taken = self.take(record);
+            Some((index, taken.err()?))
+        });
+        let failed = failed.collect();
+        // The places are taken; the answer comes later.
         tokio::task::yield_now().await;
-        Ok(())
+        failed
     }
 
     async fn subscribe(&self, _: Subscription) -> Result<Consumer, LogError> {
