@@ -23,10 +23,11 @@ mod sim {
 }
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sim::faults::Counts;
-use sim::run::{Outcome, try_run};
+use sim::run::{Outcome, through_history, try_run};
+use sim::scenario::{Hosting, Scenario};
 
 const SEEDS: u64 = 3_000;
 /// Every so many seeds run twice, to see that both runs are the same.
@@ -115,4 +116,35 @@ fn one_seed() {
     let outcome = try_run(seed);
     let failures = failures(seed, &outcome);
     assert!(failures.is_empty(), "seed {seed}:\n{}", failures.join("\n"));
+}
+
+/// What a crash makes the next owner read again depends on settings, not on how long the log is.
+#[test]
+fn a_long_history_is_not_read_again() {
+    let hosting = Hosting {
+        checkpoint_every: Duration::from_secs(3_600),
+        checkpoint_records_max: 1_000,
+        passivate_after: Duration::from_secs(3_600),
+        live_homes_max: 1_000,
+        rows_wait: false,
+        store_slots: true,
+        publish_slots: true,
+        batch_max: 100,
+        tick_every: Duration::from_secs(1),
+    };
+    // The records that may be unsaved, as many again until that is committed, and in batches: the one in hand, those that
+    // wait for the outbox, and those that it works on.
+    let again_max = 2 * 1_000 + 100 * (1 + 8 + 8);
+    for readings_count in [10_000, 40_000] {
+        let crashes = 5;
+        let (violations, repeated) =
+            through_history(Scenario::plain(readings_count, hosting), crashes);
+        assert!(violations.is_empty(), "{}", violations.join("\n"));
+        let each = repeated / crashes;
+        eprintln!("of {readings_count} records {each} are read again after a crash");
+        assert!(
+            (1..=again_max).contains(&each),
+            "{each} of {readings_count} records are read again after a crash"
+        );
+    }
 }

@@ -388,6 +388,8 @@ impl Store for CqlStore {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
+        // Also tells where the tables are missing, and the first write need not wait for it.
+        self.statements().await?;
         self.session
             .query_unpaged("SELECT release_version FROM system.local", ())
             .await

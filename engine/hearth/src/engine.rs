@@ -52,6 +52,10 @@ impl Engine {
             start: Start::Earliest,
             batch_max: config.batch_records_max,
         };
+        // Whoever joins is given partitions that stand still until it works on them.
+        if let Err(reason) = parts.store.ping().await {
+            warn!(%reason, "the store does not answer yet");
+        }
         let consumer = parts
             .log
             .subscribe(subscription)

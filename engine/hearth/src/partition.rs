@@ -156,7 +156,12 @@ impl Partition {
         self.setup.lag.record(from, last, end);
         let (max, now) = (self.setup.checkpoint_records_max, &self.next_offsets);
         let beyond = self.unsaved.beyond(max, now);
-        self.save(beyond).await
+        self.save(beyond).await?;
+        if beyond > 0 {
+            // What was saved so the last time is durable by now, and records may come faster than ticks.
+            self.commit().await?;
+        }
+        Ok(())
     }
 
     /// Tells homes the time, saves those whose turn it is, commits, and lets go of homes that have long been silent.

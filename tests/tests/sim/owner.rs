@@ -234,6 +234,7 @@ impl Owner {
         let next = self.next.entry(topic).or_default();
         let batch = records(&self.life.world.state(), at, *next, count_max);
         *next += i64::try_from(batch.len()).expect("a batch is small");
+        self.life.world.state().handed_count += batch.len();
         partition.take_in(topic, &batch).await
     }
 

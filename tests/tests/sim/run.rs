@@ -5,6 +5,7 @@ use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
+use connectors::log::TopicPartition;
 use connectors::metrics::Metrics;
 use schemas::codec::Codec;
 use schemas::dead_letter::DeadLetter;
@@ -19,6 +20,7 @@ use super::invariants;
 use super::outside;
 use super::owner::{self, Order};
 use super::scenario::Scenario;
+use super::sim_log::end_of;
 use super::world::{State, World};
 
 /// Longest time from calm to rest.
@@ -64,6 +66,60 @@ fn run(seed: u64) -> Outcome {
         readings_count: state.offline.accepted.len(),
         records_count: state.log.values().map(Vec::len).sum(),
         digest: digest(&state),
+    }
+}
+
+/// An owner that dies `crashes` times on its way through everything in the log of `scenario`. What is wrong in the end,
+/// and how many records were handed over more than once.
+pub fn through_history(scenario: Scenario, crashes: usize) -> (Vec<String>, usize) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime without IO can be made");
+    LocalSet::new().block_on(&runtime, async {
+        let telemetry = TopicPartition {
+            topic: Topic::Telemetry,
+            partition: 0,
+        };
+        let mut sent = scenario.sent.clone();
+        sent.extend(scenario.closing());
+        let world = World::new(scenario, Draws::new(1));
+        world.state().faults.calm = true;
+        world.state().stands_at_ms = Some(world.scenario.stands_at_ms());
+        for sent in sent {
+            world.append(sent.topic, &sent.key, sent.value);
+        }
+        let end = end_of(&world.state(), telemetry);
+        let end_count = usize::try_from(end).expect("an end is not negative");
+        let (orders, taken) = mpsc::channel(64);
+        let supervised = owner::supervise(Arc::clone(&world), 0, Metrics::new(), taken);
+        let supervised = tokio::task::spawn_local(supervised);
+        for crash in 1..=crashes {
+            let lives_count = world.state().lives_count;
+            until(&world, |state| {
+                state.handed_count >= end_count * crash / (crashes + 1)
+            })
+            .await;
+            orders.send(Order::Crash(0)).await.expect("it listens");
+            until(&world, |state| state.lives_count > lives_count).await;
+        }
+        until(&world, |state| {
+            state.committed.get(&telemetry) == Some(&end)
+        })
+        .await;
+        orders.send(Order::Finish).await.expect("it listens");
+        supervised.await.expect("supervising does not fail");
+        let state = world.state();
+        let mut violations = state.violations.clone();
+        violations.extend(invariants::at_end(&state, &world.scenario));
+        (violations, state.handed_count - end_count)
+    })
+}
+
+async fn until(world: &World, is_so: impl Fn(&State) -> bool) {
+    while !is_so(&world.state()) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

@@ -121,6 +121,47 @@ impl Scenario {
         scenario
     }
 
+    /// A few homes, read in turn and on time, in one partition.
+    pub fn plain(readings_count: i64, hosting: Hosting) -> Self {
+        let homes: Vec<HouseholdId> = (1..=5).filter_map(HouseholdId::new).collect();
+        let ends_ms = BEGINS_MS + readings_count * 1_000;
+        let mut scenario = Self {
+            partitions_count: 1,
+            settings: Settings {
+                slot: SlotLength::QUARTER_HOUR,
+                horizon_slots: 4,
+                grace_ms: 15 * MINUTE_MS,
+                stores_readings: false,
+                stale_after_ms: 30 * MINUTE_MS,
+                switching_cost_per_kwh: 0.0,
+                switching_cost_per_start: 0.0,
+            },
+            planned: Vec::new(),
+            with_battery: BTreeSet::new(),
+            begins_ms: BEGINS_MS,
+            ends_ms,
+            speed: 60,
+            sent: Vec::new(),
+            hosting,
+            oddities: Counts::new(),
+            homes,
+        };
+        scenario.send(&tariff(), TARIFF.as_bytes(), 0);
+        let times = (BEGINS_MS..ends_ms).step_by(1_000);
+        for (ts_ms, id) in times.zip(scenario.homes.clone().into_iter().cycle()) {
+            let measurement = Measurement::Meter {
+                consumption_w: 500.0,
+            };
+            let reading = Reading {
+                household_id: id,
+                ts_ms,
+                measurement,
+            };
+            scenario.send(&reading, id.to_string().as_bytes(), ts_ms);
+        }
+        scenario
+    }
+
     fn send<T: Message>(&mut self, value: &T, key: &[u8], at_ms: i64) {
         let value = Codec::single_object().encode(value);
         self.sent.push(Sent {

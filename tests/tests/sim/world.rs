@@ -52,7 +52,9 @@ pub struct State {
     /// Newest `requested_ms` of a command, and all their ids, by life and home.
     pub commanded: BTreeMap<(u64, HouseholdId), (Option<i64>, BTreeSet<String>)>,
     pub violations: Vec<String>,
-    lives_count: u64,
+    pub lives_count: u64,
+    /// Records handed to owners.
+    pub handed_count: usize,
     /// How far the engine's clock is off, ms.
     pub clock_off_ms: i64,
     /// Set once the clock stands still.
@@ -87,6 +89,7 @@ impl World {
             commanded: BTreeMap::new(),
             violations: Vec::new(),
             lives_count: 0,
+            handed_count: 0,
             clock_off_ms: 0,
             stands_at_ms: None,
         };
