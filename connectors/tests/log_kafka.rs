@@ -278,6 +278,76 @@ async fn a_second_member_gets_whole_partitions_after_the_first_has_let_go() {
     }
 }
 
+/// A member of a group that commits nothing: whatever it is given begins at offset 0.
+struct Member {
+    consumer: Consumer,
+    next_offsets: BTreeMap<TopicPartition, i64>,
+}
+
+impl Member {
+    async fn join(log: &KafkaLog) -> Self {
+        let consumer = log.subscribe(subscription(Some("g"), &TOPICS)).await;
+        Self {
+            consumer: consumer.unwrap(),
+            next_offsets: BTreeMap::new(),
+        }
+    }
+
+    fn hear(&mut self, event: LogEvent) {
+        match event {
+            LogEvent::Assigned(partitions) => {
+                let begun = partitions.into_iter().map(|of| (of, 0));
+                self.next_offsets.extend(begun);
+            }
+            LogEvent::Records { from, records } => {
+                let next = self.next_offsets.get_mut(&from).expect("it is given first");
+                for record in records {
+                    assert_eq!(record.offset, *next, "{from:?}");
+                    *next += 1;
+                }
+            }
+            LogEvent::Revoked { partitions, done } => {
+                self.next_offsets.retain(|of, _| !partitions.contains(of));
+                done.send(()).unwrap();
+            }
+            LogEvent::CaughtUp(_) => panic!("only without a group"),
+        }
+    }
+
+    /// Whether it has `count` partitions, and has read of those that hold something.
+    fn has(&self, count: usize) -> bool {
+        let mut telemetry = self
+            .next_offsets
+            .iter()
+            .filter(|(of, _)| of.topic == Topic::Telemetry);
+        self.next_offsets.len() == count && telemetry.all(|(_, next)| *next > 100)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_is_given_a_partition_reads_it_without_a_gap() {
+    let cluster = cluster();
+    let log = KafkaLog::connect(config(&cluster)).unwrap();
+    produce(&log, Topic::Telemetry, 0..20_000).await;
+    let mut first = Member::join(&log).await;
+    while !first.has(8) {
+        let event = next(&mut first.consumer).await;
+        first.hear(event);
+    }
+    let mut second = Member::join(&log).await;
+    while !(first.has(4) && second.has(4)) {
+        tokio::select! {
+            event = next(&mut first.consumer) => first.hear(event),
+            event = next(&mut second.consumer) => second.hear(event),
+        }
+    }
+    drop(second);
+    while !first.has(8) {
+        let event = next(&mut first.consumer).await;
+        first.hear(event);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outage_is_survived_by_producer_and_consumer() {
     let cluster = cluster();

@@ -44,6 +44,10 @@ const SAVES_PER_TICK_MAX: usize = 5_000;
 const IDLE_AFTER: Duration = Duration::from_millis(500);
 /// Pause between two questions to the log.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(200);
+/// A commit that crosses a rebalance is refused, and holds with the group's next generation. Whoever leaves tries again so
+/// often, after such a pause.
+const COMMITS_AGAIN_MAX: usize = 4;
+const COMMIT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// Homes that hear one tick of the clock; a partition with more goes round, some with each tick.
 const TICK_HOMES_MAX: usize = 20_000;
 
@@ -194,7 +198,15 @@ impl Partition {
         }
         self.note_commit();
         self.outbox.settled().await?;
-        self.commit().await
+        self.commit().await?;
+        for _ in 0..COMMITS_AGAIN_MAX {
+            if self.commits.is_empty() {
+                break;
+            }
+            tokio::time::sleep(COMMIT_AGAIN_AFTER).await;
+            self.commit().await?;
+        }
+        Ok(())
     }
 
     /// Lets every home go, saved or not.

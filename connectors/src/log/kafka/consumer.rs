@@ -11,6 +11,8 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use schemas::topic::Topic;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tracing::warn;
 
 use super::poller::Poller;
 use super::shared::{Events, Shared};
@@ -19,6 +21,8 @@ use crate::log::{Consumer, ConsumerControl, LogError, Start, Subscription, Topic
 
 /// Events that wait for the owner.
 const EVENTS_MAX: usize = 16;
+/// Longest wait for a place in the group. Every member must answer for it.
+const JOIN_MAX: Duration = Duration::from_secs(10);
 const METADATA_LIMIT: Duration = Duration::from_secs(10);
 
 /// The way back from the owner. It does not keep the consumer in its group.
@@ -50,7 +54,7 @@ impl ConsumerControl for Control {
         }
         let committing =
             tokio::task::spawn_blocking(move || consumer.commit(&list, CommitMode::Sync));
-        let committed = tokio::time::timeout(self.shared.patience, committing)
+        let committed = timeout(self.shared.patience, committing)
             .await
             .map_err(|_| LogError::Unavailable("the commit was not answered in time".to_owned()))?
             .map_err(|error| LogError::Unavailable(error.to_string()))?;
@@ -131,7 +135,9 @@ pub(super) async fn start(
         shared: Arc::clone(&shared),
         group: subscription.group.clone(),
     });
-    let begun = tokio::task::spawn_blocking(move || begin(consumer, shared, &subscription));
+    let is_member = subscription.group.is_some();
+    let theirs = Arc::clone(&shared);
+    let begun = tokio::task::spawn_blocking(move || begin(consumer, theirs, &subscription));
     let poller = begun
         .await
         .map_err(|error| LogError::Unavailable(error.to_string()))??;
@@ -139,6 +145,10 @@ pub(super) async fn start(
         .name("kafka-consumer".to_owned())
         .spawn(move || poller.run())
         .map_err(|error| LogError::Unavailable(error.to_string()))?;
+    // Who is ready is a member: in a rolling update the next one goes only after this one has its place.
+    if is_member && timeout(JOIN_MAX, shared.joined.notified()).await.is_err() {
+        warn!("the group has no place yet, going on without waiting");
+    }
     Ok((Consumer { events, control }, thread))
 }
 
@@ -199,10 +209,11 @@ fn begin(
                 return Err(LogError::Setup(reason));
             }
         }
+        let lead = shared.name(*lead);
         consumer
-            .subscribe(&[&shared.name(*lead)])
+            .subscribe(&[&lead])
             .map_err(|error| setup(&error))?;
-        return Ok(Poller::new(consumer, shared, batch_max, None));
+        return Ok(Poller::new(consumer, shared, batch_max, None, Some(lead)));
     }
     let offset = match subscription.start {
         Start::Earliest => Offset::Beginning,
@@ -214,7 +225,8 @@ fn begin(
             .map_err(|error| setup(&error))?;
     }
     shared.assign(partitions.iter().copied().collect());
-    let mut poller = Poller::new(Arc::clone(&consumer), shared, batch_max, Some(partitions));
+    let catching_up = Some(partitions);
+    let mut poller = Poller::new(Arc::clone(&consumer), shared, batch_max, catching_up, None);
     // Each partition has its queue before anything is fetched, or the end of an empty one could be missed.
     poller.follow_assignment();
     consumer.assign(&list).map_err(|error| setup(&error))?;

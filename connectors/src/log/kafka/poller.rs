@@ -4,15 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use rdkafka::consumer::BaseConsumer;
 use rdkafka::consumer::base_consumer::PartitionQueue;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
 use tokio::sync::mpsc::error::TrySendError;
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 use super::shared::{Events, NAP, Shared};
 use crate::log::{LogEvent, Record, TopicPartition};
@@ -21,6 +22,11 @@ use crate::log::{LogEvent, Record, TopicPartition};
 const POLL_EVERY: Duration = Duration::from_millis(50);
 /// Events served between two looks at the records.
 const SERVED_MAX: usize = 16;
+/// After a rebalance another one is to be expected for so long, and the broker is asked so often.
+const HASTY_FOR: Duration = Duration::from_secs(3);
+const ASK_EVERY: Duration = Duration::from_millis(100);
+/// Longest wait for its answer.
+const ANSWER_MAX: Duration = Duration::from_millis(200);
 /// About as much as one batch holds.
 const BATCH_BYTES_MAX: usize = 4 << 20;
 
@@ -29,10 +35,13 @@ pub(super) struct Poller {
     shared: Arc<Shared>,
     batch_max: usize,
     queues: BTreeMap<TopicPartition, PartitionQueue<Events>>,
-    /// Records that came before their partition had a queue of its own.
-    early: BTreeMap<TopicPartition, Batch>,
     /// Partitions that have not reached their end yet; `None` for a member of a group.
     catching_up: Option<BTreeSet<TopicPartition>>,
+    /// Name of the topic that the group shares out; `None` without a group.
+    lead: Option<String>,
+    /// Until when, and when next, the broker is asked for that topic.
+    hasty_until: Instant,
+    ask_at: Instant,
     /// Which partition is asked first; it changes, so that none is starved.
     first: usize,
 }
@@ -46,7 +55,7 @@ enum Turn {
 }
 
 /// librdkafka will not go on.
-struct Fatal(KafkaError);
+struct Fatal(String);
 
 /// Records that share their memory.
 #[derive(Default)]
@@ -68,14 +77,17 @@ impl Poller {
         shared: Arc<Shared>,
         batch_max: usize,
         catching_up: Option<BTreeSet<TopicPartition>>,
+        lead: Option<String>,
     ) -> Self {
         Self {
             consumer,
             shared,
             batch_max: batch_max.max(1),
             queues: BTreeMap::new(),
-            early: BTreeMap::new(),
             catching_up,
+            lead,
+            hasty_until: Instant::now() + HASTY_FOR,
+            ask_at: Instant::now(),
             first: 0,
         }
     }
@@ -98,8 +110,9 @@ impl Poller {
 
     fn turn(&mut self) -> Result<Turn, Fatal> {
         self.serve()?;
-        self.let_go();
+        self.take_given();
         self.follow_assignment();
+        self.hasten_joins();
         if !self.shared.hand_over() {
             return Ok(Turn::Full);
         }
@@ -139,28 +152,51 @@ impl Poller {
     }
 
     /// Lets librdkafka call back: rebalances, errors, statistics.
-    fn serve(&mut self) -> Result<(), Fatal> {
+    fn serve(&self) -> Result<(), Fatal> {
         // A poll that served an event looks like one that found nothing.
         for _ in 0..SERVED_MAX {
             match self.consumer.poll(Duration::ZERO) {
                 None => {}
                 Some(Ok(message)) => {
-                    if let Some(topic) = self.shared.topic(message.topic()) {
-                        let partition = message.partition();
-                        let of = TopicPartition { topic, partition };
-                        self.early.entry(of).or_default().push(&message);
-                    }
+                    let (topic, partition) = (message.topic(), message.partition());
+                    // Passed over, it would be lost once a later one is committed.
+                    return Err(Fatal(format!(
+                        "a record of {topic}, partition {partition}, came outside its queue"
+                    )));
                 }
-                Some(Err(reason)) => noted(reason)?,
+                Some(Err(reason)) => noted(&reason)?,
             }
         }
         Ok(())
     }
 
-    /// Lets go of what is revoked, when it is time.
-    fn let_go(&self) {
-        if let Err(reason) = self.shared.let_go(&self.consumer) {
-            warn!(%reason, "partitions are not let go");
+    /// Takes what a rebalance gives us. Each partition has its queue before anything is fetched: records that went
+    /// another way would come behind later ones.
+    fn take_given(&mut self) {
+        let Some(partitions) = self.shared.given() else {
+            return;
+        };
+        let list = self.shared.list(&partitions);
+        self.shared.assign(partitions);
+        self.follow_assignment();
+        if let Err(reason) = self.consumer.incremental_assign(&list) {
+            error!(%reason, "partitions that are given cannot be taken");
+        }
+    }
+
+    /// librdkafka joins a group at most once a second, unless it has been told of a topic since. A rebalance that moves
+    /// something is followed by another, and what moves stands still until every member has joined for it.
+    fn hasten_joins(&mut self) {
+        let Some(lead) = &self.lead else { return };
+        let now = Instant::now();
+        if self.shared.rebalanced.swap(false, Ordering::Relaxed) {
+            self.hasty_until = now + HASTY_FOR;
+        }
+        if now < self.hasty_until && now >= self.ask_at {
+            if let Err(reason) = self.consumer.fetch_metadata(Some(lead), ANSWER_MAX) {
+                debug!(%reason, "the next rebalance may take a second longer");
+            }
+            self.ask_at = Instant::now() + ASK_EVERY;
         }
     }
 
@@ -168,7 +204,6 @@ impl Poller {
     pub(super) fn follow_assignment(&mut self) {
         let owned = self.shared.owned();
         self.queues.retain(|of, _| owned.contains(of));
-        self.early.retain(|of, _| owned.contains(of));
         for of in owned {
             if !self.queues.contains_key(&of) {
                 let name = self.shared.name(of.topic);
@@ -185,7 +220,7 @@ impl Poller {
 
     /// One batch of a partition, and whether its end was seen.
     fn take(&mut self, of: TopicPartition) -> Result<(Batch, bool), Fatal> {
-        let mut batch = self.early.remove(&of).unwrap_or_default();
+        let mut batch = Batch::default();
         let Some(queue) = self.queues.get(&of) else {
             return Ok((batch, false));
         };
@@ -193,7 +228,7 @@ impl Poller {
             match queue.poll(Duration::ZERO) {
                 Some(Ok(message)) => batch.push(&message),
                 Some(Err(KafkaError::PartitionEOF(_))) => return Ok((batch, true)),
-                Some(Err(reason)) => noted(reason)?,
+                Some(Err(reason)) => noted(&reason)?,
                 None => break,
             }
         }
@@ -203,7 +238,6 @@ impl Poller {
     /// Lets go of everything, so that another member can go on at once. Closing, unlike unsubscribing, leaves a static
     /// member's partitions to its next run.
     fn leave(self) {
-        self.let_go();
         let Self {
             consumer,
             queues,
@@ -217,9 +251,9 @@ impl Poller {
 }
 
 /// librdkafka mends most things by itself and says so again until it has.
-fn noted(reason: KafkaError) -> Result<(), Fatal> {
+fn noted(reason: &KafkaError) -> Result<(), Fatal> {
     if matches!(reason, KafkaError::MessageConsumptionFatal(_)) {
-        return Err(Fatal(reason));
+        return Err(Fatal(reason.to_string()));
     }
     // The end of a partition, seen in the main queue, does not say of which topic.
     if !matches!(reason, KafkaError::PartitionEOF(_)) {

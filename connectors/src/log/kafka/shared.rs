@@ -9,12 +9,12 @@ use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
 use schemas::topic::Topic;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tracing::{debug, error, warn};
 
 use crate::log::{LogEvent, TopicPartition};
@@ -34,24 +34,17 @@ pub(super) struct Shared {
     owned: Mutex<BTreeSet<TopicPartition>>,
     paused: Mutex<BTreeSet<TopicPartition>>,
     ends: Mutex<BTreeMap<TopicPartition, i64>>,
-    /// Partitions that another member is to have.
-    leaving: Mutex<Option<Leaving>>,
+    /// Partitions that are given to us, until the poller takes them.
+    given: Mutex<Option<Vec<TopicPartition>>>,
+    /// Set by each rebalance until the poller has seen it.
+    pub(super) rebalanced: AtomicBool,
+    /// Told of each rebalance.
+    pub(super) joined: Notify,
     /// Longest wait for the owner to let go of revoked partitions.
     pub(super) patience: Duration,
     pub(super) wake: Arc<Wake>,
     /// Set when the log closes.
     pub(super) closing: Arc<AtomicBool>,
-}
-
-/// librdkafka asks to join a group at most so often. The members were all asked when partitions were revoked, and must ask
-/// again once those are free. Until they may, the partitions are better worked on where they are.
-const JOIN_EVERY: Duration = Duration::from_secs(1);
-
-/// Partitions that are revoked.
-struct Leaving {
-    partitions: Vec<TopicPartition>,
-    /// When they are let go.
-    due: Instant,
 }
 
 /// Lets the polling thread sleep until there is something to poll.
@@ -94,7 +87,9 @@ impl Shared {
             owned: Mutex::default(),
             paused: Mutex::default(),
             ends: Mutex::default(),
-            leaving: Mutex::default(),
+            given: Mutex::default(),
+            rebalanced: AtomicBool::new(false),
+            joined: Notify::new(),
             patience,
             wake: Arc::default(),
             closing,
@@ -150,6 +145,11 @@ impl Shared {
         lock(&self.outbox).push_back(event);
     }
 
+    /// What a rebalance gives us, if one does: librdkafka waits until it is taken.
+    pub(super) fn given(&self) -> Option<Vec<TopicPartition>> {
+        lock(&self.given).take()
+    }
+
     pub(super) fn assign(&self, partitions: Vec<TopicPartition>) {
         if !partitions.is_empty() {
             lock(&self.owned).extend(partitions.iter().copied());
@@ -174,21 +174,6 @@ impl Shared {
             }
         }
         true
-    }
-
-    /// Lets go of partitions that are revoked and due, or lost already.
-    pub(super) fn let_go(&self, consumer: &BaseConsumer<Events>) -> KafkaResult<()> {
-        let mut leaving = lock(&self.leaving);
-        let is_due = |leaving: &mut Leaving| {
-            Instant::now() >= leaving.due || self.is_over() || consumer.assignment_lost()
-        };
-        let Some(Leaving { partitions, .. }) = leaving.take_if(is_due) else {
-            return Ok(());
-        };
-        drop(leaving);
-        let list = self.list(&partitions);
-        self.revoke(partitions);
-        consumer.incremental_unassign(&list)
     }
 
     /// Tells the owner, and waits until it has let go or the patience is over.
@@ -228,7 +213,7 @@ impl Shared {
         all.collect()
     }
 
-    fn list(&self, partitions: &[TopicPartition]) -> TopicPartitionList {
+    pub(super) fn list(&self, partitions: &[TopicPartition]) -> TopicPartitionList {
         let mut list = TopicPartitionList::with_capacity(partitions.len());
         for of in partitions {
             list.add_partition(&self.name(of.topic), of.partition);
@@ -306,13 +291,16 @@ impl ConsumerContext for Events {
         let partitions = self.0.with_followers(&self.0.partitions(list));
         let list = self.0.list(&partitions);
         let done = if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            let assigned = consumer.incremental_assign(&list);
-            self.0.assign(partitions);
-            assigned
+            if self.0.is_over() {
+                // Nobody takes it any more, and librdkafka waits for an answer before it closes.
+                consumer.incremental_assign(&list)
+            } else {
+                *lock(&self.0.given) = Some(partitions);
+                Ok(())
+            }
         } else if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS {
-            let due = Instant::now() + JOIN_EVERY;
-            *lock(&self.0.leaving) = Some(Leaving { partitions, due });
-            self.0.let_go(consumer)
+            self.0.revoke(partitions);
+            consumer.incremental_unassign(&list)
         } else {
             let error = KafkaError::Rebalance(code.into());
             warn!(%error, "rebalance");
@@ -322,5 +310,7 @@ impl ConsumerContext for Events {
         if let Err(error) = done {
             error!(%error, "rebalance");
         }
+        self.0.rebalanced.store(true, Ordering::Relaxed);
+        self.0.joined.notify_one();
     }
 }

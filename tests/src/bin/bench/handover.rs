@@ -185,16 +185,25 @@ impl Fleet {
         let wanted: BTreeSet<i64> = sent.iter().copied().collect();
         loop {
             let homes = self.rows(stack).await?;
-            let is_whole = homes.iter().all(|rows| {
-                let stored: BTreeSet<i64> = rows.iter().map(|(ts_ms, _)| *ts_ms).collect();
-                stored == wanted
-            });
-            if is_whole {
+            let missing: Vec<i64> = homes
+                .iter()
+                .flat_map(|rows| {
+                    let stored: BTreeSet<i64> = rows.iter().map(|(ts_ms, _)| *ts_ms).collect();
+                    wanted.difference(&stored).copied().collect::<Vec<_>>()
+                })
+                .collect();
+            if missing.is_empty() {
                 let count = sent.len() * homes.len();
                 say(&format!("  {count} readings, none is lost"));
                 return Ok(());
             }
-            ensure!(begun.elapsed() < LIMIT, "readings are missing in the store");
+            ensure!(
+                begun.elapsed() < LIMIT,
+                "{} readings from {:?} to {:?} are missing in the store",
+                missing.len(),
+                missing.iter().min(),
+                missing.iter().max()
+            );
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
