@@ -28,6 +28,9 @@ const LAG_S_MAX: f64 = 60.0;
 /// Longest time for every home to be in memory.
 const WARM_LIMIT: Duration = Duration::from_secs(300);
 
+/// Longest time from then to the end of a slot.
+const SLOT_LIMIT: Duration = Duration::from_secs(17 * 60);
+
 /// Rows and snapshots of a home are written every quarter of an hour, with its slot.
 const ENGINE: &str = "rows_wait = true\ncheckpoint_ms = 900000\ncheckpoint_records_max = 100000000\n\
                       live_homes_max = 1000000\npassivate_minutes = 1440\n";
@@ -104,6 +107,7 @@ impl Fleet {
         };
         let sending = std::thread::spawn(move || sender.run());
         self.until_all_live().await?;
+        self.until_slots_end(name).await?;
         let pid = self.engine.process().pid().context("the engine runs")?;
         let (begun, (cpu_before, _)) = (Instant::now(), usage(pid)?);
         let (mut lags_s, mut resident_mb) = (Vec::new(), 0.0_f64);
@@ -132,6 +136,8 @@ impl Fleet {
         let rows = self.check_rows().await?;
         lags_s.sort_by(f64::total_cmp);
         let p99 = lags_s[lags_s.len() * 99 / 100];
+        #[expect(clippy::cast_precision_loss, reason = "counts of homes and rows")]
+        let rows_stored = rows as f64 * homes / SAMPLE as f64;
         say(&format!(
             "  {sent} readings sent; {slots} slots ended; {rows} rows of {SAMPLE} homes are as sent"
         ));
@@ -145,6 +151,8 @@ impl Fleet {
             vec![lags_s[lags_s.len() - 1]],
         );
         board.add(&format!("{name}.slots"), "slots", vec![slots]);
+        // As many as the sample has, for all.
+        board.add(&format!("{name}.rows"), "rows", vec![rows_stored]);
         // It would take as long again to save every home.
         self.engine.kill();
         Ok(())
@@ -166,6 +174,18 @@ impl Fleet {
                 self.homes
             );
         }
+    }
+
+    /// Slots end together, on the quarter of an hour; from then on each home's is stored with its next snapshot, within
+    /// another. What is measured begins here, so that it has all of this work in it.
+    async fn until_slots_end(&self, name: &str) -> Result<()> {
+        let (begun, mut progress) = (Instant::now(), Progress::start());
+        while metric(self.port, "hearth_slots_total ").await? == 0.0 {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            progress.say(|| format!("{name}: every home is live, waiting for a slot to end"));
+            ensure!(begun.elapsed() < SLOT_LIMIT, "no slot has ended");
+        }
+        Ok(())
     }
 
     /// Compares the rows of some homes with what was sent: whole slots, and readings where they are stored.
