@@ -161,6 +161,37 @@ fn copy_folder(from: &Path, to: &Path) {
 }
 
 #[tokio::test]
+async fn records_of_one_key_are_read_again_aside_from_the_subscription() {
+    const COUNT: usize = 5_000;
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    let keys: [&[u8]; 2] = [b"7", b"8"];
+    let produced = (0..COUNT).map(|number| {
+        let value = number.to_string().into_bytes();
+        log.produce(Topic::Acks, keys[number % 2], value)
+    });
+    futures::future::try_join_all(produced).await.unwrap();
+    let mut consumer = log
+        .subscribe(subscription(Some("engine"), &[Topic::Acks]))
+        .await
+        .unwrap();
+    let taken = take(&mut consumer, COUNT).await;
+    for key in keys {
+        let of_key = |(_, record): &&(TopicPartition, Record)| record.key.as_deref() == Some(key);
+        let held: Vec<_> = taken.iter().filter(of_key).collect();
+        let (from, _) = held[0];
+        let (first, end) = (held[10].1.offset, held[held.len() - 1].1.offset);
+        let again = consumer.control.read(*from, first..end, key).await.unwrap();
+        let again: Vec<String> = again.iter().map(text).collect();
+        let expected = held[10..held.len() - 1].iter();
+        assert_eq!(
+            again,
+            expected.map(|(_, record)| text(record)).collect::<Vec<_>>()
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_group_goes_on_at_its_committed_offset() {
     let dir = tempfile::tempdir().unwrap();
     let log = open(dir.path());

@@ -163,6 +163,43 @@ async fn a_group_reads_everything_in_order_and_goes_on_after_its_commit() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_of_one_key_are_read_again_aside_from_the_subscription() {
+    let cluster = cluster();
+    let log = KafkaLog::connect(config(&cluster)).unwrap();
+    produce(&log, Topic::Telemetry, 0..200).await;
+    let mut consumer = log
+        .subscribe(subscription(Some("g"), &TOPICS))
+        .await
+        .unwrap();
+    let taken = take(&mut consumer, 200).await;
+    let of = taken[0].0;
+    let key = taken[0].1.key.clone().unwrap();
+    let held: Vec<&Record> = taken
+        .iter()
+        .filter(|(from, record)| *from == of && record.key.as_ref() == Some(&key))
+        .map(|(_, record)| record)
+        .collect();
+    let (first, last) = (held[3].offset, held[held.len() - 3].offset);
+    let again = consumer.control.read(of, first..last, &key).await.unwrap();
+    let told = |record: &Record| (record.offset, number(record));
+    assert_eq!(
+        again.iter().map(told).collect::<Vec<_>>(),
+        held[3..held.len() - 3]
+            .iter()
+            .map(|record| told(record))
+            .collect::<Vec<_>>()
+    );
+    let beyond = consumer.control.read(of, last..last + 1_000, &key).await;
+    assert_eq!(beyond.unwrap().len(), 3, "what is there, and no waiting");
+    produce(&log, Topic::Telemetry, 200..210).await;
+    assert_eq!(
+        take(&mut consumer, 10).await.len(),
+        10,
+        "the subscription goes on where it was"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_without_a_group_learns_when_it_has_caught_up() {
     let cluster = cluster();
     let log = KafkaLog::connect(config(&cluster)).unwrap();

@@ -6,6 +6,7 @@
 mod sim {
     pub mod draws;
     pub mod faults;
+    pub mod poison;
     pub mod scenario;
 
     pub mod rows;

@@ -151,6 +151,14 @@ pub trait ConsumerControl: Send + Sync {
         let _ = partitions;
         Ok(false)
     }
+    /// Records of `key` that the partition holds within `offsets`, read again aside from the subscription, whose place does
+    /// not change. Waits for the log, within a limit.
+    async fn read(
+        &self,
+        partition: TopicPartition,
+        offsets: Range<i64>,
+        key: &[u8],
+    ) -> Result<Vec<Record>, LogError>;
     /// Offsets that the partition holds, asked of the log now: from the first up to the next to be written. Where
     /// the first is not known it is 0.
     async fn offsets_now(&self, partition: TopicPartition) -> Result<Range<i64>, LogError> {

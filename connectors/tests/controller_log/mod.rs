@@ -1,6 +1,7 @@
 //! A log in memory with one partition a topic and one consumer at a time, for tests of what reads a log.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
@@ -152,6 +153,20 @@ impl ConsumerControl for MemoryLog {
     fn resume(&self, partition: TopicPartition) {
         self.kept().paused.remove(&partition.topic);
         self.changed.notify_waiters();
+    }
+
+    async fn read(
+        &self,
+        partition: TopicPartition,
+        offsets: Range<i64>,
+        key: &[u8],
+    ) -> Result<Vec<Record>, LogError> {
+        let kept = self.kept();
+        let records = kept.records.get(&partition.topic).into_iter().flatten();
+        let wanted = records.filter(|record| {
+            offsets.contains(&record.offset) && record.key.as_deref() == Some(key)
+        });
+        Ok(wanted.cloned().collect())
     }
 
     fn end_offset(&self, partition: TopicPartition) -> Option<i64> {

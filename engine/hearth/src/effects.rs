@@ -302,20 +302,21 @@ fn from_failures(records: Vec<Outgoing>, failed: &BTreeSet<usize>) -> Vec<Outgoi
 }
 
 /// Reads through `read` until it succeeds, or the fence is raised.
-pub async fn read_patiently<T, F>(
+pub async fn read_patiently<T, E, F>(
     what: &str,
     fence: &Fence,
     read: impl Fn() -> F,
 ) -> Result<T, Fenced>
 where
-    F: Future<Output = Result<T, StoreError>>,
+    E: std::fmt::Display,
+    F: Future<Output = Result<T, E>>,
 {
     let mut pause = PAUSE_MIN;
     loop {
         fence.check()?;
         match read().await {
             Ok(value) => return Ok(value),
-            Err(reason) => warn!(what, %reason, "store does not answer, trying again"),
+            Err(reason) => warn!(what, %reason, "cannot be read, trying again"),
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(PAUSE_MAX);

@@ -10,6 +10,7 @@ use actix::dev::SendError;
 use actix::{Actor, Addr, Arbiter};
 use anyhow::{Context, Result};
 use connectors::log::{Consumer, LogEvent, Start, Subscription, TopicPartition};
+use household::household::Household;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
@@ -74,6 +75,7 @@ impl Engine {
             rows_wait: config.rows_wait,
             store_slots: config.store_slots,
             publish_slots: config.publish_slots,
+            handle: Household::handle,
             parts,
         };
         let threads = match config.threads {

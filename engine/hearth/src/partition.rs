@@ -6,13 +6,14 @@
 //! the log to read again after a crash is bounded by the interval. An offset is committed once everything before it is
 //! durable and covered by snapshots.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use connectors::clock::wall_ms;
 use connectors::log::{ConsumerControl, Record, TopicPartition};
+use household::effect::Effect;
 use household::event::Event;
 use household::household::{Env, Household, Settings};
 use household::slot::Slot;
@@ -25,7 +26,7 @@ use tracing::{debug, error, warn};
 
 use crate::dead_letter::dead_letter;
 use crate::decode::{self, Entry};
-use crate::effects::{self, Fence, Fenced, Orders};
+use crate::effects::{self, Fence, Fenced, Orders, Outgoing};
 use crate::lag::LagBoard;
 use crate::outbox::{Outbox, Work};
 use crate::parts::Parts;
@@ -70,6 +71,8 @@ pub struct Setup {
     pub rows_wait: bool,
     pub store_slots: bool,
     pub publish_slots: bool,
+    /// What a home does with an event: [`Household::handle`], but where a test needs one that fails.
+    pub handle: fn(&mut Household, Event, &Env<'_>, &mut Vec<Effect>),
 }
 
 impl std::fmt::Debug for Setup {
@@ -77,6 +80,12 @@ impl std::fmt::Debug for Setup {
         f.debug_struct("Setup").finish_non_exhaustive()
     }
 }
+
+/// A record that has made its home panic so often is poison.
+const FAILURES_MAX: u32 = 2;
+
+/// How often each record made its home panic while it was read again.
+type Failures = BTreeMap<(Topic, i64), u32>;
 
 /// A partition and its households.
 #[derive(Debug)]
@@ -245,6 +254,10 @@ impl Partition {
             return Ok(());
         }
         self.make_room(absent.len(), &wanted).await?;
+        self.bring_back(absent).await
+    }
+
+    async fn bring_back(&mut self, absent: Vec<HouseholdId>) -> Result<(), Fenced> {
         let count_restored = count(absent.len());
         if self.is_whole().await? {
             let newborn = absent
@@ -384,8 +397,7 @@ impl Partition {
             if self.handle(from.topic, record, entry, &tariffs, (since, now), orders) {
                 continue;
             }
-            self.carry_out(std::mem::take(orders)).await?;
-            self.revive(id, now).await?;
+            self.revive(id, now, std::mem::take(orders)).await?;
             if let Ok((household_id, event)) =
                 decode::event(&self.setup.parts.codec, from.topic, &record.value)
             {
@@ -398,11 +410,8 @@ impl Partition {
                     continue;
                 }
             }
-            self.revive(id, now).await?;
-            let detail = format!("household {id} failed twice on this record");
-            let parts = &self.setup.parts;
-            let letter = dead_letter(parts, from, record, Reason::Poison, detail);
-            orders.outgoing.extend(letter);
+            self.revive(id, now, std::mem::take(orders)).await?;
+            orders.outgoing.extend(self.poison(id, from, record));
             if let Some(home) = self.residents.get_mut(&id) {
                 home.next_offsets.advance(from.topic, record.offset + 1);
             }
@@ -448,8 +457,8 @@ impl Partition {
         home.change(&mut self.unsaved, &since, now);
         home.touched = now;
         let ordered = &mut orders.ordered;
-        let household = &mut home.household;
-        let outcome = catch_unwind(AssertUnwindSafe(|| household.handle(event, &env, ordered)));
+        let (household, handle) = (&mut home.household, self.setup.handle);
+        let outcome = catch_unwind(AssertUnwindSafe(|| handle(household, event, &env, ordered)));
         if outcome.is_err() {
             ordered.clear();
             return false;
@@ -470,55 +479,88 @@ impl Partition {
         true
     }
 
-    /// Puts a household that panicked back: its snapshot, and over it the readings that are stored since.
-    async fn revive(&mut self, id: HouseholdId, now: Instant) -> Result<(), Fenced> {
+    /// Puts a household that panicked back as after a crash: its snapshot, and over it what it has seen since, out of the
+    /// log. Effects of the latter are carried out again; `orders` are what was ordered before.
+    async fn revive(
+        &mut self,
+        id: HouseholdId,
+        now: Instant,
+        mut orders: Orders,
+    ) -> Result<(), Fenced> {
         error!(household = %id, partition = self.number, "household failed, starting it again");
-        let Some(mut failed) = self.residents.swap_remove(&id) else {
-            return Ok(());
+        let (mut seen, mut failures) = (None, Failures::new());
+        while let Some(mut failed) = self.residents.swap_remove(&id) {
+            self.live(-1);
+            orders.rows.extend(failed.take_rows());
+            Box::pin(self.carry_out(std::mem::take(&mut orders))).await?;
+            self.outbox.settled().await?;
+            // What was in the log may have been committed since: its snapshot is the truth.
+            self.is_whole = Some(false);
+            // In its own place: to make room would let others go that have a record in hand, and pass this one over.
+            self.bring_back(vec![id]).await?;
+            if let Some(home) = self.residents.get_mut(&id) {
+                home.is_unsaved = failed.is_unsaved;
+                home.touched = now;
+            }
+            let seen = seen.get_or_insert(failed.next_offsets);
+            let replayed = self
+                .replay(id, seen, now, &mut failures, &mut orders)
+                .await?;
+            if replayed {
+                Box::pin(self.carry_out(orders)).await?;
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands a home that was restored the records up to `seen` once more. False where one makes it panic; one that has
+    /// done so twice is passed over, for it is a dead letter.
+    async fn replay(
+        &mut self,
+        id: HouseholdId,
+        seen: &NextOffsets,
+        now: Instant,
+        failures: &mut Failures,
+        orders: &mut Orders,
+    ) -> Result<bool, Fenced> {
+        let Some(home) = self.residents.get(&id) else {
+            return Ok(true);
         };
-        self.live(-1);
-        let rows = failed.take_rows().collect();
-        self.outbox
-            .send(Work {
-                rows,
-                ..Work::default()
+        let (restored, key) = (home.next_offsets, id.to_string());
+        let tariffs = self.setup.tariffs.current();
+        for topic in SHARD_TOPICS {
+            let offsets = restored.get(topic)..seen.get(topic);
+            if offsets.is_empty() {
+                continue;
+            }
+            let (from, control) = (self.at(topic), &self.setup.control);
+            let records = effects::read_patiently("records", &self.fence, || {
+                control.read(from, offsets.clone(), key.as_bytes())
             })
             .await?;
-        self.outbox.settled().await?;
-        // What was in the log may have been committed since: its snapshot is the truth.
-        self.is_whole = Some(false);
-        self.restore(std::iter::once(id)).await?;
-        let Some(home) = self.residents.get_mut(&id) else {
-            return Ok(());
-        };
-        home.next_offsets = failed.next_offsets;
-        home.is_unsaved = failed.is_unsaved;
-        home.touched = now;
-        let from_ms = home.household.watermark_ms() - self.setup.settings.grace_ms;
-        let parts = &self.setup.parts;
-        let readings = effects::read_patiently("readings", &self.fence, || {
-            parts.store.readings(id, from_ms, i64::MAX)
-        })
-        .await?;
-        let tariffs = self.setup.tariffs.current();
-        let env = Env {
-            settings: &self.setup.settings,
-            tariffs: &tariffs,
-        };
-        let mut orders = Orders::default();
-        let (household, ordered) = (&mut home.household, &mut orders.ordered);
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            for reading in readings {
-                household.handle(Event::ReadingArrived(reading), &env, ordered);
+            // What is no event is a dead letter already.
+            let (entries, _) = decode::entries(&self.setup.parts, from, &records);
+            for entry in entries {
+                let record = &records[entry.index];
+                let failed = failures.entry((topic, record.offset)).or_default();
+                if *failed == FAILURES_MAX {
+                    orders.outgoing.extend(self.poison(id, from, record));
+                } else if !self.handle(topic, record, entry, &tariffs, (*seen, now), orders) {
+                    *failed += 1;
+                    return Ok(false);
+                }
             }
-        }));
-        if outcome.is_err() {
-            error!(household = %id, "its stored readings make it fail, starting it empty");
-            home.household = Household::new(id);
-            orders.ordered.clear();
+            if let Some(home) = self.residents.get_mut(&id) {
+                home.next_offsets.advance(topic, offsets.end);
+            }
         }
-        orders.sort(&self.setup, home);
-        Box::pin(self.carry_out(orders)).await
+        Ok(true)
+    }
+
+    fn poison(&self, id: HouseholdId, from: TopicPartition, record: &Record) -> Option<Outgoing> {
+        let detail = format!("household {id} failed twice on this record");
+        dead_letter(&self.setup.parts, from, record, Reason::Poison, detail)
     }
 
     /// Hands orders to the outbox; slots that need the store are aggregated once it has what they need.
@@ -608,7 +650,7 @@ impl Partition {
         }
         self.carry_out(orders).await?;
         for id in failed {
-            self.revive(id, now).await?;
+            self.revive(id, now, Orders::default()).await?;
         }
         Ok(())
     }

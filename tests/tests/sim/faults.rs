@@ -40,6 +40,8 @@ pub enum Fault {
     CorrectedReading,
     FutureReading,
     DamagedRecord,
+    PoisonRecord,
+    PanicOnce,
     AnswerDropped,
     AnswerRepeated,
     AnswerInfeasible,

@@ -16,6 +16,7 @@ use schemas::codec::{Codec, Message};
 use schemas::dead_letter::DeadLetter;
 use schemas::topic::Topic;
 
+use super::poison;
 use super::rows::RowKey;
 use super::scenario::Scenario;
 use super::sim_log::end_of;
@@ -102,6 +103,13 @@ fn reading_due(state: &mut State, kept: &Kept) -> Due {
             ..Due::default()
         };
     };
+    if reading.measurement == poison::ALWAYS {
+        return Due {
+            seen_by: Some(reading.household_id),
+            row: None,
+            dead_letter: true,
+        };
+    }
     let accepted = state.offline.take_in(reading);
     let is_row = state.offline.settings.stores_readings;
     Due {

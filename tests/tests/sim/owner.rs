@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use super::draws::Draws;
 use super::faults::Fault;
+use super::poison;
 use super::sim_log::{SimControl, SimLog, end_of, records};
 use super::sim_store::SimStore;
 use super::world::{Life, World};
@@ -195,6 +196,7 @@ impl Owner {
             rows_wait: hosting.rows_wait,
             store_slots: hosting.store_slots,
             publish_slots: hosting.publish_slots,
+            handle: poison::handle,
         };
         let mut partition = Partition::new(setup, self.number, fence);
         loop {

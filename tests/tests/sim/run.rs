@@ -19,6 +19,7 @@ use super::faults::{Counts, Fault};
 use super::invariants;
 use super::outside;
 use super::owner::{self, Order};
+use super::poison;
 use super::scenario::Scenario;
 use super::sim_log::end_of;
 use super::world::{State, World};
@@ -124,6 +125,7 @@ async fn until(world: &World, is_so: impl Fn(&State) -> bool) {
 }
 
 async fn simulate(seed: u64) -> Arc<World> {
+    poison::begin();
     let mut draws = Draws::new(seed);
     let scenario = Scenario::draw(&mut draws);
     let mut sent = scenario.sent.clone();

@@ -14,6 +14,7 @@ use schemas::topic::Topic;
 
 use super::draws::Draws;
 use super::faults::{Counts, Fault};
+use super::poison;
 
 /// A Tuesday, 05:00 UTC.
 const BEGINS_MS: i64 = 1_757_394_000_000;
@@ -241,6 +242,14 @@ impl Scenario {
             6 if draws.permille(500) => {
                 odd(Fault::DamagedRecord);
                 damaged = true;
+            }
+            7 if draws.permille(250) => {
+                odd(Fault::PoisonRecord);
+                reading.measurement = poison::ALWAYS;
+            }
+            8 if draws.permille(250) => {
+                odd(Fault::PanicOnce);
+                reading.measurement = poison::FIRST_TIME;
             }
             _ => {}
         }

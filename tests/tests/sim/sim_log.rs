@@ -1,11 +1,13 @@
 //! The log of the simulation, and the way back to its consumer group, as one owner sees them. A record's place is taken
 //! when its produce is first polled, as in the real ones.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use connectors::log::{
     Consumer, ConsumerControl, Log, LogError, LogEvent, Record, Subscription, TopicPartition,
 };
+use household::units::HouseholdId;
 use schemas::topic::Topic;
 use tokio::sync::mpsc;
 
@@ -158,6 +160,30 @@ impl ConsumerControl for SimControl {
             return None;
         }
         Some(end_of(state, partition))
+    }
+
+    async fn read(
+        &self,
+        partition: TopicPartition,
+        offsets: Range<i64>,
+        key: &[u8],
+    ) -> Result<Vec<Record>, LogError> {
+        let (life, world) = (&self.life, &self.life.world);
+        life.point().await;
+        tokio::time::sleep(world.delay(Fault::LogSlow)).await;
+        life.point().await;
+        let state = &mut *world.state();
+        if state.faults.of_produce(&mut state.draws) != Fate::Done {
+            return Err(unavailable());
+        }
+        let count = usize::try_from(offsets.end - offsets.start).expect("a range ascends");
+        let text = std::str::from_utf8(key).expect("a key is a home's id");
+        let id = HouseholdId::parse(text).expect("a key is a home's id");
+        // As after a crash, what led to its commands is told to the home again.
+        state.commanded.remove(&(life.number, id));
+        let mut records = records(state, partition, offsets.start, count);
+        records.retain(|record| record.key.as_deref() == Some(key));
+        Ok(records)
     }
 
     async fn is_unread_and_whole(&self, partitions: &[TopicPartition]) -> Result<bool, LogError> {

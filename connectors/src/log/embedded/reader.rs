@@ -1,6 +1,7 @@
 //! Consumers of the embedded log: each reads its partitions in turn and waits for commits.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
@@ -14,6 +15,8 @@ use super::{
 
 /// Batches that wait for the owner.
 const EVENTS_MAX: usize = 16;
+/// Records looked at together where those of one key are read again.
+const READ_RECORDS_MAX: usize = 2_000;
 /// About as much as one batch holds.
 const BATCH_BYTES_MAX: usize = 4 << 20;
 
@@ -106,6 +109,28 @@ impl ConsumerControl for Control {
             .remove(&partition);
         // Wakes the reader up.
         self.shared.commits.send_modify(|commits| *commits += 1);
+    }
+
+    async fn read(
+        &self,
+        partition: TopicPartition,
+        offsets: Range<i64>,
+        key: &[u8],
+    ) -> Result<Vec<Record>, LogError> {
+        let (shared, key) = (Arc::clone(&self.shared), key.to_vec());
+        let reading = tokio::task::spawn_blocking(move || {
+            let (mut records, mut from) = (Vec::new(), offsets.start);
+            loop {
+                let batch = shared.read(partition, from, offsets.end, READ_RECORDS_MAX)?;
+                let Some(last) = batch.last() else {
+                    return Ok(records);
+                };
+                from = last.offset + 1;
+                let of_key = |record: &Record| record.key.as_deref() == Some(&key[..]);
+                records.extend(batch.into_iter().filter(of_key));
+            }
+        });
+        reading.await.map_err(unavailable)?
     }
 
     fn end_offset(&self, partition: TopicPartition) -> Option<i64> {

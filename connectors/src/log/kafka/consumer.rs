@@ -1,13 +1,16 @@
 //! Opens a consumer: its settings, its group or its partitions, and its thread.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use schemas::topic::Topic;
 use tokio::sync::mpsc;
@@ -17,19 +20,26 @@ use tracing::warn;
 use super::poller::Poller;
 use super::shared::{Events, Shared};
 use super::{KafkaConfig, classify, setup};
-use crate::log::{Consumer, ConsumerControl, LogError, Start, Subscription, TopicPartition};
+use crate::log::{
+    Consumer, ConsumerControl, LogError, Record, Start, Subscription, TopicPartition,
+};
 
 /// Events that wait for the owner.
 const EVENTS_MAX: usize = 16;
 /// Longest wait for a place in the group. Every member must answer for it.
 const JOIN_MAX: Duration = Duration::from_secs(10);
 const METADATA_LIMIT: Duration = Duration::from_secs(10);
+/// Pause between two looks at what is read again, and the longest time without a record of it.
+const POLL_EVERY: Duration = Duration::from_millis(100);
+const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// The way back from the owner. It does not keep the consumer in its group.
 struct Control {
     consumer: Weak<BaseConsumer<Events>>,
     shared: Arc<Shared>,
     group: Option<String>,
+    /// Settings of a consumer without a group, to read something again.
+    aside: ClientConfig,
 }
 
 #[async_trait::async_trait]
@@ -78,6 +88,22 @@ impl ConsumerControl for Control {
         self.shared.end_offset(partition)
     }
 
+    async fn read(
+        &self,
+        partition: TopicPartition,
+        offsets: Range<i64>,
+        key: &[u8],
+    ) -> Result<Vec<Record>, LogError> {
+        let (aside, name) = (self.aside.clone(), self.shared.name(partition.topic));
+        let key = key.to_vec();
+        let reading = tokio::task::spawn_blocking(move || {
+            read(&aside, &name, partition.partition, &offsets, &key)
+        });
+        reading
+            .await
+            .map_err(|error| LogError::Unavailable(error.to_string()))?
+    }
+
     async fn is_unread_and_whole(&self, partitions: &[TopicPartition]) -> Result<bool, LogError> {
         let consumer = self.consumer.upgrade().ok_or(LogError::Closed)?;
         let names = partitions.iter();
@@ -110,6 +136,49 @@ impl ConsumerControl for Control {
     }
 }
 
+/// Records of `key` within `offsets`, through a consumer of its own.
+fn read(
+    aside: &ClientConfig,
+    name: &str,
+    partition: i32,
+    offsets: &Range<i64>,
+    key: &[u8],
+) -> Result<Vec<Record>, LogError> {
+    let consumer: BaseConsumer = aside.create().map_err(|error| setup(&error))?;
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(name, partition, Offset::Offset(offsets.start))
+        .and_then(|()| consumer.assign(&list))
+        .map_err(|error| setup(&error))?;
+    let (mut records, mut heard) = (Vec::new(), Instant::now());
+    loop {
+        let next = match consumer.poll(POLL_EVERY) {
+            Some(Ok(message)) => {
+                heard = Instant::now();
+                let is_wanted = message.key() == Some(key) && message.offset() < offsets.end;
+                records.extend(is_wanted.then(|| record(&message)));
+                message.offset() + 1
+            }
+            // Gaps may reach up to the end.
+            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(records),
+            Some(Err(reason)) => return Err(classify(&reason)),
+            None if heard.elapsed() > SILENCE_MAX => return Err(LogError::no_answer()),
+            None => offsets.start,
+        };
+        if next >= offsets.end {
+            return Ok(records);
+        }
+    }
+}
+
+fn record(message: &BorrowedMessage<'_>) -> Record {
+    Record {
+        offset: message.offset(),
+        timestamp_ms: message.timestamp().to_millis().unwrap_or(0),
+        key: message.key().map(Bytes::copy_from_slice),
+        value: Bytes::copy_from_slice(message.payload().unwrap_or_default()),
+    }
+}
+
 /// Starts a consumer and its thread. The thread ends when the consumer is dropped or the log closes.
 pub(super) async fn start(
     config: &KafkaConfig,
@@ -134,6 +203,14 @@ pub(super) async fn start(
         consumer: Arc::downgrade(&consumer),
         shared: Arc::clone(&shared),
         group: subscription.group.clone(),
+        aside: settings(
+            config,
+            &Subscription {
+                group: None,
+                member: None,
+                ..subscription.clone()
+            },
+        ),
     });
     let is_member = subscription.group.is_some();
     let theirs = Arc::clone(&shared);
