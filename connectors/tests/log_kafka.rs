@@ -247,6 +247,14 @@ async fn a_reader_without_a_group_learns_when_it_has_caught_up() {
     );
 }
 
+/// The next event of a consumer, once it is there.
+async fn of_any(consumer: &mut Option<Consumer>) -> LogEvent {
+    match consumer {
+        Some(consumer) => next(consumer).await,
+        None => std::future::pending().await,
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_member_gets_whole_partitions_after_the_first_has_let_go() {
     let cluster = cluster();
@@ -263,17 +271,23 @@ async fn a_second_member_gets_whole_partitions_after_the_first_has_let_go() {
     // The mock refuses commits during a rebalance, which real brokers take.
     let due = next_offsets.iter().map(|(of, offset)| (*of, *offset));
     first.control.commit(due.collect()).await.unwrap();
-    let mut second = log.subscribe(mine()).await.unwrap();
     let all = TOPICS.into_iter().flat_map(|topic| {
         (0..PARTITIONS).map(move |partition| TopicPartition { topic, partition })
     });
     let mut held: [BTreeSet<TopicPartition>; 2] = [all.collect(), BTreeSet::new()];
     let (mut repeated, mut revoked) = (0, 0);
+    // The first must let go before the second has its place.
+    let mut joining = std::pin::pin!(log.subscribe(mine()));
+    let mut second = None;
     // Nothing is read twice, because the second waits for the first to let go.
     while held[0].len() != 4 || held[1].len() != 4 {
         let (index, event) = tokio::select! {
+            joined = &mut joining, if second.is_none() => {
+                second = Some(joined.unwrap());
+                continue;
+            }
             event = next(&mut first) => (0, event),
-            event = next(&mut second) => (1, event),
+            event = of_any(&mut second) => (1, event),
         };
         match event {
             LogEvent::Assigned(partitions) => held[index].extend(partitions),
@@ -307,7 +321,7 @@ async fn a_second_member_gets_whole_partitions_after_the_first_has_let_go() {
 
     drop(first);
     while held[1].len() < 8 {
-        match next(&mut second).await {
+        match of_any(&mut second).await {
             LogEvent::Assigned(partitions) => held[1].extend(partitions),
             LogEvent::Revoked { .. } => panic!("it keeps what it has"),
             LogEvent::Records { .. } | LogEvent::CaughtUp(_) => panic!("nothing new is there"),
@@ -371,7 +385,14 @@ async fn whoever_is_given_a_partition_reads_it_without_a_gap() {
         let event = next(&mut first.consumer).await;
         first.hear(event);
     }
-    let mut second = Member::join(&log).await;
+    let mut joining = std::pin::pin!(Member::join(&log));
+    // It must let go before the second has its place.
+    let mut second = loop {
+        tokio::select! {
+            second = &mut joining => break second,
+            event = next(&mut first.consumer) => first.hear(event),
+        }
+    };
     while !(first.has(4) && second.has(4)) {
         tokio::select! {
             event = next(&mut first.consumer) => first.hear(event),

@@ -237,7 +237,9 @@ impl Poller {
 
     /// Lets go of everything, so that another member can go on at once. Closing, unlike unsubscribing, leaves a static
     /// member's partitions to its next run.
-    fn leave(self) {
+    fn leave(mut self) {
+        // librdkafka does not close while it waits for this.
+        self.take_given();
         let Self {
             consumer,
             queues,
