@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use household::command::{Ack, AckStatus, Command};
-use household::metadata::{BatterySpec, Metadata};
-use household::reading::{Measurement, Reading};
-use household::units::HouseholdId;
+use model::command::{Ack, AckStatus, Command};
+use model::metadata::{BatterySpec, Metadata};
+use model::reading::{Measurement, Reading};
+use model::units::HouseholdId;
 
 use crate::homes::Home;
 

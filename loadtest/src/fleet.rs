@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use household::command::Ack;
-use household::reading::Reading;
-use household::units::HouseholdId;
+use model::command::Ack;
+use model::reading::Reading;
+use model::units::HouseholdId;
 use rumqttc::{
     AsyncClient, Event, EventLoop, MqttOptions, Outgoing, Packet, QoS, SubscribeFilter,
     TlsConfiguration, Transport,

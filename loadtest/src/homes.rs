@@ -3,10 +3,10 @@
 
 use std::sync::LazyLock;
 
-use household::metadata::{ApplianceSpec, BatterySpec, Metadata};
-use household::problem::{Grid, Weights};
-use household::tariff::{PricePeriod, Tariff};
-use household::units::{DAY_MS, HOUR_MS, HouseholdId, MINUTE_MS};
+use model::metadata::{ApplianceSpec, BatterySpec, Metadata};
+use model::problem::{Grid, Weights};
+use model::tariff::{PricePeriod, Tariff};
+use model::units::{DAY_MS, HOUR_MS, HouseholdId, MINUTE_MS};
 
 /// Name of the tariff that [`prices`] makes and [`metadata`] refers to.
 pub const TARIFF: &str = "day-ahead";

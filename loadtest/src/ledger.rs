@@ -6,8 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use household::reading::{Kind, Reading};
-use household::units::HouseholdId;
+use model::reading::{Kind, Reading};
+use model::units::HouseholdId;
 use serde::Serialize;
 
 /// One series of readings: what a store keeps in one table for one home.
@@ -183,7 +183,7 @@ fn series(reading: &Reading) -> Series {
 
 #[cfg(test)]
 mod tests {
-    use household::reading::Measurement;
+    use model::reading::Measurement;
 
     use super::*;
 

@@ -8,10 +8,10 @@ use std::process::{Child, Command as Process, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use household::command::{AckStatus, Command};
-use household::units::HouseholdId;
 use loadtest::fleet::{Fleet, FleetConfig, Now};
 use loadtest::ledger::Ledger;
+use model::command::{AckStatus, Command};
+use model::units::HouseholdId;
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
 use schemas::mqtt;
 use tokio::sync::mpsc;

@@ -1,9 +1,9 @@
 //! The JSON that homes and Hearth exchange over MQTT. Strict: what is refused gets a reason that names the field.
 
-use household::command::{Ack, AckStatus, Command, FALLBACK};
-use household::reading::{Measurement, Reading};
-use household::units::HouseholdId;
 use jiff::Timestamp;
+use model::command::{Ack, AckStatus, Command, FALLBACK};
+use model::reading::{Measurement, Reading};
+use model::units::HouseholdId;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 

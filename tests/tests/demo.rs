@@ -6,9 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use connectors::store::Store;
-use connectors::store::embedded::{EmbeddedStore, EmbeddedStoreConfig};
-use household::units::HouseholdId;
+use hearth_store::embedded::{EmbeddedStore, EmbeddedStoreConfig};
+use model::units::HouseholdId;
+use platform::store::Store;
 use schemas::mqtt::rfc3339;
 use serde_json::{Value, json};
 use tests::harness::{
@@ -114,7 +114,7 @@ async fn five_kills_lose_nothing_that_was_acknowledged() -> anyhow::Result<()> {
     let demo = start(dir.path(), port, mqtt_port, 5)?;
     demo.wait_ready(port).await?;
     let access = MqttAccess::plain(mqtt_port);
-    let first_ms = connectors::clock::wall_ms() - 86_400_000;
+    let first_ms = platform::clock::wall_ms() - 86_400_000;
     let mut acknowledged: BTreeSet<i64> = BTreeSet::new();
     let mut batch = 0;
     for round in 0..5 {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use connectors::metrics::Metrics;
+use platform::metrics::Metrics;
 use schemas::dead_letter::Reason;
 use schemas::topic::Topic;
 use serde_json::Value;

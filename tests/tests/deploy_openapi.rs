@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use schemas::http::{
+use api::body::{
     LatestBody, MetadataBody, OptimizeBody, ProblemDocument, ScheduleBody, TariffBody,
 };
 use serde::Serialize;
@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 fn source(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../engine/hearth")
+        .join("../engine/api")
         .join(path);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
@@ -103,7 +103,7 @@ fn bodies_are_those_of_the_code() {
 
 #[test]
 fn routes_are_those_of_the_code() {
-    let code = source("src/api.rs") + &source("src/http.rs");
+    let code = source("src/routes.rs") + &source("src/server.rs");
     let mut served = BTreeSet::new();
     for route in code.split(".route(").skip(1) {
         let Some((path, rest)) = route.trim_start().trim_start_matches('"').split_once('"') else {

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use household::reading::{Measurement, Reading};
-use household::slot::Slot;
-use household::units::HouseholdId;
 use loadtest::homes::{self, Home};
+use model::reading::{Measurement, Reading};
+use model::slot::Slot;
+use model::units::HouseholdId;
 use schemas::mqtt::{reading_json, reading_topic, rfc3339};
 use serde_json::json;
 use tests::harness::{
@@ -121,7 +121,7 @@ async fn publish(device: &MqttAccess, readings: &[Reading]) -> anyhow::Result<()
 }
 
 async fn furnish(port: u16, id: HouseholdId) -> anyhow::Result<()> {
-    let now_ms = connectors::clock::wall_ms();
+    let now_ms = platform::clock::wall_ms();
     let tariff = homes::prices(now_ms - 60 * MINUTE_MS, now_ms + 30 * 60 * MINUTE_MS);
     let periods: Vec<_> = tariff
         .periods
@@ -218,7 +218,7 @@ async fn whatever_is_killed_under_load_nothing_is_lost() -> anyhow::Result<()> {
     let stack = Stack::start().await?;
     let roles = start_roles(&stack, "kill").await?;
     let numbers: Vec<u64> = (0..4).map(|_| unique_home()).collect();
-    let now_ms = connectors::clock::wall_ms();
+    let now_ms = platform::clock::wall_ms();
     let from_ms = now_ms - now_ms.rem_euclid(SLOT_MS) - 5 * 60 * MINUTE_MS;
     let minutes = (now_ms - from_ms) / MINUTE_MS;
     // The ledger: what the devices sent, and the MQTT broker acknowledged.
@@ -381,7 +381,7 @@ async fn kafka_and_the_store_away_for_half_a_minute_lose_nothing() -> anyhow::Re
     let stack = Stack::start().await?;
     let roles = start_roles(&stack, "outage").await?;
     let numbers: Vec<u64> = (0..4).map(|_| unique_home()).collect();
-    let now_ms = connectors::clock::wall_ms();
+    let now_ms = platform::clock::wall_ms();
     let mut sent: BTreeMap<u64, Vec<Reading>> = BTreeMap::new();
     let send = async |minute: i64, sent: &mut BTreeMap<u64, Vec<Reading>>| -> anyhow::Result<()> {
         for number in &numbers {

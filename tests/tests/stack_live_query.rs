@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use connectors::clock::wall_ms;
-use household::reading::{Measurement, Reading};
-use household::units::HouseholdId;
+use model::reading::{Measurement, Reading};
+use model::units::HouseholdId;
+use platform::clock::wall_ms;
 use schemas::codec::Codec;
 use serde_json::Value;
 use tests::harness::{

@@ -3,11 +3,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
-use connectors::registry::{Registry, RegistryConfig};
-use connectors::secret::Secret;
-use household::effect::OptimizeRequest;
-use household::metadata::Metadata;
-use household::schedule::Schedule;
+use hearth_log::registry::{Registry, RegistryConfig};
+use model::metadata::Metadata;
+use model::request::OptimizeRequest;
+use model::schedule::Schedule;
+use platform::secret::Secret;
 use schemas::codec::{Codec, Message, older_schemas_json};
 use schemas::topic::Topic;
 use serde_json::json;

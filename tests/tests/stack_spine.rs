@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use apache_avro::types::Value as Avro;
-use household::units::HouseholdId;
 use loadtest::homes::{self, Home};
+use model::units::HouseholdId;
 use schemas::mqtt::rfc3339;
 use serde_json::{Value, json};
 use tests::harness::{
@@ -49,7 +49,7 @@ async fn a_reading_goes_in_and_a_command_comes_out() -> anyhow::Result<()> {
 
     let device = stack.mosquitto.home(number);
     let commands = Subscription::start(&device, &[&format!("home/{number}/cmd")]).await?;
-    let now_ms = connectors::clock::wall_ms();
+    let now_ms = platform::clock::wall_ms();
     let readings = recorded(&Home::new(id, 7), now_ms);
     publish(&device, number, &readings).await?;
     furnish(port, id, now_ms).await?;
@@ -58,7 +58,7 @@ async fn a_reading_goes_in_and_a_command_comes_out() -> anyhow::Result<()> {
     records_decode(stack, &prefix, number, readings.len()).await?;
     let schedule = a_schedule_balances(port, number).await?;
     let command = the_command_arrives(&commands, number, &schedule).await?;
-    let ack = json!({"command_id": command["command_id"], "ts": rfc3339(connectors::clock::wall_ms()), "status": "applied"});
+    let ack = json!({"command_id": command["command_id"], "ts": rfc3339(platform::clock::wall_ms()), "status": "applied"});
     mosquitto_pub(&device, &format!("home/{number}/ack"), &[ack.to_string()]).await?;
     the_ack_is_recorded(stack, &keyspace, number, &command).await?;
     what_if_moves_no_battery(port, number).await?;

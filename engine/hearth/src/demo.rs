@@ -6,17 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use connectors::clock::{Clock, wall_ms};
-use household::units::{DAY_MS, HouseholdId};
 use loadtest::fleet::{Counts, Fleet, FleetConfig};
 use loadtest::homes;
+use model::units::{DAY_MS, HouseholdId};
+use platform::clock::{Clock, wall_ms};
 use schemas::codec::Message;
 use tokio::time::MissedTickBehavior;
 use tracing::warn;
 
 use crate::config::{Config, LogKind, StoreKind};
-use crate::parts::Parts;
+use crate::connect;
 use crate::roles::{self, Role, Running};
+use platform::parts::Parts;
 
 /// Where the demo keeps the time that its homes live in.
 const CLOCK_FILE: &str = "clock";
@@ -70,7 +71,7 @@ pub async fn run(options: &DemoOptions, config: &Config) -> Result<()> {
         .with_context(|| format!("create {}", options.data_dir.display()))?;
     let clock_file = options.data_dir.join(CLOCK_FILE);
     let clock = resume_clock(&clock_file, options.speed)?;
-    let parts = Parts::connect(config, clock).await?;
+    let parts = connect::connect(config, clock).await?;
     parts.log.init().await.context("create the topics")?;
     parts.store.init().await.context("create the tables")?;
     furnish(&parts, options.homes).await?;

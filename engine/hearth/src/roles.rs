@@ -4,17 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use connectors::bridge::Bridge;
-use connectors::controller::Controller;
-use connectors::gateway::Gateway;
-use connectors::ingest::Ingest;
+use devices::bridge::Bridge;
+use devices::controller::Controller;
+use devices::gateway::Gateway;
+use devices::ingest::Ingest;
 use tracing::{info, warn};
 
 use crate::config::Config;
-use crate::engine::Engine;
-use crate::http::HttpServer;
-use crate::optimizer::Optimizer;
-use crate::parts::Parts;
+use crate::connect;
+use api::routes::Api;
+use api::server::HttpServer;
+use host::engine::Engine;
+use host::optimizer::Optimizer;
+use platform::parts::Parts;
 
 /// What a process can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,7 +59,9 @@ impl Running {
     /// Starts `roles`. Must be called inside an actix system. What receives readings starts last.
     pub async fn start(roles: &[Role], config: &Config, parts: Parts) -> Result<Self> {
         let wants = |role: Role| roles.contains(&role);
-        let http = HttpServer::start(config, &parts, wants(Role::Api)).context("start HTTP")?;
+        let api = wants(Role::Api)
+            .then(|| Api::new(parts.clone(), &config.http, config.engine.settings()));
+        let http = HttpServer::start(&config.http, &parts, api).context("start HTTP")?;
         info!(address = %http.address(), "http");
         let mut running = Self {
             http,
@@ -195,8 +199,8 @@ impl Running {
 
 /// Runs `roles` until SIGTERM or SIGINT.
 pub async fn run(roles: &[Role], config: &Config) -> Result<()> {
-    let clock = connectors::clock::Clock::wall();
-    let parts = Parts::connect(config, clock).await?;
+    let clock = platform::clock::Clock::wall();
+    let parts = connect::connect(config, clock).await?;
     let running = Running::start(roles, config, parts).await?;
     info!(?roles, "started");
     let failed = until_told(&running).await?;
@@ -226,7 +230,7 @@ pub async fn until_told(running: &Running) -> Result<Option<&'static str>> {
 
 /// Creates topics, tables and schemas.
 pub async fn init(config: &Config) -> Result<()> {
-    let parts = Parts::connect(config, connectors::clock::Clock::wall()).await?;
+    let parts = connect::connect(config, platform::clock::Clock::wall()).await?;
     parts.log.init().await.context("create the topics")?;
     parts.store.init().await.context("create the tables")?;
     parts.log.close().await;

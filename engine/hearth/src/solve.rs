@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use schemas::http::{OptimizeBody, PlanBody};
+use api::body::{OptimizeBody, PlanBody};
 
 /// Solves the problem in `text`, JSON as in `POST /api/optimize` with every series given, and returns the plan as JSON.
 pub fn solve_json(text: &str) -> Result<String> {

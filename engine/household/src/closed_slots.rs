@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::slot::{Slot, Stat};
-use crate::units::SlotLength;
+use model::slot::{Slot, Stat};
+use model::units::SlotLength;
 
 /// What forecasts and rolling figures need of a slot that has ended. 32-bit floats are exact enough.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use crate::command::{Ack, AckStatus, Command, CommandProgress, CommandState};
 use crate::effect::Effect;
 use crate::household::Settings;
-use crate::metadata::{ApplianceSpec, Metadata};
 use crate::planning::Runs;
-use crate::problem::{Battery, Problem, Stability};
-use crate::schedule::Schedule;
-use crate::units::{HouseholdId, MINUTE_MS};
+use model::command::{Ack, AckStatus, Command, CommandProgress, CommandState};
+use model::metadata::{ApplianceSpec, Metadata};
+use model::problem::{Battery, Problem, Stability};
+use model::schedule::Schedule;
+use model::units::{HouseholdId, MINUTE_MS};
 
 /// Most commands that a home remembers; an answer to an older one is passed over.
 pub const COMMANDS_MAX: usize = 8;

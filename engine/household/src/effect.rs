@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
-use crate::command::{Command, CommandProgress};
-use crate::metadata::Metadata;
-use crate::problem::Problem;
-use crate::reading::{Kind, Reading};
-use crate::schedule::Schedule;
-use crate::slot::Slot;
-use crate::units::HouseholdId;
+use model::alert::Alert;
+use model::command::{Command, CommandProgress};
+use model::metadata::Metadata;
+use model::reading::{Kind, Reading, ReadingOutcome};
+use model::request::OptimizeRequest;
+use model::schedule::Schedule;
+use model::slot::Slot;
+use model::units::HouseholdId;
 
 /// An order to the host.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,79 +50,4 @@ pub enum Refusal {
     Late,
     /// The home holds as many raw readings as it may.
     Full,
-}
-
-/// What became of a reading. None is dropped: it is stored, part of its slot, or a dead letter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ReadingOutcome {
-    /// New.
-    Accepted,
-    /// The same (kind, time) with the same value was there.
-    Duplicate,
-    /// The same (kind, time) with another value was there.
-    Corrected,
-    /// Behind the grace; its slot is repaired from the store.
-    Late,
-    /// See [`Effect::RefuseReading`].
-    Refused,
-}
-
-impl ReadingOutcome {
-    /// Metric label.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Accepted => "accepted",
-            Self::Duplicate => "duplicate",
-            Self::Corrected => "corrected",
-            Self::Late => "late",
-            Self::Refused => "refused",
-        }
-    }
-}
-
-/// A problem for the worker pool, the value of the `optimize-requests` topic.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct OptimizeRequest {
-    /// `{household}-{requested_ms}-{counter}`: a home that asks again at another time, for instance after a crash, asks
-    /// another question. The household's id stands before the first dash.
-    pub request_id: String,
-    pub household_id: HouseholdId,
-    /// Event time of the question.
-    pub requested_ms: i64,
-    /// Whether commands follow from the answer.
-    pub adopt: bool,
-    pub problem: Problem,
-}
-
-/// Something an operator should know, the value of the `alerts` topic.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Alert {
-    pub household_id: HouseholdId,
-    pub ts_ms: i64,
-    pub kind: AlertKind,
-    pub detail: String,
-}
-
-/// Kinds of alert.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AlertKind {
-    MissingTelemetry,
-    SocLimit,
-    ScheduleOverdue,
-    CommandUnanswered,
-}
-
-impl AlertKind {
-    /// Metric label.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::MissingTelemetry => "missing_telemetry",
-            Self::SocLimit => "soc_limit",
-            Self::ScheduleOverdue => "schedule_overdue",
-            Self::CommandUnanswered => "command_unanswered",
-        }
-    }
 }

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::command::Ack;
-use crate::metadata::Metadata;
-use crate::reading::Reading;
-use crate::schedule::Schedule;
-use crate::slot::Slot;
+use model::command::Ack;
+use model::metadata::Metadata;
+use model::reading::Reading;
+use model::schedule::Schedule;
+use model::slot::Slot;
 
 /// The input of `Household::handle`.
 #[derive(Debug, Clone, PartialEq)]

@@ -6,19 +6,22 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::command::{Ack, AckStatus};
 use crate::commanding::{Adopted, Commands, note_runs};
-use crate::effect::{Alert, AlertKind, Effect, OptimizeRequest};
+use crate::effect::Effect;
 use crate::event::Event;
-use crate::metadata::Metadata;
 use crate::planning::{self, PlanningInput, Runs, Unplannable};
-use crate::problem::Problem;
-use crate::reading::{Measurement, Reading};
-use crate::schedule::{Schedule, Status};
-use crate::slot::Slot;
-use crate::tariff::Tariff;
-use crate::units::{HouseholdId, SlotLength};
-use crate::windows::{Rolling, Windows};
+use crate::windows::Windows;
+use model::alert::{Alert, AlertKind};
+use model::command::{Ack, AckStatus};
+use model::metadata::Metadata;
+use model::problem::Problem;
+use model::reading::{Measurement, Reading};
+use model::request::OptimizeRequest;
+use model::rolling::Rolling;
+use model::schedule::{Schedule, Status};
+use model::slot::Slot;
+use model::tariff::Tariff;
+use model::units::{HouseholdId, SlotLength};
 
 /// How far a SoC reading may stand outside the bounds before it is an alert, percent of the capacity. Batteries that
 /// rest at a bound report it give or take a little.

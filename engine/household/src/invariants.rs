@@ -3,8 +3,8 @@
 use crate::closed_slots::ClosedSlot;
 use crate::commanding::{COMMANDS_MAX, command_id};
 use crate::household::Household;
-use crate::units::DAY_MS;
 use crate::windows::RAW_NUMBERS_MAX;
+use model::units::DAY_MS;
 
 /// Checks a state by itself.
 ///

@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::effect::ReadingOutcome;
-use crate::reading::{Kind, Measurement};
-use crate::slot::Slot;
-use crate::units::SlotLength;
+use model::reading::ReadingOutcome;
+use model::reading::{Kind, Measurement};
+use model::slot::Slot;
+use model::units::SlotLength;
 
 /// A reading inside its slot.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

@@ -4,13 +4,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::command::{CommandProgress, CommandState};
 use crate::household::Settings;
-use crate::metadata::{ApplianceSpec, BatterySpec, Metadata};
-use crate::problem::{Appliance, Battery, Problem};
-use crate::slot::{Slot, Stat};
-use crate::tariff::Tariff;
-use crate::units::{DAY_MS, HOUR_MS, MINUTE_MS, SlotLength};
+use model::command::{CommandProgress, CommandState};
+use model::metadata::{ApplianceSpec, BatterySpec, Metadata};
+use model::problem::{Appliance, Battery, Problem};
+use model::slot::{Slot, Stat};
+use model::tariff::Tariff;
+use model::units::{DAY_MS, HOUR_MS, MINUTE_MS, SlotLength};
 
 /// Start of the last run of each appliance.
 pub type Runs = BTreeMap<String, i64>;

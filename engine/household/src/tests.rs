@@ -8,18 +8,21 @@ mod windows;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::command::{Ack, AckStatus, Command, CommandProgress};
-use crate::effect::{AlertKind, Effect, OptimizeRequest, ReadingOutcome, Refusal};
+use crate::effect::{Effect, Refusal};
 use crate::event::Event;
 use crate::household::{Env, Household, Settings};
 use crate::invariants::{check, check_step};
-use crate::metadata::{ApplianceSpec, BatterySpec, Metadata};
-use crate::problem::{Grid, Weights};
-use crate::reading::{Kind, Measurement, Reading};
-use crate::schedule::{Metrics, Plan, PlannedSlot, Schedule, Status};
-use crate::slot::Slot;
-use crate::tariff::{PricePeriod, Tariff};
-use crate::units::{DAY_MS, HOUR_MS, HouseholdId, MINUTE_MS, SlotLength};
+use model::alert::AlertKind;
+use model::command::{Ack, AckStatus, Command, CommandProgress};
+use model::metadata::{ApplianceSpec, BatterySpec, Metadata};
+use model::problem::{Grid, Weights};
+use model::reading::ReadingOutcome;
+use model::reading::{Kind, Measurement, Reading};
+use model::request::OptimizeRequest;
+use model::schedule::{Metrics, Plan, PlannedSlot, Schedule, Status};
+use model::slot::Slot;
+use model::tariff::{PricePeriod, Tariff};
+use model::units::{DAY_MS, HOUR_MS, HouseholdId, MINUTE_MS, SlotLength};
 
 /// 2025-09-12T00:00:00Z
 const MIDNIGHT_MS: i64 = 1_757_635_200_000;

@@ -6,69 +6,17 @@ use std::collections::{BTreeSet, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use crate::closed_slots::{ClosedSlot, ClosedSlots};
-use crate::effect::{Effect, ReadingOutcome, Refusal};
+use crate::effect::{Effect, Refusal};
 use crate::household::Settings;
 use crate::open_slot::{OpenSlot, RawReading, RawReadings};
-use crate::reading::Reading;
-use crate::slot::{Slot, Stat};
-use crate::units::{DAY_MS, HOUR_MS, HouseholdId, MINUTE_MS, SlotLength};
+use model::reading::Reading;
+use model::reading::ReadingOutcome;
+use model::slot::Slot;
+use model::units::{HouseholdId, MINUTE_MS, SlotLength};
 
 /// Most numbers of raw readings that one home holds; a battery's reading has two. Past it readings are stored all the same, and the slot is aggregated from
 /// the store when it ends. Three quarter hours of load, PV and battery at one reading a second fit.
 pub const RAW_NUMBERS_MAX: usize = 10_800;
-
-/// Rolling figures over slots. `None` where nothing was read; a sum is over what was read.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Rolling {
-    /// Mean load of the last hour and the last 24 hours, W.
-    pub load_w_mean_1h: Option<f64>,
-    pub load_w_mean_24h: Option<f64>,
-    /// Mean PV power of the same spans, W.
-    pub pv_w_mean_1h: Option<f64>,
-    pub pv_w_mean_24h: Option<f64>,
-    /// Energy since 00:00 UTC, kWh, from the slots that were measured.
-    pub load_kwh_today: f64,
-    pub pv_kwh_today: f64,
-    /// Highest reading of the load in the last 24 hours, W.
-    pub load_w_peak_24h: Option<f64>,
-}
-
-impl Rolling {
-    /// Of `slots`, which may reach further back than needed, at `now_ms`. A span holds the slots that began in it, and
-    /// each slot weighs the same, however many readings it has.
-    #[must_use]
-    pub fn of(slots: &[Slot], now_ms: i64) -> Self {
-        let since = |from_ms: i64| {
-            slots
-                .iter()
-                .filter(move |slot| (from_ms..=now_ms).contains(&slot.start_ms))
-        };
-        let mean = |from_ms: i64, series: fn(&Slot) -> &Stat| {
-            let mut means_w = Stat::EMPTY;
-            let known = since(from_ms).filter_map(|slot| series(slot).mean());
-            known.for_each(|mean_w| means_w.add(mean_w));
-            means_w.mean()
-        };
-        let energy_kwh = |from_ms: i64, series: fn(&Slot) -> &Stat| -> f64 {
-            since(from_ms)
-                .filter_map(|slot| Some(series(slot).mean()? * f64::from(slot.slot_minutes)))
-                .sum::<f64>()
-                / 60_000.0
-        };
-        let (hour_ms, day_ms) = (now_ms - HOUR_MS, now_ms - DAY_MS);
-        let midnight_ms = now_ms - now_ms.rem_euclid(DAY_MS);
-        let read = since(day_ms).filter(|slot| slot.load_w.count > 0);
-        Self {
-            load_w_mean_1h: mean(hour_ms, |slot| &slot.load_w),
-            load_w_mean_24h: mean(day_ms, |slot| &slot.load_w),
-            pv_w_mean_1h: mean(hour_ms, |slot| &slot.pv_w),
-            pv_w_mean_24h: mean(day_ms, |slot| &slot.pv_w),
-            load_kwh_today: energy_kwh(midnight_ms, |slot| &slot.load_w),
-            pv_kwh_today: energy_kwh(midnight_ms, |slot| &slot.pv_w),
-            load_w_peak_24h: read.map(|slot| slot.load_w.max).reduce(f64::max),
-        }
-    }
-}
 
 /// In place of the time from which on a home has held every reading: it has held them all.
 const NEWBORN_MS: i64 = i64::MIN + 1;

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use household::problem::{Appliance, Problem};
+use model::problem::{Appliance, Problem};
 
 /// The start slots that keep `appliance` inside its window.
 pub(crate) fn possible_starts(appliance: &Appliance) -> RangeInclusive<usize> {

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use household::problem::Problem;
-use household::schedule::{Metrics, PlannedEv, PlannedHeat, PlannedSlot};
-use household::units::MINUTE_MS;
+use model::problem::Problem;
+use model::schedule::{Metrics, PlannedEv, PlannedHeat, PlannedSlot};
+use model::units::MINUTE_MS;
 
 use crate::appliances::running_kw;
 use crate::larger;

@@ -1,7 +1,7 @@
 //! Plans for one store by dynamic programming: convex slots exactly, others by their lower hull where that is enough,
 //! else by the general program. Never sees an appliance: those are part of the load here.
 
-use household::problem::Problem;
+use model::problem::Problem;
 
 use crate::appliances::peak_kw;
 use crate::convex::{Convex, OutOfReach};

@@ -31,7 +31,7 @@
 //! SoC bounds and end SoC of the battery, goals of EVs, grid limits. The plan is then [`Status::Relaxed`] and names each
 //! limit that is broken, by its largest amount. There is always a plan.
 //!
-//! [`Status::Relaxed`]: household::schedule::Status::Relaxed
+//! [`Status::Relaxed`]: model::schedule::Status::Relaxed
 //!
 //! # Ties
 //! Of plans that cost the same the one counts that moves its store least: each unit moved is charged a billionth of the
@@ -54,8 +54,8 @@ mod validate;
 mod verify;
 mod vessel;
 
-use household::problem::Problem;
-use household::schedule::Plan;
+use model::problem::Problem;
+use model::schedule::Plan;
 
 pub use crate::solver::{Method, Solver};
 use crate::terms::Terms;

@@ -4,7 +4,7 @@
 use good_lp::solvers::highs::{HighsProblem, highs};
 use good_lp::{Constraint, Expression, ProblemVariables, Variable, VariableDefinition, variable};
 use highs::{HighsModelStatus, HighsSolutionStatus};
-use household::problem::Problem;
+use model::problem::Problem;
 
 use crate::appliances::{peak_kw, possible_starts, start_cost};
 use crate::dispatch::Decisions;

@@ -1,8 +1,8 @@
 //! The general path: mixed-integer programs through HiGHS. It solves whatever can be stated, and is what the dynamic
 //! program is tested against.
 
-use household::problem::Problem;
-use household::schedule::{Metrics, PlannedSlot};
+use model::problem::Problem;
+use model::schedule::{Metrics, PlannedSlot};
 
 use crate::dispatch::dispatch;
 use crate::milp::{self, Exclusions, Found};

@@ -1,7 +1,7 @@
 //! What a plan is worth, computed from its slots alone and never taken from a solver.
 
-use household::problem::{Ev, HeatStore, Problem};
-use household::schedule::{Metrics, PlannedSlot, Relaxation};
+use model::problem::{Ev, HeatStore, Problem};
+use model::schedule::{Metrics, PlannedSlot, Relaxation};
 
 use crate::store::{Kind, Store};
 use crate::terms::Terms;

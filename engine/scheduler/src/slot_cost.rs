@@ -5,7 +5,7 @@
 //! and `b(x)` the energy at the AC side, `x/charge_efficiency` above 0 and `x*discharge_efficiency` below. A plan to
 //! keep to adds `cost*|x - planned|`, and a charger with a least power leaves a gap above 0.
 
-use household::problem::Problem;
+use model::problem::Problem;
 
 use crate::terms::Terms;
 use crate::vessel::Vessel;

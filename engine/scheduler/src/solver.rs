@@ -1,7 +1,7 @@
 //! Chooses how a problem is solved, and makes the plan of what was found. Keeps the working arrays.
 
-use household::problem::Problem;
-use household::schedule::{Metrics, Plan, Status};
+use model::problem::Problem;
+use model::schedule::{Metrics, Plan, Status};
 
 use crate::dispatch::{self, Decisions, dispatch};
 use crate::dynamic::{self, Dynamic, Home};

@@ -5,7 +5,7 @@
 //! store, each at its best at those prices, give one that is lower. The largest of all cuts so far bounds a partial
 //! choice from below.
 
-use household::problem::Problem;
+use model::problem::Problem;
 
 use crate::appliances::{possible_starts, start_cost};
 use crate::dynamic::{Dynamic, Home};

@@ -1,7 +1,7 @@
 //! Whatever holds energy, in one form: the battery, EVs and heat stores. A store has a content, kWh of SoC or degrees,
 //! that a slot takes from `before` to `keep*before + drift + rise*charge - fall*discharge`.
 
-use household::problem::{Battery, Ev, HeatStore, Problem};
+use model::problem::{Battery, Ev, HeatStore, Problem};
 
 use crate::REACH_KWH;
 

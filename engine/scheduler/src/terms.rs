@@ -1,6 +1,6 @@
 //! The prices of a problem after weighting, its stores, and what breaking a limit costs. Never holds a decision.
 
-use household::problem::Problem;
+use model::problem::Problem;
 
 use crate::REACH_KWH;
 use crate::store::{Kind, Store};

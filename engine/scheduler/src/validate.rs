@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use household::problem::{Appliance, Battery, Problem};
-use household::units::SlotLength;
+use model::problem::{Appliance, Battery, Problem};
+use model::units::SlotLength;
 
 /// Most slots in a horizon: a week of quarter hours.
 pub const SLOTS_MAX: usize = 672;

@@ -1,9 +1,9 @@
 //! Checks a plan against its problem from the slots alone. Never calls a solver, and shares no arithmetic with the
 //! dispatch: only the objective and the metrics are recomputed by the same sums.
 
-use household::problem::{Battery, Ev, HeatStore, Problem};
-use household::schedule::{Metrics, Plan, PlannedSlot, Relaxation, Status};
-use household::units::MINUTE_MS;
+use model::problem::{Battery, Ev, HeatStore, Problem};
+use model::schedule::{Metrics, Plan, PlannedSlot, Relaxation, Status};
+use model::units::MINUTE_MS;
 
 use crate::{TOLERANCE, score};
 

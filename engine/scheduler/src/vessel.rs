@@ -1,7 +1,7 @@
 //! The one store that the dynamic program moves: what it may hold, how fast, and what that costs. A slot's move `x` is
 //! the change of content by its own doing; the content follows `keep*before + drift + x`.
 
-use household::problem::Problem;
+use model::problem::Problem;
 
 use crate::store::{Kind, Store};
 use crate::terms::Terms;

@@ -2,17 +2,18 @@ use std::path::PathBuf;
 
 use apache_avro::Schema;
 use apache_avro::schema_compatibility::{Compatibility, SchemaCompatibility};
-use household::command::{Ack, AckStatus, Command};
-use household::effect::{Alert, AlertKind, OptimizeRequest};
-use household::metadata::{ApplianceSpec, BatterySpec, Metadata};
-use household::problem::{Appliance, Battery, Ev, Grid, HeatStore, Problem, Stability, Weights};
-use household::reading::{Measurement, Reading};
-use household::schedule::{
+use model::alert::{Alert, AlertKind};
+use model::command::{Ack, AckStatus, Command};
+use model::metadata::{ApplianceSpec, BatterySpec, Metadata};
+use model::problem::{Appliance, Battery, Ev, Grid, HeatStore, Problem, Stability, Weights};
+use model::reading::{Measurement, Reading};
+use model::request::OptimizeRequest;
+use model::schedule::{
     Metrics, Plan, PlannedEv, PlannedHeat, PlannedSlot, Relaxation, Schedule, Status,
 };
-use household::slot::{HouseholdSlot, Slot};
-use household::tariff::{PricePeriod, Tariff};
-use household::units::HouseholdId;
+use model::slot::{HouseholdSlot, Slot};
+use model::tariff::{PricePeriod, Tariff};
+use model::units::HouseholdId;
 use proptest::prelude::*;
 
 use super::{Codec, CodecError, Message, SchemaIds, older_schemas_json, schema_json};

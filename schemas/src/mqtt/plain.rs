@@ -2,9 +2,9 @@
 //! Takes nothing that the long way would refuse or read otherwise; whatever it does not take says nothing about the
 //! payload, and goes the long way.
 
-use household::reading::{Measurement, Reading};
-use household::units::HouseholdId;
 use jiff::Timestamp;
+use model::reading::{Measurement, Reading};
+use model::units::HouseholdId;
 use serde::Deserialize;
 
 use super::{CONSUMPTION_W, Channel, POWER_W, PV_W, SOC_PCT, TS_MS_MIN};

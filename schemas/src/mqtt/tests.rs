@@ -1,4 +1,4 @@
-use household::reading::Kind;
+use model::reading::Kind;
 
 use super::*;
 use crate::corpus::bad_payloads;

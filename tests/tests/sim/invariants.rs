@@ -2,18 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use connectors::log::TopicPartition;
-use connectors::store::Row;
-use hearth::snapshot;
-use household::command::Command;
-use household::effect::OptimizeRequest;
-use household::metadata::Metadata;
-use household::reading::{Kind, Reading};
-use household::schedule::Schedule;
-use household::slot::{HouseholdSlot, Slot};
-use household::units::HouseholdId;
+use household::household::Household;
+use model::command::Command;
+use model::metadata::Metadata;
+use model::reading::{Kind, Reading};
+use model::request::OptimizeRequest;
+use model::schedule::Schedule;
+use model::slot::{HouseholdSlot, Slot};
+use model::units::HouseholdId;
+use platform::log::TopicPartition;
+use platform::store::Row;
 use schemas::codec::{Codec, Message};
 use schemas::dead_letter::DeadLetter;
+use schemas::snapshot;
 use schemas::topic::Topic;
 
 use super::poison;
@@ -68,7 +69,7 @@ pub fn on_append(state: &mut State, at: TopicPartition, kept: &Kept) {
             state.schedules.insert(identity, schedule);
         }
         Topic::Acks => {
-            let ack: household::command::Ack = decode(kept).expect("it is valid");
+            let ack: model::command::Ack = decode(kept).expect("it is valid");
             state.due.entry(at).or_default().push(Due {
                 seen_by: Some(ack.household_id),
                 ..Due::default()
@@ -162,7 +163,7 @@ pub fn on_row(state: &mut State, row: &Row) {
         return;
     };
     let partition =
-        connectors::log::partition_of(household_id.to_string().as_bytes(), state.partitions_count);
+        platform::log::partition_of(household_id.to_string().as_bytes(), state.partitions_count);
     let checked = snapshot::decode(bytes, partition)
         .map_err(|reason| reason.to_string())
         .and_then(|(_, home)| household::invariants::check(&home));
@@ -196,7 +197,7 @@ pub fn on_commit(state: &mut State, partition: i32, next_offsets: &[(TopicPartit
             if let Some(id) = due.seen_by {
                 let seen = seen.entry(id).or_insert_with(|| {
                     let bytes = snapshot_of(state, id)?;
-                    Some(snapshot::decode(&bytes, partition).ok()?.0)
+                    Some(snapshot::decode::<Household>(&bytes, partition).ok()?.0)
                 });
                 if seen.is_none_or(|seen| seen.get(at.topic) <= offset) {
                     let seen = seen.map(|seen| seen.get(at.topic));
@@ -362,9 +363,9 @@ fn requests(state: &State, scenario: &Scenario, broken: &mut Vec<String>) {
             accepted.any(|(home, _, kind)| home == id && *kind == wanted)
         };
         let partition =
-            connectors::log::partition_of(id.to_string().as_bytes(), state.partitions_count);
+            platform::log::partition_of(id.to_string().as_bytes(), state.partitions_count);
         let home = snapshot_of(state, *id)
-            .and_then(|bytes| Some(snapshot::decode(&bytes, partition).ok()?.1));
+            .and_then(|bytes| Some(snapshot::decode::<Household>(&bytes, partition).ok()?.1));
         let Some(home) = home else {
             broken.push(format!("home {id} has no snapshot"));
             continue;

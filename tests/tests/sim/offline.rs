@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use household::household::Settings;
-use household::reading::{Kind, Reading};
-use household::slot::Slot;
-use household::units::HouseholdId;
+use model::reading::{Kind, Reading};
+use model::slot::Slot;
+use model::units::HouseholdId;
 
 /// All readings that are in the log.
 #[derive(Debug)]

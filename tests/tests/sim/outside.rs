@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use household::command::{Ack, AckStatus, Command};
-use household::effect::OptimizeRequest;
-use household::schedule::{Metrics, Plan, PlannedSlot, Schedule, Status};
+use model::command::{Ack, AckStatus, Command};
+use model::request::OptimizeRequest;
+use model::schedule::{Metrics, Plan, PlannedSlot, Schedule, Status};
 use schemas::codec::{Codec, Message};
 use schemas::topic::Topic;
 
@@ -73,7 +73,7 @@ fn append<T: Message>(world: &World, household: impl std::fmt::Display, value: &
 async fn append_after<T: Message>(
     world: Arc<World>,
     after_ms: u64,
-    household: household::units::HouseholdId,
+    household: model::units::HouseholdId,
     value: T,
 ) {
     tokio::time::sleep(Duration::from_millis(after_ms)).await;

@@ -7,8 +7,8 @@ use std::panic::resume_unwind;
 use household::effect::Effect;
 use household::event::Event;
 use household::household::{Env, Household};
-use household::reading::{Measurement, Reading};
-use household::units::HouseholdId;
+use model::reading::{Measurement, Reading};
+use model::units::HouseholdId;
 
 /// What these readings say; no other says so.
 pub const ALWAYS: Measurement = Measurement::Meter {

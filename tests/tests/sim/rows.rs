@@ -1,9 +1,9 @@
 //! Rows by what makes two of them the same row.
 
-use connectors::store::Row;
-use household::command::CommandState;
-use household::reading::Kind;
-use household::units::HouseholdId;
+use model::command::CommandState;
+use model::reading::Kind;
+use model::units::HouseholdId;
+use platform::store::Row;
 
 /// Identity of a row.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -5,8 +5,8 @@ use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
-use connectors::log::TopicPartition;
-use connectors::metrics::Metrics;
+use platform::log::TopicPartition;
+use platform::metrics::Metrics;
 use schemas::codec::Codec;
 use schemas::dead_letter::DeadLetter;
 use schemas::topic::Topic;

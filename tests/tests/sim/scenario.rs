@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use household::household::Settings;
-use household::metadata::{ApplianceSpec, BatterySpec, Metadata};
-use household::problem::{Grid, Weights};
-use household::reading::{Kind, Measurement, Reading};
-use household::tariff::{PricePeriod, Tariff};
-use household::units::{DAY_MS, HOUR_MS, HouseholdId, MINUTE_MS, SlotLength};
+use model::metadata::{ApplianceSpec, BatterySpec, Metadata};
+use model::problem::{Grid, Weights};
+use model::reading::{Kind, Measurement, Reading};
+use model::tariff::{PricePeriod, Tariff};
+use model::units::{DAY_MS, HOUR_MS, HouseholdId, MINUTE_MS, SlotLength};
 use schemas::codec::{Codec, Message};
 use schemas::topic::Topic;
 

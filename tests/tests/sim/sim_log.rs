@@ -4,10 +4,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use connectors::log::{
+use model::units::HouseholdId;
+use platform::log::{
     Consumer, ConsumerControl, Log, LogError, LogEvent, Record, Subscription, TopicPartition,
 };
-use household::units::HouseholdId;
 use schemas::topic::Topic;
 use tokio::sync::mpsc;
 

@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
-use connectors::store::{Row, Store, StoreError};
-use household::command::CommandProgress;
-use household::metadata::Metadata;
-use household::reading::{Kind, Reading};
-use household::schedule::Schedule;
-use household::slot::Slot;
-use household::tariff::Tariff;
-use household::units::HouseholdId;
+use model::command::CommandProgress;
+use model::metadata::Metadata;
+use model::reading::{Kind, Reading};
+use model::schedule::Schedule;
+use model::slot::Slot;
+use model::tariff::Tariff;
+use model::units::HouseholdId;
+use platform::store::{Row, Store, StoreError};
 
 use super::faults::{Fate, Fault, late};
 use super::rows::RowKey;

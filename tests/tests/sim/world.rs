@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use connectors::log::{TopicPartition, partition_of};
-use connectors::store::Row;
-use household::schedule::Schedule;
-use household::units::HouseholdId;
+use model::schedule::Schedule;
+use model::units::HouseholdId;
+use platform::log::{TopicPartition, partition_of};
+use platform::store::Row;
 use schemas::topic::Topic;
 use tokio::sync::watch;
 use tokio::time::Instant;

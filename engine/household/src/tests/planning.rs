@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::planning::{PlanningInput, Runs, Unplannable, problem};
-use crate::problem::{Appliance, Problem};
-use crate::slot::Stat;
+use model::problem::{Appliance, Problem};
+use model::slot::Stat;
 
 fn stat(mean: f64) -> Stat {
     let mut stat = Stat::EMPTY;

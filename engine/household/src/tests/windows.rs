@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::windows::{RAW_NUMBERS_MAX, Rolling};
+use crate::windows::RAW_NUMBERS_MAX;
+use model::rolling::Rolling;
 
 #[test]
 fn a_reading_of_the_next_slot_ends_a_slot() {

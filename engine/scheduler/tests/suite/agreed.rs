@@ -1,7 +1,7 @@
 //! One problem solved twice: as usual, and by the mixed-integer program without a gap. Panics where the two differ.
 
-use household::problem::Problem;
-use household::schedule::{Plan, Status};
+use model::problem::Problem;
+use model::schedule::{Plan, Status};
 use scheduler::{penalised, reference, solve, verify};
 
 /// Largest difference of objectives, relative to the larger of 1 and the objective.

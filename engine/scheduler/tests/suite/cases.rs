@@ -1,8 +1,8 @@
 //! Small problems whose answer is worked out by hand, through one `check`.
 
 use crate::support::{appliance, battery, ev, home, lossy, with};
-use household::problem::Problem;
-use household::schedule::{Plan, Status};
+use model::problem::Problem;
+use model::schedule::{Plan, Status};
 use scheduler::{GAP_MAX, solve, verify};
 
 #[track_caller]
@@ -91,7 +91,7 @@ fn losses_are_paid_where_the_spread_covers_them() {
 fn rates_and_capacity_bound_the_trade() {
     let problem = |capacity: f64, charge: f64| {
         with(home(&[0.0, 4.0], &[0.0, 0.0], &[0.1, 0.4]), |p| {
-            p.battery = Some(household::problem::Battery {
+            p.battery = Some(model::problem::Battery {
                 charge_kw: charge,
                 ..battery(capacity)
             });
@@ -108,7 +108,7 @@ fn rates_and_capacity_bound_the_trade() {
 fn wear_is_charged_on_the_change_of_soc() {
     let problem = |wear: f64| {
         with(home(&[0.0, 1.0], &[0.0, 0.0], &[0.1, 0.4]), |p| {
-            p.battery = Some(household::problem::Battery {
+            p.battery = Some(model::problem::Battery {
                 wear_cost_per_kwh: wear,
                 ..lossy(5.0, 0.9)
             });
@@ -123,7 +123,7 @@ fn wear_is_charged_on_the_change_of_soc() {
 fn what_is_left_has_a_value_and_a_least_amount() {
     let problem = |value: f64, least: f64| {
         with(home(&[0.0], &[0.0], &[0.2]), |p| {
-            p.battery = Some(household::problem::Battery {
+            p.battery = Some(model::problem::Battery {
                 end_value_per_kwh: value,
                 end_soc_min_kwh: least,
                 ..battery(4.0)
@@ -146,7 +146,7 @@ fn among_equal_plans_the_battery_rests() {
     let pv = [0.0, 3.0, 0.0, 3.0];
     let problem = with(home(&[1.0; 4], &pv, &[0.3; 4]), |p| {
         p.sell_price = vec![0.3; 4];
-        p.battery = Some(household::problem::Battery {
+        p.battery = Some(model::problem::Battery {
             soc_kwh: 2.0,
             end_value_per_kwh: 0.3,
             ..battery(5.0)
@@ -195,7 +195,7 @@ fn a_battery_does_not_burn_energy_at_a_negative_price() {
         let zero = vec![0.0; slots];
         with(home(&zero, &zero, &vec![-0.1; slots]), |p| {
             p.sell_price = vec![-0.1; slots];
-            p.battery = Some(household::problem::Battery {
+            p.battery = Some(model::problem::Battery {
                 soc_kwh: 5.0,
                 ..lossy(5.0, 0.9)
             });
@@ -213,7 +213,7 @@ fn a_first_search_that_burns_energy_is_not_believed() {
     let problem = with(home(&[0.0; 2], &[0.01, 0.0], &[0.0, -0.1]), |p| {
         p.sell_price = vec![-0.3, -0.1];
         p.pv_curtailable = true;
-        p.battery = Some(household::problem::Battery {
+        p.battery = Some(model::problem::Battery {
             soc_kwh: 1.0,
             ..lossy(1.0, 0.7)
         });
@@ -258,7 +258,7 @@ fn an_import_limit_is_held_by_the_battery_while_it_lasts() {
     let problem = |soc: f64| {
         with(home(&[1.0, 4.0], &[0.0, 0.0], &[0.3, 0.3]), |p| {
             p.grid.import_limit_kw = Some(2.0);
-            p.battery = Some(household::problem::Battery {
+            p.battery = Some(model::problem::Battery {
                 soc_kwh: soc,
                 discharge_kw: 2.0,
                 ..battery(5.0)
@@ -275,7 +275,7 @@ fn an_import_limit_is_held_by_the_battery_while_it_lasts() {
 fn a_grid_limit_goes_before_a_reserve() {
     let problem = with(home(&[3.0], &[0.0], &[0.3]), |p| {
         p.grid.import_limit_kw = Some(2.0);
-        p.battery = Some(household::problem::Battery {
+        p.battery = Some(model::problem::Battery {
             soc_kwh: 2.0,
             end_soc_min_kwh: 2.0,
             ..battery(5.0)
@@ -287,7 +287,7 @@ fn a_grid_limit_goes_before_a_reserve() {
 #[test]
 fn an_end_soc_out_of_reach_is_missed_by_the_least() {
     let problem = with(home(&[0.0], &[0.0], &[0.2]), |p| {
-        p.battery = Some(household::problem::Battery {
+        p.battery = Some(model::problem::Battery {
             charge_kw: 1.0,
             end_soc_min_kwh: 4.0,
             ..battery(5.0)
@@ -301,7 +301,7 @@ fn a_soc_that_starts_outside_its_bounds_returns() {
     let problem = |soc: f64| {
         with(home(&[0.0, 0.0], &[0.0, 0.0], &[0.2, 0.1]), |p| {
             p.sell_price = vec![0.05, 0.05];
-            p.battery = Some(household::problem::Battery {
+            p.battery = Some(model::problem::Battery {
                 soc_kwh: soc,
                 min_soc_kwh: 1.0,
                 max_soc_kwh: 4.0,

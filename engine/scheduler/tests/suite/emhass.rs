@@ -5,9 +5,9 @@
 use std::fmt::Write;
 
 use expect_test::{Expect, expect};
-use household::problem::{Battery, Ev, Problem};
-use household::schedule::Status;
-use household::units::MINUTE_MS;
+use model::problem::{Battery, Ev, Problem};
+use model::schedule::Status;
+use model::units::MINUTE_MS;
 
 use crate::agreed::agreed;
 use crate::page;

@@ -4,8 +4,8 @@
 
 use std::ops::Range;
 
-use household::problem::{Battery, Ev, Problem};
-use household::schedule::{Plan, PlannedSlot};
+use model::problem::{Battery, Ev, Problem};
+use model::schedule::{Plan, PlannedSlot};
 use serde_json::Value;
 
 use crate::agreed::agreed;

@@ -1,7 +1,7 @@
 //! `docs/explanation/scheduler.md` against the scheduler: the figures of its example are those of the plan.
 
-use household::problem::Problem;
-use household::schedule::{Plan, Status};
+use model::problem::Problem;
+use model::schedule::{Plan, Status};
 use scheduler::{Method, solve, verify};
 use serde_json::Value;
 

@@ -2,9 +2,9 @@
 
 use crate::support::{battery, home, with};
 use expect_test::expect;
-use household::problem::{Battery, Problem};
-use household::schedule::Status;
-use household::units::HOUR_MS;
+use model::problem::{Battery, Problem};
+use model::schedule::Status;
+use model::units::HOUR_MS;
 use scheduler::{solve, verify};
 
 const DAY: usize = 24;

@@ -1,9 +1,9 @@
 //! Slots of every length and horizons from one slot to the longest, and the two days of the year that are not 24 hours
 //! long: each with every kind of home, compared with the mixed-integer program.
 
-use household::problem::{Appliance, Battery, Ev, HeatStore, Problem};
-use household::schedule::Status;
-use household::units::{HOUR_MS, MINUTE_MS};
+use model::problem::{Appliance, Battery, Ev, HeatStore, Problem};
+use model::schedule::Status;
+use model::units::{HOUR_MS, MINUTE_MS};
 use scheduler::Method;
 
 use crate::agreed::agreed;

@@ -2,7 +2,7 @@
 //!
 //! `SEED=123 cargo test -p scheduler oracle::one_seed` solves one again.
 
-use household::problem::{Battery, Ev, HeatStore, Problem, Stability};
+use model::problem::{Battery, Ev, HeatStore, Problem, Stability};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;

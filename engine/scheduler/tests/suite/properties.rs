@@ -1,8 +1,8 @@
 //! What holds of every plan, and exhaustive search on problems small enough for it.
 
 use crate::support::{appliance, battery, home, with};
-use household::problem::{Appliance, Battery, Problem};
-use household::schedule::{Plan, Status};
+use model::problem::{Appliance, Battery, Problem};
+use model::schedule::{Plan, Status};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use scheduler::{solve, verify};

@@ -1,7 +1,7 @@
 //! Problems that cannot be stated: the field and the limit are named.
 
 use crate::support::{appliance, battery, home, with};
-use household::problem::Problem;
+use model::problem::Problem;
 use scheduler::{solve, validate};
 
 fn sound() -> Problem {
@@ -26,7 +26,7 @@ fn check(field: &str, change: impl FnOnce(&mut Problem)) {
 }
 
 #[track_caller]
-fn check_battery(field: &str, change: impl FnOnce(&mut household::problem::Battery)) {
+fn check_battery(field: &str, change: impl FnOnce(&mut model::problem::Battery)) {
     check(&format!("battery.{field}"), |p| {
         change(p.battery.as_mut().expect("the sound problem has one"));
     });

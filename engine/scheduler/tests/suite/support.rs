@@ -1,7 +1,7 @@
 //! Problems for tests: short to write, in the units of the scheduler. Never asserts.
 
-use household::problem::{Appliance, Battery, Ev, Grid, Problem, Weights};
-use household::units::HouseholdId;
+use model::problem::{Appliance, Battery, Ev, Grid, Problem, Weights};
+use model::units::HouseholdId;
 
 /// Hourly slots, no battery, no limits, cheapest bill. `prices` are what importing costs; export earns nothing.
 pub(crate) fn home(load: &[f64], pv: &[f64], prices: &[f64]) -> Problem {

@@ -1,7 +1,7 @@
 //! The checker finds what is wrong with a plan: each spoiled plan breaks the rule it should.
 
-use household::problem::{Battery, Problem};
-use household::schedule::{Plan, Relaxation, Status};
+use model::problem::{Battery, Problem};
+use model::schedule::{Plan, Relaxation, Status};
 use scheduler::{solve, verify};
 
 use crate::support::{appliance, home, lossy, with};

@@ -18,7 +18,7 @@ const PUBLISHERS: u64 = 16;
 pub(super) async fn measure(stack: &Stack, cli: &Cli, board: &mut Board) -> Result<()> {
     let (mut rate, mut cpu, mut lost) = (Vec::new(), Vec::new(), Vec::new());
     let mut broker = Vec::new();
-    let start_ms = connectors::clock::wall_ms() - 200_000_000;
+    let start_ms = platform::clock::wall_ms() - 200_000_000;
     let each = usize::try_from(u64::from(cli.messages) / PUBLISHERS)?;
     let devices = (1..=PUBLISHERS).map(|home| {
         let access = stack.mosquitto.home(home);

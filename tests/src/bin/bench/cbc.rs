@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
-use household::problem::Problem;
+use model::problem::Problem;
 use serde::Deserialize;
 
 const PULP: &str = "3.3.2";

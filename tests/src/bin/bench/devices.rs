@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use futures::StreamExt;
-use household::reading::Reading;
+use model::reading::Reading;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use schemas::codec::Codec;
@@ -182,7 +182,7 @@ pub(crate) async fn drive(way: &Way, devices: &Arc<Vec<Device>>) -> Result<Durat
 
 /// Devices that connect, listen for commands, publish one reading each, and then stay.
 pub(crate) async fn settle(way: &Way, homes: std::ops::Range<u64>) -> Result<Vec<Box<dyn Stream>>> {
-    let start_ms = connectors::clock::wall_ms() - 60_000;
+    let start_ms = platform::clock::wall_ms() - 60_000;
     let settling = futures::stream::iter(homes).map(|home| async move {
         let device = Device::new(home, None, start_ms, 1);
         let mut stream = way.connect(&device.hello).await?;

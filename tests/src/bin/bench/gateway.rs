@@ -77,7 +77,7 @@ pub(super) async fn measure(
 
 async fn throughput(stack: &Stack, cli: &Cli, board: &mut Board) -> Result<()> {
     let (mut rate, mut cpu, mut lost) = (Vec::new(), Vec::new(), Vec::new());
-    let start_ms = connectors::clock::wall_ms() - 40_000_000;
+    let start_ms = platform::clock::wall_ms() - 40_000_000;
     let each = usize::try_from(u64::from(cli.messages) / SENDING)?;
     let of = |homes: std::ops::RangeInclusive<u64>, each| -> Arc<Vec<Device>> {
         let devices = homes.map(|home| Device::new(home, None, start_ms, each));

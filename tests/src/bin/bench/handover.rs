@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use connectors::clock::wall_ms;
 use futures::{StreamExt, TryStreamExt, stream};
-use household::reading::{Measurement, Reading};
-use household::units::{DAY_MS, HouseholdId};
+use model::reading::{Measurement, Reading};
+use model::units::{DAY_MS, HouseholdId};
+use platform::clock::wall_ms;
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, Producer};
 use schemas::codec::Codec;

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, anyhow};
 use household::household::Settings;
-use household::metadata::BatterySpec;
 use household::planning::{self, PlanningInput};
-use household::problem::{Appliance, Battery, Ev, Problem};
-use household::reading::Measurement;
-use household::slot::Slot;
-use household::tariff::Tariff;
-use household::units::{DAY_MS, HouseholdId, MINUTE_MS, SlotLength};
 use loadtest::homes::{self, Draw, Home};
+use model::metadata::BatterySpec;
+use model::problem::{Appliance, Battery, Ev, Problem};
+use model::reading::Measurement;
+use model::slot::Slot;
+use model::tariff::Tariff;
+use model::units::{DAY_MS, HouseholdId, MINUTE_MS, SlotLength};
 
 const SLOTS: u32 = 96;
 const SLOT_MS: i64 = 15 * MINUTE_MS;
@@ -347,7 +347,7 @@ fn slot(home: &Home, start_ms: i64) -> Slot {
 
 #[cfg(test)]
 mod tests {
-    use household::schedule::Status;
+    use model::schedule::Status;
     use scheduler::{Solver, validate, verify};
 
     use super::*;

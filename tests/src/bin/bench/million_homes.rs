@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use connectors::clock::wall_ms;
-use connectors::metrics::Metrics;
-use connectors::store::Store;
-use connectors::store::cql::{CqlConfig, CqlStore};
-use household::reading::{Measurement, Reading};
-use household::units::{DAY_MS, HouseholdId, MINUTE_MS, SlotLength};
+use hearth_store::cql::{CqlConfig, CqlStore};
+use model::reading::{Measurement, Reading};
+use model::units::{DAY_MS, HouseholdId, MINUTE_MS, SlotLength};
+use platform::clock::wall_ms;
+use platform::metrics::Metrics;
+use platform::store::Store;
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, Producer};
 use schemas::codec::Codec;

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::builder::RangedI64ValueParser;
-use connectors::log::partition_of;
-use household::reading::{Measurement, Reading};
-use household::units::{DAY_MS, HouseholdId};
+use model::reading::{Measurement, Reading};
+use model::units::{DAY_MS, HouseholdId};
+use platform::log::partition_of;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -51,7 +51,7 @@ impl Readings {
             .set("enable.idempotence", "true")
             .create()?;
         let codec = Codec::single_object();
-        let start_ms = connectors::clock::wall_ms() - DAY_MS;
+        let start_ms = platform::clock::wall_ms() - DAY_MS;
         let (mut slots, mut progress) = (Slots::default(), Progress::start());
         for number in 0..count {
             let home = i64::from(number % HOMES + 1);

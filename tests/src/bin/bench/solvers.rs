@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use household::problem::Problem;
-use household::schedule::{Plan, Status};
+use model::problem::Problem;
+use model::schedule::{Plan, Status};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use scheduler::Solver;

@@ -1,0 +1,328 @@
+//! The way in from a broker that is already there: a shared subscription to everything that homes send. A message is
+//! acknowledged to the broker only once the ingest has it in the log or the spool; until then the broker keeps it.
+//!
+//! The connection is always read. While neither log nor spool takes anything, messages wait here up to the receive
+//! maximum, and the broker keeps the rest.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use prometheus::Histogram;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+use tracing::warn;
+
+use crate::ingest::{InTurn, Ingest};
+use crate::mqtt_client::{EndpointError, MqttEndpoint, MqttProtocol};
+use platform::metrics::Metrics;
+
+mod link;
+mod packets;
+
+use link::{Arrival, Link, Message, Receipt, Settings};
+
+/// Messages that are on their way into the log, and their bytes; only messages with QoS 0, whose number no broker
+/// limits, can be more, and they wait in the connection.
+const MESSAGES_MAX: usize = 65_535;
+const MESSAGES_BYTES_MAX: usize = 64 << 20;
+const BACKOFF_MIN: Duration = Duration::from_millis(200);
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// How long a stop waits for messages to become durable; the broker keeps the others.
+const WIND_UP_MAX: Duration = Duration::from_secs(10);
+/// Longer than any outage: the broker keeps what is not acknowledged, so nothing is given up.
+const PATIENCE: Duration = Duration::from_secs(365 * 86_400);
+
+/// Settings of the bridge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BridgeConfig {
+    /// The broker. The client id names the broker's session, so it must be this process's own and the same after a
+    /// restart; where it is empty it is made from the host's name.
+    pub mqtt: MqttEndpoint,
+    /// Bridges of one group share the messages (`$share/{group}/…`). Empty for a subscription of its own, as MQTT 3.1.1
+    /// brokers without shared subscriptions need it: then one bridge only. Mosquitto (2.0) forgets shared subscriptions
+    /// when it restarts, and so loses what is published before the bridge is back; with an empty group it does not.
+    pub group: String,
+    /// Most messages that are on their way into the log, 1 to 65535. With MQTT 3.1.1 the broker's own limit holds.
+    pub receive_max: u16,
+    /// How long the broker keeps the session of a bridge that is away, seconds.
+    pub session_s: u32,
+    /// Largest packet that is read, bytes. A payload above 256 KiB becomes a dead letter; a broker that sends packets
+    /// larger than this cannot be read, so it is far above.
+    pub packet_bytes_max: u32,
+}
+
+impl Default for BridgeConfig {
+    fn default() -> Self {
+        Self {
+            mqtt: MqttEndpoint::default(),
+            group: "hearth".to_owned(),
+            receive_max: 1_000,
+            session_s: 86_400,
+            packet_bytes_max: 16 << 20,
+        }
+    }
+}
+
+/// Why a bridge cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum BridgeError {
+    /// A setting is out of its range.
+    #[error("bridge.{key}: {expected}")]
+    Config {
+        key: &'static str,
+        expected: &'static str,
+    },
+    #[error("the bridge's broker")]
+    Endpoint(#[from] EndpointError),
+    #[error("start the bridge's thread")]
+    Thread(#[source] std::io::Error),
+}
+
+impl BridgeError {
+    /// Whether the same start may succeed later. A broker that is away is waited for.
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        match self {
+            Self::Config { .. } | Self::Endpoint(_) => false,
+            Self::Thread(_) => true,
+        }
+    }
+}
+
+/// A running bridge.
+#[derive(Debug)]
+pub struct Bridge {
+    stop: watch::Sender<bool>,
+    thread: JoinHandle<()>,
+    connected: watch::Receiver<bool>,
+}
+
+impl Bridge {
+    /// Connects, now or when the broker is there, and takes in what comes.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "as every part of a process takes them"
+    )]
+    pub fn start(
+        ingest: Arc<Ingest>,
+        metrics: Metrics,
+        config: BridgeConfig,
+    ) -> Result<Self, BridgeError> {
+        check(&config)?;
+        let settings = Arc::new(Settings::new(config)?);
+        let connected = watch::Sender::new(false);
+        let seen = connected.subscribe();
+        let stop = watch::Sender::new(false);
+        let intake = Intake {
+            publish_to_ack_seconds: metrics
+                .publish_to_ack_seconds
+                .with_label_values(&["bridge"]),
+            way: Way::Down(Box::pin(Link::connect(Arc::clone(&settings)))),
+            settings,
+            connections: 0,
+            connected,
+            backoff: BACKOFF_MIN,
+            accepting: InTurn::new(ingest, PATIENCE),
+            accepting_bytes: 0,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(BridgeError::Thread)?;
+        let stopping = stop.subscribe();
+        let thread = std::thread::Builder::new()
+            .name("bridge".to_owned())
+            .spawn(move || runtime.block_on(intake.run(stopping)))
+            .map_err(BridgeError::Thread)?;
+        Ok(Self {
+            thread,
+            stop,
+            connected: seen,
+        })
+    }
+
+    /// Whether the broker is connected and has been asked for messages.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        *self.connected.borrow()
+    }
+
+    /// Takes no more messages, acknowledges those that are on their way, and disconnects. The broker keeps the session.
+    pub async fn close(self) {
+        self.stop.send_replace(true);
+        let ended = tokio::task::spawn_blocking(move || self.thread.join()).await;
+        if !matches!(ended, Ok(Ok(()))) {
+            warn!("the bridge ended badly");
+        }
+    }
+}
+
+fn check(config: &BridgeConfig) -> Result<(), BridgeError> {
+    let wrong = |key, expected| Err(BridgeError::Config { key, expected });
+    if config.receive_max == 0 {
+        return wrong("receive_max", "1 to 65535");
+    }
+    if config.packet_bytes_max < 320 * 1_024 {
+        return wrong("packet_bytes_max", "327680 or more");
+    }
+    if config.group.contains(['/', '+', '#']) {
+        return wrong("group", "a name without /, + and #");
+    }
+    if config.mqtt.protocol == MqttProtocol::V5 && config.session_s == 0 {
+        return wrong("session_s", "1 or more");
+    }
+    Ok(())
+}
+
+/// Reads the connection, brings messages into the ingest and acknowledges them.
+struct Intake {
+    settings: Arc<Settings>,
+    way: Way,
+    /// Connections so far. Nothing is acknowledged on another than it came on: packet ids are used again.
+    connections: u64,
+    connected: watch::Sender<bool>,
+    backoff: Duration,
+    publish_to_ack_seconds: Histogram,
+    accepting: InTurn<Tag>,
+    accepting_bytes: usize,
+}
+
+/// The way to the broker.
+enum Way {
+    /// Until it is there again.
+    Down(BoxFuture<'static, Result<Link, String>>),
+    Up(Box<Link>),
+}
+
+/// A message that is on its way into the log.
+struct Tag {
+    connection: u64,
+    since: Instant,
+    bytes: usize,
+    receipt: Receipt,
+}
+
+impl Intake {
+    async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        let mut is_stopping = false;
+        let wind_up = sleep(Duration::MAX);
+        tokio::pin!(wind_up);
+        while !is_stopping || !self.accepting.is_empty() {
+            let may_read = !is_stopping && self.has_room();
+            tokio::select! {
+                // What is on its way is set going and answered before the connection has its turn, which may nap.
+                biased;
+                () = stopped(&mut stop), if !is_stopping => {
+                    is_stopping = true;
+                    wind_up.as_mut().reset(Instant::now() + WIND_UP_MAX);
+                }
+                () = &mut wind_up, if is_stopping => break,
+                Some((tag, accepted)) = self.accepting.next() => {
+                    self.answer(&tag, accepted.is_ok());
+                    while let Some((tag, accepted)) = self.accepting.next_answered() {
+                        self.answer(&tag, accepted.is_ok());
+                    }
+                }
+                turned = turn(&mut self.way, may_read) => match turned {
+                    Ok(None) => self.take_arrivals(),
+                    Ok(Some(link)) => self.up(link),
+                    Err(error) => self.down(&error),
+                },
+            }
+        }
+        if let Way::Up(link) = self.way {
+            link.finish().await;
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.accepting.len() < MESSAGES_MAX && self.accepting_bytes < MESSAGES_BYTES_MAX
+    }
+
+    fn up(&mut self, link: Box<Link>) {
+        self.connections += 1;
+        self.backoff = BACKOFF_MIN;
+        self.way = Way::Up(link);
+        // The answer to the subscription may have come with the acceptance.
+        self.take_arrivals();
+    }
+
+    fn down(&mut self, error: &str) {
+        warn!(error, "bridge disconnected");
+        // What came before is still taken in, and acknowledged by nobody: the broker sends it again.
+        self.connections += 1;
+        self.connected.send_replace(false);
+        let (settings, backoff) = (Arc::clone(&self.settings), self.backoff);
+        self.backoff = BACKOFF_MAX.min(backoff * 2);
+        self.way = Way::Down(Box::pin(async move {
+            sleep(backoff).await;
+            Link::connect(settings).await
+        }));
+    }
+
+    fn take_arrivals(&mut self) {
+        let Way::Up(link) = &mut self.way else {
+            return;
+        };
+        let since = Instant::now();
+        while let Some(arrival) = link.arrival() {
+            match arrival {
+                Arrival::Subscribed => {
+                    self.connected.send_replace(true);
+                }
+                Arrival::NotSubscribed(detail) => {
+                    warn!(detail, "the broker refuses the bridge's subscription");
+                }
+                Arrival::Message(message) => {
+                    let Message {
+                        topic,
+                        payload,
+                        receipt,
+                    } = message;
+                    let tag = Tag {
+                        connection: self.connections,
+                        since,
+                        bytes: topic.len() + payload.len(),
+                        receipt,
+                    };
+                    self.accepting_bytes += tag.bytes;
+                    self.accepting.push(topic, payload, tag);
+                }
+            }
+        }
+    }
+
+    /// Acknowledges a message that is durable.
+    fn answer(&mut self, tag: &Tag, is_durable: bool) {
+        self.accepting_bytes -= tag.bytes;
+        if let Way::Up(link) = &mut self.way
+            && is_durable
+            && tag.connection == self.connections
+        {
+            link.acknowledge(tag.receipt);
+            let seconds = tag.since.elapsed().as_secs_f64();
+            self.publish_to_ack_seconds.observe(seconds);
+        }
+    }
+}
+
+/// Goes on with the connection, or brings a new one. Dropping the future loses nothing.
+async fn turn(way: &mut Way, may_read: bool) -> Result<Option<Box<Link>>, String> {
+    match way {
+        Way::Down(connecting) => Ok(Some(Box::new(connecting.await?))),
+        Way::Up(link) => {
+            link.turn(may_read).await?;
+            Ok(None)
+        }
+    }
+}
+
+/// Resolves when the bridge stops.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // A bridge that was dropped has stopped too.
+    let _ = stop.wait_for(|stopped| *stopped).await;
+}

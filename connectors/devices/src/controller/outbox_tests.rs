@@ -1,0 +1,327 @@
+//! The outbox case by case, and against every order of records, answers, restarts and time.
+
+use std::collections::BTreeMap;
+
+use model::command::{Ack, AckStatus, Command};
+use model::units::HouseholdId;
+use proptest::prelude::*;
+
+use super::{Outbox, Outcome};
+
+const RETRY_MS: i64 = 10;
+const SLOT_MS: i64 = 100;
+
+/// The command of home 1 for the slot that begins at `slot * SLOT_MS`.
+fn command(home: i64, slot: i64, requested_ms: i64) -> Command {
+    let schedule_id = format!("{home}-{requested_ms}-0");
+    Command {
+        command_id: format!("{schedule_id}-{slot}"),
+        household_id: HouseholdId::new(home).unwrap(),
+        schedule_id,
+        requested_ms,
+        not_before_ms: slot * SLOT_MS,
+        expires_ms: (slot + 1) * SLOT_MS,
+        battery_w: Some(1500.0),
+        appliances: BTreeMap::new(),
+    }
+}
+
+fn answer(command: &Command, status: AckStatus) -> Ack {
+    Ack {
+        household_id: command.household_id,
+        command_id: command.command_id.clone(),
+        ts_ms: 0,
+        status,
+        reason: String::new(),
+    }
+}
+
+fn ready() -> Outbox {
+    let mut outbox = Outbox::new(RETRY_MS);
+    outbox.commands_caught_up();
+    outbox.acks_caught_up();
+    outbox
+}
+
+fn due_id(outbox: &Outbox, now_ms: i64) -> Option<String> {
+    outbox.due(now_ms).map(|command| command.command_id.clone())
+}
+
+#[test]
+fn sends_at_its_time_and_again_until_answered() {
+    let mut outbox = ready();
+    let one = command(1, 1, 0);
+    assert_eq!(outbox.take_command(0, one.clone(), 0), None);
+    assert_eq!(outbox.wake_ms(), Some(100));
+    assert_eq!(due_id(&outbox, 99), None);
+    assert_eq!(due_id(&outbox, 100), Some(one.command_id.clone()));
+    assert_eq!(outbox.sent(&one, 100), Outcome::Sent);
+    assert_eq!(due_id(&outbox, 109), None);
+    assert_eq!(due_id(&outbox, 110), Some(one.command_id.clone()));
+    assert_eq!(outbox.sent(&one, 110), Outcome::Retried);
+    let ack = answer(&one, AckStatus::Applied);
+    assert_eq!(outbox.take_ack(0, &ack), Some(Outcome::Applied));
+    assert_eq!(outbox.take_ack(1, &ack), None, "devices may repeat it");
+    assert_eq!(due_id(&outbox, 150), None);
+    assert_eq!(outbox.expire(200), 0, "an answered command does not expire");
+    assert_eq!(outbox.len(), 0);
+    assert_eq!(outbox.wake_ms(), None);
+}
+
+#[test]
+fn an_unanswered_command_expires() {
+    let mut outbox = ready();
+    let one = command(1, 1, 0);
+    outbox.take_command(0, one.clone(), 0);
+    outbox.sent(&one, 195);
+    assert_eq!(outbox.wake_ms(), Some(200), "not again after its end");
+    assert_eq!(due_id(&outbox, 200), None);
+    assert_eq!(outbox.expire(199), 0);
+    assert_eq!(outbox.expire(200), 1);
+    let late = command(1, 0, 0);
+    assert_eq!(outbox.take_command(1, late, 200), Some(Outcome::Expired));
+}
+
+#[test]
+fn the_command_requested_last_holds_in_any_order() {
+    let (old, new) = (command(1, 1, 5), command(1, 1, 6));
+    let superseded = Some(Outcome::Superseded);
+    let mut outbox = ready();
+    outbox.take_command(0, old.clone(), 0);
+    outbox.sent(&old, 100);
+    assert_eq!(outbox.take_command(1, new.clone(), 105), superseded);
+    assert_eq!(due_id(&outbox, 105), Some(new.command_id.clone()));
+    assert_eq!(outbox.take_ack(0, &answer(&old, AckStatus::Applied)), None);
+    assert_eq!(due_id(&outbox, 105), Some(new.command_id.clone()));
+
+    let mut outbox = ready();
+    outbox.take_command(0, new.clone(), 0);
+    assert_eq!(outbox.take_command(1, old, 0), superseded);
+    assert_eq!(due_id(&outbox, 100), Some(new.command_id));
+    assert_eq!(outbox.expire(200), 1);
+}
+
+#[test]
+fn a_record_written_twice_is_one_command() {
+    let mut outbox = ready();
+    let one = command(1, 1, 0);
+    outbox.take_command(0, one.clone(), 0);
+    outbox.take_ack(0, &answer(&one, AckStatus::Rejected));
+    assert_eq!(outbox.take_command(1, one, 100), None);
+    assert_eq!(due_id(&outbox, 100), None);
+}
+
+#[test]
+fn only_the_home_itself_may_answer() {
+    let mut outbox = ready();
+    let one = command(1, 1, 0);
+    outbox.take_command(0, one.clone(), 0);
+    let foreign = Ack {
+        household_id: HouseholdId::new(2).unwrap(),
+        ..answer(&one, AckStatus::Applied)
+    };
+    assert_eq!(outbox.take_ack(0, &foreign), None);
+    assert_eq!(due_id(&outbox, 100), Some(one.command_id));
+}
+
+#[test]
+fn nothing_is_sent_or_counted_before_both_partitions_have_caught_up() {
+    let one = command(1, 1, 0);
+    let mut outbox = Outbox::new(RETRY_MS);
+    assert_eq!(outbox.take_command(7, one.clone(), 100), None);
+    assert_eq!(due_id(&outbox, 100), None);
+    outbox.commands_caught_up();
+    assert_eq!(due_id(&outbox, 100), None);
+    assert_eq!(outbox.take_ack(3, &answer(&one, AckStatus::Applied)), None);
+    outbox.acks_caught_up();
+    assert_eq!(due_id(&outbox, 100), None);
+
+    // The answer may be read first.
+    let mut outbox = Outbox::new(RETRY_MS);
+    outbox.take_ack(3, &answer(&one, AckStatus::Applied));
+    outbox.acks_caught_up();
+    outbox.take_command(7, one, 100);
+    outbox.commands_caught_up();
+    assert_eq!(due_id(&outbox, 100), None);
+    assert_eq!(outbox.positions(), (Some(7), Some(3)));
+}
+
+#[test]
+fn positions_pass_neither_a_command_that_may_be_sent_nor_its_answer_nor_the_last_record() {
+    let mut outbox = ready();
+    assert_eq!(outbox.positions(), (None, None));
+    outbox.take_command(10, command(1, 1, 0), 0);
+    outbox.take_command(11, command(2, 2, 0), 0);
+    outbox.take_ack(4, &answer(&command(2, 2, 0), AckStatus::Applied));
+    outbox.take_ack(5, &answer(&command(1, 1, 0), AckStatus::Applied));
+    outbox.take_ack(6, &answer(&command(9, 9, 0), AckStatus::Applied));
+    assert_eq!(outbox.positions(), (Some(10), Some(4)));
+    outbox.expire(200);
+    assert_eq!(outbox.positions(), (Some(11), Some(4)));
+    outbox.expire(300);
+    assert_eq!(outbox.positions(), (Some(11), Some(6)));
+    outbox.skip_command(12);
+    outbox.skip_ack(7);
+    assert_eq!(outbox.positions(), (Some(12), Some(7)));
+}
+
+/// One step of a run.
+#[derive(Debug, Clone)]
+enum Step {
+    /// The engine writes a command, perhaps one it wrote before.
+    Order(i64, i64, i64),
+    ReadCommands(usize),
+    ReadAcks(usize),
+    /// Sends what is due; the device answers where the bit is set.
+    Send(u8),
+    /// A device repeats its last answer.
+    AnswerAgain,
+    Pass(i64),
+    Commit,
+    /// Another process takes over, from what was committed.
+    Restart,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => (1..3_i64, 0..5_i64, 0..3_i64).prop_map(|(h, s, r)| Step::Order(h, s, r)),
+        4 => (1..4_usize).prop_map(Step::ReadCommands),
+        4 => (1..4_usize).prop_map(Step::ReadAcks),
+        4 => any::<u8>().prop_map(Step::Send),
+        1 => Just(Step::AnswerAgain),
+        3 => (1..60_i64).prop_map(Step::Pass),
+        3 => Just(Step::Commit),
+        2 => Just(Step::Restart),
+    ];
+    proptest::collection::vec(step, 1..80)
+}
+
+/// The log, the devices and one controller after the other.
+struct World {
+    commands: Vec<Command>,
+    acks: Vec<Ack>,
+    outbox: Outbox,
+    /// Next offsets to read, and the ends at the last restart.
+    read: (usize, usize),
+    ends: (usize, usize),
+    committed: (usize, usize),
+    now_ms: i64,
+}
+
+impl World {
+    fn step(&mut self, step: &Step) {
+        match *step {
+            Step::Order(home, slot, requested_ms) => {
+                self.commands.push(command(home, slot, requested_ms));
+            }
+            Step::ReadCommands(count) => self.read_commands(count),
+            Step::ReadAcks(count) => self.read_acks(count),
+            Step::Send(answers) => self.send(answers),
+            Step::AnswerAgain => self.acks.extend(self.acks.last().cloned()),
+            Step::Pass(ms) => {
+                self.now_ms += ms;
+                self.outbox.expire(self.now_ms);
+            }
+            Step::Commit => {
+                let (commands, acks) = self.outbox.positions();
+                let place = |position: Option<i64>, was| {
+                    position.map_or(was, |offset| usize::try_from(offset).unwrap())
+                };
+                let next = (
+                    place(commands, self.committed.0),
+                    place(acks, self.committed.1),
+                );
+                assert!(next.0 >= self.committed.0 && next.1 >= self.committed.1);
+                self.committed = next;
+            }
+            Step::Restart => {
+                self.outbox = Outbox::new(RETRY_MS);
+                self.read = self.committed;
+                self.ends = (self.commands.len(), self.acks.len());
+            }
+        }
+        if self.read.0 >= self.ends.0 {
+            self.outbox.commands_caught_up();
+        }
+        if self.read.1 >= self.ends.1 {
+            self.outbox.acks_caught_up();
+        }
+    }
+
+    fn read_commands(&mut self, count: usize) {
+        for _ in 0..count.min(self.commands.len() - self.read.0) {
+            let offset = i64::try_from(self.read.0).unwrap();
+            let command = self.commands[self.read.0].clone();
+            self.outbox.take_command(offset, command, self.now_ms);
+            self.read.0 += 1;
+        }
+    }
+
+    fn read_acks(&mut self, count: usize) {
+        for _ in 0..count.min(self.acks.len() - self.read.1) {
+            let offset = i64::try_from(self.read.1).unwrap();
+            self.outbox.take_ack(offset, &self.acks[self.read.1]);
+            self.read.1 += 1;
+        }
+    }
+
+    fn send(&mut self, answers: u8) {
+        for bit in 0..8 {
+            let Some(due) = self.outbox.due(self.now_ms) else {
+                break;
+            };
+            assert!(due.not_before_ms <= self.now_ms, "too early");
+            assert!(self.now_ms < due.expires_ms, "expired");
+            let known = self.acks.iter().take(self.read.1.max(self.ends.1));
+            let answered = known.filter(|ack| ack.command_id == due.command_id).count();
+            assert_eq!(answered, 0, "sent again what was answered");
+            let later = self.commands[..self.read.0].iter().find(|other| {
+                other.household_id == due.household_id
+                    && other.not_before_ms == due.not_before_ms
+                    && other.requested_ms > due.requested_ms
+            });
+            assert!(later.is_none() || self.read.0 < self.ends.0, "superseded");
+            self.outbox.sent(&due, self.now_ms);
+            if answers & (1 << bit) != 0 {
+                self.acks.push(answer(&due, AckStatus::Applied));
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn never_too_early_too_late_superseded_or_answered_and_never_forgotten(steps in steps()) {
+        let mut world = World {
+            commands: Vec::new(),
+            acks: Vec::new(),
+            outbox: ready(),
+            read: (0, 0),
+            ends: (0, 0),
+            committed: (0, 0),
+            now_ms: 0,
+        };
+        for step in &steps {
+            world.step(step);
+        }
+        // Once all is read, what may be sent and was not answered is sent, and answered by the device.
+        world.step(&Step::Restart);
+        world.step(&Step::ReadCommands(usize::MAX));
+        world.step(&Step::ReadAcks(usize::MAX));
+        prop_assert!(world.outbox.is_ready());
+        world.step(&Step::Pass(1));
+        world.step(&Step::Send(u8::MAX));
+        for wanted in &world.commands {
+            let valid = wanted.not_before_ms <= world.now_ms && world.now_ms < wanted.expires_ms;
+            let last = world.commands.iter().all(|other| {
+                other.household_id != wanted.household_id
+                    || other.not_before_ms != wanted.not_before_ms
+                    || other.requested_ms <= wanted.requested_ms
+            });
+            let answered = world.acks.iter().any(|ack| ack.command_id == wanted.command_id);
+            prop_assert!(!(valid && last) || answered, "never sent: {}", wanted.command_id);
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! An MQTT 3.1.1 and 5 server for devices and for Hearth's own controller. PUBACK means durable: it is sent only once
+//! the ingest has the reading in the log or the spool.
+//!
+//! It is no general broker: devices publish readings and answers, and receive their own commands and status; nothing
+//! else is passed on. Sessions keep subscriptions in memory, wills are ignored, QoS is 0 or 1.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::Histogram;
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
+use tracing::{debug, warn};
+
+use crate::ingest::Ingest;
+use crate::mqtt_stream::Stream;
+use platform::clock::Clock;
+use platform::metrics::Metrics;
+use platform::tls::TlsError;
+
+mod access;
+mod certificate;
+mod connection;
+mod packets;
+mod status;
+mod subscribers;
+
+use access::Identity;
+use connection::Connection;
+use subscribers::Subscribers;
+
+/// Settings of the gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GatewayConfig {
+    /// Address to listen on; port 0 picks a free one.
+    pub listen: String,
+    /// Who may speak for whom.
+    pub auth: GatewayAuth,
+    /// With `mtls`, the certificate's common name of the controller, which may publish commands to every home.
+    pub service_name: String,
+    /// PEM files with the gateway's certificate and key; TLS is on where they are set.
+    pub cert_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
+    /// PEM file with the authorities that sign devices' certificates.
+    pub client_ca_file: Option<PathBuf>,
+    /// Most connections; more are closed at once.
+    pub connections_max: usize,
+    /// Time for the TLS handshake and CONNECT together, milliseconds.
+    pub connect_timeout_ms: u64,
+    /// Longest keep-alive in seconds that an MQTT 5 client is granted, and what it gets where it asks for none.
+    pub keep_alive_s_max: u16,
+    /// How long a client may take to receive what is sent to it, milliseconds; then it is disconnected.
+    pub write_timeout_ms: u64,
+    /// Publishes that an MQTT 5 client may have on their way (receive maximum), 1 to 65535.
+    pub receive_max: u16,
+    /// Longest time in seconds that subscriptions outlive their connection, where the client asks for that. A client
+    /// that finds its session sends again what was not acknowledged.
+    pub session_s_max: u32,
+    /// Most sessions without a connection.
+    pub sessions_max: usize,
+    /// Largest packet in bytes. Above the largest payload (256 KiB), so that one that is too large still gets its dead
+    /// letter; a packet larger than this ends the connection.
+    pub packet_bytes_max: u32,
+    /// Most homes whose last status message is kept.
+    pub retained_max: usize,
+    /// How long a publish is tried again while it is safe nowhere, milliseconds, before its client is disconnected.
+    pub patience_ms: u64,
+}
+
+/// Who may speak for whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GatewayAuth {
+    /// Everybody for every home; only on loopback.
+    Open,
+    /// The common name of a client's certificate is its household id, or the controller's name.
+    Mtls,
+}
+
+impl Default for GatewayConfig {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:1883".to_owned(),
+            auth: GatewayAuth::Open,
+            service_name: "hearth".to_owned(),
+            cert_file: None,
+            key_file: None,
+            client_ca_file: None,
+            connections_max: 20_000,
+            connect_timeout_ms: 10_000,
+            keep_alive_s_max: 1_200,
+            write_timeout_ms: 10_000,
+            receive_max: 64,
+            session_s_max: 86_400,
+            sessions_max: 100_000,
+            packet_bytes_max: 1 << 20,
+            retained_max: 100_000,
+            patience_ms: 60_000,
+        }
+    }
+}
+
+/// Why a gateway cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// A setting is out of its range, or does not go with the others.
+    #[error("gateway.{key}: {expected}")]
+    Config {
+        key: &'static str,
+        expected: &'static str,
+    },
+    #[error("TLS of the gateway")]
+    Tls(#[from] TlsError),
+    #[error("listen on {listen}")]
+    Listen {
+        listen: String,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl GatewayError {
+    /// Whether the same start may succeed later.
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        match self {
+            Self::Listen { .. } => true,
+            Self::Config { .. } | Self::Tls(_) => false,
+        }
+    }
+}
+
+/// A running gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    local_addr: SocketAddr,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+/// What every connection needs.
+struct Shared {
+    ingest: Arc<Ingest>,
+    metrics: Metrics,
+    /// Looked up once.
+    publish_to_ack_seconds: Histogram,
+    config: GatewayConfig,
+    subscribers: Subscribers,
+    tls: Option<TlsAcceptor>,
+}
+
+impl Gateway {
+    /// Listens and serves.
+    pub async fn start(
+        ingest: Arc<Ingest>,
+        clock: Clock,
+        metrics: Metrics,
+        config: GatewayConfig,
+    ) -> Result<Self, GatewayError> {
+        check(&config)?;
+        let tls = certificate::acceptor(&config)?;
+        let listen_error = |source| GatewayError::Listen {
+            listen: config.listen.clone(),
+            source,
+        };
+        let listener = TcpListener::bind(&config.listen)
+            .await
+            .map_err(listen_error)?;
+        let local_addr = listener.local_addr().map_err(listen_error)?;
+        if config.auth == GatewayAuth::Open && !is_loopback(local_addr.ip()) {
+            return Err(OPEN_ELSEWHERE);
+        }
+        let shared = Arc::new(Shared {
+            subscribers: Subscribers::new(config.retained_max, config.sessions_max),
+            ingest,
+            publish_to_ack_seconds: metrics
+                .publish_to_ack_seconds
+                .with_label_values(&["gateway"]),
+            metrics,
+            config,
+            tls,
+        });
+        let stop = watch::Sender::new(false);
+        let task = tokio::spawn(serve(listener, shared, clock, stop.subscribe()));
+        Ok(Self {
+            local_addr,
+            stop,
+            task,
+        })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Takes no more connections or readings, acknowledges those that are on their way, and disconnects everybody.
+    pub async fn close(self) {
+        self.stop.send_replace(true);
+        if let Err(error) = self.task.await {
+            warn!(%error, "the gateway ended badly");
+        }
+    }
+}
+
+const OPEN_ELSEWHERE: GatewayError = GatewayError::Config {
+    key: "auth",
+    expected: "\"open\" only where the gateway listens on loopback, otherwise \"mtls\"",
+};
+
+fn check(config: &GatewayConfig) -> Result<(), GatewayError> {
+    let wrong = |key, expected| Err(GatewayError::Config { key, expected });
+    if config.auth == GatewayAuth::Open {
+        // Before the port is taken, where the address can be told from its text.
+        let address: Result<SocketAddr, _> = config.listen.parse();
+        if address.is_ok_and(|address| !is_loopback(address.ip())) {
+            return Err(OPEN_ELSEWHERE);
+        }
+    } else if config.cert_file.is_none() || config.client_ca_file.is_none() {
+        return wrong(
+            "auth",
+            "with \"mtls\", cert_file, key_file and client_ca_file are needed",
+        );
+    }
+    if config.cert_file.is_some() != config.key_file.is_some() {
+        return wrong("key_file", "cert_file and key_file go together");
+    }
+    if config.receive_max == 0 {
+        return wrong("receive_max", "1 to 65535");
+    }
+    if config.connections_max == 0 {
+        return wrong("connections_max", "more than 0");
+    }
+    if !(1_024..=16 << 20).contains(&config.packet_bytes_max) {
+        return wrong("packet_bytes_max", "1024 to 16777216");
+    }
+    Ok(())
+}
+
+fn is_loopback(ip: IpAddr) -> bool {
+    ip.to_canonical().is_loopback()
+}
+
+async fn serve(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    clock: Clock,
+    mut stop: watch::Receiver<bool>,
+) {
+    let places = Arc::new(Semaphore::new(shared.config.connections_max));
+    let mut connections = JoinSet::new();
+    let notices = shared.ingest.refusals();
+    let status = tokio::spawn(status::run(Arc::clone(&shared), clock, notices));
+    loop {
+        tokio::select! {
+            // Those that have ended give their memory back.
+            Some(_) = connections.join_next() => {}
+            () = stopped(&mut stop) => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                        debug!(%peer, "refused, too many connections");
+                        continue;
+                    };
+                    let (shared, stop) = (Arc::clone(&shared), stop.clone());
+                    connections.spawn(async move {
+                        shared.metrics.gateway_connections.inc();
+                        let _counted = Counted(Arc::clone(&shared));
+                        if let Err(reason) = welcome(stream, shared, stop).await {
+                            debug!(%peer, reason, "connection ended");
+                        }
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    warn!(%error, "accept a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+    drop(listener);
+    status.abort();
+    while connections.join_next().await.is_some() {}
+}
+
+/// Resolves when the gateway stops.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // A gateway that was dropped has stopped too.
+    let _ = stop.wait_for(|stopped| *stopped).await;
+}
+
+/// Counts a connection until it ends, however it ends.
+struct Counted(Arc<Shared>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.metrics.gateway_connections.dec();
+    }
+}
+
+/// TLS where it is on, then MQTT until the end.
+async fn welcome(
+    stream: tokio::net::TcpStream,
+    shared: Arc<Shared>,
+    stop: watch::Receiver<bool>,
+) -> Result<(), String> {
+    let deadline =
+        tokio::time::Instant::now() + Duration::from_millis(shared.config.connect_timeout_ms);
+    stream
+        .set_nodelay(true)
+        .map_err(|error| error.to_string())?;
+    let (stream, identity): (Box<dyn Stream>, Identity) = match &shared.tls {
+        None => (Box::new(stream), Identity::Anyone),
+        Some(acceptor) => {
+            let stream = tokio::time::timeout_at(deadline, acceptor.accept(stream))
+                .await
+                .map_err(|_| "no TLS handshake in time".to_owned())?
+                .map_err(|error| format!("TLS: {error}"))?;
+            let identity = match shared.config.auth {
+                GatewayAuth::Open => Identity::Anyone,
+                GatewayAuth::Mtls => {
+                    let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
+                    certificate::identity(certificates, &shared.config.service_name)?
+                }
+            };
+            (Box::new(stream), identity)
+        }
+    };
+    let connection = Connection::new(stream, identity, shared);
+    Box::pin(connection.run(deadline, stop)).await
+}

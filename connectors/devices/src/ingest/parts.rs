@@ -1,0 +1,266 @@
+//! What a payload is made of: records for the log, each with what is to be counted once it is durable.
+
+use model::reading::Kind;
+use model::units::HouseholdId;
+use prometheus::IntCounter;
+use schemas::codec::{Codec, CodecError, Message};
+use schemas::dead_letter::{DeadLetter, Reason};
+use schemas::mqtt::{self, PAYLOAD_BYTES_MAX, Parsed, Refusal};
+use schemas::topic::Topic;
+use tracing::error;
+
+use super::RefusalNotice;
+use crate::spool::Entry;
+use platform::clock::Clock;
+use platform::log::NewRecord;
+use platform::metrics::Metrics;
+
+/// Parts of one payload that are refused one by one; where there are more, the payload is refused as a whole.
+const REFUSALS_MAX: usize = 64;
+/// How much is kept of a record that the log refuses.
+const REFUSED_KEPT_BYTES: usize = 16 * 1024;
+/// Longest key of a dead letter whose topic names no home.
+const KEY_BYTES_MAX: usize = 256;
+
+/// One record of a payload.
+#[derive(Debug)]
+pub(super) struct Part {
+    /// Which of the payloads that were accepted together.
+    pub(super) payload: usize,
+    pub(super) entry: Entry,
+    pub(super) counted: Counted,
+}
+
+/// What a record counts as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Counted {
+    Reading(Kind),
+    Ack,
+    DeadLetter(Reason),
+}
+
+/// Where a record became durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// In the log.
+    Received,
+    /// In the spool.
+    Spooled,
+}
+
+/// Counters of what came in, looked up once.
+#[derive(Debug)]
+pub(super) struct Counters {
+    metrics: Metrics,
+    /// By kind; received, then spooled.
+    readings: [[IntCounter; 2]; Kind::ALL.len()],
+}
+
+impl Counters {
+    pub(super) fn new(metrics: Metrics) -> Self {
+        let of = |kind: Kind| {
+            ["received", "spooled"].map(|outcome| {
+                let labels = [kind.as_str(), outcome];
+                metrics.readings_total.with_label_values(&labels)
+            })
+        };
+        let readings = Kind::ALL.map(of);
+        Self { metrics, readings }
+    }
+
+    /// Counts one that is durable.
+    pub(super) fn count(&self, counted: Counted, outcome: Outcome) {
+        match counted {
+            Counted::Reading(kind) => self.readings[kind as usize][outcome as usize].inc(),
+            Counted::Ack => {}
+            Counted::DeadLetter(reason) => {
+                let labels = [reason.as_str()];
+                let letters = &self.metrics.dead_letters_total;
+                letters.with_label_values(&labels).inc();
+            }
+        }
+    }
+}
+
+/// Makes records of payloads.
+#[derive(Debug, Clone)]
+pub(super) struct Maker {
+    codec: Codec,
+    clock: Clock,
+    skew_ms: i64,
+}
+
+impl Maker {
+    pub(super) const fn new(codec: Codec, clock: Clock, skew_ms: i64) -> Self {
+        Self {
+            codec,
+            clock,
+            skew_ms,
+        }
+    }
+
+    /// Adds the records of the payload with this number, in its order. Returns what to tell the home where something
+    /// was refused.
+    pub(super) fn parts(
+        &self,
+        number: usize,
+        topic: &str,
+        payload: &[u8],
+        parts: &mut Vec<Part>,
+    ) -> Option<RefusalNotice> {
+        let now_ms = self.clock.now_ms();
+        let Parsed {
+            readings,
+            acks,
+            refusals,
+        } = mqtt::parse(topic, payload, now_ms, self.skew_ms);
+        let notice = refusals.last().and_then(|last| {
+            Some(RefusalNotice {
+                household_id: mqtt::household_of_topic(topic)?,
+                refused: refusals.len() as u64,
+                reason: last.reason,
+                detail: last.detail.clone(),
+            })
+        });
+        let mut add = |made: Option<(Entry, Counted)>| {
+            parts.extend(made.map(|(entry, counted)| Part {
+                payload: number,
+                entry,
+                counted,
+            }));
+        };
+        for reading in &readings {
+            let counted = Counted::Reading(reading.measurement.kind());
+            add(self.record(topic, reading.household_id, reading, counted));
+        }
+        for ack in &acks {
+            add(self.record(topic, ack.household_id, ack, Counted::Ack));
+        }
+        for refusal in bounded(refusals, payload) {
+            add(self.dead_letter(topic, refusal));
+        }
+        notice
+    }
+
+    /// The dead letter of a record that the log refuses for good, under the same key.
+    pub(super) fn refused_by_log(&self, record: &NewRecord<'_>, detail: String) -> Option<Part> {
+        let source = record.topic.as_str();
+        // Much shorter than what was refused, so that this one is not.
+        let kept_bytes = record.value.len().min(REFUSED_KEPT_BYTES);
+        let mut refusal = refusal(Reason::Oversized, detail, &record.value[..kept_bytes]);
+        refusal.payload_bytes = record.value.len();
+        let (mut entry, counted) = self.dead_letter(source, refusal)?;
+        entry.key = record.key.to_vec();
+        Some(Part {
+            payload: 0,
+            entry,
+            counted,
+        })
+    }
+
+    fn record<T: Message>(
+        &self,
+        topic: &str,
+        household_id: HouseholdId,
+        message: &T,
+        counted: Counted,
+    ) -> Option<(Entry, Counted)> {
+        match self.codec.encode(message) {
+            Ok(value) => {
+                let entry = Entry {
+                    topic: T::TOPIC,
+                    key: household_id.to_string().into_bytes(),
+                    value,
+                };
+                Some((entry, counted))
+            }
+            Err(error) => {
+                let detail = format!("cannot be encoded: {error}");
+                self.dead_letter(topic, refusal(Reason::Undecodable, detail, &[]))
+            }
+        }
+    }
+
+    fn dead_letter(&self, source: &str, refusal: Refusal) -> Option<(Entry, Counted)> {
+        let key = mqtt::household_of_topic(source).map_or_else(
+            || source.as_bytes()[..source.len().min(KEY_BYTES_MAX)].to_vec(),
+            |household_id| household_id.to_string().into_bytes(),
+        );
+        let reason = refusal.reason;
+        let letter = DeadLetter {
+            source: source.to_owned(),
+            partition: None,
+            offset: None,
+            reason,
+            detail: refusal.detail,
+            refused_ms: self.clock.now_ms(),
+            payload_bytes: i64::try_from(refusal.payload_bytes).unwrap_or(i64::MAX),
+            payload: refusal.payload,
+        };
+        let encoded: Result<Vec<u8>, CodecError> = self.codec.encode(&letter);
+        match encoded {
+            Ok(value) => {
+                let entry = Entry {
+                    topic: Topic::DeadLetters,
+                    key,
+                    value,
+                };
+                Some((entry, Counted::DeadLetter(reason)))
+            }
+            Err(error) => {
+                error!(%error, source, "a dead letter cannot be encoded");
+                None
+            }
+        }
+    }
+}
+
+fn refusal(reason: Reason, detail: String, payload: &[u8]) -> Refusal {
+    Refusal {
+        reason,
+        detail,
+        payload: payload[..payload.len().min(PAYLOAD_BYTES_MAX)].to_vec(),
+        payload_bytes: payload.len(),
+    }
+}
+
+/// The refusals themselves, or one for the whole payload, so that a small payload cannot become a flood of records.
+fn bounded(refusals: Vec<Refusal>, payload: &[u8]) -> Vec<Refusal> {
+    let count = refusals.len();
+    if count <= REFUSALS_MAX {
+        return refusals;
+    }
+    let first = refusals.into_iter().next();
+    let whole = |first: Refusal| {
+        let detail = format!("{count} elements refused, the first: {}", first.detail);
+        refusal(first.reason, detail, payload)
+    };
+    first.map(whole).into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use schemas::codec::Codec;
+    use schemas::dead_letter::{DeadLetter, Reason};
+
+    use super::{Counted, Maker};
+    use platform::clock::Clock;
+
+    #[test]
+    fn a_flood_of_bad_elements_is_one_dead_letter() {
+        let maker = Maker::new(Codec::single_object(), Clock::wall(), 0);
+        let payload = Bytes::from(format!("[{}1]", "1,".repeat(100_000)));
+        let mut parts = Vec::new();
+        let notice = maker.parts(0, "home/7/meter", &payload, &mut parts);
+        assert_eq!(notice.unwrap().refused, 100_001);
+        let [part] = parts.as_slice() else {
+            panic!("{} parts", parts.len())
+        };
+        assert!(matches!(part.counted, Counted::DeadLetter(_)));
+        assert_eq!(part.entry.key, b"7");
+        let letter: DeadLetter = Codec::single_object().decode(&part.entry.value).unwrap();
+        assert_eq!(letter.payload, payload);
+        assert_ne!(letter.reason, Reason::Oversized);
+    }
+}

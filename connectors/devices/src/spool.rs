@@ -1,0 +1,336 @@
+//! A bounded queue on disk for what cannot go into the log now. An append resolves once it would survive a crash, and a
+//! full spool refuses; it never drops what it has taken. What was drained just before a crash may be handed out again.
+//!
+//! Entries stand in segment files, oldest first. One thread owns the files; appends that arrive together share one sync.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use schemas::topic::Topic;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use platform::log::NewRecord;
+
+mod segments;
+
+pub use segments::Recovered;
+use segments::Segments;
+
+/// Most appends that wait for one sync.
+const APPENDS_MAX: usize = 1_024;
+
+/// How large a spool may grow.
+#[derive(Debug, Clone, Copy)]
+pub struct SpoolLimits {
+    /// Most bytes on disk, all segments together.
+    pub bytes_max: u64,
+    /// Bytes after which a new segment begins; space comes back segment by segment.
+    pub segment_bytes: u64,
+}
+
+/// A record on its way to the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub topic: Topic,
+    pub key: Vec<u8>,
+    /// Encoded as the topic wants it.
+    pub value: Vec<u8>,
+}
+
+impl Entry {
+    /// As the log takes it.
+    #[must_use]
+    pub fn as_record(&self) -> NewRecord<'_> {
+        NewRecord {
+            topic: self.topic,
+            key: &self.key,
+            value: &self.value,
+        }
+    }
+}
+
+/// Why the spool did not take or give an entry.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SpoolError {
+    /// Everything it may hold is waiting for the log.
+    #[error("spool is full: {bytes_max} bytes")]
+    Full { bytes_max: u64 },
+    /// Larger than a spool can ever hold.
+    #[error("entry of {bytes} bytes does not fit the spool")]
+    TooLarge { bytes: u64 },
+    /// The disk failed.
+    #[error("spool in {dir}: {detail}")]
+    Io { dir: String, detail: String },
+    /// Another process has it.
+    #[error("spool in {dir} is in use by another process")]
+    Locked { dir: String },
+    /// It was closed.
+    #[error("spool is closed")]
+    Closed,
+}
+
+impl SpoolError {
+    /// Whether the same call may succeed later.
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        match self {
+            Self::Full { .. } | Self::Io { .. } | Self::Locked { .. } => true,
+            Self::TooLarge { .. } | Self::Closed => false,
+        }
+    }
+}
+
+/// An open spool.
+#[derive(Debug)]
+pub struct Spool {
+    commands: mpsc::Sender<Command>,
+    state: Arc<State>,
+    thread: std::sync::Mutex<Option<std::thread::JoinHandle<()>>>,
+}
+
+/// What the owner sees without asking the thread.
+#[derive(Debug, Default)]
+struct State {
+    /// Entries appended or about to be, and not yet released.
+    pending: AtomicU64,
+    /// Bytes on disk.
+    bytes: AtomicU64,
+    /// Told on every append that succeeded.
+    appended: Notify,
+}
+
+#[derive(Debug)]
+enum Command {
+    Append {
+        entries: Vec<Entry>,
+        done: oneshot::Sender<Result<(), SpoolError>>,
+    },
+    Oldest {
+        entries_max: usize,
+        bytes_max: usize,
+        done: oneshot::Sender<Result<Vec<Entry>, SpoolError>>,
+    },
+    Release {
+        count: usize,
+        done: oneshot::Sender<Result<(), SpoolError>>,
+    },
+    Close,
+}
+
+/// An append that has its place in the queue and is not yet on disk.
+#[derive(Debug)]
+pub struct Appending(oneshot::Receiver<Result<(), SpoolError>>);
+
+impl Appending {
+    /// Resolves once the entries would survive a crash.
+    pub async fn durable(self) -> Result<(), SpoolError> {
+        self.0.await.unwrap_or(Err(SpoolError::Closed))
+    }
+}
+
+impl Spool {
+    /// Opens the spool in `dir` and reads what an earlier process left there. Blocks while it reads.
+    pub fn open(dir: &Path, limits: SpoolLimits) -> Result<(Self, Recovered), SpoolError> {
+        let (segments, recovered) = Segments::open(dir, limits)?;
+        let state = Arc::new(State::default());
+        state.pending.store(recovered.entries, Ordering::SeqCst);
+        state.bytes.store(segments.bytes(), Ordering::SeqCst);
+        let (commands, inbox) = mpsc::channel(APPENDS_MAX);
+        let owner = Owner {
+            segments,
+            state: Arc::clone(&state),
+        };
+        let thread = std::thread::Builder::new()
+            .name("spool".to_owned())
+            .spawn(move || owner.run(inbox))
+            .map_err(|error| io_error(dir, &error))?;
+        let spool = Self {
+            commands,
+            state,
+            thread: std::sync::Mutex::new(Some(thread)),
+        };
+        Ok((spool, recovered))
+    }
+
+    /// Puts entries behind all others; they are kept together or refused together. Their place in the queue is theirs
+    /// when this returns; `durable` tells when they are safe.
+    pub async fn append(&self, entries: Vec<Entry>) -> Appending {
+        let (done, wait) = oneshot::channel();
+        // Where the spool is closed `done` is dropped, and `durable` says so.
+        if let Ok(place) = self.commands.reserve().await {
+            self.state
+                .pending
+                .fetch_add(entries.len() as u64, Ordering::SeqCst);
+            place.send(Command::Append { entries, done });
+        }
+        Appending(wait)
+    }
+
+    /// The oldest entries, within both limits but at least one where there is one. They stay until released.
+    pub async fn oldest(
+        &self,
+        entries_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<Entry>, SpoolError> {
+        self.ask(|done| Command::Oldest {
+            entries_max,
+            bytes_max,
+            done,
+        })
+        .await
+    }
+
+    /// Lets go of the `count` oldest entries, which are durable elsewhere.
+    pub async fn release(&self, count: usize) -> Result<(), SpoolError> {
+        self.ask(|done| Command::Release { count, done }).await
+    }
+
+    /// Whether nothing waits, not even an append on its way.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.state.pending.load(Ordering::SeqCst) == 0
+    }
+
+    /// Bytes on disk.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.state.bytes.load(Ordering::SeqCst)
+    }
+
+    /// Waits until something has been appended since the last call.
+    pub async fn appended(&self) {
+        self.state.appended.notified().await;
+    }
+
+    /// Finishes what was asked before and closes the files. Entries stay for the next start.
+    pub async fn close(&self) {
+        // The thread may have ended already; then there is nothing to close.
+        let _ = self.commands.send(Command::Close).await;
+        let thread = self
+            .thread
+            .lock()
+            .expect("no panic while it is held")
+            .take();
+        if let Some(thread) = thread {
+            let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+            if !matches!(joined, Ok(Ok(()))) {
+                tracing::error!("the spool's thread panicked");
+            }
+        }
+    }
+
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, SpoolError>>) -> Command,
+    ) -> Result<T, SpoolError> {
+        let (done, wait) = oneshot::channel();
+        self.commands
+            .send(command(done))
+            .await
+            .map_err(|_| SpoolError::Closed)?;
+        wait.await.unwrap_or(Err(SpoolError::Closed))
+    }
+}
+
+/// The thread that owns the files.
+struct Owner {
+    segments: Segments,
+    state: Arc<State>,
+}
+
+type Waiting = (u64, oneshot::Sender<Result<(), SpoolError>>);
+
+impl Owner {
+    fn run(mut self, mut inbox: mpsc::Receiver<Command>) {
+        let mut batch = Vec::with_capacity(APPENDS_MAX);
+        loop {
+            batch.clear();
+            if inbox.blocking_recv_many(&mut batch, APPENDS_MAX) == 0 {
+                return;
+            }
+            let mut waiting = Vec::new();
+            for command in batch.drain(..) {
+                match command {
+                    Command::Append { entries, done } => {
+                        let count = entries.len() as u64;
+                        match self.segments.write(&entries) {
+                            Ok(()) => waiting.push((count, done)),
+                            Err(error) => self.refuse(count, done, error),
+                        }
+                        if self.segments.is_newest_full() {
+                            self.sync(&mut waiting);
+                        }
+                    }
+                    Command::Oldest {
+                        entries_max,
+                        bytes_max,
+                        done,
+                    } => {
+                        self.sync(&mut waiting);
+                        let oldest = self.segments.oldest(entries_max, bytes_max);
+                        self.state
+                            .pending
+                            .fetch_sub(self.segments.take_lost(), Ordering::SeqCst);
+                        // The asker may have gone; then nobody misses the answer.
+                        let _ = done.send(oldest);
+                    }
+                    Command::Release { count, done } => {
+                        self.sync(&mut waiting);
+                        self.segments.release(count);
+                        self.state
+                            .bytes
+                            .store(self.segments.bytes(), Ordering::SeqCst);
+                        self.state.pending.fetch_sub(count as u64, Ordering::SeqCst);
+                        // The asker may have gone.
+                        let _ = done.send(Ok(()));
+                    }
+                    Command::Close => {
+                        self.sync(&mut waiting);
+                        return;
+                    }
+                }
+            }
+            self.sync(&mut waiting);
+        }
+    }
+
+    /// Makes what was written durable and tells those who wait.
+    fn sync(&mut self, waiting: &mut Vec<Waiting>) {
+        if waiting.is_empty() {
+            return;
+        }
+        let synced = self.segments.sync();
+        self.state
+            .bytes
+            .store(self.segments.bytes(), Ordering::SeqCst);
+        for (count, done) in waiting.drain(..) {
+            match &synced {
+                Ok(()) => {
+                    self.state.appended.notify_one();
+                    // Who waited may have gone; the entry is kept all the same.
+                    let _ = done.send(Ok(()));
+                }
+                Err(error) => self.refuse(count, done, error.clone()),
+            }
+        }
+    }
+
+    fn refuse(&self, count: u64, done: oneshot::Sender<Result<(), SpoolError>>, error: SpoolError) {
+        self.state.pending.fetch_sub(count, Ordering::SeqCst);
+        // Who waited may have gone; then nobody acknowledges either.
+        let _ = done.send(Err(error));
+    }
+}
+
+fn io_error(dir: &Path, error: &std::io::Error) -> SpoolError {
+    SpoolError::Io {
+        dir: dir.display().to_string(),
+        detail: error.to_string(),
+    }
+}
+
+/// The file of the segment with this number.
+fn segment_path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("{number:016}.spool"))
+}

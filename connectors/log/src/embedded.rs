@@ -1,0 +1,460 @@
+//! The log of one machine, on fjall: the same topics, partitions and offsets as Kafka, in one folder.
+//!
+//! One thread appends: it takes every record that waits, writes them as one batch with one fsync, and only then
+//! resolves the produces. Nothing is handed out that is not durable.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use schemas::topic::Topic;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tracing::warn;
+
+use platform::clock::wall_ms;
+use platform::log::{
+    Consumer, ConsumerControl, Log, LogError, LogEvent, Record, Start, Subscription,
+    TopicPartition, partition_of,
+};
+
+mod reader;
+mod trim;
+
+/// Most records in one commit.
+const COMMIT_RECORDS_MAX: usize = 8_192;
+/// Largest record, key and value together: a whole MQTT payload as a dead letter, with room to spare.
+const RECORD_BYTES_MAX: usize = 2 << 20;
+/// Most bytes that wait to be written; more wait before they get in.
+const QUEUE_BYTES_MAX: usize = 64 << 20;
+
+/// Settings of the embedded log.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EmbeddedLogConfig {
+    /// Partitions of every topic, 1 to 256. Fixed when the folder is made.
+    pub partitions: u32,
+    /// Hours that records are kept, by the time at which they came, in topics that delete; 0 for ever.
+    pub retention_hours: u32,
+    /// Most records waiting to be written; more wait before they get in.
+    pub queue_records_max: usize,
+}
+
+impl Default for EmbeddedLogConfig {
+    fn default() -> Self {
+        Self {
+            partitions: 4,
+            retention_hours: 168,
+            queue_records_max: 16_384,
+        }
+    }
+}
+
+/// The log.
+#[derive(Debug)]
+pub struct EmbeddedLog {
+    shared: Arc<Shared>,
+    config: EmbeddedLogConfig,
+    room: Arc<Semaphore>,
+    appends: Mutex<Option<mpsc::Sender<Work>>>,
+    writer: Mutex<Option<std::thread::JoinHandle<()>>>,
+    readers: Mutex<Vec<tokio::task::JoinHandle<()>>>,
+}
+
+struct Shared {
+    database: Database,
+    records: Keyspace,
+    offsets: Keyspace,
+    partitions: u32,
+    ends: Mutex<BTreeMap<TopicPartition, i64>>,
+    /// Counts commits, so that readers learn of new records.
+    commits: watch::Sender<u64>,
+    closed: watch::Sender<bool>,
+    groups: reader::Groups,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared")
+            .field("partitions", &self.partitions)
+            .finish_non_exhaustive()
+    }
+}
+
+enum Work {
+    Append(Append),
+    /// Group offsets to keep.
+    Commit {
+        group: String,
+        offsets: Vec<(TopicPartition, i64)>,
+        done: oneshot::Sender<Result<(), LogError>>,
+    },
+    /// Keys of records that may go.
+    Trim {
+        keys: Vec<Vec<u8>>,
+        done: oneshot::Sender<Result<(), LogError>>,
+    },
+}
+
+struct Append {
+    to: TopicPartition,
+    key: Vec<u8>,
+    value: Vec<u8>,
+    done: oneshot::Sender<Result<(), LogError>>,
+    /// Given back once the record is written.
+    room: OwnedSemaphorePermit,
+}
+
+fn unavailable(error: impl std::fmt::Display) -> LogError {
+    LogError::Unavailable(error.to_string())
+}
+
+fn topic_index(topic: Topic) -> u8 {
+    let index = Topic::ALL.iter().position(|other| *other == topic);
+    u8::try_from(index.expect("every topic is in the list")).expect("there are few topics")
+}
+
+/// Records sort by topic, partition and offset.
+fn record_key(from: TopicPartition, offset: i64) -> Vec<u8> {
+    let mut key = Vec::with_capacity(13);
+    key.push(topic_index(from.topic));
+    key.extend(from.partition.to_be_bytes());
+    key.extend(offset.to_be_bytes());
+    key
+}
+
+fn offset_of_key(key: &[u8]) -> Option<i64> {
+    Some(i64::from_be_bytes(key.get(5..13)?.try_into().ok()?))
+}
+
+fn offset_key(group: &str, of: TopicPartition) -> Vec<u8> {
+    let mut key = group.as_bytes().to_vec();
+    key.push(0);
+    key.push(topic_index(of.topic));
+    key.extend(of.partition.to_be_bytes());
+    key
+}
+
+/// Time, length of the key, key, value.
+fn record_value(append: &Append, now_ms: i64) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(12 + append.key.len() + append.value.len());
+    bytes.extend(now_ms.to_be_bytes());
+    let key_bytes = u32::try_from(append.key.len()).expect("a key is short");
+    bytes.extend(key_bytes.to_be_bytes());
+    bytes.extend(&append.key);
+    bytes.extend(&append.value);
+    bytes
+}
+
+fn parse_record(offset: i64, bytes: &[u8]) -> Option<Record> {
+    let (timestamp_ms, rest) = bytes.split_first_chunk::<8>()?;
+    let (key_bytes, rest) = rest.split_first_chunk::<4>()?;
+    let key_bytes = usize::try_from(u32::from_be_bytes(*key_bytes)).ok()?;
+    let (key, value) = rest.split_at_checked(key_bytes)?;
+    Some(Record {
+        offset,
+        timestamp_ms: i64::from_be_bytes(*timestamp_ms),
+        key: Some(bytes::Bytes::copy_from_slice(key)),
+        value: bytes::Bytes::copy_from_slice(value),
+    })
+}
+
+impl EmbeddedLog {
+    /// Opens or makes the log in `dir`.
+    pub fn open(dir: &Path, config: EmbeddedLogConfig) -> Result<Self, LogError> {
+        if !(1..=256).contains(&config.partitions) {
+            return Err(LogError::Setup(format!(
+                "log.embedded.partitions: expected 1 to 256, found {}",
+                config.partitions
+            )));
+        }
+        if config.queue_records_max == 0 {
+            return Err(LogError::Setup(
+                "log.embedded.queue_records_max: expected 1 or more, found 0".to_owned(),
+            ));
+        }
+        let setup =
+            |error: fjall::Error| LogError::Setup(format!("open {}: {error}", dir.display()));
+        let database = Database::builder(dir).open().map_err(setup)?;
+        let records = database
+            .keyspace("records", KeyspaceCreateOptions::default)
+            .map_err(setup)?;
+        let offsets = database
+            .keyspace("offsets", KeyspaceCreateOptions::default)
+            .map_err(setup)?;
+        let meta = database
+            .keyspace("meta", KeyspaceCreateOptions::default)
+            .map_err(setup)?;
+        let partitions = match meta.get("partitions").map_err(setup)? {
+            Some(bytes) => bytes
+                .as_ref()
+                .try_into()
+                .map(u32::from_be_bytes)
+                .map_err(|_| {
+                    LogError::Setup(format!(
+                        "{}: the number of partitions is damaged",
+                        dir.display()
+                    ))
+                })?,
+            None => {
+                meta.insert("partitions", config.partitions.to_be_bytes())
+                    .map_err(setup)?;
+                database.persist(PersistMode::SyncAll).map_err(setup)?;
+                config.partitions
+            }
+        };
+        if partitions != config.partitions {
+            warn!(
+                partitions,
+                wanted = config.partitions,
+                "the folder keeps its number of partitions"
+            );
+        }
+        let mut ends = BTreeMap::new();
+        for topic in Topic::ALL {
+            for partition in 0..partitions {
+                let of = TopicPartition {
+                    topic,
+                    partition: i32::try_from(partition).expect("at most 256"),
+                };
+                let range = record_key(of, 0)..=record_key(of, i64::MAX);
+                let end = match records.range(range).next_back() {
+                    Some(guard) => offset_of_key(&guard.key().map_err(setup)?).unwrap_or(-1) + 1,
+                    None => 0,
+                };
+                // Trimmed to nothing: the offsets must go on, or a group would wait for ever.
+                let kept = offsets.get(offset_key("", of)).map_err(setup)?;
+                let kept = kept
+                    .and_then(|bytes| bytes.as_ref().try_into().ok())
+                    .map_or(0, i64::from_be_bytes);
+                ends.insert(of, end.max(kept));
+            }
+        }
+        let shared = Arc::new(Shared {
+            database,
+            records,
+            offsets,
+            partitions,
+            ends: Mutex::new(ends),
+            commits: watch::Sender::new(0),
+            closed: watch::Sender::new(false),
+            groups: reader::Groups::default(),
+        });
+        let (appends, work) = mpsc::channel(config.queue_records_max);
+        let writing = Arc::clone(&shared);
+        let writer = std::thread::Builder::new()
+            .name("log-writer".to_owned())
+            .spawn(move || writing.write(work))
+            .map_err(unavailable)?;
+        trim::start(&shared, &appends, config.retention_hours)?;
+        Ok(Self {
+            shared,
+            config,
+            room: Arc::new(Semaphore::new(QUEUE_BYTES_MAX)),
+            appends: Mutex::new(Some(appends)),
+            writer: Mutex::new(Some(writer)),
+            readers: Mutex::default(),
+        })
+    }
+
+    /// Removes what is past its retention at `now_ms` and what a newer record of the same key replaces; the number of
+    /// records removed. The log does the same by itself once a minute.
+    pub async fn trim(&self, now_ms: i64) -> Result<usize, LogError> {
+        let (shared, work) = (Arc::clone(&self.shared), self.work()?);
+        let before_ms = trim::before_ms(now_ms, self.config.retention_hours);
+        tokio::task::spawn_blocking(move || {
+            trim::pass(&shared, &work, before_ms, &mut BTreeMap::new())
+        })
+        .await
+        .map_err(unavailable)?
+    }
+
+    fn work(&self) -> Result<mpsc::Sender<Work>, LogError> {
+        self.appends
+            .lock()
+            .expect("no holder panics")
+            .clone()
+            .ok_or(LogError::Closed)
+    }
+}
+
+impl Shared {
+    fn partitions_of(&self, topics: &[Topic]) -> Vec<TopicPartition> {
+        let mut all = Vec::new();
+        for partition in 0..i32::try_from(self.partitions).expect("at most 256") {
+            all.extend(topics.iter().map(|topic| TopicPartition {
+                topic: *topic,
+                partition,
+            }));
+        }
+        all
+    }
+
+    fn end(&self, of: TopicPartition) -> i64 {
+        self.ends
+            .lock()
+            .expect("no holder panics")
+            .get(&of)
+            .copied()
+            .unwrap_or(0)
+    }
+
+    fn write(&self, mut work: mpsc::Receiver<Work>) {
+        while let Some(first) = work.blocking_recv() {
+            let mut batch = vec![first];
+            while batch.len() < COMMIT_RECORDS_MAX
+                && let Ok(next) = work.try_recv()
+            {
+                batch.push(next);
+            }
+            self.commit(batch);
+        }
+    }
+
+    fn commit(&self, work: Vec<Work>) {
+        let now_ms = wall_ms();
+        let mut ends = self.ends.lock().expect("no holder panics").clone();
+        let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
+        let mut waiting = Vec::with_capacity(work.len());
+        let mut committed: BTreeMap<Vec<u8>, i64> = BTreeMap::new();
+        for piece in work {
+            match piece {
+                Work::Append(append) => {
+                    let end = ends.entry(append.to).or_default();
+                    batch.insert(
+                        &self.records,
+                        record_key(append.to, *end),
+                        record_value(&append, now_ms),
+                    );
+                    *end += 1;
+                    waiting.push((append.done, Some(append.room)));
+                }
+                Work::Commit {
+                    group,
+                    offsets,
+                    done,
+                } => {
+                    for (of, offset) in offsets {
+                        committed.insert(offset_key(&group, of), offset);
+                    }
+                    waiting.push((done, None));
+                }
+                Work::Trim { keys, done } => {
+                    waiting.push((done, None));
+                    for key in keys {
+                        batch.remove(&self.records, key);
+                    }
+                    for (of, end) in &ends {
+                        committed.insert(offset_key("", *of), *end);
+                    }
+                }
+            }
+        }
+        for (key, offset) in committed {
+            batch.insert(&self.offsets, key, offset.to_be_bytes());
+        }
+        let outcome = batch.commit();
+        if outcome.is_ok() {
+            *self.ends.lock().expect("no holder panics") = ends;
+            self.commits.send_modify(|commits| *commits += 1);
+        }
+        for (done, room) in waiting {
+            drop(room);
+            let answer = outcome
+                .as_ref()
+                .map_or_else(|error| Err(unavailable(error)), |()| Ok(()));
+            // A producer that stopped waiting needs no answer.
+            let _ = done.send(answer);
+        }
+    }
+
+    fn committed(&self, group: &str, of: TopicPartition) -> Result<Option<i64>, fjall::Error> {
+        let bytes = self.offsets.get(offset_key(group, of))?;
+        Ok(bytes
+            .and_then(|bytes| bytes.as_ref().try_into().ok())
+            .map(i64::from_be_bytes))
+    }
+}
+
+#[async_trait::async_trait]
+impl Log for EmbeddedLog {
+    async fn produce(&self, topic: Topic, key: &[u8], value: Vec<u8>) -> Result<(), LogError> {
+        let to = TopicPartition {
+            topic,
+            partition: partition_of(key, self.shared.partitions),
+        };
+        let bytes = key.len() + value.len();
+        if bytes > RECORD_BYTES_MAX {
+            let reason = format!("{bytes} bytes, at most {RECORD_BYTES_MAX}");
+            return Err(LogError::Refused(reason));
+        }
+        let work = self.work()?;
+        let bytes = u32::try_from(bytes).expect("the limit fits");
+        let room = Arc::clone(&self.room).acquire_many_owned(bytes).await;
+        let (done, durable) = oneshot::channel();
+        let append = Append {
+            to,
+            key: key.to_vec(),
+            value,
+            done,
+            room: room.map_err(|_| LogError::Closed)?,
+        };
+        work.send(Work::Append(append))
+            .await
+            .map_err(|_| LogError::Closed)?;
+        drop(work);
+        durable.await.unwrap_or(Err(LogError::Closed))
+    }
+
+    async fn subscribe(&self, subscription: Subscription) -> Result<Consumer, LogError> {
+        let work = self.work()?;
+        let mut positions = BTreeMap::new();
+        for of in self.shared.partitions_of(&subscription.topics) {
+            let committed = match &subscription.group {
+                Some(group) => self.shared.committed(group, of).map_err(unavailable)?,
+                None => None,
+            };
+            let end = self.shared.end(of);
+            let start = match subscription.start {
+                Start::Earliest => 0,
+                Start::Latest => end,
+            };
+            positions.insert(of, committed.unwrap_or(start).min(end));
+        }
+        let (consumer, reader) = reader::start(&self.shared, &work, subscription, positions)?;
+        let mut readers = self.readers.lock().expect("no holder panics");
+        readers.retain(|reader| !reader.is_finished());
+        readers.push(reader);
+        Ok(consumer)
+    }
+
+    async fn init(&self) -> Result<(), LogError> {
+        Ok(())
+    }
+
+    async fn ping(&self) -> Result<(), LogError> {
+        self.work().map(drop)
+    }
+
+    async fn close(&self) {
+        drop(self.appends.lock().expect("no holder panics").take());
+        self.shared.closed.send_replace(true);
+        let readers = std::mem::take(&mut *self.readers.lock().expect("no holder panics"));
+        for reader in readers {
+            if reader.await.is_err() {
+                warn!("a reader of the log failed");
+            }
+        }
+        let writer = self.writer.lock().expect("no holder panics").take();
+        if let Some(writer) = writer {
+            // Consumers hold the queue weakly, so the writer ends once it is empty.
+            if tokio::task::spawn_blocking(move || writer.join())
+                .await
+                .is_err()
+            {
+                warn!("the log's writer failed");
+            }
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Forgetting: what is past its retention in topics that delete, and what a newer record of the same key replaces in
+//! topics that compact. Offsets never start again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use schemas::topic::{Cleanup, Topic};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{info, warn};
+
+use super::{
+    LogError, Shared, TopicPartition, Work, offset_of_key, parse_record, record_key, unavailable,
+};
+use platform::clock::wall_ms;
+
+/// Most records that are removed in one commit.
+const REMOVALS_MAX: usize = 10_000;
+const EVERY: Duration = Duration::from_secs(60);
+/// How often the thread looks whether the log is still there.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// A partition after its last compaction.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Compacted {
+    end: i64,
+    kept: usize,
+}
+
+impl Compacted {
+    /// A compaction reads the whole partition, so it waits until there is much to gain.
+    fn is_outgrown(self, end: i64) -> bool {
+        let new = usize::try_from(end - self.end).unwrap_or(0);
+        new > 0 && new >= self.kept / 2
+    }
+}
+
+/// Oldest time of a record that stays.
+pub(super) fn before_ms(now_ms: i64, retention_hours: u32) -> i64 {
+    match retention_hours {
+        0 => i64::MIN,
+        hours => now_ms - i64::from(hours) * model::units::HOUR_MS,
+    }
+}
+
+/// Starts the thread that makes a pass each minute. It ends with the log.
+pub(super) fn start(
+    shared: &Arc<Shared>,
+    work: &mpsc::Sender<Work>,
+    retention_hours: u32,
+) -> Result<(), LogError> {
+    let (shared, work) = (Arc::downgrade(shared), work.downgrade());
+    let run = move || {
+        let mut compacted = BTreeMap::new();
+        let mut waited = Duration::ZERO;
+        loop {
+            std::thread::sleep(LOOK_EVERY);
+            waited += LOOK_EVERY;
+            if work.strong_count() == 0 {
+                return;
+            }
+            if waited < EVERY {
+                continue;
+            }
+            waited = Duration::ZERO;
+            let (Some(shared), Some(work)) = (shared.upgrade(), work.upgrade()) else {
+                return;
+            };
+            match pass(
+                &shared,
+                &work,
+                before_ms(wall_ms(), retention_hours),
+                &mut compacted,
+            ) {
+                Ok(0) => {}
+                Ok(records_count) => info!(records_count, "trimmed the log"),
+                Err(LogError::Closed) => return,
+                Err(error) => warn!(%error, "trim the log"),
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("log-trimmer".to_owned())
+        .spawn(run)
+        .map(drop)
+        .map_err(unavailable)
+}
+
+/// One pass over every partition; the number of records removed.
+pub(super) fn pass(
+    shared: &Shared,
+    work: &mpsc::Sender<Work>,
+    before_ms: i64,
+    compacted: &mut BTreeMap<TopicPartition, Compacted>,
+) -> Result<usize, LogError> {
+    let mut removed = 0;
+    for of in shared.partitions_of(&Topic::ALL) {
+        let end = shared.end(of);
+        let (deletes, compacts) = match of.topic.cleanup() {
+            Cleanup::Delete => (true, false),
+            Cleanup::Compact => (false, true),
+            Cleanup::CompactDelete => (true, true),
+        };
+        if deletes {
+            removed += expire(shared, work, of, before_ms)?;
+        }
+        if compacts && compacted.get(&of).is_none_or(|last| last.is_outgrown(end)) {
+            let (kept, replaced) = compact(shared, work, of, end)?;
+            compacted.insert(of, Compacted { end, kept });
+            removed += replaced;
+        }
+    }
+    Ok(removed)
+}
+
+/// Removes what is older, from the front.
+fn expire(
+    shared: &Shared,
+    work: &mpsc::Sender<Work>,
+    of: TopicPartition,
+    before_ms: i64,
+) -> Result<usize, LogError> {
+    let mut removed = 0;
+    loop {
+        let mut keys = Vec::new();
+        for guard in shared
+            .records
+            .range(record_key(of, 0)..=record_key(of, i64::MAX))
+        {
+            let (key, value) = guard.into_inner().map_err(unavailable)?;
+            let timestamp_ms = value
+                .first_chunk::<8>()
+                .map(|bytes| i64::from_be_bytes(*bytes));
+            let young = timestamp_ms.is_none_or(|timestamp_ms| timestamp_ms >= before_ms);
+            if young || keys.len() == REMOVALS_MAX {
+                break;
+            }
+            keys.push(key.to_vec());
+        }
+        let count = keys.len();
+        removed += count;
+        remove(work, keys)?;
+        if count < REMOVALS_MAX {
+            return Ok(removed);
+        }
+    }
+}
+
+/// Keeps the newest record of each key before `end`; how many were kept, and how many removed.
+fn compact(
+    shared: &Shared,
+    work: &mpsc::Sender<Work>,
+    of: TopicPartition,
+    end: i64,
+) -> Result<(usize, usize), LogError> {
+    let mut newest: BTreeMap<bytes::Bytes, Vec<u8>> = BTreeMap::new();
+    let mut replaced = Vec::new();
+    let mut removed = 0;
+    for guard in shared.records.range(record_key(of, 0)..record_key(of, end)) {
+        let (key, value) = guard.into_inner().map_err(unavailable)?;
+        let record = offset_of_key(&key).and_then(|offset| parse_record(offset, &value));
+        let Some(name) = record.and_then(|record| record.key) else {
+            continue;
+        };
+        replaced.extend(newest.insert(name, key.to_vec()));
+        if replaced.len() == REMOVALS_MAX {
+            removed += REMOVALS_MAX;
+            remove(work, std::mem::take(&mut replaced))?;
+        }
+    }
+    removed += replaced.len();
+    remove(work, replaced)?;
+    Ok((newest.len(), removed))
+}
+
+/// Through the writer, which also keeps where the partitions end.
+fn remove(work: &mpsc::Sender<Work>, keys: Vec<Vec<u8>>) -> Result<(), LogError> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let (done, removed) = oneshot::channel();
+    work.blocking_send(Work::Trim { keys, done })
+        .map_err(|_| LogError::Closed)?;
+    removed.blocking_recv().unwrap_or(Err(LogError::Closed))
+}

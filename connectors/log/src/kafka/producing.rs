@@ -1,0 +1,134 @@
+//! The way into Kafka: records enter librdkafka's queue in the order in which they were given, and one answer comes for
+//! all records of a call once the last of them is delivered or has failed.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rdkafka::ClientContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseRecord, ProducerContext, ThreadedProducer};
+use tokio::sync::oneshot;
+use tokio::task::unconstrained;
+use tokio::time::{Instant, sleep};
+
+use platform::log::NewRecord;
+
+/// How long a full queue is left to empty itself before it is tried again.
+const FULL_PAUSE: Duration = Duration::from_millis(2);
+
+/// A producer that answers wave by wave.
+pub(super) type WaveProducer = ThreadedProducer<Answering>;
+
+/// Takes librdkafka's delivery reports.
+#[derive(Debug)]
+pub(super) struct Answering;
+
+impl ClientContext for Answering {}
+
+impl ProducerContext for Answering {
+    type DeliveryOpaque = Box<Ticket>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, ticket: Self::DeliveryOpaque) {
+        let failure = result.as_ref().err().map(|(error, _)| error.clone());
+        ticket.wave.answer(ticket.index, failure);
+    }
+}
+
+/// What comes back with a record's delivery report.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    wave: Arc<Wave>,
+    index: usize,
+}
+
+/// Records that were given together.
+#[derive(Debug)]
+pub(super) struct Wave(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    answered: Vec<bool>,
+    left: usize,
+    failed: Vec<(usize, KafkaError)>,
+    /// Told when nothing is left.
+    done: Option<oneshot::Sender<()>>,
+}
+
+impl Wave {
+    fn answer(&self, index: usize, failure: Option<KafkaError>) {
+        let mut state = self.0.lock().expect("no holder panics");
+        state.answered[index] = true;
+        state.left -= 1;
+        state.failed.extend(failure.map(|error| (index, error)));
+        if state.left == 0
+            && let Some(done) = state.done.take()
+        {
+            // Who waited may have given up.
+            let _ = done.send(());
+        }
+    }
+
+    /// Waits until everything is answered or `deadline` has passed. Then: what failed, and what was not answered.
+    async fn outcome(
+        &self,
+        done: oneshot::Receiver<()>,
+        deadline: Instant,
+    ) -> (Vec<(usize, KafkaError)>, Vec<usize>) {
+        // After the deadline what is known by then counts.
+        let _ = tokio::time::timeout_at(deadline, done).await;
+        let mut state = self.0.lock().expect("no holder panics");
+        let failed = std::mem::take(&mut state.failed);
+        let unanswered = if state.left == 0 {
+            Vec::new()
+        } else {
+            let answered = state.answered.iter().enumerate();
+            let unanswered = answered.filter(|(_, answered)| !**answered);
+            unanswered.map(|(index, _)| index).collect()
+        };
+        (failed, unanswered)
+    }
+}
+
+/// Gives records to `producer` and waits for the answers: those that failed, and those that have none by `deadline`.
+/// While the queue is full the turn is kept, so that nobody who comes later goes first.
+pub(super) async fn produce<'a>(
+    producer: &WaveProducer,
+    turn: &tokio::sync::Mutex<()>,
+    records: &[NewRecord<'a>],
+    name: impl Fn(&NewRecord<'a>) -> &'a str,
+    deadline: Instant,
+) -> (Vec<(usize, KafkaError)>, Vec<usize>) {
+    let (tell, done) = oneshot::channel();
+    let wave = Arc::new(Wave(Mutex::new(State {
+        answered: vec![false; records.len()],
+        left: records.len(),
+        failed: Vec::new(),
+        done: Some(tell),
+    })));
+    // Unconstrained: a future made to yield before it has its place would lose it to those behind it.
+    let Ok(in_turn) = tokio::time::timeout_at(deadline, unconstrained(turn.lock())).await else {
+        return (Vec::new(), (0..records.len()).collect());
+    };
+    for (index, record) in records.iter().enumerate() {
+        let wave = Arc::clone(&wave);
+        let ticket = Box::new(Ticket { wave, index });
+        let mut sending = BaseRecord::with_opaque_to(name(record), ticket)
+            .key(record.key)
+            .payload(record.value);
+        while let Err((error, back)) = producer.send(sending) {
+            let is_full = error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull);
+            if !is_full || Instant::now() >= deadline {
+                back.delivery_opaque.wave.answer(index, Some(error));
+                break;
+            }
+            sleep(FULL_PAUSE).await;
+            sending = back;
+        }
+    }
+    drop(in_turn);
+    if records.is_empty() {
+        return (Vec::new(), Vec::new());
+    }
+    wave.outcome(done, deadline).await
+}

@@ -1,0 +1,12 @@
+//! The seams of the shell, and what its parts share: the log and the store as traits, clock, metrics, secrets, TLS.
+//! No implementation of a seam is here, and no decision about a home.
+
+pub mod log;
+pub mod store;
+
+pub mod parts;
+
+pub mod clock;
+pub mod metrics;
+pub mod secret;
+pub mod tls;

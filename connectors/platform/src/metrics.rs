@@ -1,0 +1,271 @@
+//! Every metric of Hearth, made once and handed down. Names are public; no label holds a household's id.
+
+use model::reading::Kind;
+use model::reading::ReadingOutcome;
+use prometheus::{
+    Counter, Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use crate::clock::wall_ms;
+
+/// The metrics of one process.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    registry: Registry,
+    /// Readings by `kind` (meter, pv, battery) and `outcome` (accepted, duplicate, corrected, late, refused; received and
+    /// spooled at the way in).
+    pub readings_total: IntCounterVec,
+    /// Dead letters by `reason`.
+    pub dead_letters_total: IntCounterVec,
+    /// Age of the oldest record that the engine has not finished.
+    pub consumer_lag_seconds: Gauge,
+    /// Records not yet read, by `topic`.
+    pub consumer_lag_records: IntGaugeVec,
+    /// Household actors in memory.
+    pub live_households: IntGauge,
+    /// Schedules by `status` and `method`.
+    pub schedules_total: IntCounterVec,
+    /// Slots whose aggregate was written, corrections counted.
+    pub slots_total: IntCounter,
+    /// Commands by `outcome` (sent, applied, rejected, expired, superseded, retried).
+    pub commands_total: IntCounterVec,
+    /// Time of one solve, by `method`.
+    pub solve_seconds: HistogramVec,
+    /// Proven gap of a schedule as a share of its cost, by `method`; 0 where it is optimal.
+    pub schedule_gap: HistogramVec,
+    /// From a reading's arrival in the log to its row.
+    pub reading_to_store_seconds: Histogram,
+    /// From the log's time of the reading that closed a slot to the command that came of it.
+    pub reading_to_command_seconds: Histogram,
+    /// One write of rows.
+    pub store_write_seconds: Histogram,
+    /// Writes that had to be repeated.
+    pub store_retries_total: IntCounter,
+    /// From PUBLISH to PUBACK, by `way` (gateway, bridge).
+    pub publish_to_ack_seconds: HistogramVec,
+    /// Bytes waiting in the spool while the log is away.
+    pub spool_bytes: IntGauge,
+    /// Time to bring a household's state back.
+    pub restore_seconds: Histogram,
+    /// Requests taken by a worker pool and not yet answered.
+    pub requests_queued: IntGauge,
+    /// Devices connected to the gateway.
+    pub gateway_connections: IntGauge,
+    /// Homes whose newest reading is older than the configured limit.
+    pub stale_households: IntGauge,
+    /// Homes with metadata and no schedule that covers now.
+    pub unplanned_households: IntGauge,
+    /// CPU seconds of the solver, all methods.
+    pub solve_cpu_seconds_total: Counter,
+    /// Alerts by `kind`.
+    pub alerts_total: IntCounterVec,
+}
+
+const FAST_S: &[f64] = &[
+    1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0,
+];
+const GAPS: &[f64] = &[0.0, 1e-6, 1e-4, 1e-3, 0.01, 0.1, 1.0];
+const WAIT_S: &[f64] = &[
+    0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0,
+];
+
+impl Metrics {
+    /// Makes and registers them all.
+    #[must_use]
+    #[expect(clippy::too_many_lines, reason = "a list, one entry a metric")]
+    pub fn new() -> Self {
+        let registry = Registry::new_custom(Some("hearth".to_owned()), None)
+            .expect("a prefix that is not empty");
+        let r = &registry;
+        Self {
+            readings_total: counters(
+                r,
+                "readings_total",
+                "Readings by kind and outcome",
+                &["kind", "outcome"],
+            ),
+            dead_letters_total: counters(
+                r,
+                "dead_letters_total",
+                "Dead letters by reason",
+                &["reason"],
+            ),
+            consumer_lag_seconds: register(
+                r,
+                Gauge::new(
+                    "consumer_lag_seconds",
+                    "Age of the oldest unfinished record",
+                ),
+            ),
+            consumer_lag_records: register(
+                r,
+                IntGaugeVec::new(
+                    Opts::new("consumer_lag_records", "Records not yet read"),
+                    &["topic"],
+                ),
+            ),
+            live_households: register(
+                r,
+                IntGauge::new("live_households", "Household actors in memory"),
+            ),
+            schedules_total: counters(
+                r,
+                "schedules_total",
+                "Schedules by status and method",
+                &["status", "method"],
+            ),
+            slots_total: register(
+                r,
+                IntCounter::new("slots_total", "Slots whose aggregate was written"),
+            ),
+            commands_total: counters(r, "commands_total", "Commands by outcome", &["outcome"]),
+            schedule_gap: histograms(
+                r,
+                "schedule_gap",
+                "Proven gap of a schedule as a share of its cost",
+                GAPS,
+                &["method"],
+            ),
+            solve_seconds: histograms(r, "solve_seconds", "Time of one solve", FAST_S, &["method"]),
+            reading_to_store_seconds: histogram(
+                r,
+                "reading_to_store_seconds",
+                "From a reading's arrival in the log to its row",
+                WAIT_S,
+            ),
+            reading_to_command_seconds: histogram(
+                r,
+                "reading_to_command_seconds",
+                "From the reading that closed a slot to the command",
+                WAIT_S,
+            ),
+            store_write_seconds: histogram(r, "store_write_seconds", "One write of rows", WAIT_S),
+            store_retries_total: register(
+                r,
+                IntCounter::new("store_retries_total", "Store writes that were repeated"),
+            ),
+            publish_to_ack_seconds: histograms(
+                r,
+                "publish_to_ack_seconds",
+                "From PUBLISH to PUBACK",
+                WAIT_S,
+                &["way"],
+            ),
+            spool_bytes: register(
+                r,
+                IntGauge::new("spool_bytes", "Bytes waiting in the spool"),
+            ),
+            restore_seconds: histogram(r, "restore_seconds", "Time to restore a household", FAST_S),
+            requests_queued: register(
+                r,
+                IntGauge::new(
+                    "requests_queued",
+                    "Optimize requests taken and not answered",
+                ),
+            ),
+            gateway_connections: register(
+                r,
+                IntGauge::new("gateway_connections", "Devices connected to the gateway"),
+            ),
+            stale_households: register(
+                r,
+                IntGauge::new("stale_households", "Homes with stale telemetry"),
+            ),
+            unplanned_households: register(
+                r,
+                IntGauge::new("unplanned_households", "Homes without a valid schedule"),
+            ),
+            solve_cpu_seconds_total: register(
+                r,
+                Counter::new("solve_cpu_seconds_total", "CPU seconds of the solver"),
+            ),
+            alerts_total: counters(r, "alerts_total", "Alerts by kind", &["kind"]),
+            registry,
+        }
+    }
+
+    /// Prometheus text format.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = Vec::new();
+        TextEncoder::new()
+            .encode(&self.registry.gather(), &mut text)
+            .expect("writing to memory does not fail");
+        String::from_utf8(text).expect("the text format is UTF-8")
+    }
+}
+
+impl Metrics {
+    /// Counts `count` readings.
+    pub fn count_readings(&self, kind: Kind, outcome: ReadingOutcome, count: u64) {
+        self.readings_total
+            .with_label_values(&[kind.as_str(), outcome.as_str()])
+            .inc_by(count);
+    }
+
+    /// Readings that the log took at `taken_ms`, wall clock, are durable now with all that came of them.
+    pub fn observe_stored(&self, taken_ms: &[i64]) {
+        let now_ms = wall_ms();
+        let local = self.reading_to_store_seconds.local();
+        for taken_ms in taken_ms {
+            local.observe(seconds_between(*taken_ms, now_ms));
+        }
+        local.flush();
+    }
+
+    /// A command came of a reading that the log took at `taken_ms`.
+    pub fn observe_commanded(&self, taken_ms: i64, now_ms: i64) {
+        let seconds = seconds_between(taken_ms, now_ms);
+        self.reading_to_command_seconds.observe(seconds);
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a span of milliseconds")]
+fn seconds_between(from_ms: i64, to_ms: i64) -> f64 {
+    (to_ms - from_ms).max(0) as f64 / 1e3
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn register<M: prometheus::core::Collector + Clone + 'static>(
+    registry: &Registry,
+    made: prometheus::Result<M>,
+) -> M {
+    let metric = made.expect("a metric's name and labels are constants that are valid");
+    registry
+        .register(Box::new(metric.clone()))
+        .expect("each metric is registered once");
+    metric
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    register(registry, IntCounterVec::new(Opts::new(name, help), labels))
+}
+
+fn histogram(registry: &Registry, name: &str, help: &str, buckets_s: &[f64]) -> Histogram {
+    register(
+        registry,
+        Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets_s.to_vec())),
+    )
+}
+
+fn histograms(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    buckets_s: &[f64],
+    labels: &[&str],
+) -> HistogramVec {
+    register(
+        registry,
+        HistogramVec::new(
+            HistogramOpts::new(name, help).buckets(buckets_s.to_vec()),
+            labels,
+        ),
+    )
+}

@@ -1,0 +1,26 @@
+//! What the roles of one process share: clock, metrics, codec, log and store.
+
+use std::sync::Arc;
+
+use schemas::codec::Codec;
+
+use crate::clock::Clock;
+use crate::log::Log;
+use crate::metrics::Metrics;
+use crate::store::Store;
+
+/// Shared by every role of a process. Cheap to clone.
+#[derive(Clone)]
+pub struct Parts {
+    pub clock: Clock,
+    pub metrics: Metrics,
+    pub codec: Codec,
+    pub log: Arc<dyn Log>,
+    pub store: Arc<dyn Store>,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,627 @@
+//! The store over CQL, for Scylla and Cassandra. Rows of one partition travel in one batch; a batch never spans two
+//! partitions. Every statement may be repeated, and is, with growing pauses, until the write's time is over.
+
+mod rows;
+mod statements;
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use model::command::CommandProgress;
+use model::metadata::Metadata;
+use model::reading::{Kind, Reading};
+use model::schedule::Schedule;
+use model::slot::Slot;
+use model::tariff::{PricePeriod, Tariff};
+use model::units::HouseholdId;
+use scylla::client::execution_profile::ExecutionProfile;
+use scylla::client::session::Session;
+use scylla::client::session_builder::SessionBuilder;
+use scylla::deserialize::row::DeserializeRow;
+use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
+use scylla::policies::timestamp_generator::MonotonicTimestampGenerator;
+use scylla::serialize::row::SerializeRow;
+use scylla::statement::Consistency;
+use scylla::statement::batch::{Batch, BatchStatement, BatchType};
+use scylla::statement::prepared::PreparedStatement;
+use scylla::value::CqlTimestamp;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{OnceCell, Semaphore};
+use tokio::time::Instant;
+
+use self::rows::{
+    Cell, CommandRow, Grouped, SlotRow, cql_date, day_of, group, measurement, size_of,
+};
+use self::statements::{Insert, Statements};
+use crate::retention::{Retention, check_range, without_overlaps};
+use platform::metrics::Metrics;
+use platform::secret::Secret;
+use platform::store::{Row, Store, StoreError};
+use platform::tls;
+
+/// Partitions that one question reads at the same time.
+const PARTITIONS_READ_MAX: usize = 8;
+/// First pause before a statement is repeated, and the longest.
+const BACKOFF_FIRST: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
+
+/// How many replicas must agree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplicasAsked {
+    One,
+    LocalOne,
+    Quorum,
+    LocalQuorum,
+    All,
+}
+
+impl From<ReplicasAsked> for Consistency {
+    fn from(asked: ReplicasAsked) -> Self {
+        match asked {
+            ReplicasAsked::One => Self::One,
+            ReplicasAsked::LocalOne => Self::LocalOne,
+            ReplicasAsked::Quorum => Self::Quorum,
+            ReplicasAsked::LocalQuorum => Self::LocalQuorum,
+            ReplicasAsked::All => Self::All,
+        }
+    }
+}
+
+/// Settings of the CQL store.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CqlConfig {
+    /// `host:port` of some nodes; the driver finds the rest.
+    pub nodes: Vec<String>,
+    /// Keyspace of all tables; letters, digits and underscores.
+    pub keyspace: String,
+    /// CQL map with the replication of a keyspace that `init` creates. Three copies or more in production.
+    pub replication: String,
+    /// Consistency of reads and writes.
+    pub consistency: ReplicasAsked,
+    /// User name; empty where the cluster asks for none.
+    pub username: String,
+    /// Password of that user.
+    pub password: Secret,
+    /// PEM file with the authorities that sign the nodes' certificates; TLS is on where it is set.
+    pub ca_file: Option<PathBuf>,
+    /// PEM files with Hearth's own certificate and key, where nodes ask for one.
+    pub cert_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
+    /// Longest wait for a connection, ms.
+    pub connect_timeout_ms: u64,
+    /// Longest wait for one statement, ms.
+    pub request_timeout_ms: u64,
+    /// Longest time of one write with its repetitions, ms.
+    pub write_timeout_ms: u64,
+    /// Most attempts at one statement, 1 or more.
+    pub attempts_max: u32,
+    /// Statements under way at the same time, over all writes, 1 or more.
+    pub concurrency_max: usize,
+    /// Most rows in a batch, 1 to 1000.
+    pub batch_rows_max: usize,
+    /// Most bytes in a batch, roughly; Cassandra warns above 5 KiB and refuses above 50 KiB by default.
+    pub batch_bytes_max: usize,
+    /// How long rows are kept; `init` writes it into the tables.
+    pub retention: Retention,
+}
+
+impl Default for CqlConfig {
+    fn default() -> Self {
+        Self {
+            nodes: vec!["127.0.0.1:9042".to_owned()],
+            keyspace: "hearth".to_owned(),
+            replication: "{'class': 'NetworkTopologyStrategy', 'replication_factor': 1}".to_owned(),
+            consistency: ReplicasAsked::LocalQuorum,
+            username: String::new(),
+            password: Secret::default(),
+            ca_file: None,
+            cert_file: None,
+            key_file: None,
+            connect_timeout_ms: 5_000,
+            request_timeout_ms: 5_000,
+            write_timeout_ms: 20_000,
+            attempts_max: 8,
+            concurrency_max: 128,
+            batch_rows_max: 100,
+            batch_bytes_max: 40_000,
+            retention: Retention::default(),
+        }
+    }
+}
+
+/// The CQL store.
+#[derive(Debug)]
+pub struct CqlStore {
+    session: Session,
+    statements: OnceCell<Statements>,
+    slots_free: Semaphore,
+    metrics: Metrics,
+    config: CqlConfig,
+}
+
+/// Rows of one partition for one statement.
+struct Parcel {
+    insert: Insert,
+    rows: Vec<Vec<Cell>>,
+}
+
+impl CqlStore {
+    /// Connects. `Unavailable` where no node answers yet: the caller decides how long to try again.
+    pub async fn connect(config: CqlConfig, metrics: Metrics) -> Result<Self, StoreError> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if config.keyspace.is_empty() || !config.keyspace.chars().all(plain) {
+            return Err(StoreError::Refused(format!(
+                "a keyspace is made of letters, digits and underscores, not `{}`",
+                config.keyspace
+            )));
+        }
+        let profile = ExecutionProfile::builder()
+            .consistency(config.consistency.into())
+            .request_timeout(Some(Duration::from_millis(config.request_timeout_ms)))
+            .build();
+        let mut builder = SessionBuilder::new()
+            .known_nodes(&config.nodes)
+            .connection_timeout(Duration::from_millis(config.connect_timeout_ms))
+            .default_execution_profile_handle(profile.into_handle())
+            // The later write of this process wins, whichever node takes it.
+            .timestamp_generator(Arc::new(MonotonicTimestampGenerator::new()));
+        if !config.username.is_empty() {
+            builder = builder.user(&config.username, config.password.expose());
+        }
+        if let Some(ca_file) = &config.ca_file {
+            let tls = tls::client_config(
+                ca_file,
+                config.cert_file.as_deref(),
+                config.key_file.as_deref(),
+            )
+            .map_err(|error| StoreError::Refused(error.to_string()))?;
+            builder = builder.tls_context(Some(Arc::new(tls)));
+        }
+        let session = Box::pin(builder.build()).await.map_err(|error| {
+            StoreError::Unavailable(format!("connect to {}: {error}", config.nodes.join(", ")))
+        })?;
+        Ok(Self {
+            session,
+            statements: OnceCell::new(),
+            slots_free: Semaphore::new(config.concurrency_max.max(1)),
+            metrics,
+            config,
+        })
+    }
+
+    async fn statements(&self) -> Result<&Statements, StoreError> {
+        self.statements
+            .get_or_try_init(|| Box::pin(Statements::prepare(&self.session, &self.config.keyspace)))
+            .await
+    }
+
+    /// Cuts the rows of each partition into batches within the limits.
+    fn parcels(&self, grouped: Grouped) -> Vec<Parcel> {
+        let rows_max = self.config.batch_rows_max.clamp(1, 1000);
+        let mut parcels = Vec::new();
+        for ((insert, _partition), rows) in grouped {
+            let mut parcel = Vec::new();
+            let mut bytes = 0;
+            for cells in rows.into_values() {
+                let size = size_of(&cells);
+                let full = parcel.len() >= rows_max || bytes + size > self.config.batch_bytes_max;
+                if full && !parcel.is_empty() {
+                    let rows = std::mem::take(&mut parcel);
+                    parcels.push(Parcel { insert, rows });
+                    bytes = 0;
+                }
+                bytes += size;
+                parcel.push(cells);
+            }
+            parcels.push(Parcel {
+                insert,
+                rows: parcel,
+            });
+        }
+        parcels
+    }
+
+    async fn send(&self, parcel: Parcel, deadline: Instant) -> Result<(), StoreError> {
+        let statement = self.statements().await?.insert(parcel.insert);
+        if let [row] = parcel.rows.as_slice() {
+            return self
+                .persist(deadline, || self.session.execute_unpaged(statement, row))
+                .await;
+        }
+        let copies = vec![BatchStatement::PreparedStatement(statement.clone()); parcel.rows.len()];
+        let mut batch = Batch::new_with_statements(BatchType::Unlogged, copies);
+        batch.set_is_idempotent(true);
+        self.persist(deadline, || self.session.batch(&batch, &parcel.rows))
+            .await
+    }
+
+    /// Repeats `attempt` while that may help and time is left.
+    async fn persist<T, F>(
+        &self,
+        deadline: Instant,
+        attempt: impl Fn() -> F,
+    ) -> Result<(), StoreError>
+    where
+        F: Future<Output = Result<T, ExecutionError>>,
+    {
+        let _free = self
+            .slots_free
+            .acquire()
+            .await
+            .map_err(|_| StoreError::Refused("the store is closed".to_owned()))?;
+        let mut pause = BACKOFF_FIRST;
+        let mut attempts_count = 0;
+        loop {
+            let error = match tokio::time::timeout_at(deadline, Box::pin(attempt())).await {
+                Ok(Ok(_)) => return Ok(()),
+                Ok(Err(error)) => refused_or_unavailable("write", &error),
+                Err(_) => {
+                    return Err(StoreError::Unavailable(format!(
+                        "write: no answer within {} ms",
+                        self.config.write_timeout_ms
+                    )));
+                }
+            };
+            attempts_count += 1;
+            let over = attempts_count >= self.config.attempts_max.max(1)
+                || Instant::now() + pause >= deadline;
+            if !error.is_retryable() || over {
+                return Err(error);
+            }
+            self.metrics.store_retries_total.inc();
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    /// Removes the periods that a written series covers but does not hold, so that a coarser series replaces a finer.
+    async fn forget_replaced(&self, tariff: &Tariff, deadline: Instant) -> Result<(), StoreError> {
+        let (Some(first), Some(last)) = (tariff.periods.first(), tariff.periods.last()) else {
+            return Ok(());
+        };
+        let statements = self.statements().await?;
+        let span = (
+            &tariff.name,
+            CqlTimestamp(first.start_ms),
+            CqlTimestamp(last.end_ms),
+        );
+        let found: Vec<(CqlTimestamp,)> = self.select(&statements.period_starts, span).await?;
+        let held: BTreeSet<i64> = tariff
+            .periods
+            .iter()
+            .map(|period| period.start_ms)
+            .collect();
+        let replaced = found
+            .into_iter()
+            .filter(|(start,)| !held.contains(&start.0));
+        stream::iter(replaced)
+            .map(|(start,)| {
+                self.persist(deadline, move || {
+                    self.session
+                        .execute_unpaged(&statements.remove_period, (&tariff.name, start))
+                })
+            })
+            .buffer_unordered(PARTITIONS_READ_MAX)
+            .try_collect()
+            .await
+    }
+
+    /// Every row that the question finds, page by page.
+    async fn select<R>(
+        &self,
+        statement: &PreparedStatement,
+        values: impl SerializeRow,
+    ) -> Result<Vec<R>, StoreError>
+    where
+        R: for<'frame, 'metadata> DeserializeRow<'frame, 'metadata> + 'static,
+    {
+        let unavailable =
+            |error: &dyn std::error::Error| StoreError::Unavailable(format!("read: {error}"));
+        Box::pin(self.session.execute_iter(statement.clone(), values))
+            .await
+            .map_err(|error| unavailable(&error))?
+            .rows_stream::<R>()
+            .map_err(|error| {
+                StoreError::Refused(format!("the tables are of another kind: {error}"))
+            })?
+            .try_collect()
+            .await
+            .map_err(|error| unavailable(&error))
+    }
+
+    /// The rows of a table by household and day in `[from_ms, to_ms)`, ascending.
+    async fn select_days<R>(
+        &self,
+        statement: &PreparedStatement,
+        household_id: HouseholdId,
+        from_ms: i64,
+        to_ms: i64,
+    ) -> Result<Vec<R>, StoreError>
+    where
+        R: for<'frame, 'metadata> DeserializeRow<'frame, 'metadata> + Send + 'static,
+    {
+        let days = day_of(from_ms)?..=day_of(to_ms - 1)?;
+        let days: Vec<Vec<R>> = stream::iter(days)
+            .map(|day| {
+                let span = (
+                    household_id.get(),
+                    cql_date(day),
+                    CqlTimestamp(from_ms),
+                    CqlTimestamp(to_ms),
+                );
+                self.select(statement, span)
+            })
+            .buffered(PARTITIONS_READ_MAX)
+            .try_collect()
+            .await?;
+        Ok(days.into_iter().flatten().collect())
+    }
+
+    async fn select_body<T: serde::de::DeserializeOwned>(
+        &self,
+        table: &'static str,
+        statement: &PreparedStatement,
+        values: impl SerializeRow,
+    ) -> Result<Vec<T>, StoreError> {
+        let rows: Vec<(Option<String>,)> = self.select(statement, values).await?;
+        rows.into_iter()
+            .filter_map(|(body,)| body)
+            .map(|body| {
+                serde_json::from_str(&body).map_err(|error| StoreError::Corrupt {
+                    table,
+                    detail: error.to_string(),
+                })
+            })
+            .collect()
+    }
+}
+
+#[async_trait::async_trait]
+impl Store for CqlStore {
+    async fn init(&self) -> Result<(), StoreError> {
+        Box::pin(statements::init(&self.session, &self.config)).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        // Also tells where the tables are missing, and the first write need not wait for it.
+        self.statements().await?;
+        self.session
+            .query_unpaged("SELECT release_version FROM system.local", ())
+            .await
+            .map(|_| ())
+            .map_err(|error| refused_or_unavailable("ping", &error))
+    }
+
+    async fn write(&self, rows: Vec<Row>) -> Result<(), StoreError> {
+        let started = Instant::now();
+        let deadline = started + Duration::from_millis(self.config.write_timeout_ms);
+        let mut grouped = Grouped::new();
+        // Of two rows for one place the later holds; a batch would leave that to chance.
+        for row in &rows {
+            group(row, &mut grouped)?;
+        }
+        let outcome = stream::iter(self.parcels(grouped))
+            .map(|parcel| self.send(parcel, deadline))
+            .buffer_unordered(self.config.concurrency_max.max(1))
+            .try_collect()
+            .await;
+        self.metrics
+            .store_write_seconds
+            .observe(started.elapsed().as_secs_f64());
+        let () = outcome?;
+        let mut tariffs = HashMap::new();
+        for row in &rows {
+            if let Row::Tariff(tariff) = row {
+                tariffs.insert(tariff.name.as_str(), tariff);
+            }
+        }
+        for tariff in tariffs.into_values() {
+            self.forget_replaced(tariff, deadline).await?;
+        }
+        Ok(())
+    }
+
+    async fn readings(
+        &self,
+        household_id: HouseholdId,
+        from_ms: i64,
+        to_ms: i64,
+    ) -> Result<Vec<Reading>, StoreError> {
+        if !check_range(from_ms, to_ms)? {
+            return Ok(Vec::new());
+        }
+        let s = self.statements().await?;
+        let (meter, pv, battery) = tokio::try_join!(
+            self.select_days::<(CqlTimestamp, f64)>(&s.meter, household_id, from_ms, to_ms),
+            self.select_days::<(CqlTimestamp, f64)>(&s.pv, household_id, from_ms, to_ms),
+            self.select_days::<(CqlTimestamp, f64, f64)>(&s.battery, household_id, from_ms, to_ms),
+        )?;
+        let one = |kind| move |(ts, value)| (kind, ts, value, 0.0);
+        let mut readings: Vec<Reading> = meter
+            .into_iter()
+            .map(one(Kind::Meter))
+            .chain(pv.into_iter().map(one(Kind::Pv)))
+            .chain(
+                battery
+                    .into_iter()
+                    .map(|(ts, soc_pct, power_w)| (Kind::Battery, ts, soc_pct, power_w)),
+            )
+            .map(|(kind, ts, first, second)| Reading {
+                household_id,
+                ts_ms: ts.0,
+                measurement: measurement(kind, first, second),
+            })
+            .collect();
+        readings.sort_by_key(|reading| (reading.ts_ms, reading.measurement.kind()));
+        Ok(readings)
+    }
+
+    async fn slots(
+        &self,
+        household_id: HouseholdId,
+        from_ms: i64,
+        to_ms: i64,
+    ) -> Result<Vec<Slot>, StoreError> {
+        if !check_range(from_ms, to_ms)? {
+            return Ok(Vec::new());
+        }
+        let statement = &self.statements().await?.slots;
+        let rows: Vec<SlotRow> = self
+            .select_days(statement, household_id, from_ms, to_ms)
+            .await?;
+        Ok(rows.into_iter().map(Slot::from).collect())
+    }
+
+    async fn latest_schedule(
+        &self,
+        household_id: HouseholdId,
+    ) -> Result<Option<Schedule>, StoreError> {
+        let statement = &self.statements().await?.schedule_latest;
+        let found = self
+            .select_body("schedules", statement, (household_id.get(),))
+            .await?;
+        Ok(found.into_iter().next())
+    }
+
+    async fn schedule(&self, schedule_id: &str) -> Result<Option<Schedule>, StoreError> {
+        let statements = self.statements().await?;
+        let places: Vec<(i64, bool, CqlTimestamp)> = self
+            .select(&statements.schedule_place, (schedule_id,))
+            .await?;
+        let Some((household_id, adopt, requested)) = places.into_iter().next() else {
+            return Ok(None);
+        };
+        let place = (household_id, adopt, requested, schedule_id);
+        let found = self
+            .select_body("schedules", &statements.schedule, place)
+            .await?;
+        Ok(found.into_iter().next())
+    }
+
+    async fn commands(
+        &self,
+        household_id: HouseholdId,
+        from_ms: i64,
+        to_ms: i64,
+    ) -> Result<Vec<CommandProgress>, StoreError> {
+        if !check_range(from_ms, to_ms)? {
+            return Ok(Vec::new());
+        }
+        let statement = &self.statements().await?.commands;
+        let rows: Vec<CommandRow> = self
+            .select_days(statement, household_id, from_ms, to_ms)
+            .await?;
+        rows.into_iter()
+            .filter_map(|row| row.into_progress(household_id).transpose())
+            .collect()
+    }
+
+    async fn household(&self, household_id: HouseholdId) -> Result<Option<Metadata>, StoreError> {
+        let statement = &self.statements().await?.household;
+        let found = self
+            .select_body("households", statement, (household_id.get(),))
+            .await?;
+        Ok(found.into_iter().next())
+    }
+
+    async fn households(
+        &self,
+        after: Option<HouseholdId>,
+        count_max: usize,
+    ) -> Result<Vec<Metadata>, StoreError> {
+        let count_max = i32::try_from(count_max).unwrap_or(i32::MAX);
+        if count_max == 0 {
+            return Ok(Vec::new());
+        }
+        let statements = self.statements().await?;
+        match after {
+            None => {
+                let first = &statements.households_first;
+                self.select_body("households", first, (count_max,)).await
+            }
+            Some(after) => {
+                let next = &statements.households_after;
+                self.select_body("households", next, (after.get(), count_max))
+                    .await
+            }
+        }
+    }
+
+    async fn tariff(
+        &self,
+        name: &str,
+        from_ms: i64,
+        to_ms: i64,
+    ) -> Result<Option<Tariff>, StoreError> {
+        if to_ms <= from_ms {
+            return Ok(None);
+        }
+        type PeriodRow = (CqlTimestamp, CqlTimestamp, f64, f64);
+        let statements = self.statements().await?;
+        let (from, to) = (CqlTimestamp(from_ms), CqlTimestamp(to_ms));
+        let (before, within) = tokio::try_join!(
+            self.select::<PeriodRow>(&statements.period_before, (name, from)),
+            self.select::<PeriodRow>(&statements.periods, (name, from, to)),
+        )?;
+        let periods = before
+            .into_iter()
+            .chain(within)
+            .map(|(start, end, buy_per_kwh, sell_per_kwh)| PricePeriod {
+                start_ms: start.0,
+                end_ms: end.0,
+                buy_per_kwh,
+                sell_per_kwh,
+            })
+            .collect();
+        let periods = without_overlaps(periods, from_ms);
+        Ok((!periods.is_empty()).then(|| Tariff {
+            name: name.to_owned(),
+            periods,
+        }))
+    }
+
+    async fn snapshot(&self, household_id: HouseholdId) -> Result<Option<Vec<u8>>, StoreError> {
+        let statement = &self.statements().await?.snapshot;
+        let rows: Vec<(Option<Vec<u8>>,)> = self.select(statement, (household_id.get(),)).await?;
+        Ok(rows.into_iter().next().and_then(|(state,)| state))
+    }
+
+    async fn close(&self) {
+        // Writes are durable once they resolve; new ones are refused from here on.
+        self.slots_free.close();
+    }
+}
+
+/// Whether an error is the statement's own, or the moment's.
+fn refused_or_unavailable(tried: &str, error: &ExecutionError) -> StoreError {
+    let refused = if let ExecutionError::LastAttemptError(attempt) = error {
+        matches!(
+            attempt,
+            RequestAttemptError::SerializationError(_)
+                | RequestAttemptError::CqlRequestSerialization(_)
+                | RequestAttemptError::DbError(
+                    DbError::SyntaxError
+                        | DbError::Invalid
+                        | DbError::AlreadyExists { .. }
+                        | DbError::FunctionFailure { .. }
+                        | DbError::AuthenticationError
+                        | DbError::Unauthorized
+                        | DbError::ConfigError,
+                    _
+                )
+        )
+    } else {
+        matches!(error, ExecutionError::BadQuery(_))
+    };
+    let text = format!("{tried}: {error}");
+    if refused {
+        StoreError::Refused(text)
+    } else {
+        StoreError::Unavailable(text)
+    }
+}

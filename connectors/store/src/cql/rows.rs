@@ -1,0 +1,455 @@
+//! Rows of Hearth as CQL values, and back. Each row knows its statement, its partition and its place there, so that
+//! rows of one partition can travel together and the last of equal rows holds.
+
+use std::collections::BTreeMap;
+
+use model::command::{Command, CommandProgress, CommandState};
+use model::reading::{Kind, Measurement, Reading};
+use model::schedule::Schedule;
+use model::slot::{Slot, Stat};
+use model::units::{DAY_MS, HouseholdId};
+use scylla::DeserializeRow;
+use scylla::value::{CqlDate, CqlTimestamp, CqlValue, MaybeUnset};
+
+use super::statements::Insert;
+use platform::store::{Row, StoreError};
+
+/// A value, or none: unset writes no tombstone.
+pub(super) type Cell = MaybeUnset<CqlValue>;
+
+/// What the partition key of a table is made of.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Partition {
+    Home(i64),
+    HomeDay(i64, i32),
+    Text(String),
+}
+
+/// Place of a row in its partition.
+type Place = (i64, String);
+
+/// The rows of one write: by statement and partition, each row once.
+pub(super) type Grouped = BTreeMap<(Insert, Partition), BTreeMap<Place, Vec<Cell>>>;
+
+/// Adds the rows that `row` means.
+pub(super) fn group(row: &Row, grouped: &mut Grouped) -> Result<(), StoreError> {
+    match row {
+        Row::Reading(reading) => group_reading(reading, grouped)?,
+        Row::Slot { household_id, slot } => group_slot(*household_id, slot, grouped)?,
+        Row::Schedule(schedule) => group_schedule(schedule, grouped)?,
+        Row::Command(progress) => group_command(progress, grouped)?,
+        Row::Household(metadata) => {
+            let id = metadata.household_id.get();
+            let cells = vec![
+                big(id),
+                text(&metadata.name),
+                text(&metadata.location),
+                double(metadata.pv_capacity_kw),
+                text(&metadata.tariff),
+                json(metadata.as_ref())?,
+            ];
+            put(
+                grouped,
+                Insert::Household,
+                Partition::Home(id),
+                (0, String::new()),
+                cells,
+            );
+        }
+        Row::Tariff(tariff) => {
+            for period in &tariff.periods {
+                let cells = vec![
+                    text(&tariff.name),
+                    time(period.start_ms),
+                    time(period.end_ms),
+                    double(period.buy_per_kwh),
+                    double(period.sell_per_kwh),
+                ];
+                let partition = Partition::Text(tariff.name.clone());
+                put(
+                    grouped,
+                    Insert::Tariff,
+                    partition,
+                    (period.start_ms, String::new()),
+                    cells,
+                );
+            }
+        }
+        Row::Snapshot {
+            household_id,
+            state,
+        } => {
+            let id = household_id.get();
+            let cells = vec![big(id), MaybeUnset::Set(CqlValue::Blob(state.clone()))];
+            put(
+                grouped,
+                Insert::Snapshot,
+                Partition::Home(id),
+                (0, String::new()),
+                cells,
+            );
+        }
+    }
+    Ok(())
+}
+
+fn put(
+    grouped: &mut Grouped,
+    insert: Insert,
+    partition: Partition,
+    place: Place,
+    cells: Vec<Cell>,
+) {
+    grouped
+        .entry((insert, partition))
+        .or_default()
+        .insert(place, cells);
+}
+
+fn group_reading(reading: &Reading, grouped: &mut Grouped) -> Result<(), StoreError> {
+    let id = reading.household_id.get();
+    let day = day_of(reading.ts_ms)?;
+    let mut cells = vec![big(id), date(day), time(reading.ts_ms)];
+    let insert = match reading.measurement {
+        Measurement::Meter { consumption_w } => {
+            cells.push(double(consumption_w));
+            Insert::Meter
+        }
+        Measurement::Pv { pv_w } => {
+            cells.push(double(pv_w));
+            Insert::Pv
+        }
+        Measurement::Battery { soc_pct, power_w } => {
+            cells.extend([double(soc_pct), double(power_w)]);
+            Insert::Battery
+        }
+    };
+    let place = (reading.ts_ms, String::new());
+    put(grouped, insert, Partition::HomeDay(id, day), place, cells);
+    Ok(())
+}
+
+fn group_slot(
+    household_id: HouseholdId,
+    slot: &Slot,
+    grouped: &mut Grouped,
+) -> Result<(), StoreError> {
+    let id = household_id.get();
+    let day = day_of(slot.start_ms)?;
+    let mut cells = vec![
+        big(id),
+        date(day),
+        time(slot.start_ms),
+        int(slot.slot_minutes),
+    ];
+    for stat in [&slot.load_w, &slot.pv_w, &slot.battery_w] {
+        let seen = |value| {
+            if stat.count == 0 {
+                MaybeUnset::Unset
+            } else {
+                double(value)
+            }
+        };
+        cells.extend([
+            stat.mean().map_or(MaybeUnset::Unset, double),
+            seen(stat.min),
+            seen(stat.max),
+            seen(stat.sum),
+            int(stat.count),
+        ]);
+    }
+    match slot.soc_pct {
+        Some(soc_pct) => cells.extend([double(soc_pct), time(slot.soc_ts_ms)]),
+        None => cells.extend([MaybeUnset::Unset, MaybeUnset::Unset]),
+    }
+    cells.push(int(slot.samples_count()));
+    let place = (slot.start_ms, String::new());
+    put(
+        grouped,
+        Insert::Slot,
+        Partition::HomeDay(id, day),
+        place,
+        cells,
+    );
+    Ok(())
+}
+
+fn group_schedule(schedule: &Schedule, grouped: &mut Grouped) -> Result<(), StoreError> {
+    let id = schedule.household_id.get();
+    let plan = &schedule.plan;
+    let cells = vec![
+        big(id),
+        boolean(schedule.adopt),
+        time(schedule.requested_ms),
+        text(&schedule.schedule_id),
+        time(schedule.start_ms),
+        int(schedule.slot_minutes),
+        text(plan.status.as_str()),
+        double(plan.objective),
+        double(plan.gap),
+        text(&plan.solver),
+        big(schedule.solve_us),
+        double(plan.metrics.cost),
+        double(plan.baseline.cost),
+        json(schedule)?,
+    ];
+    let place = (schedule.requested_ms, schedule.schedule_id.clone());
+    put(grouped, Insert::Schedule, Partition::Home(id), place, cells);
+    let cells = vec![
+        text(&schedule.schedule_id),
+        big(id),
+        boolean(schedule.adopt),
+        time(schedule.requested_ms),
+    ];
+    let partition = Partition::Text(schedule.schedule_id.clone());
+    put(
+        grouped,
+        Insert::ScheduleId,
+        partition,
+        (0, String::new()),
+        cells,
+    );
+    Ok(())
+}
+
+/// The order and its answer are written by two statements with their own columns, so that an order written again does
+/// not undo its answer.
+fn group_command(progress: &CommandProgress, grouped: &mut Grouped) -> Result<(), StoreError> {
+    let command = &progress.command;
+    let id = command.household_id.get();
+    let day = day_of(command.not_before_ms)?;
+    let partition = Partition::HomeDay(id, day);
+    let place = (command.not_before_ms, command.command_id.clone());
+    let key = [
+        big(id),
+        date(day),
+        time(command.not_before_ms),
+        text(&command.command_id),
+    ];
+    match progress.state {
+        CommandState::Issued => {}
+        CommandState::Applied | CommandState::Rejected => {
+            let mut cells = key.to_vec();
+            cells.extend([
+                text(progress.state.as_str()),
+                progress.acked_ms.map_or(MaybeUnset::Unset, time),
+                text(&progress.reason),
+            ]);
+            put(
+                grouped,
+                Insert::CommandAnswer,
+                partition.clone(),
+                place.clone(),
+                cells,
+            );
+        }
+    }
+    let appliances = command
+        .appliances
+        .iter()
+        .map(|(name, on)| (CqlValue::Text(name.clone()), CqlValue::Boolean(*on)))
+        .collect();
+    let mut cells = key.to_vec();
+    cells.extend([
+        text(&command.schedule_id),
+        time(command.requested_ms),
+        time(command.expires_ms),
+        command.battery_w.map_or(MaybeUnset::Unset, double),
+        MaybeUnset::Set(CqlValue::Map(appliances)),
+    ]);
+    put(grouped, Insert::Command, partition, place, cells);
+    Ok(())
+}
+
+/// Bytes of a row on the wire, roughly.
+pub(super) fn size_of(cells: &[Cell]) -> usize {
+    cells
+        .iter()
+        .map(|cell| match cell {
+            MaybeUnset::Set(CqlValue::Text(text)) => text.len() + 4,
+            MaybeUnset::Set(CqlValue::Blob(blob)) => blob.len() + 4,
+            MaybeUnset::Set(CqlValue::Map(map)) => map.len() * 32,
+            MaybeUnset::Set(_) | MaybeUnset::Unset => 12,
+        })
+        .sum()
+}
+
+/// The UTC day that holds `ts_ms`, in days since 1970.
+pub(super) fn day_of(ts_ms: i64) -> Result<i32, StoreError> {
+    i32::try_from(ts_ms.div_euclid(DAY_MS))
+        .map_err(|_| StoreError::Refused(format!("{ts_ms} ms is beyond every calendar")))
+}
+
+/// A day as CQL counts: 1970 stands in the middle of the unsigned range.
+pub(super) const fn cql_date(day: i32) -> CqlDate {
+    CqlDate(day.cast_unsigned() ^ (1 << 31))
+}
+
+fn big(value: i64) -> Cell {
+    MaybeUnset::Set(CqlValue::BigInt(value))
+}
+
+fn int(value: u32) -> Cell {
+    MaybeUnset::Set(CqlValue::Int(value.cast_signed()))
+}
+
+fn double(value: f64) -> Cell {
+    MaybeUnset::Set(CqlValue::Double(value))
+}
+
+fn boolean(value: bool) -> Cell {
+    MaybeUnset::Set(CqlValue::Boolean(value))
+}
+
+fn text(value: &str) -> Cell {
+    MaybeUnset::Set(CqlValue::Text(value.to_owned()))
+}
+
+fn time(ts_ms: i64) -> Cell {
+    MaybeUnset::Set(CqlValue::Timestamp(CqlTimestamp(ts_ms)))
+}
+
+fn date(day: i32) -> Cell {
+    MaybeUnset::Set(CqlValue::Date(cql_date(day)))
+}
+
+fn json<T: serde::Serialize>(value: &T) -> Result<Cell, StoreError> {
+    serde_json::to_string(value)
+        .map(|json| MaybeUnset::Set(CqlValue::Text(json)))
+        .map_err(|error| StoreError::Refused(format!("encode a row: {error}")))
+}
+
+/// The measurement that stands in one or two columns.
+pub(super) fn measurement(kind: Kind, first: f64, second: f64) -> Measurement {
+    match kind {
+        Kind::Meter => Measurement::Meter {
+            consumption_w: first,
+        },
+        Kind::Pv => Measurement::Pv { pv_w: first },
+        Kind::Battery => Measurement::Battery {
+            soc_pct: first,
+            power_w: second,
+        },
+    }
+}
+
+/// A row of `slots`, without what follows from the rest.
+#[derive(Debug, DeserializeRow)]
+pub(super) struct SlotRow {
+    start: CqlTimestamp,
+    slot_minutes: i32,
+    load_w_min: Option<f64>,
+    load_w_max: Option<f64>,
+    load_w_sum: Option<f64>,
+    load_w_count: i32,
+    pv_w_min: Option<f64>,
+    pv_w_max: Option<f64>,
+    pv_w_sum: Option<f64>,
+    pv_w_count: i32,
+    battery_w_min: Option<f64>,
+    battery_w_max: Option<f64>,
+    battery_w_sum: Option<f64>,
+    battery_w_count: i32,
+    soc_pct: Option<f64>,
+    soc_ts: Option<CqlTimestamp>,
+}
+
+impl From<SlotRow> for Slot {
+    fn from(row: SlotRow) -> Self {
+        let stat = |sum: Option<f64>, count: i32, min: Option<f64>, max: Option<f64>| Stat {
+            sum: sum.unwrap_or(0.0),
+            count: count.cast_unsigned(),
+            min: min.unwrap_or(0.0),
+            max: max.unwrap_or(0.0),
+        };
+        Self {
+            start_ms: row.start.0,
+            slot_minutes: row.slot_minutes.cast_unsigned(),
+            load_w: stat(
+                row.load_w_sum,
+                row.load_w_count,
+                row.load_w_min,
+                row.load_w_max,
+            ),
+            pv_w: stat(row.pv_w_sum, row.pv_w_count, row.pv_w_min, row.pv_w_max),
+            battery_w: stat(
+                row.battery_w_sum,
+                row.battery_w_count,
+                row.battery_w_min,
+                row.battery_w_max,
+            ),
+            soc_pct: row.soc_pct,
+            soc_ts_ms: row.soc_ts.map_or(0, |ts| ts.0),
+        }
+    }
+}
+
+/// A row of `commands`.
+#[derive(Debug, DeserializeRow)]
+pub(super) struct CommandRow {
+    not_before: CqlTimestamp,
+    command_id: String,
+    schedule_id: Option<String>,
+    requested: Option<CqlTimestamp>,
+    expires: Option<CqlTimestamp>,
+    battery_w: Option<f64>,
+    appliances: Option<BTreeMap<String, bool>>,
+    state: Option<String>,
+    acked: Option<CqlTimestamp>,
+    reason: Option<String>,
+}
+
+impl CommandRow {
+    /// `None` for an answer whose order has gone, as one whose order expired a moment earlier.
+    pub(super) fn into_progress(
+        self,
+        household_id: HouseholdId,
+    ) -> Result<Option<CommandProgress>, StoreError> {
+        let (Some(schedule_id), Some(requested), Some(expires)) =
+            (self.schedule_id, self.requested, self.expires)
+        else {
+            return Ok(None);
+        };
+        let state = match self.state.as_deref() {
+            None => CommandState::Issued,
+            Some("applied") => CommandState::Applied,
+            Some("rejected") => CommandState::Rejected,
+            Some(other) => {
+                return Err(StoreError::Corrupt {
+                    table: "commands",
+                    detail: format!("unknown state {other}"),
+                });
+            }
+        };
+        Ok(Some(CommandProgress {
+            command: Command {
+                command_id: self.command_id,
+                household_id,
+                schedule_id,
+                requested_ms: requested.0,
+                not_before_ms: self.not_before.0,
+                expires_ms: expires.0,
+                battery_w: self.battery_w,
+                appliances: self.appliances.unwrap_or_default(),
+            },
+            state,
+            acked_ms: self.acked.map(|acked| acked.0),
+            reason: self.reason.unwrap_or_default(),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DAY_MS, cql_date, day_of};
+
+    #[test]
+    fn days_are_utc_and_known_before_1970_too() {
+        assert_eq!(day_of(0).unwrap(), 0);
+        assert_eq!(day_of(DAY_MS - 1).unwrap(), 0);
+        assert_eq!(day_of(-1).unwrap(), -1);
+        assert!(day_of(i64::MAX).is_err());
+        assert_eq!(cql_date(0).0, 1 << 31);
+        assert_eq!(cql_date(-1).0, (1 << 31) - 1);
+    }
+}

@@ -1,0 +1,382 @@
+//! Keys, values and tables of the embedded store. A key begins with the household's id, then the time, both in an
+//! order-keeping form; a value begins with a version byte. Schedules have version 2, everything else version 1.
+
+use fjall::{Database, Keyspace, KeyspaceCreateOptions};
+use model::command::CommandState;
+use model::reading::{Kind, Measurement, Reading};
+use model::schedule::Schedule;
+use model::units::HouseholdId;
+use schemas::codec::Codec;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::schedule_v1;
+use platform::store::{Row, StoreError};
+
+/// First byte of every value; another number means another layout.
+const VERSION: u8 = 1;
+/// First byte of a schedule as an Avro single object, which names its schema.
+const SCHEDULE_VERSION: u8 = 2;
+/// Length of a household's id or a time in a key.
+pub(super) const WORD: usize = 8;
+
+/// The tables, by their public names, and two that serve reading back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Table {
+    MeterReadings,
+    PvGeneration,
+    BatteryState,
+    Slots,
+    Schedules,
+    /// From a schedule's id to its key in `schedules`.
+    SchedulesById,
+    Commands,
+    /// What devices answered, apart from the orders, so that an order written again does not undo its answer.
+    CommandAnswers,
+    Households,
+    Tariffs,
+    WeatherForecast,
+    Snapshots,
+}
+
+impl Table {
+    pub(super) const ALL: [Self; 12] = [
+        Self::MeterReadings,
+        Self::PvGeneration,
+        Self::BatteryState,
+        Self::Slots,
+        Self::Schedules,
+        Self::SchedulesById,
+        Self::Commands,
+        Self::CommandAnswers,
+        Self::Households,
+        Self::Tariffs,
+        Self::WeatherForecast,
+        Self::Snapshots,
+    ];
+
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::MeterReadings => "meter_readings",
+            Self::PvGeneration => "pv_generation",
+            Self::BatteryState => "battery_state",
+            Self::Slots => "slots",
+            Self::Schedules => "schedules",
+            Self::SchedulesById => "schedules_by_id",
+            Self::Commands => "commands",
+            Self::CommandAnswers => "command_answers",
+            Self::Households => "households",
+            Self::Tariffs => "tariffs",
+            Self::WeatherForecast => "weather_forecast",
+            Self::Snapshots => "snapshots",
+        }
+    }
+
+    pub(super) const fn of_kind(kind: Kind) -> Self {
+        match kind {
+            Kind::Meter => Self::MeterReadings,
+            Kind::Pv => Self::PvGeneration,
+            Kind::Battery => Self::BatteryState,
+        }
+    }
+}
+
+/// The open tables; a cheap handle.
+#[derive(Clone)]
+pub(super) struct Tables {
+    pub(super) database: Database,
+    keyspaces: Vec<Keyspace>,
+}
+
+impl Tables {
+    pub(super) fn open(database: Database) -> Result<Self, fjall::Error> {
+        let keyspaces = Table::ALL
+            .iter()
+            .map(|table| database.keyspace(table.as_str(), KeyspaceCreateOptions::default))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            database,
+            keyspaces,
+        })
+    }
+
+    pub(super) fn get(&self, table: Table) -> &Keyspace {
+        &self.keyspaces[table as usize]
+    }
+}
+
+/// One change of one table.
+#[derive(Debug)]
+pub(super) enum Change {
+    Put {
+        table: Table,
+        key: Vec<u8>,
+        value: Vec<u8>,
+    },
+    Remove {
+        table: Table,
+        key: Vec<u8>,
+    },
+    /// Removes the keys in `[from, to)`.
+    RemoveRange {
+        table: Table,
+        from: Vec<u8>,
+        to: Vec<u8>,
+    },
+}
+
+/// What a device answered: a row of `command_answers`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Answer {
+    pub(super) state: CommandState,
+    pub(super) acked_ms: Option<i64>,
+    pub(super) reason: String,
+}
+
+/// A number as eight bytes whose order is the number's.
+pub(super) const fn ordered(number: i64) -> [u8; WORD] {
+    (number.cast_unsigned() ^ (1 << 63)).to_be_bytes()
+}
+
+/// The number that [`ordered`] made these bytes of.
+pub(super) fn number(bytes: &[u8]) -> Option<i64> {
+    let bytes: [u8; WORD] = bytes.try_into().ok()?;
+    Some((u64::from_be_bytes(bytes) ^ (1 << 63)).cast_signed())
+}
+
+pub(super) fn household_key(household_id: HouseholdId) -> Vec<u8> {
+    ordered(household_id.get()).to_vec()
+}
+
+pub(super) fn timed_key(household_id: HouseholdId, ts_ms: i64) -> Vec<u8> {
+    [ordered(household_id.get()), ordered(ts_ms)].concat()
+}
+
+/// Adopted schedules of a home stand together, the one requested last at their end.
+pub(super) fn schedule_prefix(household_id: HouseholdId, adopt: bool) -> Vec<u8> {
+    let mut key = household_key(household_id);
+    key.push(u8::from(adopt));
+    key
+}
+
+/// The length stands first, so that no name is another's beginning.
+pub(super) fn tariff_key(name: &str, start_ms: i64) -> Result<Vec<u8>, StoreError> {
+    let length = u16::try_from(name.len())
+        .map_err(|_| StoreError::Refused("a tariff's name is at most 65,535 bytes".to_owned()))?;
+    let mut key = length.to_be_bytes().to_vec();
+    key.extend_from_slice(name.as_bytes());
+    key.extend_from_slice(&ordered(start_ms));
+    Ok(key)
+}
+
+/// A value in postcard, behind the version byte.
+pub(super) fn packed<T: Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
+    postcard::to_extend(value, vec![VERSION])
+        .map_err(|error| StoreError::Refused(format!("encode a row: {error}")))
+}
+
+/// Reads what [`packed`] wrote.
+pub(super) fn unpacked<T: DeserializeOwned>(table: Table, value: &[u8]) -> Result<T, StoreError> {
+    postcard::from_bytes(body(table, value)?).map_err(|error| corrupt(table, &error))
+}
+
+/// A schedule behind its version byte.
+pub(super) fn packed_schedule(schedule: &Schedule) -> Result<Vec<u8>, StoreError> {
+    let schedule = Codec::single_object()
+        .encode(schedule)
+        .map_err(|error| StoreError::Refused(error.to_string()))?;
+    Ok([&[SCHEDULE_VERSION], schedule.as_slice()].concat())
+}
+
+/// Reads what [`packed_schedule`] writes, and what was written before version 2.
+pub(super) fn unpacked_schedule(value: &[u8]) -> Result<Schedule, StoreError> {
+    let corrupt = |error: &dyn std::fmt::Display| corrupt(Table::Schedules, error);
+    if let Some((&SCHEDULE_VERSION, schedule)) = value.split_first() {
+        let decoded = Codec::single_object().decode(schedule);
+        return decoded.map_err(|error| corrupt(&error));
+    }
+    schedule_v1::read(body(Table::Schedules, value)?).map_err(|error| corrupt(&error))
+}
+
+/// What stands behind the version byte.
+pub(super) fn body(table: Table, value: &[u8]) -> Result<&[u8], StoreError> {
+    match value.split_first() {
+        Some((&VERSION, body)) => Ok(body),
+        Some((version, _)) => Err(corrupt(table, &format!("unknown version {version}"))),
+        None => Err(corrupt(table, &"empty value")),
+    }
+}
+
+pub(super) fn corrupt(table: Table, detail: &dyn std::fmt::Display) -> StoreError {
+    StoreError::Corrupt {
+        table: table.as_str(),
+        detail: detail.to_string(),
+    }
+}
+
+/// The changes that one row means.
+pub(super) fn changes_of(row: Row, changes: &mut Vec<Change>) -> Result<(), StoreError> {
+    match row {
+        Row::Reading(reading) => changes.push(reading_change(&reading)?),
+        Row::Slot { household_id, slot } => changes.push(Change::Put {
+            table: Table::Slots,
+            key: timed_key(household_id, slot.start_ms),
+            value: packed(&slot)?,
+        }),
+        Row::Schedule(schedule) => {
+            let mut key = schedule_prefix(schedule.household_id, schedule.adopt);
+            key.extend_from_slice(&ordered(schedule.requested_ms));
+            key.extend_from_slice(schedule.schedule_id.as_bytes());
+            changes.push(Change::Put {
+                table: Table::SchedulesById,
+                key: schedule.schedule_id.as_bytes().to_vec(),
+                value: [&[VERSION], key.as_slice()].concat(),
+            });
+            changes.push(Change::Put {
+                table: Table::Schedules,
+                key,
+                value: packed_schedule(&schedule)?,
+            });
+        }
+        Row::Command(progress) => {
+            let mut key = timed_key(
+                progress.command.household_id,
+                progress.command.not_before_ms,
+            );
+            key.extend_from_slice(progress.command.command_id.as_bytes());
+            match progress.state {
+                CommandState::Issued => {}
+                CommandState::Applied | CommandState::Rejected => changes.push(Change::Put {
+                    table: Table::CommandAnswers,
+                    key: key.clone(),
+                    value: packed(&Answer {
+                        state: progress.state,
+                        acked_ms: progress.acked_ms,
+                        reason: progress.reason,
+                    })?,
+                }),
+            }
+            changes.push(Change::Put {
+                table: Table::Commands,
+                key,
+                value: packed(&progress.command)?,
+            });
+        }
+        Row::Household(metadata) => {
+            let mut value = vec![VERSION];
+            serde_json::to_writer(&mut value, metadata.as_ref())
+                .map_err(|error| StoreError::Refused(format!("encode metadata: {error}")))?;
+            changes.push(Change::Put {
+                table: Table::Households,
+                key: household_key(metadata.household_id),
+                value,
+            });
+        }
+        Row::Tariff(tariff) => {
+            // The series replaces what was known of the time it covers.
+            if let (Some(first), Some(last)) = (tariff.periods.first(), tariff.periods.last()) {
+                changes.push(Change::RemoveRange {
+                    table: Table::Tariffs,
+                    from: tariff_key(&tariff.name, first.start_ms)?,
+                    to: tariff_key(&tariff.name, last.end_ms)?,
+                });
+            }
+            for period in &tariff.periods {
+                changes.push(Change::Put {
+                    table: Table::Tariffs,
+                    key: tariff_key(&tariff.name, period.start_ms)?,
+                    value: packed(period)?,
+                });
+            }
+        }
+        Row::Snapshot {
+            household_id,
+            state,
+        } => changes.push(Change::Put {
+            table: Table::Snapshots,
+            key: household_key(household_id),
+            value: [&[VERSION], state.as_slice()].concat(),
+        }),
+    }
+    Ok(())
+}
+
+fn reading_change(reading: &Reading) -> Result<Change, StoreError> {
+    Ok(Change::Put {
+        table: Table::of_kind(reading.measurement.kind()),
+        key: timed_key(reading.household_id, reading.ts_ms),
+        value: match reading.measurement {
+            Measurement::Meter { consumption_w } => packed(&consumption_w)?,
+            Measurement::Pv { pv_w } => packed(&pv_w)?,
+            Measurement::Battery { soc_pct, power_w } => packed(&(soc_pct, power_w))?,
+        },
+    })
+}
+
+/// The reading that [`changes_of`] made this row of.
+pub(super) fn reading_of(
+    household_id: HouseholdId,
+    kind: Kind,
+    key: &[u8],
+    value: &[u8],
+) -> Result<Reading, StoreError> {
+    let table = Table::of_kind(kind);
+    let ts_ms = key
+        .get(WORD..)
+        .and_then(number)
+        .ok_or_else(|| corrupt(table, &"key without a time"))?;
+    let measurement = match kind {
+        Kind::Meter => Measurement::Meter {
+            consumption_w: unpacked(table, value)?,
+        },
+        Kind::Pv => Measurement::Pv {
+            pv_w: unpacked(table, value)?,
+        },
+        Kind::Battery => {
+            let (soc_pct, power_w) = unpacked(table, value)?;
+            Measurement::Battery { soc_pct, power_w }
+        }
+    };
+    Ok(Reading {
+        household_id,
+        ts_ms,
+        measurement,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{Table, number, ordered, packed, tariff_key, unpacked};
+
+    proptest! {
+        #[test]
+        fn keys_keep_the_order_of_numbers(a: i64, b: i64) {
+            prop_assert_eq!(ordered(a).cmp(&ordered(b)), a.cmp(&b));
+            prop_assert_eq!(number(&ordered(a)), Some(a));
+        }
+
+        #[test]
+        fn names_do_not_mix(a in "[a-c]{0,3}", b in "[a-c]{0,3}", x: i64, y: i64) {
+            let (one, other) = (tariff_key(&a, x).unwrap(), tariff_key(&b, y).unwrap());
+            prop_assert_eq!(one == other, a == b && x == y);
+            if a == b {
+                prop_assert_eq!(one.cmp(&other), x.cmp(&y));
+            }
+        }
+    }
+
+    #[test]
+    fn another_version_is_corrupt_and_not_misread() {
+        let mut value = packed(&450.5_f64).unwrap();
+        assert_eq!(unpacked::<f64>(Table::PvGeneration, &value).unwrap(), 450.5);
+        value[0] = 2;
+        let error = unpacked::<f64>(Table::PvGeneration, &value).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "stored pv_generation row does not decode: unknown version 2"
+        );
+        assert!(!error.is_retryable());
+    }
+}

@@ -1,0 +1,758 @@
+//! The JSON of the HTTP API: times are RFC 3339, powers kW, energies kWh. Unknown fields are refused by name.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use model::metadata::{ApplianceSpec, BatterySpec, Metadata};
+use model::problem::{Appliance, Battery, Grid, Problem, Weights};
+use model::rolling::Rolling;
+use model::schedule::{
+    Metrics, Plan, PlannedEv, PlannedHeat, PlannedSlot, Relaxation, Schedule, Status,
+};
+use model::slot::{Slot, Stat};
+use model::tariff::{PricePeriod, Tariff};
+use model::units::HouseholdId;
+use serde::{Deserialize, Deserializer, Serialize};
+
+pub use self::stores::{EvBody, HeatStoreBody, SeriesBody, StabilityBody};
+use schemas::mqtt::rfc3339;
+
+mod stores;
+
+#[cfg(test)]
+mod tests;
+
+/// A field that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {expected}")]
+pub struct FieldError {
+    pub field: String,
+    pub expected: String,
+}
+
+fn field_error(field: &str, expected: impl Into<String>) -> FieldError {
+    FieldError {
+        field: field.to_owned(),
+        expected: expected.into(),
+    }
+}
+
+fn time_ms(field: &str, text: &str) -> Result<i64, FieldError> {
+    let parsed: Result<Timestamp, jiff::Error> = text.parse();
+    parsed.map(Timestamp::as_millisecond).map_err(|_| {
+        let shown: String = text.chars().take(40).collect();
+        field_error(
+            field,
+            format!("expected an RFC 3339 time with an offset, found {shown:?}"),
+        )
+    })
+}
+
+/// The body of `POST /api/optimize`: the household alone, or what shall replace the engine's own values.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OptimizeBody {
+    pub household_id: i64,
+    pub start: Option<String>,
+    pub slot_minutes: Option<u32>,
+    pub load_kw: Option<Vec<f64>>,
+    pub pv_kw: Option<Vec<f64>>,
+    pub buy_price: Option<Vec<f64>>,
+    pub sell_price: Option<Vec<f64>>,
+    /// `Some(None)`, a null, asks for a plan without a battery.
+    #[serde(default, deserialize_with = "given")]
+    pub battery: Option<Option<BatteryBody>>,
+    pub grid: Option<GridBody>,
+    pub pv_curtailable: Option<bool>,
+    pub appliances: Option<Vec<ApplianceBody>>,
+    pub evs: Option<Vec<EvBody>>,
+    pub heat_stores: Option<Vec<HeatStoreBody>>,
+    pub weights: Option<WeightsBody>,
+    /// `Some(None)`, a null, makes the plan free of the one before.
+    #[serde(default, deserialize_with = "given")]
+    pub stability: Option<Option<StabilityBody>>,
+    pub time_limit_ms: Option<u32>,
+}
+
+/// Tells a field that is null from one that is absent.
+fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(field: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(field).map(Some)
+}
+
+/// A battery at the start of a horizon.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BatteryBody {
+    pub capacity_kwh: f64,
+    pub soc_kwh: f64,
+    pub min_soc_kwh: f64,
+    pub max_soc_kwh: f64,
+    pub charge_kw: f64,
+    pub discharge_kw: f64,
+    pub charge_efficiency: f64,
+    pub discharge_efficiency: f64,
+    /// Absent: the lowest SoC allowed.
+    pub end_soc_min_kwh: Option<f64>,
+    #[serde(default)]
+    pub end_value_per_kwh: f64,
+    #[serde(default)]
+    pub wear_cost_per_kwh: f64,
+}
+
+/// The grid connection; a limit of null means none, and there is no price on the peak unless it is given.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GridBody {
+    pub import_limit_kw: Option<f64>,
+    pub export_limit_kw: Option<f64>,
+    pub peak_price_per_kw: f64,
+    pub peak_kw: f64,
+}
+
+/// An appliance that runs once.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApplianceBody {
+    pub id: String,
+    pub profile_kw: Vec<f64>,
+    pub earliest_slot: u32,
+    pub latest_end_slot: u32,
+}
+
+/// Weights of the objective; what is absent counts as in the default, cost alone.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WeightsBody {
+    pub cost: f64,
+    pub autarky: f64,
+    pub revenue: f64,
+}
+
+impl Default for WeightsBody {
+    fn default() -> Self {
+        let Weights {
+            cost,
+            autarky,
+            revenue,
+        } = Weights::COST;
+        Self {
+            cost,
+            autarky,
+            revenue,
+        }
+    }
+}
+
+impl OptimizeBody {
+    /// Whose problem it is.
+    pub fn household_id(&self) -> Result<HouseholdId, FieldError> {
+        HouseholdId::new(self.household_id).ok_or_else(|| {
+            field_error(
+                "household_id",
+                format!("expected a positive integer, found {}", self.household_id),
+            )
+        })
+    }
+
+    /// Whether it gives nothing but the household: then the engine's own problem is solved, and adopted.
+    #[must_use]
+    pub fn is_household_alone(&self) -> bool {
+        *self
+            == Self {
+                household_id: self.household_id,
+                ..Self::EMPTY
+            }
+    }
+
+    /// Whether it states a whole problem, so that the engine's own is not needed.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.start.is_some()
+            && self.load_kw.is_some()
+            && self.pv_kw.is_some()
+            && self.buy_price.is_some()
+            && self.sell_price.is_some()
+    }
+
+    const EMPTY: Self = Self {
+        household_id: 0,
+        start: None,
+        slot_minutes: None,
+        load_kw: None,
+        pv_kw: None,
+        buy_price: None,
+        sell_price: None,
+        battery: None,
+        grid: None,
+        pv_curtailable: None,
+        appliances: None,
+        evs: None,
+        heat_stores: None,
+        weights: None,
+        stability: None,
+        time_limit_ms: None,
+    };
+
+    /// The problem: what is given here over what `base`, the engine's own, says. Ranges are checked by the scheduler.
+    pub fn into_problem(self, base: Option<&Problem>) -> Result<Problem, FieldError> {
+        let household_id = self.household_id()?;
+        let missing = |field: &str| field_error(field, "required where the engine knows no value");
+        let start_ms = match &self.start {
+            Some(start) => time_ms("start", start)?,
+            None => base.ok_or_else(|| missing("start"))?.start_ms,
+        };
+        let slot_minutes = self
+            .slot_minutes
+            .or(base.map(|base| base.slot_minutes))
+            .unwrap_or(15);
+        // The engine's series and appliances stand on the engine's slots and mean nothing on others.
+        let same_slots =
+            base.filter(|base| base.start_ms == start_ms && base.slot_minutes == slot_minutes);
+        let series = [
+            &self.load_kw,
+            &self.pv_kw,
+            &self.buy_price,
+            &self.sell_price,
+        ];
+        let slots_count = series.into_iter().flatten().map(Vec::len).next();
+        let series = |field: &str, given: Option<Vec<f64>>, known: fn(&Problem) -> &Vec<f64>| {
+            if let Some(given) = given {
+                return Ok(given);
+            }
+            let mut known =
+                same_slots
+                    .map(|base| known(base).clone())
+                    .ok_or_else(|| match base {
+                        Some(_) => {
+                            field_error(field, "required with another start or slot_minutes")
+                        }
+                        None => missing(field),
+                    })?;
+            let count = slots_count.unwrap_or(known.len());
+            if known.len() < count {
+                let detail = format!("required: the engine knows {} of {count}", known.len());
+                return Err(field_error(field, detail));
+            }
+            known.truncate(count);
+            Ok(known)
+        };
+        let load_kw = series("load_kw", self.load_kw, |base| &base.load_kw)?;
+        let appliance = |body: ApplianceBody| Appliance {
+            id: body.id,
+            profile_kw: body.profile_kw,
+            earliest_slot: body.earliest_slot,
+            latest_end_slot: body.latest_end_slot,
+        };
+        let slots_count = load_kw.len();
+        Ok(Problem {
+            household_id,
+            start_ms,
+            slot_minutes,
+            pv_kw: series("pv_kw", self.pv_kw, |base| &base.pv_kw)?,
+            buy_price: series("buy_price", self.buy_price, |base| &base.buy_price)?,
+            sell_price: series("sell_price", self.sell_price, |base| &base.sell_price)?,
+            battery: match self.battery {
+                Some(body) => body.map(Battery::from),
+                None => base.and_then(|base| base.battery.clone()),
+            },
+            grid: self
+                .grid
+                .map_or_else(|| base.map_or(Grid::OPEN, |base| base.grid), Grid::from),
+            pv_curtailable: self
+                .pv_curtailable
+                .or(base.map(|base| base.pv_curtailable))
+                .unwrap_or(false),
+            appliances: match self.appliances {
+                Some(bodies) => bodies.into_iter().map(appliance).collect(),
+                None => same_slots
+                    .map(|base| base.appliances.clone())
+                    .unwrap_or_default()
+                    .into_iter()
+                    .filter(|appliance| appliance.latest_end_slot as usize <= slots_count)
+                    .collect(),
+            },
+            load_kw,
+            evs: stores::evs(self.evs, same_slots, slots_count),
+            heat_stores: stores::heat_stores(self.heat_stores, same_slots, slots_count),
+            stability: stores::stability(self.stability, same_slots, slots_count),
+            time_limit_ms: self
+                .time_limit_ms
+                .or(base.and_then(|base| base.time_limit_ms)),
+            weights: self.weights.map_or_else(
+                || base.map_or(Weights::COST, |base| base.weights),
+                |body| Weights {
+                    cost: body.cost,
+                    autarky: body.autarky,
+                    revenue: body.revenue,
+                },
+            ),
+        })
+    }
+}
+
+impl From<BatteryBody> for Battery {
+    fn from(body: BatteryBody) -> Self {
+        Self {
+            capacity_kwh: body.capacity_kwh,
+            soc_kwh: body.soc_kwh,
+            min_soc_kwh: body.min_soc_kwh,
+            max_soc_kwh: body.max_soc_kwh,
+            charge_kw: body.charge_kw,
+            discharge_kw: body.discharge_kw,
+            charge_efficiency: body.charge_efficiency,
+            discharge_efficiency: body.discharge_efficiency,
+            end_soc_min_kwh: body.end_soc_min_kwh.unwrap_or(body.min_soc_kwh),
+            end_value_per_kwh: body.end_value_per_kwh,
+            wear_cost_per_kwh: body.wear_cost_per_kwh,
+        }
+    }
+}
+
+impl From<GridBody> for Grid {
+    fn from(body: GridBody) -> Self {
+        Self {
+            import_limit_kw: body.import_limit_kw,
+            export_limit_kw: body.export_limit_kw,
+            peak_price_per_kw: body.peak_price_per_kw,
+            peak_kw: body.peak_kw,
+        }
+    }
+}
+
+impl From<Grid> for GridBody {
+    fn from(grid: Grid) -> Self {
+        Self {
+            import_limit_kw: grid.import_limit_kw,
+            export_limit_kw: grid.export_limit_kw,
+            peak_price_per_kw: grid.peak_price_per_kw,
+            peak_kw: grid.peak_kw,
+        }
+    }
+}
+
+/// A schedule, as `GET /api/schedule/{id}` and `POST /api/optimize?wait=` answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ScheduleBody {
+    pub id: String,
+    pub household_id: HouseholdId,
+    pub requested: String,
+    pub adopted: bool,
+    #[serde(flatten)]
+    pub plan: PlanBody,
+}
+
+/// A plan, as `hearth solve` prints it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanBody {
+    pub start: String,
+    pub slot_minutes: u32,
+    pub status: Status,
+    /// Constraints that could not be held, by how much.
+    pub relaxed: Vec<Relaxation>,
+    pub objective: f64,
+    pub solver: String,
+    pub gap: f64,
+    pub solve_us: i64,
+    pub metrics: Metrics,
+    pub baseline: Metrics,
+    pub slots: Vec<PlannedSlotBody>,
+}
+
+/// One slot of a plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlannedSlotBody {
+    pub start: String,
+    pub load_kw: f64,
+    pub pv_kw: f64,
+    pub grid_import_kw: f64,
+    pub grid_export_kw: f64,
+    pub battery_charge_kw: f64,
+    pub battery_discharge_kw: f64,
+    /// At the end of the slot.
+    pub soc_kwh: f64,
+    pub appliances: BTreeMap<String, bool>,
+    /// Absent where the problem has none, as is `heat`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub evs: BTreeMap<String, PlannedEv>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub heat: BTreeMap<String, PlannedHeat>,
+    pub shadow_price: f64,
+}
+
+impl PlanBody {
+    /// Of a plan whose first slot starts at `start_ms`.
+    #[must_use]
+    pub fn of(plan: &Plan, start_ms: i64, slot_minutes: u32, solve_us: i64) -> Self {
+        Self {
+            start: rfc3339(start_ms),
+            slot_minutes,
+            status: plan.status,
+            relaxed: plan.relaxed.clone(),
+            objective: plan.objective,
+            solver: plan.solver.clone(),
+            gap: plan.gap,
+            solve_us,
+            metrics: plan.metrics,
+            baseline: plan.baseline,
+            slots: plan.slots.iter().map(PlannedSlotBody::from).collect(),
+        }
+    }
+}
+
+impl From<&PlannedSlot> for PlannedSlotBody {
+    fn from(slot: &PlannedSlot) -> Self {
+        Self {
+            start: rfc3339(slot.start_ms),
+            load_kw: slot.load_kw,
+            pv_kw: slot.pv_kw,
+            grid_import_kw: slot.grid_import_kw,
+            grid_export_kw: slot.grid_export_kw,
+            battery_charge_kw: slot.battery_charge_kw,
+            battery_discharge_kw: slot.battery_discharge_kw,
+            soc_kwh: slot.soc_kwh,
+            appliances: slot.appliances.clone(),
+            evs: slot.evs.clone(),
+            heat: slot.heat.clone(),
+            shadow_price: slot.shadow_price,
+        }
+    }
+}
+
+impl From<&Schedule> for ScheduleBody {
+    fn from(schedule: &Schedule) -> Self {
+        let Schedule {
+            start_ms,
+            slot_minutes,
+            solve_us,
+            ..
+        } = *schedule;
+        Self {
+            id: schedule.schedule_id.clone(),
+            household_id: schedule.household_id,
+            requested: rfc3339(schedule.requested_ms),
+            adopted: schedule.adopt,
+            plan: PlanBody::of(&schedule.plan, start_ms, slot_minutes, solve_us),
+        }
+    }
+}
+
+/// The answer of `GET /api/latest/{household_id}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LatestBody {
+    pub household_id: HouseholdId,
+    pub now: String,
+    pub slots: Vec<SlotBody>,
+    pub rolling: RollingBody,
+}
+
+/// Mean and highest value of a series; null where nothing was read.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct MeanMax {
+    pub mean: Option<f64>,
+    pub max: Option<f64>,
+}
+
+/// One slot's aggregate with its prices.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SlotBody {
+    pub start: String,
+    pub load_w: MeanMax,
+    pub pv_w: MeanMax,
+    pub battery_w: MeanMax,
+    pub soc_pct: Option<f64>,
+    /// Currency per kWh; null where the tariff has none.
+    pub buy_price: Option<f64>,
+    pub sell_price: Option<f64>,
+    pub samples: u32,
+    /// Whether it still takes readings.
+    pub open: bool,
+}
+
+/// Rolling means, sums of the UTC day and the peak.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct RollingBody {
+    pub load_w_mean_1h: Option<f64>,
+    pub load_w_mean_24h: Option<f64>,
+    pub pv_w_mean_1h: Option<f64>,
+    pub pv_w_mean_24h: Option<f64>,
+    pub load_kwh_today: f64,
+    pub pv_kwh_today: f64,
+    pub load_w_peak_24h: Option<f64>,
+}
+
+impl From<Rolling> for RollingBody {
+    fn from(rolling: Rolling) -> Self {
+        Self {
+            load_w_mean_1h: rolling.load_w_mean_1h,
+            load_w_mean_24h: rolling.load_w_mean_24h,
+            pv_w_mean_1h: rolling.pv_w_mean_1h,
+            pv_w_mean_24h: rolling.pv_w_mean_24h,
+            load_kwh_today: rolling.load_kwh_today,
+            pv_kwh_today: rolling.pv_kwh_today,
+            load_w_peak_24h: rolling.load_w_peak_24h,
+        }
+    }
+}
+
+impl SlotBody {
+    /// Of an aggregate; `period` is the tariff's at its start.
+    #[must_use]
+    pub fn of(slot: &Slot, period: Option<&PricePeriod>, open: bool) -> Self {
+        let mean_max = |stat: &Stat| MeanMax {
+            mean: stat.mean(),
+            max: (stat.count > 0).then_some(stat.max),
+        };
+        Self {
+            start: rfc3339(slot.start_ms),
+            load_w: mean_max(&slot.load_w),
+            pv_w: mean_max(&slot.pv_w),
+            battery_w: mean_max(&slot.battery_w),
+            soc_pct: slot.soc_pct,
+            buy_price: period.map(|period| period.buy_per_kwh),
+            sell_price: period.map(|period| period.sell_per_kwh),
+            samples: slot.samples_count(),
+            open,
+        }
+    }
+}
+
+/// A household's metadata, as `GET` and `PUT /api/households/{id}` speak it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetadataBody {
+    /// Optional in a PUT; where given it must agree with the path.
+    pub household_id: Option<i64>,
+    #[serde(default)]
+    pub name: String,
+    #[serde(default)]
+    pub location: String,
+    #[serde(default)]
+    pub pv_capacity_kw: f64,
+    pub battery: Option<BatterySpec>,
+    #[serde(default)]
+    pub grid: GridBody,
+    #[serde(default)]
+    pub pv_curtailable: bool,
+    #[serde(default)]
+    pub appliances: Vec<ApplianceSpec>,
+    pub tariff: String,
+    #[serde(default)]
+    pub weights: WeightsBody,
+}
+
+impl From<&Metadata> for MetadataBody {
+    fn from(metadata: &Metadata) -> Self {
+        let Weights {
+            cost,
+            autarky,
+            revenue,
+        } = metadata.weights;
+        Self {
+            household_id: Some(metadata.household_id.get()),
+            name: metadata.name.clone(),
+            location: metadata.location.clone(),
+            pv_capacity_kw: metadata.pv_capacity_kw,
+            battery: metadata.battery.clone(),
+            grid: metadata.grid.into(),
+            pv_curtailable: metadata.pv_curtailable,
+            appliances: metadata.appliances.clone(),
+            tariff: metadata.tariff.clone(),
+            weights: WeightsBody {
+                cost,
+                autarky,
+                revenue,
+            },
+        }
+    }
+}
+
+impl MetadataBody {
+    /// The metadata of the household in the path.
+    pub fn into_metadata(self, household_id: HouseholdId) -> Result<Metadata, FieldError> {
+        if self.household_id.is_some_and(|id| id != household_id.get()) {
+            return Err(field_error(
+                "household_id",
+                format!("expected {household_id}, as in the path"),
+            ));
+        }
+        within("pv_capacity_kw", self.pv_capacity_kw, 0.0, 1e5)?;
+        if let Some(battery) = &self.battery {
+            check_battery(battery)?;
+        }
+        for (field, limit) in [
+            ("grid.import_limit_kw", self.grid.import_limit_kw),
+            ("grid.export_limit_kw", self.grid.export_limit_kw),
+        ] {
+            within(field, limit.unwrap_or(0.0), 0.0, 1e5)?;
+        }
+        let grid = self.grid;
+        within("grid.peak_price_per_kw", grid.peak_price_per_kw, 0.0, 1e5)?;
+        within("grid.peak_kw", grid.peak_kw, 0.0, 1e4)?;
+        for (field, weight) in [
+            ("weights.cost", self.weights.cost),
+            ("weights.autarky", self.weights.autarky),
+            ("weights.revenue", self.weights.revenue),
+        ] {
+            within(field, weight, 0.0, 1e6)?;
+        }
+        if self.appliances.len() > 16 {
+            return Err(field_error(
+                "appliances",
+                format!("expected at most 16, found {}", self.appliances.len()),
+            ));
+        }
+        for spec in &self.appliances {
+            check_appliance(spec)?;
+        }
+        Ok(Metadata {
+            household_id,
+            name: self.name,
+            location: self.location,
+            pv_capacity_kw: self.pv_capacity_kw,
+            battery: self.battery,
+            grid: self.grid.into(),
+            pv_curtailable: self.pv_curtailable,
+            appliances: self.appliances,
+            tariff: self.tariff,
+            weights: Weights {
+                cost: self.weights.cost,
+                autarky: self.weights.autarky,
+                revenue: self.weights.revenue,
+            },
+        })
+    }
+}
+
+fn within(field: &str, value: f64, min: f64, max: f64) -> Result<(), FieldError> {
+    if (min..=max).contains(&value) {
+        Ok(())
+    } else {
+        Err(field_error(
+            field,
+            format!("expected {min} to {max}, found {value}"),
+        ))
+    }
+}
+
+fn check_battery(battery: &BatterySpec) -> Result<(), FieldError> {
+    within("battery.capacity_kwh", battery.capacity_kwh, 1e-3, 1e5)?;
+    within(
+        "battery.min_soc_kwh",
+        battery.min_soc_kwh,
+        0.0,
+        battery.capacity_kwh,
+    )?;
+    within(
+        "battery.max_soc_kwh",
+        battery.max_soc_kwh,
+        battery.min_soc_kwh,
+        battery.capacity_kwh,
+    )?;
+    within("battery.charge_kw", battery.charge_kw, 0.0, 1e5)?;
+    within("battery.discharge_kw", battery.discharge_kw, 0.0, 1e5)?;
+    within(
+        "battery.charge_efficiency",
+        battery.charge_efficiency,
+        0.01,
+        1.0,
+    )?;
+    within(
+        "battery.discharge_efficiency",
+        battery.discharge_efficiency,
+        0.01,
+        1.0,
+    )?;
+    within(
+        "battery.wear_cost_per_kwh",
+        battery.wear_cost_per_kwh,
+        0.0,
+        1e3,
+    )
+}
+
+fn check_appliance(spec: &ApplianceSpec) -> Result<(), FieldError> {
+    let field = |name: &str| format!("appliances.{}.{name}", spec.id);
+    if spec.id.is_empty() || spec.id.len() > 64 {
+        return Err(field_error("appliances.id", "expected 1 to 64 bytes"));
+    }
+    if spec.profile_kw.is_empty() || spec.profile_kw.len() > 96 {
+        return Err(field_error(&field("profile_kw"), "expected 1 to 96 values"));
+    }
+    for power_kw in &spec.profile_kw {
+        within(&field("profile_kw"), *power_kw, 0.0, 1e3)?;
+    }
+    within(
+        &field("window_start_min"),
+        f64::from(spec.window_start_min),
+        0.0,
+        1439.0,
+    )?;
+    within(
+        &field("window_end_min"),
+        f64::from(spec.window_end_min),
+        0.0,
+        1440.0,
+    )
+}
+
+/// A tariff, as `GET` and `PUT /api/tariffs/{name}` speak it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TariffBody {
+    pub periods: Vec<PricePeriodBody>,
+}
+
+/// Prices that hold from `start` until before `end`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PricePeriodBody {
+    pub start: String,
+    pub end: String,
+    pub buy: f64,
+    pub sell: f64,
+}
+
+impl TariffBody {
+    /// The tariff called `name`.
+    pub fn into_tariff(self, name: &str) -> Result<Tariff, FieldError> {
+        let mut periods = Vec::with_capacity(self.periods.len());
+        for (index, body) in self.periods.iter().enumerate() {
+            let field = |name: &str| format!("periods[{index}].{name}");
+            within(&field("buy"), body.buy, -1e3, 1e3)?;
+            within(&field("sell"), body.sell, -1e3, 1e3)?;
+            let period = PricePeriod {
+                start_ms: time_ms(&field("start"), &body.start)?,
+                end_ms: time_ms(&field("end"), &body.end)?,
+                buy_per_kwh: body.buy,
+                sell_per_kwh: body.sell,
+            };
+            if period.end_ms <= period.start_ms {
+                return Err(field_error(&field("end"), "expected a time after start"));
+            }
+            if periods
+                .last()
+                .is_some_and(|last: &PricePeriod| last.end_ms > period.start_ms)
+            {
+                return Err(field_error(
+                    &field("start"),
+                    "expected a time at or after the end of the period before",
+                ));
+            }
+            periods.push(period);
+        }
+        Ok(Tariff {
+            name: name.to_owned(),
+            periods,
+        })
+    }
+}
+
+/// An error, as RFC 9457 describes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProblemDocument {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub title: String,
+    pub status: u16,
+    pub detail: String,
+}

@@ -1,0 +1,103 @@
+//! Records of a shard as events. What is no event becomes a dead letter.
+
+use std::sync::Arc;
+
+use household::event::Event;
+use model::command::Ack;
+use model::metadata::Metadata;
+use model::reading::Reading;
+use model::schedule::Schedule;
+use model::units::HouseholdId;
+use platform::log::{Record, TopicPartition};
+use schemas::codec::{Codec, CodecError};
+use schemas::dead_letter::Reason;
+use schemas::topic::Topic;
+
+use crate::dead_letter::dead_letter;
+use crate::effects::Outgoing;
+use platform::parts::Parts;
+
+/// A record, decoded.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) household_id: HouseholdId,
+    pub(crate) event: Event,
+    /// Index of the record in its batch.
+    pub(crate) index: usize,
+}
+
+/// The events of `records`, in their order, and the dead letters of those that have none.
+pub(crate) fn entries(
+    parts: &Parts,
+    from: TopicPartition,
+    records: &[Record],
+) -> (Vec<Entry>, Vec<Outgoing>) {
+    let mut entries = Vec::with_capacity(records.len());
+    let mut refused = Vec::new();
+    for (index, record) in records.iter().enumerate() {
+        // A tombstone: an operator withdrew it. There is nothing to tell the household.
+        if record.value.is_empty() {
+            continue;
+        }
+        let (reason, detail) = match event(&parts.codec, from.topic, &record.value) {
+            Ok((household_id, event)) if is_key_of(record, household_id) => {
+                entries.push(Entry {
+                    household_id,
+                    event,
+                    index,
+                });
+                continue;
+            }
+            Ok((household_id, _)) => (
+                Reason::HouseholdMismatch,
+                format!("the record's key is not its household_id {household_id}"),
+            ),
+            Err(why) => (Reason::Undecodable, why.to_string()),
+        };
+        refused.extend(dead_letter(parts, from, record, reason, detail));
+    }
+    (entries, refused)
+}
+
+fn is_key_of(record: &Record, household_id: HouseholdId) -> bool {
+    let text = record
+        .key
+        .as_deref()
+        .and_then(|key| std::str::from_utf8(key).ok());
+    text.and_then(HouseholdId::parse) == Some(household_id)
+}
+
+/// What a record of one of a shard's topics says, and to whom.
+pub(crate) fn event(
+    codec: &Codec,
+    topic: Topic,
+    value: &[u8],
+) -> Result<(HouseholdId, Event), CodecError> {
+    Ok(match topic {
+        Topic::Telemetry => {
+            let reading: Reading = codec.decode(value)?;
+            (reading.household_id, Event::ReadingArrived(reading))
+        }
+        Topic::Households => {
+            let metadata: Metadata = codec.decode(value)?;
+            let id = metadata.household_id;
+            (id, Event::MetadataChanged(Arc::new(metadata)))
+        }
+        Topic::Schedules => {
+            let schedule: Schedule = codec.decode(value)?;
+            let id = schedule.household_id;
+            (id, Event::ScheduleReady(Arc::new(schedule)))
+        }
+        Topic::Acks => {
+            let ack: Ack = codec.decode(value)?;
+            (ack.household_id, Event::AckArrived(ack))
+        }
+        Topic::Tariffs
+        | Topic::WeatherForecast
+        | Topic::OptimizeRequests
+        | Topic::Commands
+        | Topic::DeadLetters
+        | Topic::Alerts
+        | Topic::Slots => unreachable!("a shard does not read {topic}"),
+    })
+}

@@ -1,0 +1,140 @@
+//! A household in memory: its state, and what the host knows of it.
+
+use household::effect::Effect;
+use household::household::Household;
+use model::reading::Reading;
+use model::slot::Slot;
+use model::units::HouseholdId;
+use platform::clock::wall_ms;
+use platform::store::Row;
+use tokio::time::Instant;
+use tracing::error;
+
+use crate::unsaved::Unsaved;
+use platform::parts::Parts;
+use schemas::snapshot::{self, NextOffsets};
+
+/// The household and its host's notes.
+#[derive(Debug)]
+pub(crate) struct Resident {
+    pub(crate) household: Household,
+    /// First offset, by topic, whose record this state has not seen.
+    pub(crate) next_offsets: NextOffsets,
+    /// Changed since its snapshot.
+    pub(crate) is_unsaved: bool,
+    /// The work of the outbox that holds its newest snapshot; 0 for one that never had any.
+    pub(crate) saved_in: u64,
+    /// When a record last reached it.
+    pub(crate) touched: Instant,
+    /// Rows that are written together with the next snapshot, where they wait.
+    readings: Vec<Reading>,
+    slots: Vec<Slot>,
+    /// The newest request, and when the record that led to it entered the log.
+    asked: Option<Box<(String, i64)>>,
+}
+
+impl Resident {
+    /// From its snapshot, or new where there is none.
+    pub(crate) fn from_snapshot(id: HouseholdId, partition: i32, bytes: Option<&[u8]>) -> Self {
+        let restored = bytes.and_then(|bytes| match snapshot::decode(bytes, partition) {
+            Ok(state) => Some(state),
+            Err(reason) => {
+                error!(household = %id, %reason, "snapshot is unusable, starting the home empty");
+                None
+            }
+        });
+        let (next_offsets, household) =
+            restored.unwrap_or_else(|| (NextOffsets::default(), Household::new(id)));
+        Self::new(household, next_offsets)
+    }
+
+    /// A home that no record has reached before.
+    pub(crate) fn newborn(id: HouseholdId) -> Self {
+        Self::new(Household::newborn(id), NextOffsets::default())
+    }
+
+    fn new(household: Household, next_offsets: NextOffsets) -> Self {
+        Self {
+            household,
+            next_offsets,
+            is_unsaved: false,
+            saved_in: 0,
+            touched: Instant::now(),
+            readings: Vec::new(),
+            slots: Vec::new(),
+            asked: None,
+        }
+    }
+
+    /// Its state as a row. `partition` is the one it lives on.
+    pub(crate) fn snapshot(&self, partition: i32) -> Row {
+        Row::Snapshot {
+            household_id: self.household.id(),
+            state: snapshot::encode(partition, &self.next_offsets, &self.household),
+        }
+    }
+
+    /// It changes: notes so among the unsaved, unless it stands there. `since` are the shard's offsets before.
+    pub(crate) fn change(&mut self, unsaved: &mut Unsaved, since: &NextOffsets, now: Instant) {
+        if !self.is_unsaved {
+            self.is_unsaved = true;
+            unsaved.note(self.household.id(), since, now);
+        }
+    }
+
+    /// Keeps what becomes a row with the next snapshot.
+    pub(crate) fn wait_with_reading(&mut self, reading: Reading) {
+        self.readings.push(reading);
+    }
+
+    /// The same of a slot; of one that is corrected only the last is kept.
+    pub(crate) fn wait_with_slot(&mut self, slot: Slot) {
+        let place = |held: &&mut Slot| {
+            (held.start_ms, held.slot_minutes) == (slot.start_ms, slot.slot_minutes)
+        };
+        match self.slots.iter_mut().find(place) {
+            Some(held) => *held = slot,
+            None => self.slots.push(slot),
+        }
+    }
+
+    /// Takes out what has waited, as rows.
+    pub(crate) fn take_rows(&mut self) -> impl Iterator<Item = Row> + use<> {
+        let household_id = self.household.id();
+        let readings = std::mem::take(&mut self.readings).into_iter();
+        let slots = std::mem::take(&mut self.slots).into_iter();
+        let slots = slots.map(move |slot| Row::Slot { household_id, slot });
+        readings.map(Row::Reading).chain(slots)
+    }
+
+    /// Whether nothing is lost when it is let go: all of it is in a snapshot, and the outbox, durable up to `durable`,
+    /// has that written.
+    pub(crate) const fn is_durable(&self, durable: u64) -> bool {
+        !self.is_unsaved && self.saved_in <= durable
+    }
+
+    /// Measures the way from a reading to the command that came of it. `answered` is the request that the record
+    /// answers, which entered the log at `timestamp_ms`.
+    pub(crate) fn watch_answer(
+        &mut self,
+        parts: &Parts,
+        answered: Option<&str>,
+        timestamp_ms: i64,
+        orders: &[Effect],
+    ) {
+        for order in orders {
+            if let Effect::RequestOptimize(request) = order {
+                self.asked = Some(Box::new((request.request_id.clone(), timestamp_ms)));
+            }
+        }
+        let Some((answered, asked)) = answered.zip(self.asked.as_ref()) else {
+            return;
+        };
+        let is_sent = orders
+            .iter()
+            .any(|order| matches!(order, Effect::SendCommand(_)));
+        if is_sent && asked.0 == answered {
+            parts.metrics.observe_commanded(asked.1, wall_ms());
+        }
+    }
+}

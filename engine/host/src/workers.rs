@@ -1,0 +1,205 @@
+//! Threads that answer optimize requests: decode, solve, encode. Each keeps its solver and so its working arrays; all
+//! take from one bounded queue, so that a long solve holds up nobody but itself.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use model::request::OptimizeRequest;
+use model::schedule::{Metrics as Figures, Plan, Schedule, Status};
+use platform::log::{Record, TopicPartition};
+use scheduler::Solver;
+use schemas::dead_letter::Reason;
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tracing::{error, warn};
+
+use crate::dead_letter::dead_letter;
+use crate::effects::{self, Outgoing};
+use platform::parts::Parts;
+
+/// Most requests in a task: small enough that the last tasks of a batch end together.
+const TASK_RECORDS_MAX: usize = 16;
+/// Tasks waiting at most, for each worker.
+const TASKS_MAX: usize = 2;
+
+/// A running set of threads; they end once this is dropped and their tasks are done.
+#[derive(Debug)]
+pub struct Workers {
+    tasks: mpsc::Sender<Task>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// Requests that one worker answers together.
+#[derive(Debug)]
+struct Task {
+    from: TopicPartition,
+    records: Vec<Record>,
+    answers: oneshot::Sender<Vec<Outgoing>>,
+}
+
+/// The threads have ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the optimizer's threads have ended")]
+pub struct Ended;
+
+impl Workers {
+    /// Starts `count` threads; 0 for one a core.
+    pub fn start(parts: &Parts, count: usize) -> Result<Self> {
+        let count = match count {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            count => count,
+        };
+        let (tasks, queue) = mpsc::channel(TASKS_MAX * count);
+        let queue = Arc::new(Mutex::new(queue));
+        let threads = (0..count)
+            .map(|index| {
+                let (parts, queue) = (parts.clone(), Arc::clone(&queue));
+                std::thread::Builder::new()
+                    .name(format!("solver-{index}"))
+                    .spawn(move || work(&parts, &queue))
+                    .context("start a solver thread")
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self { tasks, threads })
+    }
+
+    /// Answers a batch; what comes of it is in the order of the records.
+    pub async fn answer(
+        &self,
+        from: TopicPartition,
+        mut records: Vec<Record>,
+    ) -> Result<Vec<Outgoing>, Ended> {
+        let share = records.len().div_ceil(self.threads.len().max(1));
+        let size = share.clamp(1, TASK_RECORDS_MAX);
+        let mut waiting = Vec::with_capacity(records.len().div_ceil(size));
+        while !records.is_empty() {
+            let rest = records.split_off(size.min(records.len()));
+            let (answers, answered) = oneshot::channel();
+            let task = Task {
+                from,
+                records,
+                answers,
+            };
+            self.tasks.send(task).await.map_err(|_| Ended)?;
+            waiting.push(answered);
+            records = rest;
+        }
+        let mut outgoing = Vec::new();
+        for answered in waiting {
+            outgoing.extend(answered.await.map_err(|_| Ended)?);
+        }
+        Ok(outgoing)
+    }
+}
+
+fn work(parts: &Parts, queue: &Mutex<mpsc::Receiver<Task>>) {
+    let mut solver = Solver::default();
+    loop {
+        let next = queue.blocking_lock().blocking_recv();
+        let Some(task) = next else { return };
+        let answers = task.records.iter().filter_map(|record| {
+            let answer = answer(parts, &mut solver, task.from, record);
+            parts.metrics.requests_queued.dec();
+            answer
+        });
+        // Nobody waits for the answers of a pool that has gone; the requests are solved again elsewhere.
+        let _ = task.answers.send(answers.collect());
+    }
+}
+
+fn answer(
+    parts: &Parts,
+    solver: &mut Solver,
+    from: TopicPartition,
+    record: &Record,
+) -> Option<Outgoing> {
+    if record.value.is_empty() {
+        return None;
+    }
+    let request: OptimizeRequest = match parts.codec.decode(&record.value) {
+        Ok(request) => request,
+        Err(why) => {
+            let reason = Reason::Undecodable;
+            return dead_letter(parts, from, record, reason, why.to_string());
+        }
+    };
+    let household_id = request.household_id;
+    let solved = catch_unwind(AssertUnwindSafe(|| schedule(solver, request)));
+    match solved {
+        Ok(schedule) => {
+            count(parts, &schedule);
+            effects::outgoing(parts, household_id, &schedule)
+        }
+        Err(_) => {
+            // Its arrays may be half written.
+            *solver = Solver::default();
+            error!(household = %household_id, "solver failed");
+            let detail = "the solver failed on this request".to_owned();
+            dead_letter(parts, from, record, Reason::Poison, detail)
+        }
+    }
+}
+
+fn count(parts: &Parts, schedule: &Schedule) {
+    let metrics = &parts.metrics;
+    let (status, method) = (schedule.plan.status.as_str(), schedule.plan.solver.as_str());
+    metrics
+        .schedules_total
+        .with_label_values(&[status, method])
+        .inc();
+    #[expect(clippy::cast_precision_loss, reason = "microseconds of a solve")]
+    let seconds = schedule.solve_us as f64 / 1e6;
+    metrics
+        .solve_seconds
+        .with_label_values(&[method])
+        .observe(seconds);
+    metrics
+        .schedule_gap
+        .with_label_values(&[method])
+        .observe(schedule.plan.gap);
+    metrics.solve_cpu_seconds_total.inc_by(seconds);
+}
+
+/// Solves one request. A problem that breaks its own limits is answered too, as infeasible, so that nobody waits.
+fn schedule(solver: &mut Solver, request: OptimizeRequest) -> Schedule {
+    let begun = Instant::now();
+    let solved = solver.solve(&request.problem);
+    let solve_us = i64::try_from(begun.elapsed().as_micros()).expect("a solve's time fits");
+    let plan = solved.unwrap_or_else(|reason| {
+        warn!(request = request.request_id, %reason, "problem refused");
+        refused()
+    });
+    Schedule {
+        schedule_id: request.request_id.clone(),
+        request_id: request.request_id,
+        household_id: request.household_id,
+        requested_ms: request.requested_ms,
+        start_ms: request.problem.start_ms,
+        slot_minutes: request.problem.slot_minutes,
+        adopt: request.adopt,
+        solve_us,
+        plan,
+    }
+}
+
+fn refused() -> Plan {
+    let nothing = Figures {
+        cost: 0.0,
+        grid_import_kwh: 0.0,
+        grid_export_kwh: 0.0,
+        autarky: 0.0,
+        self_consumption: 0.0,
+    };
+    Plan {
+        status: Status::Infeasible,
+        relaxed: Vec::new(),
+        objective: 0.0,
+        solver: "none".to_owned(),
+        gap: 0.0,
+        metrics: nothing,
+        baseline: nothing,
+        slots: Vec::new(),
+    }
+}

@@ -1,0 +1,63 @@
+//! Snapshots of every version give back the household.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
+use household::household::Household;
+use schemas::snapshot::{NextOffsets, SnapshotError, encode};
+use schemas::topic::Topic;
+
+fn decode(bytes: &[u8], partition: i32) -> Result<(NextOffsets, Household), SnapshotError> {
+    schemas::snapshot::decode(bytes, partition)
+}
+
+/// A snapshot of version 1, taken on partition 3, gives the same home as when it is written again.
+#[track_caller]
+fn check(stored: &[u8], has_metadata: bool, expected: &str) {
+    let (next_offsets, household) = decode(stored, 3).unwrap();
+    assert_eq!(next_offsets.get(Topic::Telemetry), 5);
+    assert_eq!(next_offsets.get(Topic::Households), 6);
+    assert_eq!(next_offsets.get(Topic::Schedules), 0);
+    assert_eq!(next_offsets.get(Topic::Acks), 7);
+    assert_eq!(household.has_metadata(), has_metadata);
+    let debug = format!("{household:?}");
+    assert!(debug.contains(expected), "{debug}");
+    let bytes = encode(3, &next_offsets, &household);
+    assert_eq!(bytes[0], 2);
+    let added = if has_metadata { 16 } else { 0 };
+    assert_eq!(
+        bytes.len(),
+        stored.len() + added,
+        "nothing else has changed"
+    );
+    assert_eq!(decode(&bytes, 3).unwrap(), (next_offsets, household));
+    assert!(matches!(
+        decode(stored, 4),
+        Err(SnapshotError::Partition(3))
+    ));
+}
+
+#[test]
+fn version_1_is_read() {
+    check(
+        include_bytes!("../../../schemas/golden/snapshot-v1.bin"),
+        true,
+        "grid: Grid { import_limit_kw: Some(20.0), export_limit_kw: None, peak_price_per_kw: 0.0, peak_kw: 0.0 }, \
+         pv_curtailable: false, appliances: [ApplianceSpec { id: \"dishwasher\"",
+    );
+    let no_metadata = include_bytes!("../../../schemas/golden/snapshot-v1-no-metadata.bin");
+    check(no_metadata, false, "metadata: None");
+}
+
+#[test]
+fn damage_and_other_versions_are_refused() {
+    let stored = include_bytes!("../../../schemas/golden/snapshot-v1.bin");
+    for end in 1..stored.len() {
+        let outcome = decode(&stored[..end], 3);
+        assert!(
+            matches!(outcome, Err(SnapshotError::Undecodable(_))),
+            "{end}"
+        );
+    }
+    assert!(matches!(decode(&[], 3), Err(SnapshotError::Empty)));
+    assert!(matches!(decode(&[3, 0], 3), Err(SnapshotError::Version(3))));
+}

@@ -1,0 +1,18 @@
+//! The words that Hearth speaks: homes, readings, slots, tariffs, problems, plans, commands.
+//! Plain values. Nothing here reads a clock, does IO, or draws a random number.
+
+pub mod units;
+
+pub mod metadata;
+pub mod reading;
+pub mod rolling;
+pub mod slot;
+pub mod tariff;
+
+pub mod problem;
+pub mod request;
+pub mod schedule;
+
+pub mod command;
+
+pub mod alert;

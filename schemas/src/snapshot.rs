@@ -1,0 +1,145 @@
+//! A household's state as bytes, with the offsets up to which it has seen its topics. `H` is the state machine.
+
+use model::metadata::BatterySpec;
+use model::units::HouseholdId;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::topic::Topic;
+
+/// Version of the layout. Version 1 is read as well; a snapshot of another version is not.
+const VERSION: u8 = 2;
+
+/// The topics of a shard, in the order of `NextOffsets`.
+pub const SHARD_TOPICS: [Topic; 4] = [
+    Topic::Telemetry,
+    Topic::Households,
+    Topic::Schedules,
+    Topic::Acks,
+];
+
+/// The first offset not yet seen, for each topic of a shard; 0 before the first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NextOffsets([i64; SHARD_TOPICS.len()]);
+
+impl NextOffsets {
+    fn index(topic: Topic) -> usize {
+        SHARD_TOPICS
+            .iter()
+            .position(|ours| *ours == topic)
+            .expect("a shard reads its own topics only")
+    }
+
+    /// First offset of `topic` not yet seen.
+    #[must_use]
+    pub fn get(&self, topic: Topic) -> i64 {
+        self.0[Self::index(topic)]
+    }
+
+    /// Moves on to `offset`; never back.
+    pub fn advance(&mut self, topic: Topic, offset: i64) {
+        let next = &mut self.0[Self::index(topic)];
+        *next = (*next).max(offset);
+    }
+
+    /// How many records lie between this and a later state of the same shard.
+    #[must_use]
+    pub fn records_until(&self, later: &Self) -> u64 {
+        let topics = self.0.iter().zip(&later.0);
+        topics.map(|(from, to)| to.abs_diff(*from)).sum()
+    }
+
+    /// Topics of which something was seen.
+    pub fn iter(&self) -> impl Iterator<Item = (Topic, i64)> + '_ {
+        SHARD_TOPICS
+            .into_iter()
+            .zip(self.0)
+            .filter(|(_, offset)| *offset > 0)
+    }
+}
+
+/// Why a snapshot is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    #[error("it is empty")]
+    Empty,
+    #[error("its layout has version {0}, this build reads 1 to {VERSION}")]
+    Version(u8),
+    #[error("it was taken on partition {0}: the number of partitions has changed")]
+    Partition(i32),
+    #[error("it does not decode: {0}")]
+    Undecodable(#[from] postcard::Error),
+}
+
+/// The state as bytes.
+#[must_use]
+pub fn encode<H: Serialize>(partition: i32, next_offsets: &NextOffsets, household: &H) -> Vec<u8> {
+    let mut bytes = vec![VERSION];
+    let body = postcard::to_stdvec(&(partition, next_offsets, household))
+        .expect("a household has nothing that postcard cannot write");
+    bytes.extend(body);
+    bytes
+}
+
+/// The state from bytes, to go on with on `partition`.
+pub fn decode<H: DeserializeOwned>(
+    bytes: &[u8],
+    partition: i32,
+) -> Result<(NextOffsets, H), SnapshotError> {
+    let (taken_on, next_offsets, household) = read(bytes)?;
+    if taken_on != partition {
+        return Err(SnapshotError::Partition(taken_on));
+    }
+    Ok((next_offsets, household))
+}
+
+/// The household alone, to look at.
+pub fn household<H: DeserializeOwned>(bytes: &[u8]) -> Result<H, SnapshotError> {
+    let (_, _, household) = read(bytes)?;
+    Ok(household)
+}
+
+fn read<H: DeserializeOwned>(bytes: &[u8]) -> Result<(i32, NextOffsets, H), SnapshotError> {
+    let (version, body) = bytes.split_first().ok_or(SnapshotError::Empty)?;
+    match *version {
+        VERSION => Ok(postcard::from_bytes(body)?),
+        1 => Ok(postcard::from_bytes(&from_version_1(body)?)?),
+        other => Err(SnapshotError::Version(other)),
+    }
+}
+
+/// The beginning of a snapshot of version 1, up to the end of the metadata's grid.
+#[derive(Deserialize)]
+#[expect(dead_code, reason = "only where it ends matters")]
+struct BeginningV1 {
+    partition: i32,
+    next_offsets: NextOffsets,
+    household_id: HouseholdId,
+    metadata: Option<MetadataBeginningV1>,
+}
+
+#[derive(Deserialize)]
+#[expect(dead_code, reason = "only where it ends matters")]
+struct MetadataBeginningV1 {
+    household_id: HouseholdId,
+    name: String,
+    location: String,
+    pv_capacity_kw: f64,
+    battery: Option<BatterySpec>,
+    import_limit_kw: Option<f64>,
+    export_limit_kw: Option<f64>,
+}
+
+/// Version 2 of a body of version 1, whose grid had no price on the peak.
+fn from_version_1(body: &[u8]) -> Result<Vec<u8>, SnapshotError> {
+    let (beginning, rest): (BeginningV1, _) = postcard::take_from_bytes(body)?;
+    let (before, _) = body.split_at(body.len() - rest.len());
+    let mut upgraded = before.to_vec();
+    if beginning.metadata.is_some() {
+        let (peak_price_per_kw, peak_kw) = (0.0_f64, 0.0_f64);
+        upgraded.extend(peak_price_per_kw.to_le_bytes());
+        upgraded.extend(peak_kw.to_le_bytes());
+    }
+    upgraded.extend_from_slice(rest);
+    Ok(upgraded)
+}
