@@ -7,12 +7,16 @@ use household::household::Household;
 use household::reading::Reading;
 use household::slot::Slot;
 use household::units::HouseholdId;
+use indexmap::IndexMap;
 use tokio::time::Instant;
 use tracing::error;
 
 use crate::parts::Parts;
 use crate::snapshot::{self, NextOffsets};
 use crate::unsaved::Unsaved;
+
+/// The households of a partition that are in memory.
+pub(crate) type Residents = IndexMap<HouseholdId, Box<Resident>>;
 
 /// The household and its host's notes.
 #[derive(Debug)]
@@ -22,7 +26,7 @@ pub(crate) struct Resident {
     pub(crate) next_offsets: NextOffsets,
     /// Changed since its snapshot.
     pub(crate) is_unsaved: bool,
-    /// The work of the outbox that holds its newest snapshot; 0 for one that never had any.
+    /// The delivery that holds its newest snapshot; 0 for a home that never had one.
     pub(crate) saved_in: u64,
     /// When a record last reached it.
     pub(crate) touched: Instant,
@@ -120,19 +124,19 @@ impl Resident {
         parts: &Parts,
         answered: Option<&str>,
         timestamp_ms: i64,
-        orders: &[Effect],
+        effects: &[Effect],
     ) {
-        for order in orders {
-            if let Effect::RequestOptimize(request) = order {
+        for effect in effects {
+            if let Effect::RequestOptimize(request) = effect {
                 self.asked = Some(Box::new((request.request_id.clone(), timestamp_ms)));
             }
         }
         let Some((answered, asked)) = answered.zip(self.asked.as_ref()) else {
             return;
         };
-        let is_sent = orders
+        let is_sent = effects
             .iter()
-            .any(|order| matches!(order, Effect::SendCommand(_)));
+            .any(|effect| matches!(effect, Effect::SendCommand(_)));
         if is_sent && asked.0 == answered {
             parts.metrics.observe_commanded(asked.1, wall_ms());
         }
