@@ -6,7 +6,7 @@ use schemas::dead_letter::{DeadLetter, Reason};
 use schemas::topic::Topic;
 use tracing::{error, warn};
 
-use crate::effects::Outgoing;
+use crate::outgoing::Outgoing;
 use platform::parts::Parts;
 
 /// A dead letter for a record of the log, counted.

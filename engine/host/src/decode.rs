@@ -14,34 +14,42 @@ use schemas::dead_letter::Reason;
 use schemas::topic::Topic;
 
 use crate::dead_letter::dead_letter;
-use crate::effects::Outgoing;
+use crate::outgoing::Outgoing;
 use platform::parts::Parts;
 
-/// A record, decoded.
+/// What a record tells a home.
 #[derive(Debug)]
-pub(crate) struct Entry {
+pub(crate) struct HomeEvent {
     pub(crate) household_id: HouseholdId,
     pub(crate) event: Event,
     /// Index of the record in its batch.
     pub(crate) index: usize,
 }
 
-/// The events of `records`, in their order, and the dead letters of those that have none.
-pub(crate) fn entries(
-    parts: &Parts,
-    from: TopicPartition,
+/// A record that tells no home anything.
+#[derive(Debug)]
+pub(crate) struct Undecoded {
+    reason: Reason,
+    detail: String,
+    index: usize,
+}
+
+/// The events of `records`, in their order, and the records that have none.
+pub(crate) fn home_events(
+    codec: &Codec,
+    topic: Topic,
     records: &[Record],
-) -> (Vec<Entry>, Vec<Outgoing>) {
-    let mut entries = Vec::with_capacity(records.len());
-    let mut refused = Vec::new();
+) -> (Vec<HomeEvent>, Vec<Undecoded>) {
+    let mut events = Vec::with_capacity(records.len());
+    let mut undecoded = Vec::new();
     for (index, record) in records.iter().enumerate() {
         // A tombstone: an operator withdrew it. There is nothing to tell the household.
         if record.value.is_empty() {
             continue;
         }
-        let (reason, detail) = match event(&parts.codec, from.topic, &record.value) {
+        let (reason, detail) = match event(codec, topic, &record.value) {
             Ok((household_id, event)) if is_key_of(record, household_id) => {
-                entries.push(Entry {
+                events.push(HomeEvent {
                     household_id,
                     event,
                     index,
@@ -54,9 +62,27 @@ pub(crate) fn entries(
             ),
             Err(why) => (Reason::Undecodable, why.to_string()),
         };
-        refused.extend(dead_letter(parts, from, record, reason, detail));
+        undecoded.push(Undecoded {
+            reason,
+            detail,
+            index,
+        });
     }
-    (entries, refused)
+    (events, undecoded)
+}
+
+/// Dead letters for what could not be decoded of `records`.
+pub(crate) fn dead_letters(
+    parts: &Parts,
+    from: TopicPartition,
+    records: &[Record],
+    undecoded: Vec<Undecoded>,
+) -> Vec<Outgoing> {
+    let letters = undecoded.into_iter().filter_map(|refused| {
+        let record = &records[refused.index];
+        dead_letter(parts, from, record, refused.reason, refused.detail)
+    });
+    letters.collect()
 }
 
 fn is_key_of(record: &Record, household_id: HouseholdId) -> bool {
@@ -68,11 +94,7 @@ fn is_key_of(record: &Record, household_id: HouseholdId) -> bool {
 }
 
 /// What a record of one of a shard's topics says, and to whom.
-pub(crate) fn event(
-    codec: &Codec,
-    topic: Topic,
-    value: &[u8],
-) -> Result<(HouseholdId, Event), CodecError> {
+fn event(codec: &Codec, topic: Topic, value: &[u8]) -> Result<(HouseholdId, Event), CodecError> {
     Ok(match topic {
         Topic::Telemetry => {
             let reading: Reading = codec.decode(value)?;

@@ -17,9 +17,9 @@ use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
 
 use crate::config::EngineConfig;
-use crate::effects::Fence;
+use crate::fence::Fence;
 use crate::lag::LagBoard;
-use crate::partition::Setup;
+use crate::setup::Setup;
 use crate::shard::{Batch, Leave, Shard, Tick};
 use crate::tariffs;
 use platform::parts::Parts;

@@ -15,10 +15,19 @@ pub struct LagBoard {
     board: Arc<Mutex<Board>>,
 }
 
+/// How the homes of a partition are.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Health {
+    /// Homes whose last reading is too old to plan on.
+    pub stale_count: usize,
+    /// Homes with metadata and without a schedule that holds now.
+    pub unplanned_count: usize,
+}
+
 #[derive(Debug, Default)]
 struct Board {
     behind: BTreeMap<TopicPartition, Behind>,
-    health: BTreeMap<i32, (usize, usize)>,
+    health: BTreeMap<i32, Health>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -52,10 +61,10 @@ impl LagBoard {
             .insert(from, behind);
     }
 
-    /// Stale homes and homes without a plan of one partition.
-    pub fn health(&self, partition: i32, stale: usize, unplanned: usize) {
+    /// Takes note of how the homes of a partition are.
+    pub fn health(&self, partition: i32, health: Health) {
         let mut board = self.board.lock().expect("no holder panics");
-        board.health.insert(partition, (stale, unplanned));
+        board.health.insert(partition, health);
     }
 
     /// A partition has gone to another owner.
@@ -87,15 +96,14 @@ impl LagBoard {
         self.metrics
             .consumer_lag_seconds
             .set(oldest_ms as f64 / 1e3);
-        let (stale, unplanned) = board
-            .health
-            .values()
-            .fold((0, 0), |sum, health| (sum.0 + health.0, sum.1 + health.1));
-        self.metrics
-            .stale_households
-            .set(i64::try_from(stale).expect("a count fits"));
-        self.metrics
+        let count = |of: fn(&Health) -> usize| {
+            let count: usize = board.health.values().map(of).sum();
+            i64::try_from(count).expect("a count fits")
+        };
+        let metrics = &self.metrics;
+        metrics.stale_households.set(count(|home| home.stale_count));
+        metrics
             .unplanned_households
-            .set(i64::try_from(unplanned).expect("a count fits"));
+            .set(count(|home| home.unplanned_count));
     }
 }

@@ -3,17 +3,32 @@
 
 pub mod config;
 
-mod dead_letter;
-mod decode;
-pub mod effects;
 pub mod engine;
-pub mod lag;
-mod outbox;
-pub mod partition;
-mod resident;
 pub mod shard;
-pub mod tariffs;
+
+pub mod partition;
+
+mod actors;
+mod decode;
+mod effects;
+mod failures;
+mod revival;
+
+mod checkpoint;
+mod homes;
+mod resident;
 mod unsaved;
+
+mod assignment;
+pub mod lag;
+pub mod setup;
+pub mod tariffs;
+
+mod dead_letter;
+mod deliver;
+pub mod fence;
+mod outbox;
+mod outgoing;
 
 pub mod optimizer;
 pub mod workers;

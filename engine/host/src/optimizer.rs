@@ -13,7 +13,8 @@ use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use crate::config::OptimizerConfig;
-use crate::effects::{self, Fence};
+use crate::deliver::produce_patiently;
+use crate::fence::Fence;
 use crate::workers::Workers;
 use platform::parts::Parts;
 
@@ -119,7 +120,7 @@ impl Pool {
         let queued = &self.parts.metrics.requests_queued;
         queued.add(i64::try_from(records.len()).expect("a batch's length fits"));
         let outgoing = self.workers.answer(from, records).await?;
-        effects::produce_patiently(&self.parts, outgoing, &self.fence).await?;
+        produce_patiently(&self.parts, outgoing, &self.fence).await?;
         match self.control.commit(vec![(from, last + 1)]).await {
             Ok(()) => {}
             Err(reason) => warn!(partition = from.partition, %reason, "commit later"),

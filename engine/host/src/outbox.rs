@@ -1,21 +1,23 @@
-//! What a shard has ordered and is not durable yet. One task carries it out in the order in which it came, while the
-//! shard goes on: rows, then records, and only behind them the snapshots that already hold what led to both.
+//! What homes want done and is not durable yet. One task makes it durable in the order in which it came, while the
+//! partition goes on with the next records.
 
 use platform::store::Row;
 use tokio::sync::{mpsc, watch};
 
-use crate::effects::{self, Fence, Fenced, Outgoing};
+use crate::deliver::{produce_patiently, write_patiently};
+use crate::fence::{Fence, Fenced};
+use crate::outgoing::Outgoing;
 use platform::parts::Parts;
 
-/// Works that wait; a shard that is further ahead waits itself.
-const WORKS_MAX: usize = 8;
-/// Rows and records carried out together: works are put together up to about this.
+/// Deliveries that wait; a partition that is further ahead waits itself.
+const DELIVERIES_MAX: usize = 8;
+/// Rows and records delivered together: deliveries are put together up to about this.
 const TOGETHER_MAX: usize = 4_000;
 
 /// What must become durable, in this order.
 #[derive(Debug, Default)]
-pub(crate) struct Work {
-    /// Snapshots as they were read, written again before their homes order anything.
+pub(crate) struct Delivery {
+    /// Snapshots as they were read, written again before anything of their homes.
     pub(crate) restored: Vec<Row>,
     pub(crate) rows: Vec<Row>,
     pub(crate) outgoing: Vec<Outgoing>,
@@ -25,7 +27,7 @@ pub(crate) struct Work {
     pub(crate) readings_ms: Vec<i64>,
 }
 
-impl Work {
+impl Delivery {
     fn size(&self) -> usize {
         self.restored.len() + self.rows.len() + self.outgoing.len() + self.snapshots.len()
     }
@@ -43,10 +45,10 @@ impl Work {
     }
 }
 
-/// The shard's end.
+/// The partition's end.
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    works: mpsc::Sender<(u64, Work)>,
+    deliveries: mpsc::Sender<(u64, Delivery)>,
     durable: watch::Receiver<u64>,
     sent: u64,
 }
@@ -54,7 +56,7 @@ pub(crate) struct Outbox {
 impl Outbox {
     /// Starts the task. It ends with this, when everything sent is durable, or behind the fence.
     pub(crate) fn open(parts: Parts, fence: Fence) -> Self {
-        let (works, waiting) = mpsc::channel(WORKS_MAX);
+        let (deliveries, waiting) = mpsc::channel(DELIVERIES_MAX);
         let (done, durable) = watch::channel(0);
         let writer = Writer {
             parts,
@@ -64,19 +66,19 @@ impl Outbox {
         };
         tokio::spawn(writer.run());
         Self {
-            works,
+            deliveries,
             durable,
             sent: 0,
         }
     }
 
-    /// Hands `work` over; waits while too much waits already.
-    pub(crate) async fn send(&mut self, work: Work) -> Result<(), Fenced> {
-        if work.is_nothing() {
+    /// Hands `delivery` over; waits while too much waits already.
+    pub(crate) async fn send(&mut self, delivery: Delivery) -> Result<(), Fenced> {
+        if delivery.is_nothing() {
             return Ok(());
         }
         self.sent += 1;
-        let sent = self.works.send((self.sent, work)).await;
+        let sent = self.deliveries.send((self.sent, delivery)).await;
         sent.map_err(|_| Fenced)
     }
 
@@ -101,33 +103,35 @@ impl Outbox {
 struct Writer {
     parts: Parts,
     fence: Fence,
-    waiting: mpsc::Receiver<(u64, Work)>,
+    waiting: mpsc::Receiver<(u64, Delivery)>,
     done: watch::Sender<u64>,
 }
 
 impl Writer {
     async fn run(mut self) {
-        while let Some((mut number, mut work)) = self.waiting.recv().await {
-            while work.size() < TOGETHER_MAX
+        while let Some((mut number, mut delivery)) = self.waiting.recv().await {
+            while delivery.size() < TOGETHER_MAX
                 && let Ok((next_number, next)) = self.waiting.try_recv()
             {
                 number = next_number;
-                work.append(next);
+                delivery.append(next);
             }
-            if self.carry_out(work).await.is_err() {
+            if self.deliver(delivery).await.is_err() {
                 return;
             }
             self.done.send_replace(number);
         }
     }
 
-    async fn carry_out(&self, work: Work) -> Result<(), Fenced> {
+    /// Rows come before records, so that whoever reads a record finds its rows. Snapshots come last: one that is
+    /// durable says that all before it is.
+    async fn deliver(&self, delivery: Delivery) -> Result<(), Fenced> {
         let (parts, fence) = (&self.parts, &self.fence);
-        effects::write_patiently(parts, work.restored, fence).await?;
-        effects::write_patiently(parts, work.rows, fence).await?;
-        effects::produce_patiently(parts, work.outgoing, fence).await?;
-        effects::write_patiently(parts, work.snapshots, fence).await?;
-        parts.metrics.observe_stored(&work.readings_ms);
+        write_patiently(parts, delivery.restored, fence).await?;
+        write_patiently(parts, delivery.rows, fence).await?;
+        produce_patiently(parts, delivery.outgoing, fence).await?;
+        write_patiently(parts, delivery.snapshots, fence).await?;
+        parts.metrics.observe_stored(&delivery.readings_ms);
         Ok(())
     }
 }

@@ -2,6 +2,7 @@
 
 use household::effect::Effect;
 use household::household::Household;
+use indexmap::IndexMap;
 use model::reading::Reading;
 use model::slot::Slot;
 use model::units::HouseholdId;
@@ -14,6 +15,9 @@ use crate::unsaved::Unsaved;
 use platform::parts::Parts;
 use schemas::snapshot::{self, NextOffsets};
 
+/// The households of a partition that are in memory.
+pub(crate) type Residents = IndexMap<HouseholdId, Box<Resident>>;
+
 /// The household and its host's notes.
 #[derive(Debug)]
 pub(crate) struct Resident {
@@ -22,7 +26,7 @@ pub(crate) struct Resident {
     pub(crate) next_offsets: NextOffsets,
     /// Changed since its snapshot.
     pub(crate) is_unsaved: bool,
-    /// The work of the outbox that holds its newest snapshot; 0 for one that never had any.
+    /// The delivery that holds its newest snapshot; 0 for a home that never had one.
     pub(crate) saved_in: u64,
     /// When a record last reached it.
     pub(crate) touched: Instant,
@@ -120,19 +124,19 @@ impl Resident {
         parts: &Parts,
         answered: Option<&str>,
         timestamp_ms: i64,
-        orders: &[Effect],
+        effects: &[Effect],
     ) {
-        for order in orders {
-            if let Effect::RequestOptimize(request) = order {
+        for effect in effects {
+            if let Effect::RequestOptimize(request) = effect {
                 self.asked = Some(Box::new((request.request_id.clone(), timestamp_ms)));
             }
         }
         let Some((answered, asked)) = answered.zip(self.asked.as_ref()) else {
             return;
         };
-        let is_sent = orders
+        let is_sent = effects
             .iter()
-            .any(|order| matches!(order, Effect::SendCommand(_)));
+            .any(|effect| matches!(effect, Effect::SendCommand(_)));
         if is_sent && asked.0 == answered {
             parts.metrics.observe_commanded(asked.1, wall_ms());
         }

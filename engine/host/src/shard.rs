@@ -7,8 +7,9 @@ use platform::log::Record;
 use schemas::topic::Topic;
 use tracing::{info, warn};
 
-use crate::effects::{Fence, Fenced};
-use crate::partition::{Partition, Setup};
+use crate::fence::{Fence, Fenced};
+use crate::partition::Partition;
+use crate::setup::Setup;
 
 /// How long a shard that leaves goes on saving homes, so that the partition soon has another owner. Reading again what
 /// is left is about as quick as saving it would have been.

@@ -11,7 +11,8 @@ use schemas::topic::Topic;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-use crate::effects;
+use crate::deliver::write_patiently;
+use crate::fence::{Fence, Fenced};
 use platform::parts::Parts;
 
 pub(crate) type ByName = BTreeMap<String, Arc<Tariff>>;
@@ -94,9 +95,9 @@ async fn take(parts: &Parts, tariffs: &Tariffs, value: &[u8]) {
         Ok(tariff) => {
             let tariff = Arc::new(tariff);
             tariffs.put(Arc::clone(&tariff));
-            effects::write_patiently(parts, vec![Row::Tariff(tariff)], &effects::Fence::open())
+            write_patiently(parts, vec![Row::Tariff(tariff)], &Fence::open())
                 .await
-                .unwrap_or_else(|effects::Fenced| warn!("tariff was not stored"));
+                .unwrap_or_else(|Fenced| warn!("tariff was not stored"));
         }
         Err(error) => {
             warn!(%error, "undecodable tariff");

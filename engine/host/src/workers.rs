@@ -16,7 +16,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tracing::{error, warn};
 
 use crate::dead_letter::dead_letter;
-use crate::effects::{self, Outgoing};
+use crate::outgoing::{Outgoing, outgoing};
 use platform::parts::Parts;
 
 /// Most requests in a task: small enough that the last tasks of a batch end together.
@@ -66,7 +66,7 @@ impl Workers {
     }
 
     /// Answers a batch; what comes of it is in the order of the records.
-    pub async fn answer(
+    pub(crate) async fn answer(
         &self,
         from: TopicPartition,
         mut records: Vec<Record>,
@@ -130,7 +130,7 @@ fn answer(
     match solved {
         Ok(schedule) => {
             count(parts, &schedule);
-            effects::outgoing(parts, household_id, &schedule)
+            outgoing(parts, household_id, &schedule)
         }
         Err(_) => {
             // Its arrays may be half written.

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use host::effects::{Fence, Fenced};
+use host::fence::{Fence, Fenced};
 use host::lag::LagBoard;
-use host::partition::{Partition, Setup};
+use host::partition::Partition;
+use host::setup::Setup;
 use host::tariffs;
 use platform::clock::Clock;
 use platform::log::TopicPartition;

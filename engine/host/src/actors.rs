@@ -1,0 +1,287 @@
+//! The household actors of a partition: hands them events, and hands on what they want done.
+//!
+//! A home that panics is left as it is and noted among the failures. Until it has been revived it is told nothing; its
+//! records count as seen, and its revival reads them again.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use household::event::Event;
+use household::household::Env;
+use model::slot::Slot;
+use model::units::HouseholdId;
+use platform::clock::wall_ms;
+use platform::log::{Record, TopicPartition};
+use schemas::dead_letter::Reason;
+use tokio::time::Instant;
+use tracing::{debug, error};
+
+use crate::assignment::Assignment;
+use crate::checkpoint::Checkpoint;
+use crate::dead_letter::dead_letter;
+use crate::decode::HomeEvent;
+use crate::deliver::{each, read_patiently};
+use crate::effects::EffectBatch;
+use crate::failures::{Cause, Failures};
+use crate::fence::{Fence, Fenced};
+use crate::homes::Homes;
+use crate::outbox::Outbox;
+use crate::setup::Setup;
+use crate::tariffs::ByName;
+
+/// Most slots read at once.
+const READS_MAX: usize = 64;
+
+/// The actors, and how far what they do is durable.
+#[derive(Debug)]
+pub(crate) struct Actors {
+    pub(crate) assignment: Assignment,
+    pub(crate) outbox: Outbox,
+    pub(crate) homes: Homes,
+    pub(crate) checkpoint: Checkpoint,
+}
+
+/// What is the same for all events of one turn.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    pub(crate) tariffs: Arc<ByName>,
+    pub(crate) now: Instant,
+}
+
+/// Where an event comes from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Origin<'a> {
+    Record(TopicPartition, &'a Record),
+    /// A slot that was aggregated again.
+    Repair,
+    /// The clock.
+    Tick,
+}
+
+/// What came of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Handled,
+    /// The home panicked, and is half changed.
+    Panicked,
+}
+
+impl Actors {
+    /// No home in memory yet. Must be called inside a tokio runtime.
+    pub(crate) fn new(setup: Setup, partition: i32, fence: Fence) -> Self {
+        let parts = &setup.parts;
+        Self {
+            outbox: Outbox::open(parts.clone(), fence.clone()),
+            homes: Homes::new(parts.metrics.clone()),
+            checkpoint: Checkpoint::new(Instant::now()),
+            assignment: Assignment {
+                setup,
+                partition,
+                fence,
+            },
+        }
+    }
+
+    /// A turn that begins now.
+    pub(crate) fn turn(&self) -> Turn {
+        Turn {
+            tariffs: self.assignment.setup.tariffs.current(),
+            now: Instant::now(),
+        }
+    }
+
+    /// Hands records to their homes, which are in memory. A record that has made its home panic too often becomes a dead
+    /// letter.
+    pub(crate) fn feed(
+        &mut self,
+        turn: &Turn,
+        from: TopicPartition,
+        records: &[Record],
+        events: Vec<HomeEvent>,
+        batch: &mut EffectBatch,
+        failures: &mut Failures,
+    ) {
+        for HomeEvent {
+            household_id: id,
+            event,
+            index,
+        } in events
+        {
+            let record = &records[index];
+            let cause = Cause::Record(from.topic, record.offset);
+            if failures.has_failed(id) {
+                self.count_as_seen(id, from, record);
+            } else if failures.is_poison(id, cause) {
+                self.count_as_seen(id, from, record);
+                let detail = format!("household {id} failed twice on this record");
+                let parts = &self.assignment.setup.parts;
+                let letter = dead_letter(parts, from, record, Reason::Poison, detail);
+                batch.outgoing.extend(letter);
+            } else if self.apply(turn, id, event, Origin::Record(from, record), batch)
+                == Outcome::Panicked
+            {
+                self.count_as_seen(id, from, record);
+                failures.note(id, cause);
+            }
+        }
+    }
+
+    fn count_as_seen(&mut self, id: HouseholdId, from: TopicPartition, record: &Record) {
+        if let Some(home) = self.homes.residents.get_mut(&id) {
+            home.next_offsets.advance(from.topic, record.offset + 1);
+        }
+    }
+
+    /// Tells a home, which is in memory, what has happened. Its effects go into `batch`.
+    pub(crate) fn apply(
+        &mut self,
+        turn: &Turn,
+        id: HouseholdId,
+        event: Event,
+        origin: Origin<'_>,
+        batch: &mut EffectBatch,
+    ) -> Outcome {
+        let (setup, checkpoint) = (&self.assignment.setup, &mut self.checkpoint);
+        let home = self.homes.residents.get_mut(&id);
+        let home = home.expect("a home that is told something is in memory");
+        match origin {
+            Origin::Record(from, record) => {
+                if record.offset < home.next_offsets.get(from.topic) {
+                    debug!(household = %id, record.offset, "seen before the snapshot");
+                    return Outcome::Handled;
+                }
+                home.touched = turn.now;
+                home.change(&mut checkpoint.unsaved, &checkpoint.next_offsets, turn.now);
+            }
+            Origin::Repair => {
+                home.change(&mut checkpoint.unsaved, &checkpoint.next_offsets, turn.now);
+            }
+            // Most ticks change nothing that is worth a snapshot.
+            Origin::Tick => {}
+        }
+        let answered = match &event {
+            Event::ScheduleReady(schedule) => Some(schedule.request_id.clone()),
+            Event::ReadingArrived(_)
+            | Event::MetadataChanged(_)
+            | Event::AckArrived(_)
+            | Event::SlotRepaired(_)
+            | Event::ClockTicked { .. } => None,
+        };
+        let env = Env {
+            settings: &setup.settings,
+            tariffs: &turn.tariffs,
+        };
+        let (household, handle, fresh) = (&mut home.household, setup.handle, &mut batch.fresh);
+        let outcome = catch_unwind(AssertUnwindSafe(|| handle(household, event, &env, fresh)));
+        if outcome.is_err() {
+            fresh.clear();
+            return Outcome::Panicked;
+        }
+        if let Origin::Record(from, record) = origin {
+            home.next_offsets.advance(from.topic, record.offset + 1);
+        }
+        if fresh.is_empty() {
+            return Outcome::Handled;
+        }
+        home.change(&mut checkpoint.unsaved, &checkpoint.next_offsets, turn.now);
+        home.watch_answer(&setup.parts, answered.as_deref(), origin.since_ms(), fresh);
+        let refused = batch.route(setup, home);
+        if let (Some(detail), Origin::Record(from, record)) = (refused, origin) {
+            let letter = dead_letter(&setup.parts, from, record, Reason::OutOfRange, detail);
+            batch.outgoing.extend(letter);
+        }
+        Outcome::Handled
+    }
+
+    /// Hands effects to the outbox. Slots that need the store are aggregated once it has what they need.
+    pub(crate) async fn carry_out(
+        &mut self,
+        turn: &Turn,
+        mut batch: EffectBatch,
+        failures: &mut Failures,
+    ) -> Result<(), Fenced> {
+        loop {
+            batch.count(&self.assignment.setup.parts.metrics);
+            let repairs = std::mem::take(&mut batch.repairs);
+            for (id, _) in &repairs {
+                if let Some(home) = self.homes.residents.get_mut(id) {
+                    batch.rows.extend(home.take_rows());
+                }
+            }
+            self.outbox.send(batch.into_delivery()).await?;
+            if repairs.is_empty() {
+                return Ok(());
+            }
+            self.outbox.settled().await?;
+            let this = &*self;
+            let aggregate = |(id, start_ms)| async move {
+                let slot = this.aggregate(id, start_ms).await?;
+                Ok((id, slot))
+            };
+            let mut slots = each(repairs, READS_MAX, aggregate).await?;
+            slots.sort_by_key(|(id, slot)| (*id, slot.start_ms));
+            batch = EffectBatch::default();
+            for (id, slot) in slots {
+                self.repair(turn, id, slot, &mut batch, failures);
+            }
+        }
+    }
+
+    fn repair(
+        &mut self,
+        turn: &Turn,
+        id: HouseholdId,
+        slot: Slot,
+        batch: &mut EffectBatch,
+        failures: &mut Failures,
+    ) {
+        let cause = Cause::Repair(slot.start_ms);
+        if failures.has_failed(id) {
+            // Its revival reads the late reading again, which asks for the repair again.
+            return;
+        }
+        if failures.is_poison(id, cause) {
+            let start_ms = slot.start_ms;
+            error!(household = %id, start_ms, "household failed twice on this slot, which stays as it was");
+            return;
+        }
+        let event = Event::SlotRepaired(slot);
+        if self.apply(turn, id, event, Origin::Repair, batch) == Outcome::Panicked {
+            failures.note(id, cause);
+        }
+    }
+
+    async fn aggregate(&self, id: HouseholdId, start_ms: i64) -> Result<Slot, Fenced> {
+        let Assignment { setup, fence, .. } = &self.assignment;
+        let (length, store) = (setup.settings.slot, &setup.parts.store);
+        let readings = read_patiently("readings", fence, || {
+            store.readings(id, start_ms, start_ms + length.ms())
+        })
+        .await?;
+        Ok(Slot::of(start_ms, length.minutes(), &readings))
+    }
+
+    /// Saves the `count` homes that changed first.
+    pub(crate) async fn save(&mut self, count: usize) -> Result<(), Fenced> {
+        let partition = self.assignment.partition;
+        let residents = &mut self.homes.residents;
+        self.checkpoint
+            .save(count, partition, residents, &mut self.outbox)
+            .await
+    }
+
+    /// Commits what has become durable.
+    pub(crate) async fn commit(&mut self) -> Result<(), Fenced> {
+        self.checkpoint.commit(&self.assignment, &self.outbox).await
+    }
+}
+
+impl Origin<'_> {
+    /// When what led to the event entered the log, wall clock.
+    fn since_ms(self) -> i64 {
+        match self {
+            Self::Record(_, record) => record.timestamp_ms,
+            Self::Repair | Self::Tick => wall_ms(),
+        }
+    }
+}

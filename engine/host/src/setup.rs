@@ -1,0 +1,38 @@
+//! What every partition of an engine is given.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use household::effect::Effect;
+use household::event::Event;
+use household::household::{Env, Household, Settings};
+use platform::log::ConsumerControl;
+
+use crate::lag::LagBoard;
+use crate::tariffs::Tariffs;
+use platform::parts::Parts;
+
+/// What every partition of an engine shares.
+#[derive(Clone)]
+pub struct Setup {
+    pub parts: Parts,
+    pub settings: Settings,
+    pub tariffs: Tariffs,
+    pub control: Arc<dyn ConsumerControl>,
+    pub lag: LagBoard,
+    pub checkpoint_every: Duration,
+    pub checkpoint_records_max: u64,
+    pub passivate_after: Duration,
+    pub live_homes_max: usize,
+    pub rows_wait: bool,
+    pub store_slots: bool,
+    pub publish_slots: bool,
+    /// What a home does with an event: [`Household::handle`], unless a test needs one that fails.
+    pub handle: fn(&mut Household, Event, &Env<'_>, &mut Vec<Effect>),
+}
+
+impl std::fmt::Debug for Setup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Setup").finish_non_exhaustive()
+    }
+}
