@@ -8,6 +8,7 @@ pub mod effect;
 pub mod event;
 pub mod household;
 pub mod invariants;
+pub mod limits;
 pub mod metadata;
 mod open_slot;
 pub mod planning;
