@@ -1,6 +1,7 @@
 //! A home in a small world that carries its effects out, and checks its invariants after every event.
 
 mod commands;
+mod limits;
 mod planning;
 mod snapshots;
 mod windows;

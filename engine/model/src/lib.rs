@@ -9,6 +9,8 @@ pub mod rolling;
 pub mod slot;
 pub mod tariff;
 
+pub mod limits;
+
 pub mod problem;
 pub mod request;
 pub mod schedule;

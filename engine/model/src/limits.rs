@@ -1,0 +1,312 @@
+//! The limits of what people and machines may state: one set for the API, the import, the records of the log, and the
+//! scheduler. A limit stands here once, in the domain's units; whoever refuses something names the field and the limit.
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+
+use crate::metadata::{ApplianceSpec, BatterySpec, Metadata};
+use crate::problem::{Grid, Weights};
+use crate::tariff::Tariff;
+use crate::units::SlotLength;
+
+/// Most slots in a horizon: a week of quarter hours.
+pub const SLOTS_MAX: usize = 672;
+/// Most appliances of a home.
+pub const APPLIANCES_MAX: usize = 16;
+/// Most EVs of a home, and most heat stores.
+pub const STORES_MAX: usize = 8;
+/// Largest power, kW.
+pub const POWER_KW_MAX: f64 = 10_000.0;
+/// Largest energy, kWh.
+pub const ENERGY_KWH_MAX: f64 = 100_000.0;
+/// Smallest capacity of a battery, kWh: one that is there has some.
+pub const CAPACITY_KWH_MIN: f64 = 0.001;
+/// Largest price of either sign, currency per kWh (or per kW of the peak). A kWh costs 1,444.70 rupiah in Indonesia.
+pub const PRICE_MAX: f64 = 100_000.0;
+/// Largest weight in the objective; the smallest is 0.
+pub const WEIGHT_MAX: f64 = 1_000.0;
+/// Smallest efficiency of one way through a store; the largest is 1.
+pub const EFFICIENCY_MIN: f64 = 0.01;
+/// Longest id of an appliance, an EV or a heat store, bytes; the shortest has 1.
+pub const ID_BYTES_MAX: usize = 64;
+/// Longest name of a home or a tariff, and longest location, bytes.
+pub const NAME_BYTES_MAX: usize = 256;
+/// Most periods that one record of a tariff holds: seven months of quarter hours.
+pub const PERIODS_MAX: usize = 20_000;
+/// Latest moment that a price may speak of: 9999-01-01, which RFC 3339 can still write. The earliest is 1970-01-01.
+pub const TIME_MS_MAX: i64 = 253_370_764_800_000;
+
+/// A field that breaks its limit. It reads `battery.charge_kw is -1, expected 0 to 10000`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LimitError {
+    /// Path of the field as in the HTTP API, such as `battery.charge_kw` or `periods[3].buy`.
+    pub field: String,
+    /// What stands there, shortened for people.
+    pub found: String,
+    /// What may stand there, such as `0 to 10000`.
+    pub expected: String,
+}
+
+impl Display for LimitError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            field,
+            found,
+            expected,
+        } = self;
+        write!(f, "{field} is {found}, expected {expected}")
+    }
+}
+
+impl std::error::Error for LimitError {}
+
+/// Passes a finite `value` from `least` to `most`; NaN never passes.
+///
+/// # Errors
+/// The field with its limit.
+pub fn within(field: impl Display, value: f64, least: f64, most: f64) -> Result<(), LimitError> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(limit_error(field, value, format!("{least} to {most}")))
+}
+
+/// Passes a list of `least` to `most` entries.
+///
+/// # Errors
+/// The field with its limit.
+pub fn counted(
+    field: impl Display,
+    count: usize,
+    least: usize,
+    most: usize,
+) -> Result<(), LimitError> {
+    if (least..=most).contains(&count) {
+        return Ok(());
+    }
+    let (found, expected) = (format!("{count} entries"), format!("{least} to {most}"));
+    Err(limit_error(field, found, expected))
+}
+
+/// Passes a text of `least` to `most` bytes without control characters.
+///
+/// # Errors
+/// The field with its limit.
+pub fn named(field: impl Display, text: &str, least: usize, most: usize) -> Result<(), LimitError> {
+    if (least..=most).contains(&text.len()) && !text.chars().any(char::is_control) {
+        return Ok(());
+    }
+    let expected = format!("{least} to {most} bytes without control characters");
+    Err(limit_error(field, shown(text), expected))
+}
+
+/// Passes `ids` where each has 1 to [`ID_BYTES_MAX`] bytes and is used once. `list` is the name of their list.
+///
+/// # Errors
+/// The first id at fault, as `list[index].id`.
+pub fn ids<'a>(list: &str, ids: impl IntoIterator<Item = &'a str>) -> Result<(), LimitError> {
+    let mut known = BTreeSet::new();
+    for (index, id) in ids.into_iter().enumerate() {
+        let field = format_args!("{list}[{index}].id");
+        named(field, id, 1, ID_BYTES_MAX)?;
+        if !known.insert(id) {
+            return Err(limit_error(field, shown(id), "an id that is used once"));
+        }
+    }
+    Ok(())
+}
+
+fn shown(text: &str) -> String {
+    let shown: String = text.chars().take(ID_BYTES_MAX).collect();
+    format!("{shown:?}")
+}
+
+fn limit_error(
+    field: impl Display,
+    found: impl Display,
+    expected: impl Into<String>,
+) -> LimitError {
+    LimitError {
+        field: field.to_string(),
+        found: found.to_string(),
+        expected: expected.into(),
+    }
+}
+
+impl Metadata {
+    /// Checks everything that does not depend on the length of a slot; see [`Metadata::check_runs`].
+    ///
+    /// # Errors
+    /// The first field that breaks its limit.
+    pub fn check(&self) -> Result<(), LimitError> {
+        named("name", &self.name, 0, NAME_BYTES_MAX)?;
+        named("location", &self.location, 0, NAME_BYTES_MAX)?;
+        named("tariff", &self.tariff, 1, NAME_BYTES_MAX)?;
+        within("pv_capacity_kw", self.pv_capacity_kw, 0.0, POWER_KW_MAX)?;
+        self.battery.as_ref().map_or(Ok(()), BatterySpec::check)?;
+        self.grid.check()?;
+        self.weights.check()?;
+        counted("appliances", self.appliances.len(), 0, APPLIANCES_MAX)?;
+        ids(
+            "appliances",
+            self.appliances.iter().map(|spec| spec.id.as_str()),
+        )?;
+        let mut specs = self.appliances.iter().enumerate();
+        specs.try_for_each(|(index, spec)| spec.check(index))
+    }
+
+    /// Checks that each appliance's run fits into its window in slots of this length, so that it can be planned.
+    ///
+    /// # Errors
+    /// The first appliance that could never run.
+    pub fn check_runs(&self, slot: SlotLength) -> Result<(), LimitError> {
+        for (index, spec) in self.appliances.iter().enumerate() {
+            let most = spec.slots_in_window(slot).min(SLOTS_MAX);
+            if spec.profile_kw.len() > most {
+                let found = format!("{} entries", spec.profile_kw.len());
+                let minutes = slot.minutes();
+                let expected = format!("1 to {most}, the slots of {minutes} minutes in its window");
+                let field = format!("appliances[{index}].profile_kw");
+                return Err(limit_error(field, found, expected));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl BatterySpec {
+    /// Checks a battery of a home's metadata.
+    ///
+    /// # Errors
+    /// The first field that breaks its limit, under `battery`.
+    pub fn check(&self) -> Result<(), LimitError> {
+        let (capacity, most_kwh) = (self.capacity_kwh, self.max_soc_kwh);
+        let limits = [
+            ("capacity_kwh", capacity, CAPACITY_KWH_MIN, ENERGY_KWH_MAX),
+            ("max_soc_kwh", most_kwh, 0.0, capacity),
+            ("min_soc_kwh", self.min_soc_kwh, 0.0, most_kwh),
+            ("charge_kw", self.charge_kw, 0.0, POWER_KW_MAX),
+            ("discharge_kw", self.discharge_kw, 0.0, POWER_KW_MAX),
+            (
+                "charge_efficiency",
+                self.charge_efficiency,
+                EFFICIENCY_MIN,
+                1.0,
+            ),
+            (
+                "discharge_efficiency",
+                self.discharge_efficiency,
+                EFFICIENCY_MIN,
+                1.0,
+            ),
+            ("wear_cost_per_kwh", self.wear_cost_per_kwh, 0.0, PRICE_MAX),
+        ];
+        for (field, value, least, most) in limits {
+            within(format_args!("battery.{field}"), value, least, most)?;
+        }
+        Ok(())
+    }
+}
+
+impl Grid {
+    /// Checks a grid connection, of a home or of a problem.
+    ///
+    /// # Errors
+    /// The first field that breaks its limit, under `grid`.
+    pub fn check(&self) -> Result<(), LimitError> {
+        let (import_kw, export_kw) = (self.import_limit_kw, self.export_limit_kw);
+        within(
+            "grid.import_limit_kw",
+            import_kw.unwrap_or(0.0),
+            0.0,
+            POWER_KW_MAX,
+        )?;
+        within(
+            "grid.export_limit_kw",
+            export_kw.unwrap_or(0.0),
+            0.0,
+            POWER_KW_MAX,
+        )?;
+        within(
+            "grid.peak_price_per_kw",
+            self.peak_price_per_kw,
+            0.0,
+            PRICE_MAX,
+        )?;
+        within("grid.peak_kw", self.peak_kw, 0.0, POWER_KW_MAX)
+    }
+}
+
+impl Weights {
+    /// Checks the weights, of a home or of a problem.
+    ///
+    /// # Errors
+    /// The first field that breaks its limit, under `weights`.
+    pub fn check(&self) -> Result<(), LimitError> {
+        within("weights.cost", self.cost, 0.0, WEIGHT_MAX)?;
+        within("weights.autarky", self.autarky, 0.0, WEIGHT_MAX)?;
+        within("weights.revenue", self.revenue, 0.0, WEIGHT_MAX)
+    }
+}
+
+impl ApplianceSpec {
+    fn check(&self, index: usize) -> Result<(), LimitError> {
+        let field = |name: &str| format!("appliances[{index}].{name}");
+        counted(field("profile_kw"), self.profile_kw.len(), 1, SLOTS_MAX)?;
+        for (slot_index, power_kw) in self.profile_kw.iter().enumerate() {
+            let name = format_args!("appliances[{index}].profile_kw[{slot_index}]");
+            within(name, *power_kw, 0.0, POWER_KW_MAX)?;
+        }
+        let (start_min, end_min) = (self.window_start_min, self.window_end_min);
+        within(
+            field("window_start_min"),
+            f64::from(start_min),
+            0.0,
+            1_439.0,
+        )?;
+        within(field("window_end_min"), f64::from(end_min), 0.0, 1_440.0)
+    }
+
+    /// Whole slots that lie in the window.
+    fn slots_in_window(&self, slot: SlotLength) -> usize {
+        let (start_min, end_min) = (self.window_start_min, self.window_end_min);
+        let overnight_min = if end_min > start_min { 0 } else { 24 * 60 };
+        let first = start_min.div_ceil(slot.minutes());
+        let end = end_min.saturating_add(overnight_min) / slot.minutes();
+        end.saturating_sub(first) as usize
+    }
+}
+
+impl Tariff {
+    /// Checks the name, the prices and the order of the periods. A tariff without periods passes: it says nothing new.
+    ///
+    /// # Errors
+    /// The first field that breaks its limit.
+    pub fn check(&self) -> Result<(), LimitError> {
+        named("name", &self.name, 1, NAME_BYTES_MAX)?;
+        counted("periods", self.periods.len(), 0, PERIODS_MAX)?;
+        let mut free_from_ms = 0;
+        for (index, period) in self.periods.iter().enumerate() {
+            let buy = format_args!("periods[{index}].buy");
+            within(buy, period.buy_per_kwh, -PRICE_MAX, PRICE_MAX)?;
+            let sell = format_args!("periods[{index}].sell");
+            within(sell, period.sell_per_kwh, -PRICE_MAX, PRICE_MAX)?;
+            let (start_ms, end_ms) = (period.start_ms, period.end_ms);
+            if start_ms < free_from_ms {
+                let expected = match index {
+                    0 => "a time since 1970",
+                    _ => "a time at or after the end of the period before",
+                };
+                let field = format!("periods[{index}].start");
+                return Err(limit_error(field, format!("{start_ms} ms"), expected));
+            }
+            if end_ms <= start_ms || end_ms > TIME_MS_MAX {
+                let expected = "a time after its start and before the year 9999";
+                let field = format!("periods[{index}].end");
+                return Err(limit_error(field, format!("{end_ms} ms"), expected));
+            }
+            free_from_ms = end_ms;
+        }
+        Ok(())
+    }
+}
