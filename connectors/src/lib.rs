@@ -11,6 +11,7 @@ pub mod metrics;
 pub mod mqtt_client;
 mod mqtt_stream;
 pub mod registry;
+pub mod report;
 pub mod retry;
 pub mod secret;
 pub mod spool;
