@@ -6,6 +6,7 @@ pub mod clock;
 pub mod controller;
 pub mod gateway;
 pub mod ingest;
+pub mod lifetime;
 pub mod log;
 pub mod metrics;
 pub mod mqtt_client;
