@@ -7,6 +7,9 @@ pub mod store;
 pub mod parts;
 
 pub mod clock;
+pub mod lifetime;
 pub mod metrics;
+pub mod report;
+pub mod retry;
 pub mod secret;
 pub mod tls;

@@ -46,12 +46,16 @@ pub struct Metrics {
     pub publish_to_ack_seconds: HistogramVec,
     /// Bytes waiting in the spool while the log is away.
     pub spool_bytes: IntGauge,
+    /// Places in spool files where a record or more could not be read.
+    pub spool_damaged_total: IntCounter,
     /// Time to bring a household's state back.
     pub restore_seconds: Histogram,
     /// Requests taken by a worker pool and not yet answered.
     pub requests_queued: IntGauge,
     /// Devices connected to the gateway.
     pub gateway_connections: IntGauge,
+    /// What the gateway did not take, by `reason`: clients, publishes, subscriptions.
+    pub gateway_refused_total: IntCounterVec,
     /// Homes whose newest reading is older than the configured limit.
     pub stale_households: IntGauge,
     /// Homes with metadata and no schedule that covers now.
@@ -156,6 +160,13 @@ impl Metrics {
                 r,
                 IntGauge::new("spool_bytes", "Bytes waiting in the spool"),
             ),
+            spool_damaged_total: register(
+                r,
+                IntCounter::new(
+                    "spool_damaged_total",
+                    "Places in spool files where a record or more could not be read",
+                ),
+            ),
             restore_seconds: histogram(r, "restore_seconds", "Time to restore a household", FAST_S),
             requests_queued: register(
                 r,
@@ -167,6 +178,12 @@ impl Metrics {
             gateway_connections: register(
                 r,
                 IntGauge::new("gateway_connections", "Devices connected to the gateway"),
+            ),
+            gateway_refused_total: counters(
+                r,
+                "gateway_refused_total",
+                "Clients, publishes and subscriptions that the gateway refused",
+                &["reason"],
             ),
             stale_households: register(
                 r,
