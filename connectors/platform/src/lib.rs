@@ -7,6 +7,7 @@ pub mod store;
 pub mod parts;
 
 pub mod clock;
+pub mod retry;
 pub mod metrics;
 pub mod secret;
 pub mod tls;
