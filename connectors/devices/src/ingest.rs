@@ -16,10 +16,10 @@ use tokio::sync::{Semaphore, TryAcquireError, broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::warn;
 
-use crate::spool::{Spool, SpoolError, SpoolLimits};
 use platform::clock::Clock;
 use platform::log::Log;
 use platform::metrics::Metrics;
+use crate::spool::{Recovered, Spool, SpoolError, SpoolLimits};
 
 mod drain;
 mod flow;
@@ -183,6 +183,8 @@ impl Shared {
     fn show_spool(&self) {
         let bytes = i64::try_from(self.spool.bytes()).unwrap_or(i64::MAX);
         self.metrics.spool_bytes.set(bytes);
+        let damaged = self.spool.take_damaged();
+        self.metrics.spool_damaged_total.inc_by(damaged);
     }
 }
 
@@ -208,11 +210,15 @@ impl Ingest {
         };
         let spool_dir = config.spool_dir;
         let (spool, recovered) = Spool::open(&spool_dir, limits)?;
-        if recovered.entries > 0 || recovered.torn_bytes > 0 {
-            let (entries, torn_bytes) = (recovered.entries, recovered.torn_bytes);
+        if recovered != Recovered::default() {
+            let Recovered {
+                records,
+                torn_bytes,
+                damaged,
+            } = recovered;
             warn!(
-                entries,
-                torn_bytes, "the spool holds records of an earlier run"
+                records,
+                torn_bytes, damaged, "the spool holds records of an earlier run"
             );
         }
         let maker = Maker::new(codec, clock, config.future_skew_ms);

@@ -1,85 +1,28 @@
 //! A bounded queue on disk for what cannot go into the log now. An append resolves once it would survive a crash, and a
 //! full spool refuses; it never drops what it has taken. What was drained just before a crash may be handed out again.
 //!
-//! Entries stand in segment files, oldest first. One thread owns the files; appends that arrive together share one sync.
+//! Records stand in segment files, oldest first. One thread owns the files; appends that arrive together share one sync.
+//! What a disk has changed in a file costs the records that it changed, is counted, and the file is kept aside.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use schemas::topic::Topic;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use platform::log::NewRecord;
-
+mod disk;
+mod frame;
+mod record;
+mod segment;
 mod segments;
 
-pub use segments::Recovered;
+pub use record::{Recovered, SpoolError, SpoolLimits, SpooledRecord};
+
+use disk::MachineDisk;
 use segments::Segments;
 
 /// Most appends that wait for one sync.
 const APPENDS_MAX: usize = 1_024;
-
-/// How large a spool may grow.
-#[derive(Debug, Clone, Copy)]
-pub struct SpoolLimits {
-    /// Most bytes on disk, all segments together.
-    pub bytes_max: u64,
-    /// Bytes after which a new segment begins; space comes back segment by segment.
-    pub segment_bytes: u64,
-}
-
-/// A record on its way to the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    pub topic: Topic,
-    pub key: Vec<u8>,
-    /// Encoded as the topic wants it.
-    pub value: Vec<u8>,
-}
-
-impl Entry {
-    /// As the log takes it.
-    #[must_use]
-    pub fn as_record(&self) -> NewRecord<'_> {
-        NewRecord {
-            topic: self.topic,
-            key: &self.key,
-            value: &self.value,
-        }
-    }
-}
-
-/// Why the spool did not take or give an entry.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum SpoolError {
-    /// Everything it may hold is waiting for the log.
-    #[error("spool is full: {bytes_max} bytes")]
-    Full { bytes_max: u64 },
-    /// Larger than a spool can ever hold.
-    #[error("entry of {bytes} bytes does not fit the spool")]
-    TooLarge { bytes: u64 },
-    /// The disk failed.
-    #[error("spool in {dir}: {detail}")]
-    Io { dir: String, detail: String },
-    /// Another process has it.
-    #[error("spool in {dir} is in use by another process")]
-    Locked { dir: String },
-    /// It was closed.
-    #[error("spool is closed")]
-    Closed,
-}
-
-impl SpoolError {
-    /// Whether the same call may succeed later.
-    #[must_use]
-    pub const fn is_retryable(&self) -> bool {
-        match self {
-            Self::Full { .. } | Self::Io { .. } | Self::Locked { .. } => true,
-            Self::TooLarge { .. } | Self::Closed => false,
-        }
-    }
-}
 
 /// An open spool.
 #[derive(Debug)]
@@ -92,10 +35,12 @@ pub struct Spool {
 /// What the owner sees without asking the thread.
 #[derive(Debug, Default)]
 struct State {
-    /// Entries appended or about to be, and not yet released.
+    /// Records appended or about to be, and not yet released.
     pending: AtomicU64,
     /// Bytes on disk.
     bytes: AtomicU64,
+    /// Damaged places found and not yet asked for.
+    damaged: AtomicU64,
     /// Told on every append that succeeded.
     appended: Notify,
 }
@@ -103,13 +48,13 @@ struct State {
 #[derive(Debug)]
 enum Command {
     Append {
-        entries: Vec<Entry>,
+        records: Vec<SpooledRecord>,
         done: oneshot::Sender<Result<(), SpoolError>>,
     },
     Oldest {
-        entries_max: usize,
+        records_max: usize,
         bytes_max: usize,
-        done: oneshot::Sender<Result<Vec<Entry>, SpoolError>>,
+        done: oneshot::Sender<Result<Vec<SpooledRecord>, SpoolError>>,
     },
     Release {
         count: usize,
@@ -123,7 +68,7 @@ enum Command {
 pub struct Appending(oneshot::Receiver<Result<(), SpoolError>>);
 
 impl Appending {
-    /// Resolves once the entries would survive a crash.
+    /// Resolves once the records would survive a crash.
     pub async fn durable(self) -> Result<(), SpoolError> {
         self.0.await.unwrap_or(Err(SpoolError::Closed))
     }
@@ -132,10 +77,13 @@ impl Appending {
 impl Spool {
     /// Opens the spool in `dir` and reads what an earlier process left there. Blocks while it reads.
     pub fn open(dir: &Path, limits: SpoolLimits) -> Result<(Self, Recovered), SpoolError> {
-        let (segments, recovered) = Segments::open(dir, limits)?;
+        let (mut segments, recovered) = Segments::open(dir, limits, Box::new(MachineDisk))?;
         let state = Arc::new(State::default());
-        state.pending.store(recovered.entries, Ordering::SeqCst);
+        state.pending.store(recovered.records, Ordering::SeqCst);
         state.bytes.store(segments.bytes(), Ordering::SeqCst);
+        state
+            .damaged
+            .store(segments.take_damaged(), Ordering::SeqCst);
         let (commands, inbox) = mpsc::channel(APPENDS_MAX);
         let owner = Owner {
             segments,
@@ -144,7 +92,7 @@ impl Spool {
         let thread = std::thread::Builder::new()
             .name("spool".to_owned())
             .spawn(move || owner.run(inbox))
-            .map_err(|error| io_error(dir, &error))?;
+            .map_err(|error| SpoolError::io(dir, &error))?;
         let spool = Self {
             commands,
             state,
@@ -153,35 +101,35 @@ impl Spool {
         Ok((spool, recovered))
     }
 
-    /// Puts entries behind all others; they are kept together or refused together. Their place in the queue is theirs
+    /// Puts records behind all others; they are kept together or refused together. Their place in the queue is theirs
     /// when this returns; `durable` tells when they are safe.
-    pub async fn append(&self, entries: Vec<Entry>) -> Appending {
+    pub async fn append(&self, records: Vec<SpooledRecord>) -> Appending {
         let (done, wait) = oneshot::channel();
         // Where the spool is closed `done` is dropped, and `durable` says so.
         if let Ok(place) = self.commands.reserve().await {
             self.state
                 .pending
-                .fetch_add(entries.len() as u64, Ordering::SeqCst);
-            place.send(Command::Append { entries, done });
+                .fetch_add(records.len() as u64, Ordering::SeqCst);
+            place.send(Command::Append { records, done });
         }
         Appending(wait)
     }
 
-    /// The oldest entries, within both limits but at least one where there is one. They stay until released.
+    /// The oldest records, within both limits but at least one where there is one. They stay until released.
     pub async fn oldest(
         &self,
-        entries_max: usize,
+        records_max: usize,
         bytes_max: usize,
-    ) -> Result<Vec<Entry>, SpoolError> {
+    ) -> Result<Vec<SpooledRecord>, SpoolError> {
         self.ask(|done| Command::Oldest {
-            entries_max,
+            records_max,
             bytes_max,
             done,
         })
         .await
     }
 
-    /// Lets go of the `count` oldest entries, which are durable elsewhere.
+    /// Lets go of the `count` oldest records, which are durable elsewhere.
     pub async fn release(&self, count: usize) -> Result<(), SpoolError> {
         self.ask(|done| Command::Release { count, done }).await
     }
@@ -198,12 +146,18 @@ impl Spool {
         self.state.bytes.load(Ordering::SeqCst)
     }
 
+    /// Places in its files where a record or more could not be read, found since the last call.
+    #[must_use]
+    pub fn take_damaged(&self) -> u64 {
+        self.state.damaged.swap(0, Ordering::SeqCst)
+    }
+
     /// Waits until something has been appended since the last call.
     pub async fn appended(&self) {
         self.state.appended.notified().await;
     }
 
-    /// Finishes what was asked before and closes the files. Entries stay for the next start.
+    /// Finishes what was asked before and closes the files. Records stay for the next start.
     pub async fn close(&self) {
         // The thread may have ended already; then there is nothing to close.
         let _ = self.commands.send(Command::Close).await;
@@ -252,9 +206,9 @@ impl Owner {
             let mut waiting = Vec::new();
             for command in batch.drain(..) {
                 match command {
-                    Command::Append { entries, done } => {
-                        let count = entries.len() as u64;
-                        match self.segments.write(&entries) {
+                    Command::Append { records, done } => {
+                        let count = records.len() as u64;
+                        match self.segments.write(&records) {
                             Ok(()) => waiting.push((count, done)),
                             Err(error) => self.refuse(count, done, error),
                         }
@@ -263,15 +217,18 @@ impl Owner {
                         }
                     }
                     Command::Oldest {
-                        entries_max,
+                        records_max,
                         bytes_max,
                         done,
                     } => {
                         self.sync(&mut waiting);
-                        let oldest = self.segments.oldest(entries_max, bytes_max);
+                        let oldest = self.segments.oldest(records_max, bytes_max);
                         self.state
                             .pending
                             .fetch_sub(self.segments.take_lost(), Ordering::SeqCst);
+                        self.state
+                            .damaged
+                            .fetch_add(self.segments.take_damaged(), Ordering::SeqCst);
                         // The asker may have gone; then nobody misses the answer.
                         let _ = done.send(oldest);
                     }
@@ -308,7 +265,7 @@ impl Owner {
             match &synced {
                 Ok(()) => {
                     self.state.appended.notify_one();
-                    // Who waited may have gone; the entry is kept all the same.
+                    // Who waited may have gone; the record is kept all the same.
                     let _ = done.send(Ok(()));
                 }
                 Err(error) => self.refuse(count, done, error.clone()),
@@ -321,16 +278,4 @@ impl Owner {
         // Who waited may have gone; then nobody acknowledges either.
         let _ = done.send(Err(error));
     }
-}
-
-fn io_error(dir: &Path, error: &std::io::Error) -> SpoolError {
-    SpoolError::Io {
-        dir: dir.display().to_string(),
-        detail: error.to_string(),
-    }
-}
-
-/// The file of the segment with this number.
-fn segment_path(dir: &Path, number: u64) -> PathBuf {
-    dir.join(format!("{number:016}.spool"))
 }

@@ -46,6 +46,8 @@ pub struct Metrics {
     pub publish_to_ack_seconds: HistogramVec,
     /// Bytes waiting in the spool while the log is away.
     pub spool_bytes: IntGauge,
+    /// Places in spool files where a record or more could not be read.
+    pub spool_damaged_total: IntCounter,
     /// Time to bring a household's state back.
     pub restore_seconds: Histogram,
     /// Requests taken by a worker pool and not yet answered.
@@ -155,6 +157,13 @@ impl Metrics {
             spool_bytes: register(
                 r,
                 IntGauge::new("spool_bytes", "Bytes waiting in the spool"),
+            ),
+            spool_damaged_total: register(
+                r,
+                IntCounter::new(
+                    "spool_damaged_total",
+                    "Places in spool files where a record or more could not be read",
+                ),
             ),
             restore_seconds: histogram(r, "restore_seconds", "Time to restore a household", FAST_S),
             requests_queued: register(

@@ -10,8 +10,8 @@ use tracing::{error, info};
 
 use super::flow::{Fate, into_log};
 use super::{Shared, stopped};
-use crate::spool::{Entry, SpoolError};
 use platform::log::NewRecord;
+use crate::spool::{SpoolError, SpooledRecord};
 
 /// Records tried in the log together: they enter it in order, and are released up to the first that failed.
 const WINDOW_ENTRIES_MAX: usize = 2_048;
@@ -79,7 +79,7 @@ async fn step(shared: &Shared) -> Result<(u64, bool), SpoolError> {
         // Not at once again: an append may still be on its way to the disk.
         return Ok((0, false));
     }
-    let records: Vec<NewRecord<'_>> = window.iter().map(Entry::as_record).collect();
+    let records: Vec<NewRecord<'_>> = window.iter().map(SpooledRecord::as_new_record).collect();
     let fates = into_log(shared, &records).await;
     let first_open = fates.iter().find(|(_, fate)| match fate {
         Fate::Replaced => false,

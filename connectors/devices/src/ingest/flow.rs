@@ -86,7 +86,7 @@ fn is_bound(wave: &[Job]) -> bool {
 async fn attempt(shared: &Shared, bound: &AtomicUsize, mut wave: Vec<Job>) -> Vec<Job> {
     if !shared.must_spool() && bound.load(Ordering::SeqCst) == 0 {
         let parts = wave.iter().flat_map(|job| &job.parts);
-        let records: Vec<NewRecord<'_>> = parts.map(|part| part.entry.as_record()).collect();
+        let records: Vec<NewRecord<'_>> = parts.map(|part| part.record.as_new_record()).collect();
         let fates = into_log(shared, &records).await;
         drop(records);
         let mut fates = fates.into_iter().peekable();
@@ -102,7 +102,7 @@ async fn attempt(shared: &Shared, bound: &AtomicUsize, mut wave: Vec<Job>) -> Ve
                     }
                     Some((_, Fate::Replaced)) => false,
                     Some((_, Fate::Letter(letter))) => {
-                        (part.entry, part.counted) = (letter.entry, letter.counted);
+                        (part.record, part.counted) = (letter.record, letter.counted);
                         true
                     }
                     Some((_, Fate::Open)) => true,
@@ -129,7 +129,7 @@ pub(super) async fn into_log(shared: &Shared, records: &[NewRecord<'_>]) -> Vec<
             fates.push((index, Fate::Open));
             continue;
         };
-        let failed = produce(shared, &[letter.entry.as_record()]).await;
+        let failed = produce(shared, &[letter.record.as_new_record()]).await;
         if failed.is_empty() {
             shared.counters.count(letter.counted, Outcome::Received);
             fates.push((index, Fate::Replaced));
@@ -177,15 +177,15 @@ async fn settle(shared: &Arc<Shared>, job: Job) -> Option<impl Future<Output = (
     let mut parts = parts.into_iter().peekable();
     while let Some(first) = parts.next() {
         let payload = first.payload;
-        let (mut entries, mut counted) = (vec![first.entry], vec![first.counted]);
+        let (mut records, mut counted) = (vec![first.record], vec![first.counted]);
         while let Some(next) = parts.next_if(|next| next.payload == payload) {
-            entries.push(next.entry);
+            records.push(next.record);
             counted.push(next.counted);
         }
         spooled.push(Spooled {
             payload,
             counted,
-            appending: shared.spool.append(entries).await,
+            appending: shared.spool.append(records).await,
         });
     }
     let shared = Arc::clone(shared);
@@ -214,6 +214,7 @@ fn not_durable(error: SpoolError) -> NotDurable {
         SpoolError::Full { .. }
         | SpoolError::TooLarge { .. }
         | SpoolError::Io { .. }
-        | SpoolError::Locked { .. } => NotDurable::Spool(error),
+        | SpoolError::Locked { .. }
+        | SpoolError::Newer { .. } => NotDurable::Spool(error),
     }
 }

@@ -10,10 +10,10 @@ use schemas::topic::Topic;
 use tracing::error;
 
 use super::RefusalNotice;
-use crate::spool::Entry;
 use platform::clock::Clock;
 use platform::log::NewRecord;
 use platform::metrics::Metrics;
+use crate::spool::SpooledRecord;
 
 /// Parts of one payload that are refused one by one; where there are more, the payload is refused as a whole.
 const REFUSALS_MAX: usize = 64;
@@ -27,7 +27,7 @@ const KEY_BYTES_MAX: usize = 256;
 pub(super) struct Part {
     /// Which of the payloads that were accepted together.
     pub(super) payload: usize,
-    pub(super) entry: Entry,
+    pub(super) record: SpooledRecord,
     pub(super) counted: Counted,
 }
 
@@ -122,10 +122,10 @@ impl Maker {
                 detail: last.detail.clone(),
             })
         });
-        let mut add = |made: Option<(Entry, Counted)>| {
-            parts.extend(made.map(|(entry, counted)| Part {
+        let mut add = |made: Option<(SpooledRecord, Counted)>| {
+            parts.extend(made.map(|(record, counted)| Part {
                 payload: number,
-                entry,
+                record,
                 counted,
             }));
         };
@@ -149,11 +149,11 @@ impl Maker {
         let kept_bytes = record.value.len().min(REFUSED_KEPT_BYTES);
         let mut refusal = refusal(Reason::Oversized, detail, &record.value[..kept_bytes]);
         refusal.payload_bytes = record.value.len();
-        let (mut entry, counted) = self.dead_letter(source, refusal)?;
-        entry.key = record.key.to_vec();
+        let (mut letter, counted) = self.dead_letter(source, refusal)?;
+        letter.key = record.key.to_vec();
         Some(Part {
             payload: 0,
-            entry,
+            record: letter,
             counted,
         })
     }
@@ -164,15 +164,15 @@ impl Maker {
         household_id: HouseholdId,
         message: &T,
         counted: Counted,
-    ) -> Option<(Entry, Counted)> {
+    ) -> Option<(SpooledRecord, Counted)> {
         match self.codec.encode(message) {
             Ok(value) => {
-                let entry = Entry {
+                let record = SpooledRecord {
                     topic: T::TOPIC,
                     key: household_id.to_string().into_bytes(),
                     value,
                 };
-                Some((entry, counted))
+                Some((record, counted))
             }
             Err(error) => {
                 let detail = format!("cannot be encoded: {error}");
@@ -181,7 +181,7 @@ impl Maker {
         }
     }
 
-    fn dead_letter(&self, source: &str, refusal: Refusal) -> Option<(Entry, Counted)> {
+    fn dead_letter(&self, source: &str, refusal: Refusal) -> Option<(SpooledRecord, Counted)> {
         let key = mqtt::household_of_topic(source).map_or_else(
             || source.as_bytes()[..source.len().min(KEY_BYTES_MAX)].to_vec(),
             |household_id| household_id.to_string().into_bytes(),
@@ -200,12 +200,12 @@ impl Maker {
         let encoded: Result<Vec<u8>, CodecError> = self.codec.encode(&letter);
         match encoded {
             Ok(value) => {
-                let entry = Entry {
+                let record = SpooledRecord {
                     topic: Topic::DeadLetters,
                     key,
                     value,
                 };
-                Some((entry, Counted::DeadLetter(reason)))
+                Some((record, Counted::DeadLetter(reason)))
             }
             Err(error) => {
                 error!(%error, source, "a dead letter cannot be encoded");
@@ -258,8 +258,8 @@ mod tests {
             panic!("{} parts", parts.len())
         };
         assert!(matches!(part.counted, Counted::DeadLetter(_)));
-        assert_eq!(part.entry.key, b"7");
-        let letter: DeadLetter = Codec::single_object().decode(&part.entry.value).unwrap();
+        assert_eq!(part.record.key, b"7");
+        let letter: DeadLetter = Codec::single_object().decode(&part.record.value).unwrap();
         assert_eq!(letter.payload, payload);
         assert_ne!(letter.reason, Reason::Oversized);
     }
