@@ -2,7 +2,8 @@
 //! the ingest has the reading in the log or the spool.
 //!
 //! It is no general broker: devices publish readings and answers, and receive their own commands and status; nothing
-//! else is passed on. Sessions keep subscriptions in memory, wills are ignored, QoS is 0 or 1.
+//! else is passed on. Sessions keep subscriptions in memory, wills are ignored. Devices publish with QoS 0, 1 or 2, and
+//! receive with 0 or 1. Whoever is refused is counted, and told in the process's output now and then.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -11,11 +12,13 @@ use std::time::Duration;
 
 use prometheus::Histogram;
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpListener;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use crate::ingest::Ingest;
 use crate::mqtt_stream::Stream;
@@ -26,13 +29,23 @@ use platform::tls::TlsError;
 mod access;
 mod certificate;
 mod connection;
+mod exactly_once;
+mod incoming;
 mod packets;
+mod refusals;
 mod status;
 mod subscribers;
 
 use access::Identity;
 use connection::Connection;
+use refusals::{End, Refusal, Refusals};
 use subscribers::Subscribers;
+
+/// A connection without traffic is probed after this time, and closed when nobody answers the probes: with MQTT 3.1.1
+/// a client may ask for no keep-alive at all.
+const TCP_IDLE_MAX: Duration = Duration::from_secs(120);
+const TCP_PROBE_EVERY: Duration = Duration::from_secs(30);
+const TCP_PROBES: u32 = 4;
 
 /// Settings of the gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -152,6 +165,7 @@ struct Shared {
     publish_to_ack_seconds: Histogram,
     config: GatewayConfig,
     subscribers: Subscribers,
+    refusals: Refusals,
     tls: Option<TlsAcceptor>,
 }
 
@@ -178,6 +192,7 @@ impl Gateway {
         }
         let shared = Arc::new(Shared {
             subscribers: Subscribers::new(config.retained_max, config.sessions_max),
+            refusals: Refusals::new(metrics.clone()),
             ingest,
             publish_to_ack_seconds: metrics
                 .publish_to_ack_seconds
@@ -266,15 +281,18 @@ async fn serve(
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
                     let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-                        debug!(%peer, "refused, too many connections");
+                        shared.refusals.note(Refusal::ConnectionsMax, peer, "", "too many connections");
                         continue;
                     };
                     let (shared, stop) = (Arc::clone(&shared), stop.clone());
                     connections.spawn(async move {
                         shared.metrics.gateway_connections.inc();
                         let _counted = Counted(Arc::clone(&shared));
-                        if let Err(reason) = welcome(stream, shared, stop).await {
-                            debug!(%peer, reason, "connection ended");
+                        match welcome(stream, peer, &shared).await {
+                            Ok((connection, deadline)) => {
+                                Box::pin(connection.run(deadline, stop)).await;
+                            }
+                            Err(end) => shared.refusals.end(&end, peer, ""),
                         }
                         drop(place);
                     });
@@ -306,34 +324,62 @@ impl Drop for Counted {
     }
 }
 
-/// TLS where it is on, then MQTT until the end.
+/// TLS where it is on; the connection, and when its CONNECT must have come.
 async fn welcome(
-    stream: tokio::net::TcpStream,
-    shared: Arc<Shared>,
-    stop: watch::Receiver<bool>,
-) -> Result<(), String> {
-    let deadline =
-        tokio::time::Instant::now() + Duration::from_millis(shared.config.connect_timeout_ms);
-    stream
-        .set_nodelay(true)
-        .map_err(|error| error.to_string())?;
+    stream: TcpStream,
+    peer: SocketAddr,
+    shared: &Arc<Shared>,
+) -> Result<(Connection, Instant), End> {
+    let deadline = Instant::now() + Duration::from_millis(shared.config.connect_timeout_ms);
+    set_up(&stream)?;
     let (stream, identity): (Box<dyn Stream>, Identity) = match &shared.tls {
         None => (Box::new(stream), Identity::Anyone),
         Some(acceptor) => {
-            let stream = tokio::time::timeout_at(deadline, acceptor.accept(stream))
+            let stream = timeout_at(deadline, acceptor.accept(stream))
                 .await
-                .map_err(|_| "no TLS handshake in time".to_owned())?
-                .map_err(|error| format!("TLS: {error}"))?;
+                .map_err(|_| End::refused(Refusal::Tls, "no TLS handshake in time"))?
+                .map_err(|error| End::refused(Refusal::Tls, &error.to_string()))?;
             let identity = match shared.config.auth {
                 GatewayAuth::Open => Identity::Anyone,
                 GatewayAuth::Mtls => {
                     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
-                    certificate::identity(certificates, &shared.config.service_name)?
+                    certificate::identity(certificates, &shared.config.service_name)
+                        .map_err(|detail| End::refused(Refusal::Tls, &detail))?
                 }
             };
             (Box::new(stream), identity)
         }
     };
-    let connection = Connection::new(stream, identity, shared);
-    Box::pin(connection.run(deadline, stop)).await
+    let connection = Connection::new(stream, peer, identity, Arc::clone(shared));
+    Ok((connection, deadline))
+}
+
+/// Packets leave at once, and a client that is gone is noticed, whatever keep-alive it has chosen.
+fn set_up(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(TCP_IDLE_MAX)
+        .with_interval(TCP_PROBE_EVERY)
+        .with_retries(TCP_PROBES);
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
+}
+
+#[cfg(test)]
+mod tests {
+    use socket2::SockRef;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::{TCP_IDLE_MAX, set_up};
+
+    #[tokio::test]
+    async fn a_peer_that_is_gone_is_noticed_without_mqtt() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let _client = TcpStream::connect(address).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        set_up(&stream).unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), TCP_IDLE_MAX);
+    }
 }

@@ -314,9 +314,6 @@ async fn clients_that_do_not_speak_properly_are_closed() {
         while raw.receive().await.is_some() {}
     }
     for level in BOTH {
-        let mut raw = Raw::connect(address, level, "d").await;
-        raw.publish_with(0x34, "home/1/meter", 1, b"{}").await;
-        raw.ends(0x9b).await;
         let mut raw = Raw::tcp(address, level).await;
         let hello = Hello {
             keep_alive_s: 1,

@@ -7,7 +7,8 @@ pub mod store;
 pub mod parts;
 
 pub mod clock;
-pub mod retry;
 pub mod metrics;
+pub mod report;
+pub mod retry;
 pub mod secret;
 pub mod tls;

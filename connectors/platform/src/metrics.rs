@@ -54,6 +54,8 @@ pub struct Metrics {
     pub requests_queued: IntGauge,
     /// Devices connected to the gateway.
     pub gateway_connections: IntGauge,
+    /// What the gateway did not take, by `reason`: clients, publishes, subscriptions.
+    pub gateway_refused_total: IntCounterVec,
     /// Homes whose newest reading is older than the configured limit.
     pub stale_households: IntGauge,
     /// Homes with metadata and no schedule that covers now.
@@ -176,6 +178,12 @@ impl Metrics {
             gateway_connections: register(
                 r,
                 IntGauge::new("gateway_connections", "Devices connected to the gateway"),
+            ),
+            gateway_refused_total: counters(
+                r,
+                "gateway_refused_total",
+                "Clients, publishes and subscriptions that the gateway refused",
+                &["reason"],
             ),
             stale_households: register(
                 r,

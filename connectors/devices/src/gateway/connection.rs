@@ -2,13 +2,14 @@
 //! handle, writes with a time limit, and acknowledges in the order of the publishes.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use mqtt_protocol_core::mqtt::common::Cursor;
 use mqtt_protocol_core::mqtt::connection::{ConnectionOptions, Event, TimerKind};
-use mqtt_protocol_core::mqtt::packet::{GenericPacketTrait, Packet, Property, Qos, SubEntry};
+use mqtt_protocol_core::mqtt::packet::{GenericPacketTrait, Packet, Qos, SubEntry};
 use mqtt_protocol_core::mqtt::result_code::{DisconnectReasonCode, MqttError, PubackReasonCode};
 use mqtt_protocol_core::mqtt::{Connection as Protocol, Version, role};
 use tokio::io::AsyncWriteExt;
@@ -16,7 +17,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant as Moment, sleep_until, timeout, timeout_at};
 
 use super::access::{FilterRefusal, Identity, Publishing, filter, publishing};
+use super::exactly_once::{ExactlyOnce, Released};
+use super::incoming::{Hello, Incoming};
 use super::packets::{self, Welcome};
+use super::refusals::{End, Refusal};
 use super::subscribers::{Entry, Inbox, Message, Place};
 use super::{Shared, stopped};
 use crate::ingest::{InTurn, NotDurable};
@@ -38,6 +42,7 @@ const DOWNWARD_BYTES_MAX: usize = 16 * 1_024;
 /// One client's connection.
 pub(super) struct Connection {
     stream: Box<dyn Stream>,
+    peer: SocketAddr,
     identity: Identity,
     shared: Arc<Shared>,
     protocol: Protocol<role::Server>,
@@ -52,62 +57,30 @@ pub(super) struct Connection {
     /// Publishes that are being handled, in their order.
     publishes: InTurn<Publish>,
     publishes_bytes: usize,
+    once: ExactlyOnce,
     unacked: usize,
     keep_alive: Option<Moment>,
     /// Set when the connection is to end once `out` is written.
-    ending: Option<&'static str>,
+    ending: Option<End>,
     place: Option<Place>,
-}
-
-/// What a client says in CONNECT.
-struct Hello<'a> {
-    client_id: &'a str,
-    keep_alive_s: u16,
-    clean: bool,
-    session_s: u32,
-}
-
-impl<'a> Hello<'a> {
-    /// `None` where the packet is none. A session of MQTT 3.1.1 has no end of its own.
-    fn read(packet: &'a Packet, session_s_max: u32) -> Option<Self> {
-        if let Packet::V3_1_1Connect(connect) = packet {
-            return Some(Self {
-                client_id: connect.client_id(),
-                keep_alive_s: connect.keep_alive(),
-                clean: connect.clean_session(),
-                session_s: if connect.clean_session() {
-                    0
-                } else {
-                    session_s_max
-                },
-            });
-        }
-        let Packet::V5_0Connect(connect) = packet else {
-            return None;
-        };
-        let session_s = connect.props().iter().find_map(|property| {
-            let Property::SessionExpiryInterval(interval) = property else {
-                return None;
-            };
-            Some(interval.val())
-        });
-        Some(Self {
-            client_id: connect.client_id(),
-            keep_alive_s: connect.keep_alive(),
-            clean: connect.clean_start(),
-            session_s: session_s.unwrap_or(0),
-        })
-    }
 }
 
 /// A publish that is being handled.
 #[derive(Debug, Clone, Copy)]
 struct Publish {
-    /// `None` with QoS 0.
-    packet_id: Option<u16>,
+    receipt: Receipt,
     bytes: usize,
     since: Moment,
     way: Way,
+}
+
+/// How a publish is acknowledged, with its packet id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Receipt {
+    /// With QoS 0.
+    None,
+    Puback(u16),
+    Pubrec(u16),
 }
 
 /// What becomes of a publish.
@@ -128,7 +101,12 @@ impl Drop for Connection {
 }
 
 impl Connection {
-    pub(super) fn new(stream: Box<dyn Stream>, identity: Identity, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(
+        stream: Box<dyn Stream>,
+        peer: SocketAddr,
+        identity: Identity,
+        shared: Arc<Shared>,
+    ) -> Self {
         let options =
             ConnectionOptions::new().maximum_packet_size_recv(shared.config.packet_bytes_max);
         let mut protocol = Protocol::with_options(Version::Undetermined, options);
@@ -138,6 +116,7 @@ impl Connection {
         let publishes = InTurn::new(Arc::clone(&shared.ingest), patience);
         Self {
             stream,
+            peer,
             identity,
             shared,
             protocol,
@@ -148,6 +127,7 @@ impl Connection {
             received: VecDeque::new(),
             publishes,
             publishes_bytes: 0,
+            once: ExactlyOnce::default(),
             unacked: 0,
             keep_alive: None,
             ending: None,
@@ -156,22 +136,28 @@ impl Connection {
     }
 
     /// Serves the client until one side ends it. CONNECT must have come by `deadline`.
-    pub(super) async fn run(
-        mut self,
+    pub(super) async fn run(mut self, deadline: Moment, stop: watch::Receiver<bool>) {
+        if let Err(end) = self.serve(deadline, stop).await {
+            self.shared.refusals.end(&end, self.peer, self.client_id());
+        }
+    }
+
+    async fn serve(
+        &mut self,
         deadline: Moment,
         mut stop: watch::Receiver<bool>,
-    ) -> Result<(), String> {
+    ) -> Result<(), End> {
         let mut inbox = timeout_at(deadline, self.welcome())
             .await
-            .map_err(|_| "no CONNECT in time".to_owned())??;
+            .map_err(|_| End::refused(Refusal::ConnectTimeout, "no CONNECT in time"))??;
         // Moved on when it fires rather than with every packet.
         let timer = sleep_until(Moment::now());
         tokio::pin!(timer);
         loop {
             self.take_apart(true)?;
             self.flush().await?;
-            if let Some(reason) = self.ending {
-                return Err(reason.to_owned());
+            if let Some(end) = self.ending.take() {
+                return Err(end);
             }
             let may_read = self.read.is_empty() && self.has_room();
             let may_send = self.unacked < self.unacked_max();
@@ -183,8 +169,8 @@ impl Connection {
                     }
                 }
                 read = read_some(&mut self.stream, &mut self.read), if may_read => {
-                    if !read.map_err(|error| error.to_string())? {
-                        return Err("closed by the client".to_owned());
+                    if !read? {
+                        return Err(End::left("closed by the client"));
                     }
                     self.read_at = Moment::now();
                 }
@@ -193,16 +179,16 @@ impl Connection {
                     let due = self.keep_alive.expect("checked just above");
                     if due <= Moment::now() && may_read {
                         self.keep_alive = None;
+                        self.ending = Some(End::refused(Refusal::KeepAlive, "silent for too long"));
                         let events = self.protocol.notify_timer_fired(TimerKind::PingreqRecv);
                         self.note(events);
-                        self.ending.get_or_insert("keep-alive ran out");
                     } else {
                         // While nothing is read the client's silence means nothing.
                         timer.as_mut().reset(due.max(Moment::now() + Duration::from_millis(100)));
                     }
                 }
                 Ok(()) = &mut inbox.taken_over => {
-                    self.disconnect(DisconnectReasonCode::SessionTakenOver, "taken over");
+                    self.disconnect(DisconnectReasonCode::SessionTakenOver, End::left("taken over"));
                 }
                 () = stopped(&mut stop) => return self.wind_up().await,
             }
@@ -210,22 +196,31 @@ impl Connection {
     }
 
     /// Reads until CONNECT is there and answers it.
-    async fn welcome(&mut self) -> Result<Inbox, String> {
+    async fn welcome(&mut self) -> Result<Inbox, End> {
         while self.received.is_empty() {
-            let read = read_some(&mut self.stream, &mut self.read).await;
-            if !read.map_err(|error| error.to_string())? {
-                return Err("closed before CONNECT".to_owned());
+            if !read_some(&mut self.stream, &mut self.read).await? {
+                return Err(End::left("closed before CONNECT"));
             }
             self.read_at = Moment::now();
             self.take_apart(false)?;
-            if let Some(reason) = self.ending {
+            if let Some(end) = self.ending.take() {
                 self.flush().await?;
-                return Err(reason.to_owned());
+                return Err(end);
             }
         }
         let packet = self.received.pop_front().expect("checked just above");
         let config = &self.shared.config;
-        let hello = Hello::read(&packet, config.session_s_max).ok_or("no CONNECT first")?;
+        let Some(hello) = Hello::read(&packet, config.session_s_max) else {
+            return Err(End::refused(Refusal::Protocol, "no CONNECT first"));
+        };
+        let version = self.protocol.get_protocol_version();
+        if hello.client_id.is_empty() && !hello.clean && version != Version::V5_0 {
+            // Nobody could ever come back to such a session.
+            self.queue(packets::rejected_client_id());
+            self.flush().await?;
+            let detail = "no client id, and no clean session";
+            return Err(End::refused(Refusal::ClientId, detail));
+        }
         let session_s = hello.session_s.min(config.session_s_max);
         let entry = Entry {
             identity: self.identity,
@@ -233,30 +228,49 @@ impl Connection {
             clean: hello.clean,
             session: Duration::from_secs(session_s.into()),
         };
-        let (place, inbox, is_session_present) = self.shared.subscribers.enter(&entry);
+        let (place, inbox, recorded) = self.shared.subscribers.enter(&entry);
         let granted_max = config.keep_alive_s_max;
         let is_longer = hello.keep_alive_s == 0 || hello.keep_alive_s > granted_max;
         let connack = packets::accepted(
-            self.protocol.get_protocol_version(),
+            version,
             &Welcome {
                 assigned_id: hello.client_id.is_empty().then(|| place.client_id()),
                 keep_alive_s: (is_longer && granted_max > 0).then_some(granted_max),
                 receive_max: config.receive_max,
-                is_session_present,
+                is_session_present: recorded.is_some(),
                 session_s: (session_s != hello.session_s).then_some(session_s),
             },
         );
+        let recorded = recorded.unwrap_or_default();
+        self.protocol
+            .restore_qos2_publish_handled(recorded.iter().copied().collect());
+        self.once = ExactlyOnce::resume(recorded);
         self.place = Some(place);
+        if let Some(topic) = hello.will_topic {
+            self.refuse(Refusal::Will, &format!("a will for {topic}"));
+        }
         self.queue(connack);
         Ok(inbox)
     }
 
+    /// Under which it is known; empty before CONNECT.
+    fn client_id(&self) -> &str {
+        self.place.as_ref().map_or("", Place::client_id)
+    }
+
+    /// Counts and tells something that was not taken. The connection goes on.
+    fn refuse(&self, refusal: Refusal, detail: &str) {
+        self.shared
+            .refusals
+            .note(refusal, self.peer, self.client_id(), detail);
+    }
+
     /// Takes whole packets out of what was read and handles them, as long as there is room. Before the client is
     /// connected only the first, which stays in `received`.
-    fn take_apart(&mut self, is_connected: bool) -> Result<(), String> {
+    fn take_apart(&mut self, is_connected: bool) -> Result<(), End> {
         loop {
             while is_connected && let Some(packet) = self.received.pop_front() {
-                self.handle(packet)?;
+                self.handle(packet.into())?;
             }
             if self.taken == self.read.len() {
                 self.read.clear();
@@ -293,6 +307,11 @@ impl Connection {
             match event {
                 Event::NotifyPacketReceived(packet) => self.received.push_back(packet),
                 Event::RequestSendPacket { packet, .. } => {
+                    let early = |id: u16| !self.once.may_record(id);
+                    if packets::recorded_id(&packet).is_some_and(early) {
+                        // The client repeats a publish that is not durable yet; its PUBREC comes when it is.
+                        continue;
+                    }
                     for buffer in packet.to_buffers() {
                         self.out.extend_from_slice(&buffer);
                     }
@@ -308,11 +327,14 @@ impl Connection {
                         self.keep_alive = None;
                     }
                 }
-                Event::NotifyError(_) => {
-                    self.ending.get_or_insert("protocol error");
-                }
+                // Says more than the request to close, which may come before it.
+                Event::NotifyError(error) => match self.ending {
+                    Some(End::Refused(..)) => {}
+                    Some(End::Left(_)) | None => self.ending = Some(End::protocol(error)),
+                },
                 Event::RequestClose => {
-                    self.ending.get_or_insert("closed by the protocol");
+                    self.ending
+                        .get_or_insert_with(|| End::left("closed by the protocol"));
                 }
             }
         }
@@ -324,13 +346,13 @@ impl Connection {
                 let events = self.protocol.send(packet);
                 self.note(events);
             }
-            Err(_) => {
-                self.ending.get_or_insert("a packet could not be built");
+            Err(error) => {
+                self.ending.get_or_insert_with(|| End::protocol(error));
             }
         }
     }
 
-    async fn flush(&mut self) -> Result<(), String> {
+    async fn flush(&mut self) -> Result<(), End> {
         if self.out.is_empty() {
             return Ok(());
         }
@@ -342,107 +364,74 @@ impl Connection {
         let written = timeout(limit, write).await;
         self.out.clear();
         self.out.shrink_to(OUT_KEPT_BYTES);
-        written
-            .map_err(|_| "the client does not read".to_owned())?
-            .map_err(|error| error.to_string())
+        let late = |_| End::refused(Refusal::WriteTimeout, "it does not read");
+        Ok(written.map_err(late)??)
     }
 
-    fn handle(&mut self, packet: Packet) -> Result<(), String> {
+    fn handle(&mut self, incoming: Incoming) -> Result<(), End> {
         let version = self.protocol.get_protocol_version();
-        match packet {
-            Packet::V3_1_1Publish(publish) => {
-                let payload = publish.payload().as_slice();
-                let parts = (publish.qos(), publish.packet_id(), publish.retain());
-                self.publish(parts, publish.topic_name(), payload);
+        match incoming {
+            Incoming::Publish {
+                topic,
+                payload,
+                qos,
+                packet_id,
+                retain,
+            } => {
+                let receipt = match (qos, packet_id) {
+                    (Qos::AtMostOnce, _) | (_, None) => Receipt::None,
+                    (Qos::AtLeastOnce, Some(packet_id)) => Receipt::Puback(packet_id),
+                    (Qos::ExactlyOnce, Some(packet_id)) => Receipt::Pubrec(packet_id),
+                };
+                self.publish(topic, payload, receipt, retain);
             }
-            Packet::V5_0Publish(publish) => {
-                let payload = publish.payload().as_slice();
-                let parts = (publish.qos(), publish.packet_id(), publish.retain());
-                self.publish(parts, publish.topic_name(), payload);
+            Incoming::Release { packet_id } => self.release(packet_id),
+            Incoming::Subscribe { packet_id, entries } => {
+                let answers = self.subscribe(&entries);
+                self.queue(packets::suback(version, packet_id, &answers));
             }
-            Packet::V3_1_1Subscribe(subscribe) => {
-                let answers = self.subscribe(subscribe.entries());
-                self.queue(packets::suback(version, subscribe.packet_id(), &answers));
+            Incoming::Unsubscribe { packet_id, filters } => {
+                let answers = self.unsubscribe(&filters);
+                self.queue(packets::unsuback(version, packet_id, &answers));
             }
-            Packet::V5_0Subscribe(subscribe) => {
-                let answers = self.subscribe(subscribe.entries());
-                self.queue(packets::suback(version, subscribe.packet_id(), &answers));
-            }
-            Packet::V3_1_1Unsubscribe(unsubscribe) => {
-                let filters = unsubscribe.entries().iter();
-                let answers = self.unsubscribe(filters.map(|entry| entry.as_str()));
-                self.queue(packets::unsuback(
-                    version,
-                    unsubscribe.packet_id(),
-                    &answers,
-                ));
-            }
-            Packet::V5_0Unsubscribe(unsubscribe) => {
-                let filters = unsubscribe.entries().iter();
-                let answers = self.unsubscribe(filters.map(|entry| entry.as_str()));
-                self.queue(packets::unsuback(
-                    version,
-                    unsubscribe.packet_id(),
-                    &answers,
-                ));
-            }
-            Packet::V3_1_1Disconnect(_) | Packet::V5_0Disconnect(_) => {
-                return Err("the client disconnected".to_owned());
-            }
-            Packet::V5_0Auth(_) => {
-                self.disconnect(DisconnectReasonCode::ProtocolError, "AUTH is not supported");
-            }
-            // Answered by the protocol's state machine already.
-            Packet::V3_1_1Pingreq(_)
-            | Packet::V5_0Pingreq(_)
-            | Packet::V3_1_1Puback(_)
-            | Packet::V5_0Puback(_) => {}
-            Packet::V3_1_1Connect(_)
-            | Packet::V3_1_1Connack(_)
-            | Packet::V3_1_1Suback(_)
-            | Packet::V3_1_1Unsuback(_)
-            | Packet::V3_1_1Pubrec(_)
-            | Packet::V3_1_1Pubrel(_)
-            | Packet::V3_1_1Pubcomp(_)
-            | Packet::V3_1_1Pingresp(_)
-            | Packet::V5_0Connect(_)
-            | Packet::V5_0Connack(_)
-            | Packet::V5_0Suback(_)
-            | Packet::V5_0Unsuback(_)
-            | Packet::V5_0Pubrec(_)
-            | Packet::V5_0Pubrel(_)
-            | Packet::V5_0Pubcomp(_)
-            | Packet::V5_0Pingresp(_) => {
-                self.disconnect(DisconnectReasonCode::ProtocolError, "unexpected packet");
-            }
+            Incoming::Disconnect => return Err(End::left("the client disconnected")),
+            Incoming::Auth => self.violation("AUTH is not supported"),
+            Incoming::Answered => {}
+            Incoming::Unexpected => self.violation("unexpected packet"),
         }
         Ok(())
     }
 
-    fn publish(
-        &mut self,
-        (qos, packet_id, retain): (Qos, Option<u16>, bool),
-        topic: &str,
-        payload: &[u8],
-    ) {
-        if qos == Qos::ExactlyOnce {
-            self.disconnect(DisconnectReasonCode::QosNotSupported, "QoS 2");
+    /// Ends the connection over a packet that should not have come.
+    fn violation(&mut self, detail: &str) {
+        let end = End::refused(Refusal::Protocol, detail);
+        self.disconnect(DisconnectReasonCode::ProtocolError, end);
+    }
+
+    fn publish(&mut self, topic: String, payload: Bytes, receipt: Receipt, retain: bool) {
+        if let Receipt::Pubrec(packet_id) = receipt
+            && !self.once.begin(packet_id)
+        {
+            let detail = "too many publishes with QoS 2 that it has not released";
+            let end = End::refused(Refusal::Qos2Max, detail);
+            self.disconnect(DisconnectReasonCode::QuotaExceeded, end);
             return;
         }
         // What a publish costs beside its payload, roughly.
         let bytes = payload.len() + 256;
         self.publishes_bytes += bytes;
         let publish = |way| Publish {
-            packet_id,
+            receipt,
             bytes,
             since: self.read_at,
             way,
         };
-        let payload = Bytes::copy_from_slice(payload);
-        match publishing(self.identity, topic) {
+        match publishing(self.identity, &topic) {
             Publishing::Ingest => {
-                self.publishes
-                    .push(topic.to_owned(), payload, publish(Way::Ingest));
+                if retain {
+                    self.refuse(Refusal::Retain, "readings and answers are not retained");
+                }
+                self.publishes.push(topic, payload, publish(Way::Ingest));
             }
             Publishing::Pass(household_id, downward) => {
                 let way = if payload.len() > DOWNWARD_BYTES_MAX {
@@ -452,7 +441,7 @@ impl Connection {
                         household_id,
                         downward,
                         payload,
-                        acknowledged: packet_id.is_some(),
+                        acknowledged: receipt != Receipt::None,
                         retained: false,
                     };
                     self.pass(&message, retain)
@@ -461,6 +450,20 @@ impl Connection {
             }
             Publishing::Refused => self.publishes.push_done(publish(Way::Refused)),
         }
+    }
+
+    /// The second half of a publish with QoS 2.
+    fn release(&mut self, packet_id: u16) {
+        let is_known = match self.once.release(packet_id) {
+            Released::Known => true,
+            Released::Unknown => false,
+            Released::TooEarly => return self.violation("PUBREL before PUBREC"),
+        };
+        if let (true, Some(place)) = (is_known, &self.place) {
+            self.shared.subscribers.release(place, packet_id);
+        }
+        let version = self.protocol.get_protocol_version();
+        self.queue(packets::pubcomp(version, packet_id, is_known));
     }
 
     fn pass(&self, message: &Message, retain: bool) -> Way {
@@ -476,33 +479,55 @@ impl Connection {
     /// Acknowledges a publish, or ends the connection where that is how the version refuses.
     fn finish(&mut self, publish: Publish, outcome: &Result<(), NotDurable>) {
         self.publishes_bytes -= publish.bytes;
-        if outcome.is_err() {
-            let reason = "its reading is safe nowhere";
-            self.disconnect(DisconnectReasonCode::QuotaExceeded, reason);
+        if let Err(error) = outcome {
+            let end = End::refused(Refusal::NotDurable, &error.to_string());
+            self.disconnect(DisconnectReasonCode::QuotaExceeded, end);
             return;
         }
         let is_five = self.protocol.get_protocol_version() == Version::V5_0;
+        let refusal = match publish.way {
+            Way::Ingest | Way::Passed { .. } => None,
+            Way::Refused => Some((Refusal::NotAuthorized, "it may not publish there")),
+            Way::TooLarge => Some((
+                Refusal::MessageTooLarge,
+                "a message to a device is too large",
+            )),
+        };
+        if let Some((refusal, detail)) = refusal {
+            if !is_five {
+                self.ending
+                    .get_or_insert_with(|| End::refused(refusal, detail));
+                return;
+            }
+            self.refuse(refusal, detail);
+        }
         let reason = match publish.way {
             Way::Passed { reached: 0 } => PubackReasonCode::NoMatchingSubscribers,
             Way::Ingest | Way::Passed { .. } => PubackReasonCode::Success,
-            Way::Refused if is_five => PubackReasonCode::NotAuthorized,
-            Way::TooLarge if is_five => PubackReasonCode::QuotaExceeded,
-            Way::Refused => {
-                self.ending.get_or_insert("not authorized to publish there");
-                return;
-            }
-            Way::TooLarge => {
-                self.ending
-                    .get_or_insert("a message to a device is too large");
-                return;
-            }
+            Way::Refused => PubackReasonCode::NotAuthorized,
+            Way::TooLarge => PubackReasonCode::QuotaExceeded,
         };
-        if let (Some(packet_id), None) = (publish.packet_id, self.ending) {
-            let version = self.protocol.get_protocol_version();
-            self.queue(packets::puback(version, packet_id, reason));
-            let seconds = publish.since.elapsed().as_secs_f64();
-            self.shared.publish_to_ack_seconds.observe(seconds);
+        if self.ending.is_none() {
+            self.acknowledge(publish, reason);
         }
+    }
+
+    fn acknowledge(&mut self, publish: Publish, reason: PubackReasonCode) {
+        let version = self.protocol.get_protocol_version();
+        match publish.receipt {
+            Receipt::None => return,
+            Receipt::Puback(packet_id) => self.queue(packets::puback(version, packet_id, reason)),
+            Receipt::Pubrec(packet_id) => {
+                let is_taken = reason.is_success();
+                self.once.record(packet_id, is_taken);
+                if let (true, Some(place)) = (is_taken, &self.place) {
+                    self.shared.subscribers.record(place, packet_id);
+                }
+                self.queue(packets::pubrec(version, packet_id, reason));
+            }
+        }
+        let seconds = publish.since.elapsed().as_secs_f64();
+        self.shared.publish_to_ack_seconds.observe(seconds);
     }
 
     fn subscribe(&mut self, entries: &[SubEntry]) -> Vec<Result<bool, FilterRefusal>> {
@@ -519,31 +544,37 @@ impl Connection {
             }
             Ok(acknowledged)
         };
-        entries.iter().map(judge).collect()
+        let answer = |entry: &SubEntry| {
+            judge(entry).inspect_err(|refusal| {
+                let refusal = match refusal {
+                    FilterRefusal::NotAuthorized => Refusal::Subscription,
+                    FilterRefusal::Shared => Refusal::SharedSubscription,
+                    FilterRefusal::TooMany => Refusal::SubscriptionsMax,
+                };
+                self.refuse(refusal, entry.topic_filter());
+            })
+        };
+        entries.iter().map(answer).collect()
     }
 
-    fn unsubscribe<'a>(&mut self, filters: impl Iterator<Item = &'a str>) -> Vec<bool> {
+    fn unsubscribe(&mut self, filters: &[String]) -> Vec<bool> {
         let place = self.place.as_ref().expect("taken with CONNECT");
-        let end = |text: &str| {
+        let end = |text: &String| {
             let known = filter(self.identity, text);
             known.is_ok_and(|known| self.shared.subscribers.unsubscribe(place, &known))
         };
-        filters.map(end).collect()
+        filters.iter().map(end).collect()
     }
 
     /// Sends a message to the device.
-    fn send(&mut self, message: &Message) -> Result<(), String> {
+    fn send(&mut self, message: &Message) -> Result<(), End> {
         let version = self.protocol.get_protocol_version();
         let packet_id = match message.acknowledged {
-            true => Some(
-                self.protocol
-                    .acquire_packet_id()
-                    .map_err(|error| error.to_string())?,
-            ),
+            true => Some(self.protocol.acquire_packet_id().map_err(End::protocol)?),
             false => None,
         };
         self.unacked += usize::from(packet_id.is_some());
-        let packet = packets::publish(version, message, packet_id).map_err(|e| e.to_string())?;
+        let packet = packets::publish(version, message, packet_id).map_err(End::protocol)?;
         let events = self.protocol.send(packet);
         let is_refused = events
             .iter()
@@ -559,16 +590,16 @@ impl Connection {
     }
 
     /// Ends the connection, with a reason where the version has one.
-    fn disconnect(&mut self, code: DisconnectReasonCode, reason: &'static str) {
+    fn disconnect(&mut self, code: DisconnectReasonCode, end: End) {
         if self.ending.is_none() && self.protocol.get_protocol_version() == Version::V5_0 {
             self.queue(packets::disconnect(code));
         }
         // The state machine asks to close as well; this says why.
-        self.ending = Some(reason);
+        self.ending = Some(end);
     }
 
     /// The gateway stops: what was taken is acknowledged, then the client is sent away.
-    async fn wind_up(mut self) -> Result<(), String> {
+    async fn wind_up(&mut self) -> Result<(), End> {
         let finish = async {
             while let Some((publish, outcome)) = self.publishes.next().await {
                 self.finish(publish, &outcome);
@@ -576,15 +607,14 @@ impl Connection {
         };
         // What is safe nowhere by then stays with the client.
         let is_finished = timeout(WIND_UP_MAX, finish).await.is_ok();
-        self.disconnect(
-            DisconnectReasonCode::ServerShuttingDown,
-            "the gateway stops",
-        );
+        let end = End::left("the gateway stops");
+        self.disconnect(DisconnectReasonCode::ServerShuttingDown, end);
         self.flush().await?;
         if is_finished {
             Ok(())
         } else {
-            Err("stopped with readings that are safe nowhere".to_owned())
+            let detail = "the gateway stops before its readings are durable";
+            Err(End::refused(Refusal::NotDurable, detail))
         }
     }
 }

@@ -2,13 +2,13 @@
 
 use mqtt_protocol_core::mqtt::Version;
 use mqtt_protocol_core::mqtt::packet::{
-    AssignedClientIdentifier, MaximumQos, Packet, Property, Qos, ReceiveMaximum, ServerKeepAlive,
+    AssignedClientIdentifier, Packet, Property, Qos, ReceiveMaximum, ServerKeepAlive,
     SessionExpiryInterval, SharedSubscriptionAvailable, SubscriptionIdentifierAvailable,
     TopicAliasMaximum, v3_1_1, v5_0,
 };
 use mqtt_protocol_core::mqtt::result_code::{
     ConnectReasonCode, ConnectReturnCode, DisconnectReasonCode, MqttError, PubackReasonCode,
-    SubackReasonCode, SubackReturnCode, UnsubackReasonCode,
+    PubcompReasonCode, PubrecReasonCode, SubackReasonCode, SubackReturnCode, UnsubackReasonCode,
 };
 
 use super::access::FilterRefusal;
@@ -41,7 +41,6 @@ pub(super) fn accepted(version: Version, welcome: &Welcome<'_>) -> Result<Packet
     }
     let mut props: Vec<Property> = vec![
         ReceiveMaximum::new(welcome.receive_max)?.into(),
-        MaximumQos::new(1)?.into(),
         TopicAliasMaximum::new(TOPIC_ALIAS_MAX)?.into(),
         SubscriptionIdentifierAvailable::new(0)?.into(),
         SharedSubscriptionAvailable::new(0)?.into(),
@@ -80,6 +79,71 @@ pub(super) fn puback(
         puback = puback.reason_code(reason);
     }
     Ok(puback.build()?.into())
+}
+
+/// CONNACK to a client of MQTT 3.1.1 that wants a session without a client id.
+pub(super) fn rejected_client_id() -> Result<Packet, MqttError> {
+    let packet = v3_1_1::Connack::builder()
+        .return_code(ConnectReturnCode::IdentifierRejected)
+        .session_present(false)
+        .build()?;
+    Ok(packet.into())
+}
+
+/// PUBREC; MQTT 3.1.1 has no reasons.
+pub(super) fn pubrec(
+    version: Version,
+    packet_id: u16,
+    reason: PubackReasonCode,
+) -> Result<Packet, MqttError> {
+    if version != Version::V5_0 {
+        let pubrec = v3_1_1::Pubrec::builder().packet_id(packet_id);
+        return Ok(pubrec.build()?.into());
+    }
+    let mut pubrec = v5_0::Pubrec::builder().packet_id(packet_id);
+    let reason = match reason {
+        PubackReasonCode::Success => None,
+        PubackReasonCode::NoMatchingSubscribers => Some(PubrecReasonCode::NoMatchingSubscribers),
+        PubackReasonCode::NotAuthorized => Some(PubrecReasonCode::NotAuthorized),
+        PubackReasonCode::QuotaExceeded => Some(PubrecReasonCode::QuotaExceeded),
+        PubackReasonCode::UnspecifiedError
+        | PubackReasonCode::ImplementationSpecificError
+        | PubackReasonCode::TopicNameInvalid
+        | PubackReasonCode::PacketIdentifierInUse
+        | PubackReasonCode::PayloadFormatInvalid => Some(PubrecReasonCode::UnspecifiedError),
+    };
+    if let Some(reason) = reason {
+        pubrec = pubrec.reason_code(reason);
+    }
+    Ok(pubrec.build()?.into())
+}
+
+/// The packet id of a PUBREC.
+pub(super) fn recorded_id(packet: &Packet) -> Option<u16> {
+    if let Packet::V3_1_1Pubrec(pubrec) = packet {
+        return Some(pubrec.packet_id());
+    }
+    let Packet::V5_0Pubrec(pubrec) = packet else {
+        return None;
+    };
+    Some(pubrec.packet_id())
+}
+
+/// PUBCOMP; MQTT 3.1.1 has no way to say that the packet id is not known.
+pub(super) fn pubcomp(
+    version: Version,
+    packet_id: u16,
+    is_known: bool,
+) -> Result<Packet, MqttError> {
+    if version != Version::V5_0 {
+        let pubcomp = v3_1_1::Pubcomp::builder().packet_id(packet_id);
+        return Ok(pubcomp.build()?.into());
+    }
+    let mut pubcomp = v5_0::Pubcomp::builder().packet_id(packet_id);
+    if !is_known {
+        pubcomp = pubcomp.reason_code(PubcompReasonCode::PacketIdentifierNotFound);
+    }
+    Ok(pubcomp.build()?.into())
 }
 
 /// A message to a device, with its packet id where it is to be acknowledged.

@@ -1,8 +1,8 @@
 //! Who is connected, who listens to which home, and each home's last status message. Hands messages to connections'
 //! queues, which are bounded; a message that does not fit, or whose device is away, is not delivered, and its publisher
-//! learns so. A session that outlives its connection keeps subscriptions, never messages.
+//! learns so. A session that outlives its connection keeps subscriptions and the packet ids it has recorded, never messages.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -79,12 +79,14 @@ struct State {
     retained: HashMap<HouseholdId, Bytes>,
 }
 
-/// A client's subscriptions, with the QoS granted.
+/// A client's subscriptions, with the QoS granted, and what it has not released.
 #[derive(Debug)]
 struct Session {
     /// Of the connection that has it, or had it last.
     id: u64,
     filters: HashMap<Filter, bool>,
+    /// Packet ids of publishes with QoS 2 between PUBREC and PUBREL.
+    recorded: HashSet<u16>,
     outlives: Duration,
     presence: Presence,
 }
@@ -140,8 +142,9 @@ impl Subscribers {
         self.state.lock().expect("no panic while it is held")
     }
 
-    /// Takes a place for a client, and says whether it finds its session. Whoever held it before is told.
-    pub(super) fn enter(&self, entry: &Entry<'_>) -> (Place, Inbox, bool) {
+    /// Takes a place for a client. Where it finds its session, what that has recorded comes along. Whoever held it
+    /// before is told.
+    pub(super) fn enter(&self, entry: &Entry<'_>) -> (Place, Inbox, Option<HashSet<u16>>) {
         let (queue, messages) = mpsc::channel(QUEUE_MAX);
         let (take_over, taken_over) = oneshot::channel();
         let mut state = self.state();
@@ -153,7 +156,7 @@ impl Subscribers {
         };
         let client = (entry.identity, client_id);
         let mut filters = HashMap::new();
-        let mut is_present = false;
+        let mut recorded = None;
         if let Some(former) = state.sessions.remove(&client) {
             for filter in former.filters.keys() {
                 state.remove(former.id, filter);
@@ -170,7 +173,7 @@ impl Subscribers {
                 }
             };
             if !entry.clean && !has_expired && !former.outlives.is_zero() {
-                is_present = true;
+                recorded = Some(former.recorded);
                 filters = former.filters;
             }
         }
@@ -185,6 +188,7 @@ impl Subscribers {
         let session = Session {
             id,
             filters,
+            recorded: recorded.clone().unwrap_or_default(),
             outlives: entry.session,
             presence: Presence::Connected(take_over),
         };
@@ -194,7 +198,7 @@ impl Subscribers {
             messages,
             taken_over,
         };
-        (place, inbox, is_present)
+        (place, inbox, recorded)
     }
 
     /// Gives a place up; the session stays for a while, where the client asked for that and there is room.
@@ -229,6 +233,22 @@ impl Subscribers {
             };
             state.idle_count += 1;
             state.sessions.insert(place.client.clone(), session);
+        }
+    }
+
+    /// A publish with QoS 2 is durable; a later connection of the session must not take it again.
+    pub(super) fn record(&self, place: &Place, packet_id: u16) {
+        if let Some(session) = self.state().session(place)
+            && !session.outlives.is_zero()
+        {
+            session.recorded.insert(packet_id);
+        }
+    }
+
+    /// The client knows that it is durable, and may use the packet id again.
+    pub(super) fn release(&self, place: &Place, packet_id: u16) {
+        if let Some(session) = self.state().session(place) {
+            session.recorded.remove(&packet_id);
         }
     }
 

@@ -11,6 +11,8 @@ use tokio::net::TcpStream;
 pub const CONNACK: u8 = 2;
 pub const PUBLISH: u8 = 3;
 pub const PUBACK: u8 = 4;
+pub const PUBREC: u8 = 5;
+pub const PUBCOMP: u8 = 7;
 pub const SUBACK: u8 = 9;
 pub const PINGRESP: u8 = 13;
 pub const DISCONNECT: u8 = 14;
@@ -56,7 +58,13 @@ impl Received {
     /// Of PUBACK: packet id and reason.
     #[track_caller]
     pub fn puback(&self) -> (u16, u8) {
-        assert_eq!(self.kind, PUBACK, "{self:?}");
+        self.answer(PUBACK)
+    }
+
+    /// Of an answer of this kind to a publish: packet id and reason.
+    #[track_caller]
+    pub fn answer(&self, kind: u8) -> (u16, u8) {
+        assert_eq!(self.kind, kind, "{self:?}");
         let id = u16::from_be_bytes([self.body[0], self.body[1]]);
         (id, self.body.get(2).copied().unwrap_or(0))
     }
@@ -133,7 +141,7 @@ impl Raw {
         self.stream.flush().await.unwrap();
     }
 
-    async fn packet(&mut self, first: u8, body: &[u8]) {
+    pub async fn packet(&mut self, first: u8, body: &[u8]) {
         let mut bytes = vec![first];
         let mut rest = body.len();
         loop {
@@ -152,7 +160,7 @@ impl Raw {
         self.publish_with(0x32, topic, id, payload).await;
     }
 
-    /// `first` is the first byte: 0x32 is QoS 1, 0x33 with retain, 0x34 QoS 2.
+    /// `first` is the first byte: 0x32 is QoS 1, 0x33 with retain, 0x34 QoS 2, 0x3c the same again.
     pub async fn publish_with(&mut self, first: u8, topic: &str, id: u16, payload: &[u8]) {
         let mut body = text(topic);
         body.extend(id.to_be_bytes());
@@ -175,6 +183,11 @@ impl Raw {
         let suback = self.receive().await.unwrap();
         assert_eq!(suback.kind, SUBACK, "{suback:?}");
         *suback.body.last().unwrap()
+    }
+
+    /// PUBREL.
+    pub async fn release(&mut self, id: u16) {
+        self.packet(0x62, &id.to_be_bytes()).await;
     }
 
     pub async fn acknowledge(&mut self, id: u16) {
@@ -232,7 +245,7 @@ impl Raw {
     }
 }
 
-fn text(text: &str) -> Vec<u8> {
+pub fn text(text: &str) -> Vec<u8> {
     let mut bytes = u16::try_from(text.len()).unwrap().to_be_bytes().to_vec();
     bytes.extend(text.as_bytes());
     bytes

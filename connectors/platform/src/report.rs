@@ -1,0 +1,201 @@
+//! Log lines at a bounded rate: something that fails a thousand times a second says so once, then now and then with
+//! how often it was, and once more when it is over. Times are arguments or, in the short forms, the machine's.
+
+use std::fmt::Display;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tracing::{info, warn};
+
+/// Pause between two lines about one thing.
+pub const EVERY: Duration = Duration::from_secs(30);
+
+/// Lets a line through at most once in [`EVERY`].
+#[derive(Debug, Default)]
+pub struct Throttle(Mutex<Throttled>);
+
+#[derive(Debug, Default)]
+struct Throttled {
+    last: Option<Instant>,
+    held_back: u64,
+}
+
+impl Throttle {
+    /// Whether a line may be written at `now`; then how many were held back since the last.
+    pub fn pass_at(&self, now: Instant) -> Option<u64> {
+        let mut state = locked(&self.0);
+        let is_early = |last: Instant| now.saturating_duration_since(last) < EVERY;
+        if state.last.is_some_and(is_early) {
+            state.held_back += 1;
+            return None;
+        }
+        state.last = Some(now);
+        Some(std::mem::take(&mut state.held_back))
+    }
+
+    /// [`Throttle::pass_at`], now.
+    pub fn pass(&self) -> Option<u64> {
+        self.pass_at(Instant::now())
+    }
+}
+
+/// What is to be said about an outage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Line {
+    /// The first failure after a success.
+    Gone,
+    /// It lasts. `failures` counts those since the last line.
+    Still { failures: u64, since: Duration },
+    /// The first success after a failure. `failures` counts all of the outage.
+    Back { failures: u64, since: Duration },
+}
+
+/// A peer that is there or away: Kafka, the store, an MQTT broker.
+#[derive(Debug)]
+pub struct Outage {
+    /// Its name in log lines.
+    peer: String,
+    /// What `state` says, for a look without a lock.
+    is_away: AtomicBool,
+    state: Mutex<Option<Away>>,
+}
+
+#[derive(Debug)]
+struct Away {
+    since: Instant,
+    said: Instant,
+    failures: u64,
+    unsaid: u64,
+}
+
+impl Outage {
+    /// The peer is there until something fails.
+    #[must_use]
+    pub fn of(peer: impl Into<String>) -> Self {
+        Self {
+            peer: peer.into(),
+            is_away: AtomicBool::new(false),
+            state: Mutex::new(None),
+        }
+    }
+
+    /// Whether the last thing told was a failure.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        self.is_away.load(Ordering::Relaxed)
+    }
+
+    /// Something failed because the peer is away: writes a line where one is due.
+    pub fn failed(&self, detail: impl Display) {
+        let peer = self.peer.as_str();
+        match self.failed_at(Instant::now()) {
+            Some(Line::Gone) => warn!(peer, %detail, "away"),
+            Some(Line::Still { failures, since }) => {
+                let away_s = since.as_secs();
+                warn!(peer, %detail, away_s, failures, "still away");
+            }
+            Some(Line::Back { .. }) | None => {}
+        }
+    }
+
+    /// Something succeeded: writes a line where the peer was away. Costs next to nothing where it was not.
+    pub fn succeeded(&self) {
+        if !self.is_away() {
+            return;
+        }
+        if let Some(Line::Back { failures, since }) = self.succeeded_at(Instant::now()) {
+            let (peer, away_s) = (self.peer.as_str(), since.as_secs());
+            info!(peer, away_s, failures, "back");
+        }
+    }
+
+    /// [`Outage::failed`] at `now`, without the line.
+    pub fn failed_at(&self, now: Instant) -> Option<Line> {
+        let mut state = locked(&self.state);
+        let Some(away) = state.as_mut() else {
+            self.is_away.store(true, Ordering::Relaxed);
+            *state = Some(Away {
+                since: now,
+                said: now,
+                failures: 1,
+                unsaid: 0,
+            });
+            return Some(Line::Gone);
+        };
+        away.failures += 1;
+        away.unsaid += 1;
+        if now.saturating_duration_since(away.said) < EVERY {
+            return None;
+        }
+        away.said = now;
+        Some(Line::Still {
+            failures: std::mem::take(&mut away.unsaid),
+            since: now.saturating_duration_since(away.since),
+        })
+    }
+
+    /// [`Outage::succeeded`] at `now`, without the line.
+    pub fn succeeded_at(&self, now: Instant) -> Option<Line> {
+        let away = locked(&self.state).take()?;
+        self.is_away.store(false, Ordering::Relaxed);
+        Some(Line::Back {
+            failures: away.failures,
+            since: now.saturating_duration_since(away.since),
+        })
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::{Line, Outage, Throttle};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn twenty_seconds_away_are_two_lines() {
+        let outage = Outage::of("Kafka");
+        let start = Instant::now();
+        let mut lines = Vec::new();
+        for i in 0..638 {
+            lines.extend(outage.failed_at(start + SECOND * 20 * i / 638));
+        }
+        assert!(outage.is_away());
+        lines.extend(outage.succeeded_at(start + SECOND * 20));
+        lines.extend(outage.succeeded_at(start + SECOND * 21));
+        let back = Line::Back {
+            failures: 638,
+            since: SECOND * 20,
+        };
+        assert_eq!(lines, [Line::Gone, back]);
+        assert!(!outage.is_away());
+    }
+
+    #[test]
+    fn an_hour_away_says_so_twice_a_minute() {
+        let outage = Outage::of("store");
+        let start = Instant::now();
+        let lines = (0..3_600).filter_map(|i| outage.failed_at(start + SECOND * i));
+        let lines: Vec<Line> = lines.collect();
+        assert_eq!(lines.len(), 120);
+        let still = Line::Still {
+            failures: 30,
+            since: SECOND * 30,
+        };
+        assert_eq!((lines[0], lines[1]), (Line::Gone, still));
+    }
+
+    #[test]
+    fn a_throttle_counts_what_it_holds_back() {
+        let throttle = Throttle::default();
+        let start = Instant::now();
+        let passed = (0..100).filter_map(|i| throttle.pass_at(start + SECOND * i));
+        assert_eq!(passed.collect::<Vec<_>>(), [0, 29, 29, 29]);
+    }
+}
