@@ -16,10 +16,10 @@ use tokio::sync::{Semaphore, TryAcquireError, broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::warn;
 
+use crate::spool::{Recovered, Spool, SpoolError, SpoolLimits};
 use platform::clock::Clock;
 use platform::log::Log;
 use platform::metrics::Metrics;
-use crate::spool::{Recovered, Spool, SpoolError, SpoolLimits};
 
 mod drain;
 mod flow;

@@ -332,6 +332,58 @@ async fn a_crash_repeats_nothing_that_was_answered() {
     restart_repeats_nothing(false).await;
 }
 
+/// A topic of which nothing comes has not been read to its end, however long that lasts.
+#[tokio::test]
+async fn silence_is_not_the_end_of_a_topic() {
+    let broker = Broker::start(free_port()).await;
+    let bench = Bench::new(broker.port, MqttProtocol::V5);
+    let mut devices = Devices::listen(broker.port).await;
+    let (controller, metrics) = bench.start().await;
+    let one = bench.order(1, 0, 0).await;
+    devices.until(&one, 1).await;
+    bench.memory.refuse_commits(true);
+    bench.answer(&one, AckStatus::Applied).await;
+    counts(&metrics, "applied", 1).await;
+    controller.close().await;
+    bench.memory.refuse_commits(false);
+    drop(devices);
+
+    bench.memory.stall(Some(Topic::Acks));
+    let mut devices = Devices::listen(broker.port).await;
+    let (controller, metrics) = bench.start().await;
+    let two = bench.order(2, 0, 0).await;
+    let asked = bench.memory.asks_count();
+    within("the log is asked again and again", async {
+        while bench.memory.asks_count() < asked + 10 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    assert_eq!(counted(&metrics, "sent"), 0, "the answer is still to come");
+    bench.memory.stall(None);
+    let seen = devices.until(&two, 2).await;
+    assert_eq!(seen, BTreeSet::from([two.command_id.clone()]));
+    controller.close().await;
+}
+
+#[tokio::test]
+async fn its_end_is_seen_and_it_is_not_ready_then() {
+    let broker = Broker::start(free_port()).await;
+    let bench = Bench::new(broker.port, MqttProtocol::V5);
+    let (controller, _metrics) = bench.start().await;
+    within("it is ready", async {
+        while controller.readiness().is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    assert!(controller.is_alive());
+    bench.memory.refuse_subscriptions();
+    within("it ends", controller.ended().wait()).await;
+    assert!(!controller.is_alive() && controller.readiness().is_err());
+    controller.close().await;
+}
+
 #[tokio::test]
 async fn a_restart_of_everything_on_the_embedded_log_repeats_nothing() {
     let dir = tempfile::tempdir().unwrap();

@@ -8,15 +8,18 @@ use std::time::Duration;
 use rumqttc::v5::mqttbytes::v5 as packet5;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use crate::mqtt_client::{EndpointError, MqttEndpoint, MqttProtocol};
+use platform::report::Outage;
+use platform::retry::Backoff;
 
 /// Most messages without their PUBACK.
 const WINDOW: u16 = 100;
-const BACKOFF_FIRST: Duration = Duration::from_millis(200);
-const BACKOFF_MAX: Duration = Duration::from_secs(10);
-/// Longest wait for a farewell.
+/// Pauses between attempts to connect.
+const PAUSE_MIN: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// Longest wait until a disconnect is out.
 const DISCONNECT_MAX: Duration = Duration::from_secs(1);
 
 /// A message for one device.
@@ -44,7 +47,7 @@ pub(super) enum Handed {
 pub(super) struct Publisher {
     link: Arc<Mutex<Option<Link>>>,
     stop: watch::Sender<bool>,
-    task: JoinHandle<()>,
+    task: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// The open connection.
@@ -99,7 +102,8 @@ impl Publisher {
         let link = Arc::new(Mutex::new(None));
         let (stop, stopped) = watch::channel(false);
         let keeper = Keeper {
-            address: format!("{}:{}", endpoint.host, endpoint.port),
+            outage: Outage::of(format!("MQTT at {}:{}", endpoint.host, endpoint.port)),
+            backoff: Backoff::new(PAUSE_MIN, PAUSE_MAX),
             options,
             link: Arc::clone(&link),
             changed,
@@ -108,8 +112,13 @@ impl Publisher {
         Ok(Self {
             link,
             stop,
-            task: tokio::spawn(keeper.run()),
+            task: Mutex::new(Some(tokio::spawn(keeper.run()))),
         })
+    }
+
+    /// Whether its peer is connected.
+    pub(super) fn is_connected(&self) -> bool {
+        locked(&self.link).is_some()
     }
 
     /// Hands a message over with QoS 1, or says why not.
@@ -160,17 +169,20 @@ impl Publisher {
         }
     }
 
-    /// Says farewell and ends.
-    pub(super) async fn close(self) {
+    /// Disconnects and ends.
+    pub(super) async fn close(&self) {
         self.stop.send_replace(true);
-        if let Err(error) = self.task.await {
+        let task = locked(&self.task).take();
+        let Some(task) = task else { return };
+        if let Err(error) = task.await {
             warn!(%error, "close an MQTT connection");
         }
     }
 }
 
 struct Keeper {
-    address: String,
+    outage: Outage,
+    backoff: Backoff,
     options: Options,
     link: Arc<Mutex<Option<Link>>>,
     changed: Arc<Notify>,
@@ -179,41 +191,27 @@ struct Keeper {
 
 impl Keeper {
     async fn run(mut self) {
-        let mut backoff = BACKOFF_FIRST;
-        let mut told = false;
         while !*self.stopped.borrow() {
             // A new client each time: what an old one had not delivered is decided upon anew.
             let (client, mut connection) = self.options.client();
             let unacked = Arc::new(AtomicUsize::new(0));
             let link = Link { client, unacked };
-            let error = self
-                .keep(&link, &mut connection, &mut backoff, &mut told)
-                .await;
+            let error = self.keep(&link, &mut connection).await;
             *locked(&self.link) = None;
             let Some(error) = error else {
-                link.client.farewell(&mut connection).await;
+                link.client.disconnect(&mut connection).await;
                 return;
             };
-            if !told {
-                warn!(address = self.address, error, "no MQTT connection");
-                told = true;
-            }
+            self.outage.failed(error);
             tokio::select! {
-                () = tokio::time::sleep(backoff) => {}
+                () = self.backoff.pause() => {}
                 _ = self.stopped.changed() => {}
             }
-            backoff = (backoff * 2).min(BACKOFF_MAX);
         }
     }
 
     /// Serves one connection; the error that ended it, or `None` when asked to stop.
-    async fn keep(
-        &mut self,
-        link: &Link,
-        connection: &mut Connection,
-        backoff: &mut Duration,
-        told: &mut bool,
-    ) -> Option<String> {
+    async fn keep(&mut self, link: &Link, connection: &mut Connection) -> Option<String> {
         loop {
             let event = tokio::select! {
                 event = connection.poll() => event,
@@ -221,9 +219,8 @@ impl Keeper {
             };
             match event {
                 Ok(Event::Connected) => {
-                    info!(address = self.address, "connected over MQTT");
-                    *backoff = BACKOFF_FIRST;
-                    *told = false;
+                    self.outage.succeeded();
+                    self.backoff.reset();
                     *locked(&self.link) = Some(link.clone());
                     self.changed.notify_one();
                 }
@@ -259,7 +256,7 @@ impl Options {
 
 impl Client {
     /// Disconnects in order, behind what is on its way.
-    async fn farewell(&self, connection: &mut Connection) {
+    async fn disconnect(&self, connection: &mut Connection) {
         let asked = match self {
             Self::V4(client) => client.try_disconnect().is_ok(),
             Self::V5(client) => client.try_disconnect().is_ok(),
@@ -308,6 +305,6 @@ impl Connection {
     }
 }
 
-fn locked(link: &Mutex<Option<Link>>) -> MutexGuard<'_, Option<Link>> {
-    link.lock().unwrap_or_else(PoisonError::into_inner)
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

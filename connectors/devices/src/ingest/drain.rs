@@ -10,8 +10,8 @@ use tracing::{error, info};
 
 use super::flow::{Fate, into_log};
 use super::{Shared, stopped};
-use platform::log::NewRecord;
 use crate::spool::{SpoolError, SpooledRecord};
+use platform::log::NewRecord;
 
 /// Records tried in the log together: they enter it in order, and are released up to the first that failed.
 const WINDOW_ENTRIES_MAX: usize = 2_048;

@@ -10,10 +10,10 @@ use schemas::topic::Topic;
 use tracing::error;
 
 use super::RefusalNotice;
+use crate::spool::SpooledRecord;
 use platform::clock::Clock;
 use platform::log::NewRecord;
 use platform::metrics::Metrics;
-use crate::spool::SpooledRecord;
 
 /// Parts of one payload that are refused one by one; where there are more, the payload is refused as a whole.
 const REFUSALS_MAX: usize = 64;

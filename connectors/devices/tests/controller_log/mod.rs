@@ -18,6 +18,10 @@ struct Kept {
     paused: BTreeSet<Topic>,
     pauses_count: usize,
     refuses_commits: bool,
+    refuses_subscriptions: bool,
+    /// Of which nothing comes, though it holds records.
+    stalled: Option<Topic>,
+    asks_count: usize,
 }
 
 /// The log; clones share it.
@@ -41,6 +45,23 @@ impl MemoryLog {
         self.kept().committed.get(&topic).copied()
     }
 
+    /// Nothing comes of this topic from here on, or of none.
+    pub(crate) fn stall(&self, topic: Option<Topic>) {
+        self.kept().stalled = topic;
+        self.changed.notify_waiters();
+    }
+
+    /// Ends the subscription that is open and opens no other.
+    pub(crate) fn refuse_subscriptions(&self) {
+        self.kept().refuses_subscriptions = true;
+        self.changed.notify_waiters();
+    }
+
+    /// How often somebody asked what a partition holds.
+    pub(crate) fn asks_count(&self) -> usize {
+        self.kept().asks_count
+    }
+
     /// How often a consumer paused a partition.
     pub(crate) fn pauses_count(&self) -> usize {
         self.kept().pauses_count
@@ -49,7 +70,7 @@ impl MemoryLog {
     /// The next records of a topic that is not paused.
     fn next(&self, topic: Topic, from: usize, batch_max: usize) -> Vec<Record> {
         let kept = self.kept();
-        if kept.paused.contains(&topic) {
+        if kept.paused.contains(&topic) || kept.stalled == Some(topic) {
             return Vec::new();
         }
         let records = kept.records.get(&topic).map_or(&[][..], Vec::as_slice);
@@ -75,6 +96,9 @@ impl Log for MemoryLog {
     async fn subscribe(&self, subscription: Subscription) -> Result<Consumer, LogError> {
         let (events, received) = mpsc::channel(4);
         let log = self.clone();
+        if log.kept().refuses_subscriptions {
+            return Err(LogError::Setup("as told by the test".to_owned()));
+        }
         log.kept().paused.clear();
         tokio::spawn(async move {
             let at = |topic| TopicPartition {
@@ -92,6 +116,9 @@ impl Log for MemoryLog {
                 let changed = log.changed.notified();
                 tokio::pin!(changed);
                 changed.as_mut().enable();
+                if log.kept().refuses_subscriptions {
+                    return;
+                }
                 let mut idle = true;
                 for (topic, position) in topics.iter().zip(&mut positions) {
                     let records = log.next(*topic, *position, subscription.batch_max);
@@ -167,6 +194,12 @@ impl ConsumerControl for MemoryLog {
             offsets.contains(&record.offset) && record.key.as_deref() == Some(key)
         });
         Ok(wanted.cloned().collect())
+    }
+
+    async fn offsets_now(&self, partition: TopicPartition) -> Result<Range<i64>, LogError> {
+        self.kept().asks_count += 1;
+        let end = self.end_offset(partition).expect("always known here");
+        Ok(0..end)
     }
 
     fn end_offset(&self, partition: TopicPartition) -> Option<i64> {

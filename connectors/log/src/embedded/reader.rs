@@ -133,6 +133,19 @@ impl ConsumerControl for Control {
         reading.await.map_err(unavailable)?
     }
 
+    async fn committed(&self, partition: TopicPartition) -> Result<Option<i64>, LogError> {
+        let Some((group, _)) = &self.membership else {
+            return Ok(None);
+        };
+        self.shared.committed(group, partition).map_err(unavailable)
+    }
+
+    async fn offsets_now(&self, partition: TopicPartition) -> Result<Range<i64>, LogError> {
+        let end = self.shared.end(partition);
+        let oldest = self.shared.read(partition, 0, end, 1)?;
+        Ok(oldest.first().map_or(end, |record| record.offset)..end)
+    }
+
     fn end_offset(&self, partition: TopicPartition) -> Option<i64> {
         self.owned
             .contains(&partition)

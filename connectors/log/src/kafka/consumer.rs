@@ -104,13 +104,37 @@ impl ConsumerControl for Control {
             .map_err(|error| LogError::Unavailable(error.to_string()))?
     }
 
+    async fn committed(&self, partition: TopicPartition) -> Result<Option<i64>, LogError> {
+        let name = self.shared.name(partition.topic);
+        self.ask(move |consumer| {
+            let mut list = TopicPartitionList::new();
+            list.add_partition(&name, partition.partition);
+            let committed = consumer.committed_offsets(list, METADATA_LIMIT)?;
+            let of = committed.find_partition(&name, partition.partition);
+            Ok(match of.map(|of| of.offset()) {
+                Some(Offset::Offset(offset)) => Some(offset),
+                _ => None,
+            })
+        })
+        .await
+    }
+
+    async fn offsets_now(&self, partition: TopicPartition) -> Result<Range<i64>, LogError> {
+        let name = self.shared.name(partition.topic);
+        self.ask(move |consumer| {
+            let (first, end) =
+                consumer.fetch_watermarks(&name, partition.partition, METADATA_LIMIT)?;
+            Ok(first..end)
+        })
+        .await
+    }
+
     async fn is_unread_and_whole(&self, partitions: &[TopicPartition]) -> Result<bool, LogError> {
-        let consumer = self.consumer.upgrade().ok_or(LogError::Closed)?;
         let names = partitions.iter();
         let names: Vec<(String, i32)> = names
             .map(|of| (self.shared.name(of.topic), of.partition))
             .collect();
-        let asked = tokio::task::spawn_blocking(move || {
+        self.ask(move |consumer| {
             let mut list = TopicPartitionList::new();
             for (name, partition) in &names {
                 list.add_partition(name, *partition);
@@ -128,11 +152,23 @@ impl ConsumerControl for Control {
                 }
             }
             Ok(true)
-        });
-        let told = asked
+        })
+        .await
+    }
+}
+
+impl Control {
+    /// Asks the brokers something, on a thread that may wait for them.
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&BaseConsumer<Events>) -> Result<T, KafkaError> + Send + 'static,
+    ) -> Result<T, LogError> {
+        let consumer = self.consumer.upgrade().ok_or(LogError::Closed)?;
+        let asked = tokio::task::spawn_blocking(move || question(&consumer));
+        let answer = asked
             .await
             .map_err(|error| LogError::Unavailable(error.to_string()))?;
-        told.map_err(|error| classify(&error))
+        answer.map_err(|error| classify(&error))
     }
 }
 

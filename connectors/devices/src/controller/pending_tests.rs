@@ -1,4 +1,4 @@
-//! The outbox case by case, and against every order of records, answers, restarts and time.
+//! The pending case by case, and against every order of records, answers, restarts and time.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use model::command::{Ack, AckStatus, Command};
 use model::units::HouseholdId;
 use proptest::prelude::*;
 
-use super::{Outbox, Outcome};
+use super::{Outcome, Pending};
 
 const RETRY_MS: i64 = 10;
 const SLOT_MS: i64 = 100;
@@ -36,133 +36,139 @@ fn answer(command: &Command, status: AckStatus) -> Ack {
     }
 }
 
-fn ready() -> Outbox {
-    let mut outbox = Outbox::new(RETRY_MS);
-    outbox.commands_caught_up();
-    outbox.acks_caught_up();
-    outbox
+fn ready() -> Pending {
+    let mut pending = Pending::new(RETRY_MS);
+    pending.commands_caught_up();
+    pending.acks_caught_up();
+    pending
 }
 
-fn due_id(outbox: &Outbox, now_ms: i64) -> Option<String> {
-    outbox.due(now_ms).map(|command| command.command_id.clone())
+fn due_id(pending: &Pending, now_ms: i64) -> Option<String> {
+    pending
+        .due(now_ms)
+        .map(|command| command.command_id.clone())
 }
 
 #[test]
 fn sends_at_its_time_and_again_until_answered() {
-    let mut outbox = ready();
+    let mut pending = ready();
     let one = command(1, 1, 0);
-    assert_eq!(outbox.take_command(0, one.clone(), 0), None);
-    assert_eq!(outbox.wake_ms(), Some(100));
-    assert_eq!(due_id(&outbox, 99), None);
-    assert_eq!(due_id(&outbox, 100), Some(one.command_id.clone()));
-    assert_eq!(outbox.sent(&one, 100), Outcome::Sent);
-    assert_eq!(due_id(&outbox, 109), None);
-    assert_eq!(due_id(&outbox, 110), Some(one.command_id.clone()));
-    assert_eq!(outbox.sent(&one, 110), Outcome::Retried);
+    assert_eq!(pending.take_command(0, one.clone(), 0), None);
+    assert_eq!(pending.wake_ms(), Some(100));
+    assert_eq!(due_id(&pending, 99), None);
+    assert_eq!(due_id(&pending, 100), Some(one.command_id.clone()));
+    assert_eq!(pending.sent(&one, 100), Outcome::Sent);
+    assert_eq!(due_id(&pending, 109), None);
+    assert_eq!(due_id(&pending, 110), Some(one.command_id.clone()));
+    assert_eq!(pending.sent(&one, 110), Outcome::Retried);
     let ack = answer(&one, AckStatus::Applied);
-    assert_eq!(outbox.take_ack(0, &ack), Some(Outcome::Applied));
-    assert_eq!(outbox.take_ack(1, &ack), None, "devices may repeat it");
-    assert_eq!(due_id(&outbox, 150), None);
-    assert_eq!(outbox.expire(200), 0, "an answered command does not expire");
-    assert_eq!(outbox.len(), 0);
-    assert_eq!(outbox.wake_ms(), None);
+    assert_eq!(pending.take_ack(0, &ack), Some(Outcome::Applied));
+    assert_eq!(pending.take_ack(1, &ack), None, "devices may repeat it");
+    assert_eq!(due_id(&pending, 150), None);
+    assert_eq!(
+        pending.expire(200),
+        0,
+        "an answered command does not expire"
+    );
+    assert_eq!(pending.len(), 0);
+    assert_eq!(pending.wake_ms(), None);
 }
 
 #[test]
 fn an_unanswered_command_expires() {
-    let mut outbox = ready();
+    let mut pending = ready();
     let one = command(1, 1, 0);
-    outbox.take_command(0, one.clone(), 0);
-    outbox.sent(&one, 195);
-    assert_eq!(outbox.wake_ms(), Some(200), "not again after its end");
-    assert_eq!(due_id(&outbox, 200), None);
-    assert_eq!(outbox.expire(199), 0);
-    assert_eq!(outbox.expire(200), 1);
+    pending.take_command(0, one.clone(), 0);
+    pending.sent(&one, 195);
+    assert_eq!(pending.wake_ms(), Some(200), "not again after its end");
+    assert_eq!(due_id(&pending, 200), None);
+    assert_eq!(pending.expire(199), 0);
+    assert_eq!(pending.expire(200), 1);
     let late = command(1, 0, 0);
-    assert_eq!(outbox.take_command(1, late, 200), Some(Outcome::Expired));
+    assert_eq!(pending.take_command(1, late, 200), Some(Outcome::Expired));
 }
 
 #[test]
 fn the_command_requested_last_holds_in_any_order() {
     let (old, new) = (command(1, 1, 5), command(1, 1, 6));
     let superseded = Some(Outcome::Superseded);
-    let mut outbox = ready();
-    outbox.take_command(0, old.clone(), 0);
-    outbox.sent(&old, 100);
-    assert_eq!(outbox.take_command(1, new.clone(), 105), superseded);
-    assert_eq!(due_id(&outbox, 105), Some(new.command_id.clone()));
-    assert_eq!(outbox.take_ack(0, &answer(&old, AckStatus::Applied)), None);
-    assert_eq!(due_id(&outbox, 105), Some(new.command_id.clone()));
+    let mut pending = ready();
+    pending.take_command(0, old.clone(), 0);
+    pending.sent(&old, 100);
+    assert_eq!(pending.take_command(1, new.clone(), 105), superseded);
+    assert_eq!(due_id(&pending, 105), Some(new.command_id.clone()));
+    assert_eq!(pending.take_ack(0, &answer(&old, AckStatus::Applied)), None);
+    assert_eq!(due_id(&pending, 105), Some(new.command_id.clone()));
 
-    let mut outbox = ready();
-    outbox.take_command(0, new.clone(), 0);
-    assert_eq!(outbox.take_command(1, old, 0), superseded);
-    assert_eq!(due_id(&outbox, 100), Some(new.command_id));
-    assert_eq!(outbox.expire(200), 1);
+    let mut pending = ready();
+    pending.take_command(0, new.clone(), 0);
+    assert_eq!(pending.take_command(1, old, 0), superseded);
+    assert_eq!(due_id(&pending, 100), Some(new.command_id));
+    assert_eq!(pending.expire(200), 1);
 }
 
 #[test]
 fn a_record_written_twice_is_one_command() {
-    let mut outbox = ready();
+    let mut pending = ready();
     let one = command(1, 1, 0);
-    outbox.take_command(0, one.clone(), 0);
-    outbox.take_ack(0, &answer(&one, AckStatus::Rejected));
-    assert_eq!(outbox.take_command(1, one, 100), None);
-    assert_eq!(due_id(&outbox, 100), None);
+    pending.take_command(0, one.clone(), 0);
+    pending.take_ack(0, &answer(&one, AckStatus::Rejected));
+    assert_eq!(pending.take_command(1, one, 100), None);
+    assert_eq!(due_id(&pending, 100), None);
 }
 
 #[test]
 fn only_the_home_itself_may_answer() {
-    let mut outbox = ready();
+    let mut pending = ready();
     let one = command(1, 1, 0);
-    outbox.take_command(0, one.clone(), 0);
+    pending.take_command(0, one.clone(), 0);
     let foreign = Ack {
         household_id: HouseholdId::new(2).unwrap(),
         ..answer(&one, AckStatus::Applied)
     };
-    assert_eq!(outbox.take_ack(0, &foreign), None);
-    assert_eq!(due_id(&outbox, 100), Some(one.command_id));
+    assert_eq!(pending.take_ack(0, &foreign), None);
+    assert_eq!(due_id(&pending, 100), Some(one.command_id));
 }
 
 #[test]
 fn nothing_is_sent_or_counted_before_both_partitions_have_caught_up() {
     let one = command(1, 1, 0);
-    let mut outbox = Outbox::new(RETRY_MS);
-    assert_eq!(outbox.take_command(7, one.clone(), 100), None);
-    assert_eq!(due_id(&outbox, 100), None);
-    outbox.commands_caught_up();
-    assert_eq!(due_id(&outbox, 100), None);
-    assert_eq!(outbox.take_ack(3, &answer(&one, AckStatus::Applied)), None);
-    outbox.acks_caught_up();
-    assert_eq!(due_id(&outbox, 100), None);
+    let mut pending = Pending::new(RETRY_MS);
+    assert_eq!(pending.take_command(7, one.clone(), 100), None);
+    assert_eq!(due_id(&pending, 100), None);
+    pending.commands_caught_up();
+    assert_eq!(due_id(&pending, 100), None);
+    assert_eq!(pending.take_ack(3, &answer(&one, AckStatus::Applied)), None);
+    pending.acks_caught_up();
+    assert_eq!(due_id(&pending, 100), None);
 
     // The answer may be read first.
-    let mut outbox = Outbox::new(RETRY_MS);
-    outbox.take_ack(3, &answer(&one, AckStatus::Applied));
-    outbox.acks_caught_up();
-    outbox.take_command(7, one, 100);
-    outbox.commands_caught_up();
-    assert_eq!(due_id(&outbox, 100), None);
-    assert_eq!(outbox.positions(), (Some(7), Some(3)));
+    let mut pending = Pending::new(RETRY_MS);
+    pending.take_ack(3, &answer(&one, AckStatus::Applied));
+    pending.acks_caught_up();
+    pending.take_command(7, one, 100);
+    pending.commands_caught_up();
+    assert_eq!(due_id(&pending, 100), None);
+    assert_eq!(pending.positions(), (Some(7), Some(3)));
 }
 
 #[test]
 fn positions_pass_neither_a_command_that_may_be_sent_nor_its_answer_nor_the_last_record() {
-    let mut outbox = ready();
-    assert_eq!(outbox.positions(), (None, None));
-    outbox.take_command(10, command(1, 1, 0), 0);
-    outbox.take_command(11, command(2, 2, 0), 0);
-    outbox.take_ack(4, &answer(&command(2, 2, 0), AckStatus::Applied));
-    outbox.take_ack(5, &answer(&command(1, 1, 0), AckStatus::Applied));
-    outbox.take_ack(6, &answer(&command(9, 9, 0), AckStatus::Applied));
-    assert_eq!(outbox.positions(), (Some(10), Some(4)));
-    outbox.expire(200);
-    assert_eq!(outbox.positions(), (Some(11), Some(4)));
-    outbox.expire(300);
-    assert_eq!(outbox.positions(), (Some(11), Some(6)));
-    outbox.skip_command(12);
-    outbox.skip_ack(7);
-    assert_eq!(outbox.positions(), (Some(12), Some(7)));
+    let mut pending = ready();
+    assert_eq!(pending.positions(), (None, None));
+    pending.take_command(10, command(1, 1, 0), 0);
+    pending.take_command(11, command(2, 2, 0), 0);
+    pending.take_ack(4, &answer(&command(2, 2, 0), AckStatus::Applied));
+    pending.take_ack(5, &answer(&command(1, 1, 0), AckStatus::Applied));
+    pending.take_ack(6, &answer(&command(9, 9, 0), AckStatus::Applied));
+    assert_eq!(pending.positions(), (Some(10), Some(4)));
+    pending.expire(200);
+    assert_eq!(pending.positions(), (Some(11), Some(4)));
+    pending.expire(300);
+    assert_eq!(pending.positions(), (Some(11), Some(6)));
+    pending.skip_command(12);
+    pending.skip_ack(7);
+    assert_eq!(pending.positions(), (Some(12), Some(7)));
 }
 
 /// One step of a run.
@@ -200,7 +206,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 struct World {
     commands: Vec<Command>,
     acks: Vec<Ack>,
-    outbox: Outbox,
+    pending: Pending,
     /// Next offsets to read, and the ends at the last restart.
     read: (usize, usize),
     ends: (usize, usize),
@@ -220,10 +226,10 @@ impl World {
             Step::AnswerAgain => self.acks.extend(self.acks.last().cloned()),
             Step::Pass(ms) => {
                 self.now_ms += ms;
-                self.outbox.expire(self.now_ms);
+                self.pending.expire(self.now_ms);
             }
             Step::Commit => {
-                let (commands, acks) = self.outbox.positions();
+                let (commands, acks) = self.pending.positions();
                 let place = |position: Option<i64>, was| {
                     position.map_or(was, |offset| usize::try_from(offset).unwrap())
                 };
@@ -235,16 +241,16 @@ impl World {
                 self.committed = next;
             }
             Step::Restart => {
-                self.outbox = Outbox::new(RETRY_MS);
+                self.pending = Pending::new(RETRY_MS);
                 self.read = self.committed;
                 self.ends = (self.commands.len(), self.acks.len());
             }
         }
         if self.read.0 >= self.ends.0 {
-            self.outbox.commands_caught_up();
+            self.pending.commands_caught_up();
         }
         if self.read.1 >= self.ends.1 {
-            self.outbox.acks_caught_up();
+            self.pending.acks_caught_up();
         }
     }
 
@@ -252,7 +258,7 @@ impl World {
         for _ in 0..count.min(self.commands.len() - self.read.0) {
             let offset = i64::try_from(self.read.0).unwrap();
             let command = self.commands[self.read.0].clone();
-            self.outbox.take_command(offset, command, self.now_ms);
+            self.pending.take_command(offset, command, self.now_ms);
             self.read.0 += 1;
         }
     }
@@ -260,14 +266,14 @@ impl World {
     fn read_acks(&mut self, count: usize) {
         for _ in 0..count.min(self.acks.len() - self.read.1) {
             let offset = i64::try_from(self.read.1).unwrap();
-            self.outbox.take_ack(offset, &self.acks[self.read.1]);
+            self.pending.take_ack(offset, &self.acks[self.read.1]);
             self.read.1 += 1;
         }
     }
 
     fn send(&mut self, answers: u8) {
         for bit in 0..8 {
-            let Some(due) = self.outbox.due(self.now_ms) else {
+            let Some(due) = self.pending.due(self.now_ms) else {
                 break;
             };
             assert!(due.not_before_ms <= self.now_ms, "too early");
@@ -281,7 +287,7 @@ impl World {
                     && other.requested_ms > due.requested_ms
             });
             assert!(later.is_none() || self.read.0 < self.ends.0, "superseded");
-            self.outbox.sent(&due, self.now_ms);
+            self.pending.sent(&due, self.now_ms);
             if answers & (1 << bit) != 0 {
                 self.acks.push(answer(&due, AckStatus::Applied));
             }
@@ -297,7 +303,7 @@ proptest! {
         let mut world = World {
             commands: Vec::new(),
             acks: Vec::new(),
-            outbox: ready(),
+            pending: ready(),
             read: (0, 0),
             ends: (0, 0),
             committed: (0, 0),
@@ -310,7 +316,7 @@ proptest! {
         world.step(&Step::Restart);
         world.step(&Step::ReadCommands(usize::MAX));
         world.step(&Step::ReadAcks(usize::MAX));
-        prop_assert!(world.outbox.is_ready());
+        prop_assert!(world.pending.is_ready());
         world.step(&Step::Pass(1));
         world.step(&Step::Send(u8::MAX));
         for wanted in &world.commands {

@@ -46,21 +46,23 @@ type Key = (HouseholdId, i64);
 
 /// How far a partition has been read.
 #[derive(Debug, Default)]
-struct Reading {
-    last: Option<i64>,
-    caught_up: bool,
+pub(super) struct ReadProgress {
+    /// Offset of the last record.
+    pub(super) last: Option<i64>,
+    /// Whether that is the end it had when it was taken over.
+    pub(super) caught_up: bool,
     /// Offsets that the committed position must not pass.
     held: BTreeSet<i64>,
 }
 
-impl Reading {
+impl ReadProgress {
     fn position(&self) -> Option<i64> {
         self.held.first().copied().or(self.last)
     }
 }
 
 #[derive(Debug)]
-struct Entry {
+struct PendingCommand {
     command: Arc<Command>,
     offset: i64,
     answer_offset: Option<i64>,
@@ -71,19 +73,19 @@ struct Entry {
 
 /// The commands of one partition that have not expired.
 #[derive(Debug)]
-pub(super) struct Outbox {
+pub(super) struct Pending {
     retry_ms: i64,
-    entries: BTreeMap<Key, Entry>,
+    entries: BTreeMap<Key, PendingCommand>,
     by_id: HashMap<String, Key>,
     sends: BTreeSet<(i64, Key)>,
     expiries: BTreeSet<(i64, Key)>,
     /// Answers that were read before their commands, with their offsets.
     early: HashMap<(HouseholdId, String), (AckStatus, i64)>,
-    commands: Reading,
-    acks: Reading,
+    commands: ReadProgress,
+    acks: ReadProgress,
 }
 
-impl Outbox {
+impl Pending {
     /// Repeats a command each `retry_ms`, 1 or more.
     pub(super) fn new(retry_ms: i64) -> Self {
         Self {
@@ -93,8 +95,8 @@ impl Outbox {
             sends: BTreeSet::new(),
             expiries: BTreeSet::new(),
             early: HashMap::new(),
-            commands: Reading::default(),
-            acks: Reading::default(),
+            commands: ReadProgress::default(),
+            acks: ReadProgress::default(),
         }
     }
 
@@ -138,7 +140,7 @@ impl Outbox {
         if let Some(due_ms) = due_ms {
             self.sends.insert((due_ms, key));
         }
-        let entry = Entry {
+        let entry = PendingCommand {
             command: Arc::new(command),
             offset,
             answer_offset: early.map(|(_, answer_offset)| answer_offset),
@@ -211,14 +213,14 @@ impl Outbox {
         self.commands.caught_up && self.acks.caught_up
     }
 
-    /// Offset of the last record read, and whether the partition has caught up.
-    pub(super) const fn commands_read(&self) -> (Option<i64>, bool) {
-        (self.commands.last, self.commands.caught_up)
+    /// How far `commands` has been read.
+    pub(super) const fn commands(&self) -> &ReadProgress {
+        &self.commands
     }
 
-    /// The same for `acks`.
-    pub(super) const fn acks_read(&self) -> (Option<i64>, bool) {
-        (self.acks.last, self.acks.caught_up)
+    /// How far `acks` has been read.
+    pub(super) const fn acks(&self) -> &ReadProgress {
+        &self.acks
     }
 
     /// Drops what has expired; the number of commands that no device answered.
@@ -281,7 +283,7 @@ impl Outbox {
         (self.commands.position(), self.acks.position())
     }
 
-    fn forget(&mut self, key: Key) -> Entry {
+    fn forget(&mut self, key: Key) -> PendingCommand {
         let entry = self
             .entries
             .remove(&key)
@@ -300,5 +302,5 @@ impl Outbox {
 }
 
 #[cfg(test)]
-#[path = "outbox_tests.rs"]
+#[path = "pending_tests.rs"]
 mod tests;

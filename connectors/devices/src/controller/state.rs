@@ -1,0 +1,374 @@
+//! What the controller knows while it runs, and its turns: take records, send what is due, commit what is settled.
+//! Nothing that waits for the log or a broker is waited for inside a turn, but for commits.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use model::command::{Ack, Command};
+use schemas::codec::Codec;
+use schemas::topic::Topic;
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::MissedTickBehavior;
+use tracing::{debug, info, warn};
+
+use super::catch_up::{Asker, CatchUp, Extents};
+use super::config::ControllerConfig;
+use super::pending::{Outcome, Pending};
+use super::send::Peers;
+use platform::clock::Clock;
+use platform::log::{Consumer, ConsumerControl, LogError, LogEvent, Record, TopicPartition};
+use platform::metrics::Metrics;
+
+/// Longest real time between two looks at what is to be done.
+const LOOK_MAX: Duration = Duration::from_millis(500);
+/// Most commands handed over before the log is looked at again.
+const SENDS_MAX: usize = 500;
+
+/// One partition index: `commands` and `acks` together.
+#[derive(Debug)]
+struct Partition {
+    pending: Pending,
+    catch_up: CatchUp,
+    /// What was committed last.
+    committed: (Option<i64>, Option<i64>),
+}
+
+impl Partition {
+    /// Sees whether it has been read to the ends that it had when it was taken over.
+    fn check(&mut self, partition: i32) {
+        if self.pending.is_ready() {
+            return;
+        }
+        self.catch_up.check(&mut self.pending);
+        if self.pending.is_ready() {
+            let (commands, acks) = self.pending.positions();
+            info!(partition, commands, acks, "controller has caught up");
+        }
+    }
+}
+
+/// What the log told of a partition, or that it did not.
+struct Answer {
+    partition: i32,
+    /// Of the take-over for which it was asked.
+    number: u64,
+    extents: Result<Extents, LogError>,
+}
+
+/// The controller's state while it runs.
+pub(super) struct ControllerState {
+    codec: Codec,
+    clock: Clock,
+    metrics: Metrics,
+    peers: Arc<Peers>,
+    partitions: BTreeMap<i32, Partition>,
+    take_overs: u64,
+    asker: Asker,
+    answers: FuturesUnordered<BoxFuture<'static, Answer>>,
+    is_full: bool,
+    config: ControllerConfig,
+}
+
+impl ControllerState {
+    pub(super) fn new(
+        codec: Codec,
+        clock: Clock,
+        metrics: Metrics,
+        peers: Arc<Peers>,
+        config: ControllerConfig,
+    ) -> Self {
+        Self {
+            codec,
+            clock,
+            metrics,
+            peers,
+            partitions: BTreeMap::new(),
+            take_overs: 0,
+            asker: Asker::new(),
+            answers: FuturesUnordered::new(),
+            is_full: false,
+            config,
+        }
+    }
+
+    /// Runs one subscription; whether it ended because it was asked to.
+    pub(super) async fn serve(
+        &mut self,
+        consumer: &mut Consumer,
+        changed: &Notify,
+        stopped: &mut watch::Receiver<bool>,
+    ) -> bool {
+        let control = Arc::clone(&consumer.control);
+        let mut commits =
+            tokio::time::interval(Duration::from_millis(self.config.commit_every_ms.max(1)));
+        commits.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let is_over = loop {
+            let pause = self.work(control.as_ref());
+            tokio::select! {
+                _ = stopped.changed() => {
+                    self.commit(control.as_ref(), None).await;
+                    break true;
+                }
+                event = consumer.events.recv() => match event {
+                    Some(event) => self.take_event(&control, event).await,
+                    None => break *stopped.borrow(),
+                },
+                Some(answer) = self.answers.next() => self.learn(&control, answer),
+                _ = commits.tick() => self.commit(control.as_ref(), None).await,
+                () = changed.notified() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        };
+        self.partitions.clear();
+        self.answers.clear();
+        is_over
+    }
+
+    async fn take_event(&mut self, control: &Arc<dyn ConsumerControl>, event: LogEvent) {
+        match event {
+            LogEvent::Assigned(partitions) => {
+                for TopicPartition { partition, .. } in partitions {
+                    self.take_over(control, partition);
+                }
+                if std::mem::take(&mut self.is_full) {
+                    // Begins anew with all of them; the next turn pauses them where it is still too much.
+                    for &partition in self.partitions.keys() {
+                        control.resume(TopicPartition {
+                            topic: Topic::Commands,
+                            partition,
+                        });
+                    }
+                }
+            }
+            LogEvent::Records { from, records } => self.take_records(from, &records),
+            LogEvent::Revoked { partitions, done } => {
+                self.release(control.as_ref(), partitions, done).await;
+            }
+            // Only without a group.
+            LogEvent::CaughtUp(_) => {}
+        }
+    }
+
+    /// Begins with a partition, unless it is here already: it comes once with each of its topics.
+    fn take_over(&mut self, control: &Arc<dyn ConsumerControl>, partition: i32) {
+        if self.partitions.contains_key(&partition) {
+            return;
+        }
+        self.take_overs += 1;
+        let number = self.take_overs;
+        let held = Partition {
+            pending: Pending::new(self.config.retry_ms),
+            catch_up: CatchUp::new(number),
+            committed: (None, None),
+        };
+        self.partitions.insert(partition, held);
+        self.ask(control, partition, number, Duration::ZERO);
+    }
+
+    fn take_records(&mut self, from: TopicPartition, records: &[Record]) {
+        // Records that were on their way when the partition was taken from us are another member's.
+        let Some(held) = self.partitions.get_mut(&from.partition) else {
+            return;
+        };
+        let now_ms = self.clock.now_ms();
+        let is_command = from.topic == Topic::Commands;
+        for record in records {
+            let pending = &mut held.pending;
+            let taken = if is_command {
+                self.codec
+                    .decode::<Command>(&record.value)
+                    .map(|command| pending.take_command(record.offset, command, now_ms))
+                    .inspect_err(|_| pending.skip_command(record.offset))
+            } else {
+                self.codec
+                    .decode::<Ack>(&record.value)
+                    .map(|ack| pending.take_ack(record.offset, &ack))
+                    .inspect_err(|_| pending.skip_ack(record.offset))
+            };
+            match taken {
+                Ok(None) => {}
+                Ok(Some(outcome)) => count(&self.metrics, outcome, 1),
+                Err(error) => {
+                    // The engine writes the dead letter of an answer; a command comes from the engine itself.
+                    warn!(topic = %from.topic, partition = from.partition, offset = record.offset,
+                        %error, "record does not decode");
+                }
+            }
+        }
+        held.check(from.partition);
+    }
+
+    /// Commits what may be committed of the partitions that are taken away, and lets go of them.
+    async fn release(
+        &mut self,
+        control: &dyn ConsumerControl,
+        partitions: Vec<TopicPartition>,
+        done: oneshot::Sender<()>,
+    ) {
+        let gone: Vec<i32> = partitions.iter().map(|at| at.partition).collect();
+        self.commit(control, Some(&gone)).await;
+        for partition in gone {
+            self.partitions.remove(&partition);
+        }
+        // The consumer may have stopped waiting.
+        let _ = done.send(());
+    }
+
+    /// Does what is due now; the real time until something else may be due.
+    fn work(&mut self, control: &dyn ConsumerControl) -> Duration {
+        self.bound_memory(control);
+        let now_ms = self.clock.now_ms();
+        for held in self.partitions.values_mut() {
+            let expired_count = held.pending.expire(now_ms);
+            count(&self.metrics, Outcome::Expired, expired_count);
+        }
+        let mut sends_left = SENDS_MAX;
+        for held in self.partitions.values_mut() {
+            while let Some(command) = held.pending.due(now_ms) {
+                if sends_left == 0 {
+                    return Duration::ZERO;
+                }
+                sends_left -= 1;
+                let left_ms = command.expires_ms - now_ms;
+                if !self.peers.hand(&command, self.clock.real(left_ms)) {
+                    // Woken when there is room again, or a connection.
+                    return LOOK_MAX;
+                }
+                let outcome = held.pending.sent(&command, now_ms);
+                count(&self.metrics, outcome, 1);
+            }
+        }
+        self.partitions
+            .values()
+            .filter_map(|held| held.pending.wake_ms())
+            .min()
+            .map_or(LOOK_MAX, |wake_ms| self.clock.until(wake_ms).min(LOOK_MAX))
+    }
+
+    /// Asks where a partition ends, after a pause. The answer comes in a turn of its own.
+    fn ask(
+        &self,
+        control: &Arc<dyn ConsumerControl>,
+        partition: i32,
+        number: u64,
+        pause: Duration,
+    ) {
+        let asked = self
+            .asker
+            .clone()
+            .ask(Arc::clone(control), partition, pause);
+        self.answers.push(Box::pin(async move {
+            Answer {
+                partition,
+                number,
+                extents: asked.await,
+            }
+        }));
+    }
+
+    /// Learns where a partition ends, or asks again.
+    fn learn(&mut self, control: &Arc<dyn ConsumerControl>, answer: Answer) {
+        let partition = answer.partition;
+        let Some(held) = self.partitions.get_mut(&partition) else {
+            return;
+        };
+        if held.catch_up.number != answer.number {
+            return;
+        }
+        match answer.extents {
+            Ok(extents) => held.catch_up.learn(&extents),
+            Err(error) => debug!(%error, partition, "ask where a partition ends"),
+        }
+        held.check(partition);
+        if !held.pending.is_ready() {
+            let (number, pause) = (answer.number, held.catch_up.next_pause());
+            self.ask(control, partition, number, pause);
+        }
+    }
+
+    /// Lets the log wait while too much is in memory.
+    fn bound_memory(&mut self, control: &dyn ConsumerControl) {
+        let held_count: usize = self
+            .partitions
+            .values()
+            .map(|held| held.pending.len())
+            .sum();
+        let is_full = if self.is_full {
+            // Not at every command back and forth.
+            held_count >= self.config.pending_max / 5 * 4
+        } else {
+            held_count >= self.config.pending_max
+        };
+        if is_full == self.is_full {
+            return;
+        }
+        self.is_full = is_full;
+        for (&partition, held) in &mut self.partitions {
+            let commands = TopicPartition {
+                topic: Topic::Commands,
+                partition,
+            };
+            if is_full {
+                control.pause(commands);
+                if !held.pending.commands().caught_up {
+                    // Waiting for the rest would be waiting for ever. A command that is read later, and that
+                    // a device answered before this start, may be sent to it once more.
+                    held.pending.commands_caught_up();
+                }
+            } else {
+                control.resume(commands);
+            }
+        }
+        if is_full {
+            warn!(
+                held_count,
+                "too many commands in memory, the log has to wait"
+            );
+        }
+    }
+
+    /// Commits the positions that moved, of these partitions or of all.
+    async fn commit(&mut self, control: &dyn ConsumerControl, only: Option<&[i32]>) {
+        let mut offsets = Vec::new();
+        let mut moved = Vec::new();
+        for (&partition, held) in &self.partitions {
+            let positions = held.pending.positions();
+            if only.is_some_and(|only| !only.contains(&partition)) || positions == held.committed {
+                continue;
+            }
+            for (topic, position) in [(Topic::Commands, positions.0), (Topic::Acks, positions.1)] {
+                if let Some(offset) = position {
+                    offsets.push((TopicPartition { topic, partition }, offset));
+                }
+            }
+            moved.push((partition, positions));
+        }
+        if offsets.is_empty() {
+            return;
+        }
+        match control.commit(offsets).await {
+            Ok(()) => {
+                for (partition, positions) in moved {
+                    if let Some(held) = self.partitions.get_mut(&partition) {
+                        held.committed = positions;
+                    }
+                }
+            }
+            // What is not committed is read again, which does no harm; the next turn tries again.
+            Err(error) => debug!(%error, "commit what the controller has settled"),
+        }
+    }
+}
+
+fn count(metrics: &Metrics, outcome: Outcome, number: u64) {
+    if number > 0 {
+        metrics
+            .commands_total
+            .with_label_values(&[outcome.as_str()])
+            .inc_by(number);
+    }
+}
