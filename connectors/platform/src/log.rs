@@ -108,7 +108,7 @@ pub enum LogEvent {
         records: Vec<Record>,
     },
     /// These partitions are being taken away. The owner stops, commits what is durable, and then sends on (or drops)
-    /// `done`; only then does the consumer let go. It waits at most the session timeout.
+    /// `done`; only then does the consumer let go. It waits for [`ConsumerControl::revoke_patience`].
     Revoked {
         partitions: Vec<TopicPartition>,
         done: oneshot::Sender<()>,
@@ -143,6 +143,10 @@ pub trait ConsumerControl: Send + Sync {
     fn resume(&self, partition: TopicPartition);
     /// End offset (next to be written) of a partition, as last seen; for lag.
     fn end_offset(&self, partition: TopicPartition) -> Option<i64>;
+    /// How long the consumer waits for its owner after [`LogEvent::Revoked`]; then the partitions go all the same.
+    fn revoke_patience(&self) -> Duration {
+        Duration::from_secs(30)
+    }
     /// Whether nothing was ever committed for any of `partitions` and the log still holds each of them from its first
     /// record on: whoever reads them reads all there ever was. False where that is not known.
     async fn is_unread_and_whole(&self, partitions: &[TopicPartition]) -> Result<bool, LogError> {

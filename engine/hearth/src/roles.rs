@@ -141,11 +141,9 @@ impl Running {
     /// Names a role that has failed for good, if one has.
     #[must_use]
     pub fn failed(&self) -> Option<&'static str> {
-        if self
-            .engine
-            .as_ref()
-            .is_some_and(|engine| !engine.is_alive())
-        {
+        use futures::FutureExt;
+        let engine = self.engine.as_ref();
+        if engine.is_some_and(|engine| engine.ended().now_or_never().is_some()) {
             return Some("engine");
         }
         if self

@@ -1,10 +1,10 @@
 //! How far behind each partition is, and how its homes are, put together for the gauges of the process.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use platform::clock::wall_ms;
-use platform::log::{Record, TopicPartition};
+use platform::log::{ConsumerControl, Record, TopicPartition};
 use platform::metrics::Metrics;
 use schemas::topic::Topic;
 
@@ -26,15 +26,16 @@ pub struct Health {
 
 #[derive(Debug, Default)]
 struct Board {
-    behind: BTreeMap<TopicPartition, Behind>,
+    reached: BTreeMap<TopicPartition, Reached>,
     health: BTreeMap<i32, Health>,
 }
 
+/// How far a partition of a topic has been handled.
 #[derive(Debug, Clone, Copy)]
-struct Behind {
-    records: i64,
-    /// When the newest handled record entered the log.
-    handled_ms: i64,
+struct Reached {
+    next_offset: i64,
+    /// When the newest handled record entered the log; before the first, when that one did.
+    timestamp_ms: i64,
 }
 
 impl LagBoard {
@@ -47,43 +48,52 @@ impl LagBoard {
         }
     }
 
-    /// Everything up to `last` of a partition has been handled; it ends before offset `end`.
-    pub fn record(&self, from: TopicPartition, last: &Record, end: Option<i64>) {
-        let records = end.map_or(0, |end| (end - last.offset - 1).max(0));
-        let behind = Behind {
-            records,
-            handled_ms: last.timestamp_ms,
+    /// Records from `first` on have come, and wait to be handled.
+    pub fn received(&self, from: TopicPartition, first: &Record) {
+        let reached = Reached {
+            next_offset: first.offset,
+            timestamp_ms: first.timestamp_ms,
         };
-        self.board
-            .lock()
-            .expect("no holder panics")
-            .behind
-            .insert(from, behind);
+        self.board().reached.entry(from).or_insert(reached);
+    }
+
+    /// Everything up to `last` of a partition has been handled.
+    pub fn handled(&self, from: TopicPartition, last: &Record) {
+        let reached = Reached {
+            next_offset: last.offset + 1,
+            timestamp_ms: last.timestamp_ms,
+        };
+        self.board().reached.insert(from, reached);
     }
 
     /// Takes note of how the homes of a partition are.
     pub fn health(&self, partition: i32, health: Health) {
-        let mut board = self.board.lock().expect("no holder panics");
-        board.health.insert(partition, health);
+        self.board().health.insert(partition, health);
     }
 
     /// A partition has gone to another owner.
     pub fn clear(&self, partition: i32) {
-        let mut board = self.board.lock().expect("no holder panics");
-        board.behind.retain(|from, _| from.partition != partition);
+        let mut board = self.board();
+        board.reached.retain(|from, _| from.partition != partition);
         board.health.remove(&partition);
     }
 
-    /// Sets the gauges.
-    pub fn publish(&self) {
-        let board = self.board.lock().expect("no holder panics");
+    fn board(&self) -> MutexGuard<'_, Board> {
+        self.board.lock().expect("no holder panics")
+    }
+
+    /// Sets the gauges. The ends are asked of the consumer, so that the lag of a shard that stands still grows.
+    pub fn publish(&self, control: &dyn ConsumerControl) {
+        let board = self.board();
         let now_ms = wall_ms();
         let mut records: BTreeMap<Topic, i64> = BTreeMap::new();
         let mut oldest_ms = 0;
-        for (from, behind) in &board.behind {
-            *records.entry(from.topic).or_default() += behind.records;
-            if behind.records > 0 {
-                oldest_ms = oldest_ms.max(now_ms - behind.handled_ms);
+        for (from, reached) in &board.reached {
+            let end = control.end_offset(*from).unwrap_or(reached.next_offset);
+            let behind = (end - reached.next_offset).max(0);
+            *records.entry(from.topic).or_default() += behind;
+            if behind > 0 {
+                oldest_ms = oldest_ms.max(now_ms - reached.timestamp_ms);
             }
         }
         for (topic, count) in records {

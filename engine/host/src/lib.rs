@@ -4,6 +4,7 @@
 pub mod config;
 
 pub mod engine;
+pub mod router;
 pub mod shard;
 
 pub mod partition;

@@ -99,8 +99,7 @@ impl Partition {
         self.carry_out(&turn, batch, failures).await?;
         let actors = &mut self.actors;
         let setup = &actors.assignment.setup;
-        let end = setup.control.end_offset(from);
-        setup.lag.record(from, last, end);
+        setup.lag.handled(from, last);
         let (max, checkpoint) = (setup.checkpoint_records_max, &actors.checkpoint);
         let beyond = checkpoint.unsaved.beyond(max, &checkpoint.next_offsets);
         actors.save(beyond).await?;
@@ -153,9 +152,12 @@ impl Partition {
 
     /// Lets every home go, saved or not.
     pub fn forget(&mut self) {
-        let number = self.number();
         self.actors.homes.clear();
-        self.actors.assignment.setup.lag.clear(number);
+    }
+
+    /// Whether the partition is about to go, so that nothing more is begun.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.actors.assignment.fence.is_leaving()
     }
 
     /// Whether much of the telemetry is still to be read, or nobody knows yet whether there is some.

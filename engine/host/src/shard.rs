@@ -25,7 +25,7 @@ pub struct Shard {
 
 /// Records of one topic of the shard's partition, offsets ascending.
 #[derive(Debug, Message)]
-#[rtype(result = "()")]
+#[rtype(result = "Result<(), Fenced>")]
 pub struct Batch {
     pub topic: Topic,
     pub records: Vec<Record>,
@@ -33,15 +33,17 @@ pub struct Batch {
 
 /// The host's clock moved on.
 #[derive(Debug, Message)]
-#[rtype(result = "()")]
+#[rtype(result = "Result<(), Fenced>")]
 pub struct Tick {
     pub now_ms: i64,
 }
 
 /// Save what there is time for, and stop; resolves when the partition may go to another owner.
 #[derive(Debug, Message)]
-#[rtype(result = "()")]
+#[rtype(result = "Result<(), Fenced>")]
 pub struct Leave;
+
+type Answer = AtomicResponse<Shard, Result<(), Fenced>>;
 
 impl Shard {
     /// A shard for partition `number`. Must be called in its arbiter.
@@ -54,21 +56,24 @@ impl Shard {
     }
 
     /// Runs `work` with the partition while every other message waits. A fenced shard takes nothing more.
-    fn exclusively<F, W>(&mut self, work: W) -> AtomicResponse<Self, ()>
+    fn exclusively<F, W>(&mut self, work: W) -> Answer
     where
         W: FnOnce(Partition) -> F,
-        F: Future<Output = Option<Partition>> + 'static,
+        F: Future<Output = Result<Option<Partition>, Fenced>> + 'static,
     {
         let working = self.partition.take().map(work);
         AtomicResponse::new(Box::pin(
             async move {
                 match working {
                     Some(working) => working.await,
-                    None => None,
+                    None => Err(Fenced),
                 }
             }
             .into_actor(self)
-            .map(|partition, shard, _context| shard.partition = partition),
+            .map(|worked, shard, _context| {
+                shard.partition = worked?;
+                Ok(())
+            }),
         ))
     }
 }
@@ -82,10 +87,14 @@ impl Actor for Shard {
 }
 
 impl Handler<Batch> for Shard {
-    type Result = AtomicResponse<Self, ()>;
+    type Result = Answer;
 
     fn handle(&mut self, batch: Batch, _context: &mut Self::Context) -> Self::Result {
         self.exclusively(|mut partition| async move {
+            if partition.is_leaving() {
+                // The next owner reads it.
+                return Ok(Some(partition));
+            }
             let done = partition.take_in(batch.topic, &batch.records).await;
             unless_fenced(partition, done)
         })
@@ -93,10 +102,13 @@ impl Handler<Batch> for Shard {
 }
 
 impl Handler<Tick> for Shard {
-    type Result = AtomicResponse<Self, ()>;
+    type Result = Answer;
 
     fn handle(&mut self, tick: Tick, _context: &mut Self::Context) -> Self::Result {
         self.exclusively(move |mut partition| async move {
+            if partition.is_leaving() {
+                return Ok(Some(partition));
+            }
             let done = partition.tick(tick.now_ms).await;
             unless_fenced(partition, done)
         })
@@ -104,30 +116,28 @@ impl Handler<Tick> for Shard {
 }
 
 impl Handler<Leave> for Shard {
-    type Result = AtomicResponse<Self, ()>;
+    type Result = Answer;
 
     fn handle(&mut self, _leave: Leave, _context: &mut Self::Context) -> Self::Result {
         self.exclusively(|mut partition| async move {
-            if partition.leave(SAVE_MAX).await.is_err() {
-                let number = partition.number();
-                warn!(
-                    partition = number,
-                    "left behind a fence, without a checkpoint"
-                );
+            let left = partition.leave(SAVE_MAX).await;
+            if left.is_err() {
+                let partition = partition.number();
+                warn!(partition, "left behind a fence, without a checkpoint");
             }
             partition.forget();
-            None
+            left.map(|()| None)
         })
     }
 }
 
-fn unless_fenced(mut partition: Partition, done: Result<(), Fenced>) -> Option<Partition> {
-    match done {
-        Ok(()) => Some(partition),
-        Err(Fenced) => {
-            info!(partition = partition.number(), "fenced off");
-            partition.forget();
-            None
-        }
+fn unless_fenced(
+    mut partition: Partition,
+    done: Result<(), Fenced>,
+) -> Result<Option<Partition>, Fenced> {
+    if done.is_err() {
+        info!(partition = partition.number(), "fenced off");
+        partition.forget();
     }
+    done.map(|()| Some(partition))
 }

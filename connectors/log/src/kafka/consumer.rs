@@ -88,6 +88,10 @@ impl ConsumerControl for Control {
         self.shared.end_offset(partition)
     }
 
+    fn revoke_patience(&self) -> Duration {
+        self.shared.patience
+    }
+
     async fn read(
         &self,
         partition: TopicPartition,

@@ -1,0 +1,304 @@
+//! Hands each partition's records to its shard, and tells shards the time.
+//!
+//! The router never waits for a shard. What a shard has no room for waits here, and its topic is paused in the log; so
+//! the router hears at once of partitions that go, and tells the others the time, whatever one shard waits for.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use actix::{Actor, Addr, ArbiterHandle, MailboxError};
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use platform::log::{Consumer, LogEvent, Record, TopicPartition};
+use tokio::sync::{oneshot, watch};
+use tokio::time::MissedTickBehavior;
+use tracing::{info, warn};
+
+use crate::fence::{Fence, Fenced};
+use crate::setup::Setup;
+use crate::shard::{Batch, Leave, Shard, Tick};
+
+/// Batches that a shard has at a time, the one that it works on included.
+const BATCHES_MAX: usize = 4;
+/// Messages that a shard can have: its batches, a tick, and that it is to leave.
+const MAILBOX_MAX: usize = BATCHES_MAX + 2;
+
+/// Why the router has ended, if nobody told it to.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RouterError {
+    #[error("the log ended the engine's subscription")]
+    SubscriptionEnded,
+    /// It panicked.
+    #[error("the shard of partition {0} died")]
+    ShardDied(i32),
+    /// The log, or the fence, took the partition away without the group's word.
+    #[error("the shard of partition {0} is fenced off, and the partition is still assigned to it")]
+    ShardFenced(i32),
+}
+
+/// A partition that is ours.
+struct Owned {
+    address: Addr<Shard>,
+    fence: Fence,
+    /// Tells answers of this shard from those of one that had the partition before.
+    number: u64,
+    /// Batches that the shard has.
+    batches_count: usize,
+    /// Batches that the shard has no room for. Bounded: their topics are paused.
+    waiting: VecDeque<(TopicPartition, Vec<Record>)>,
+    paused: BTreeSet<TopicPartition>,
+    /// Whether a tick is with the shard; one that is busy hears the next.
+    is_ticking: bool,
+}
+
+/// What a shard has answered.
+struct Answer {
+    partition: i32,
+    number: u64,
+    question: Question,
+    outcome: Result<Result<(), Fenced>, MailboxError>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Question {
+    Batch,
+    Tick,
+}
+
+/// The engine's consumer.
+pub struct Router {
+    setup: Setup,
+    arbiters: Vec<ArbiterHandle>,
+    owned: BTreeMap<i32, Owned>,
+    /// Of partitions that have gone, until somebody has them again.
+    gone: BTreeMap<i32, Fence>,
+    shards_count: u64,
+    answers: FuturesUnordered<BoxFuture<'static, Answer>>,
+    leaves: FuturesUnordered<BoxFuture<'static, ()>>,
+    tick_every: Duration,
+}
+
+impl std::fmt::Debug for Router {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Router").finish_non_exhaustive()
+    }
+}
+
+impl Router {
+    /// A router whose shards run in `arbiters`, at least one.
+    #[must_use]
+    pub fn new(setup: Setup, arbiters: Vec<ArbiterHandle>, tick_every: Duration) -> Self {
+        assert!(!arbiters.is_empty(), "shards need an arbiter");
+        Self {
+            setup,
+            arbiters,
+            owned: BTreeMap::new(),
+            gone: BTreeMap::new(),
+            shards_count: 0,
+            answers: FuturesUnordered::new(),
+            leaves: FuturesUnordered::new(),
+            tick_every,
+        }
+    }
+
+    /// Runs until it is told to stop, or until it cannot go on. In the end every shard has left.
+    pub async fn run(
+        mut self,
+        mut consumer: Consumer,
+        mut stopped: watch::Receiver<bool>,
+    ) -> Result<(), RouterError> {
+        let mut ticks = tokio::time::interval(self.tick_every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let ended = loop {
+            // Events come before answers: a shard that is fenced off after its partition was revoked is no fault. Events
+            // cannot keep answers waiting for long, since without answers every topic is soon paused.
+            tokio::select! {
+                biased;
+                _ = stopped.changed() => break Ok(()),
+                _ = ticks.tick() => self.tick(),
+                Some(()) = self.leaves.next() => {}
+                event = consumer.events.recv() => match event {
+                    Some(event) => self.take(event),
+                    None => break Err(RouterError::SubscriptionEnded),
+                },
+                Some(answer) = self.answers.next() => if let Err(reason) = self.answered(answer) {
+                    break Err(reason);
+                },
+            }
+        };
+        let all: Vec<i32> = self.owned.keys().copied().collect();
+        self.leave(all, None);
+        while let Some(()) = self.leaves.next().await {}
+        ended
+    }
+
+    fn take(&mut self, event: LogEvent) {
+        match event {
+            LogEvent::Assigned(partitions) => {
+                info!(partitions_count = partitions.len(), "assigned");
+                for from in partitions {
+                    self.own(from.partition);
+                }
+            }
+            LogEvent::Records { from, records } => self.pass_on(from, records),
+            LogEvent::Revoked { partitions, done } => {
+                info!(partitions_count = partitions.len(), "revoked");
+                // A shard needs all its topics; when one goes, it lets go of all.
+                let leaving: BTreeSet<i32> = partitions.iter().map(|from| from.partition).collect();
+                self.leave(leaving.into_iter().collect(), Some(done));
+            }
+            LogEvent::CaughtUp(_) => {}
+        }
+    }
+
+    /// Starts a shard for a partition that is now ours.
+    fn own(&mut self, partition: i32) {
+        if self.owned.contains_key(&partition) {
+            return;
+        }
+        // Its shard of before may not have left yet.
+        if let Some(fence) = self.gone.remove(&partition) {
+            fence.raise();
+        }
+        let fence = Fence::open();
+        let index = usize::try_from(partition).expect("a partition is not negative");
+        let arbiter = &self.arbiters[index % self.arbiters.len()];
+        let (setup, shard_fence) = (self.setup.clone(), fence.clone());
+        let address = Shard::start_in_arbiter(arbiter, move |_context| {
+            Shard::new(setup, partition, shard_fence, MAILBOX_MAX)
+        });
+        self.shards_count += 1;
+        let owned = Owned {
+            address,
+            fence,
+            number: self.shards_count,
+            batches_count: 0,
+            waiting: VecDeque::new(),
+            paused: BTreeSet::new(),
+            is_ticking: false,
+        };
+        self.owned.insert(partition, owned);
+    }
+
+    fn pass_on(&mut self, from: TopicPartition, records: Vec<Record>) {
+        let Some(owned) = self.owned.get_mut(&from.partition) else {
+            warn!(%from.topic, from.partition, "records of a partition that is not ours");
+            return;
+        };
+        if let Some(first) = records.first() {
+            self.setup.lag.received(from, first);
+        }
+        if owned.batches_count < BATCHES_MAX && owned.waiting.is_empty() {
+            self.answers.push(owned.hand(from, records));
+            return;
+        }
+        owned.waiting.push_back((from, records));
+        if owned.paused.insert(from) {
+            self.setup.control.pause(from);
+        }
+    }
+
+    fn tick(&mut self) {
+        let now_ms = self.setup.parts.clock.now_ms();
+        for (partition, owned) in &mut self.owned {
+            if !owned.is_ticking {
+                owned.is_ticking = true;
+                let asked = owned.address.send(Tick { now_ms });
+                let answer = answer(*partition, owned.number, Question::Tick, asked);
+                self.answers.push(answer);
+            }
+        }
+        self.setup.lag.publish(self.setup.control.as_ref());
+    }
+
+    fn answered(&mut self, answer: Answer) -> Result<(), RouterError> {
+        let Answer {
+            partition,
+            number,
+            question,
+            outcome,
+        } = answer;
+        let owned = self.owned.get_mut(&partition);
+        let Some(owned) = owned.filter(|owned| owned.number == number) else {
+            return Ok(());
+        };
+        match outcome {
+            Ok(Ok(())) => {}
+            Ok(Err(Fenced)) => return Err(RouterError::ShardFenced(partition)),
+            Err(_) => return Err(RouterError::ShardDied(partition)),
+        }
+        match question {
+            Question::Tick => owned.is_ticking = false,
+            Question::Batch => {
+                owned.batches_count -= 1;
+                if let Some((from, records)) = owned.waiting.pop_front() {
+                    self.answers.push(owned.hand(from, records));
+                }
+                if owned.waiting.is_empty() {
+                    for from in std::mem::take(&mut owned.paused) {
+                        self.setup.control.resume(from);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the shards of `partitions` leave, each fenced off if it does not in time, and then says so through `done`. What
+    /// waits for them here is not committed, and the next owner reads it.
+    fn leave(&mut self, partitions: Vec<i32>, done: Option<oneshot::Sender<()>>) {
+        // The rest of the time is for the group, which goes on without us when it is over.
+        let leave_max = self.setup.control.revoke_patience() * 4 / 5;
+        let leaving: Vec<_> = partitions
+            .into_iter()
+            .filter_map(|partition| {
+                let owned = self.owned.remove(&partition)?;
+                owned.fence.begin_leave();
+                self.gone.insert(partition, owned.fence.clone());
+                self.setup.lag.clear(partition);
+                Some(async move {
+                    let left = owned.address.send(Leave);
+                    let left = tokio::time::timeout(leave_max, left).await;
+                    owned.fence.raise();
+                    if left.is_err() {
+                        warn!(partition, "shard did not leave in time and is fenced off");
+                    }
+                })
+            })
+            .collect();
+        let left = async move {
+            futures::future::join_all(leaving).await;
+            if let Some(done) = done {
+                // The consumer may have stopped waiting.
+                let _ = done.send(());
+            }
+        };
+        self.leaves.push(left.boxed());
+    }
+}
+
+impl Owned {
+    /// Hands a batch to the shard.
+    fn hand(&mut self, from: TopicPartition, records: Vec<Record>) -> BoxFuture<'static, Answer> {
+        self.batches_count += 1;
+        let topic = from.topic;
+        let asked = self.address.send(Batch { topic, records });
+        answer(from.partition, self.number, Question::Batch, asked)
+    }
+}
+
+fn answer(
+    partition: i32,
+    number: u64,
+    question: Question,
+    asked: impl Future<Output = Result<Result<(), Fenced>, MailboxError>> + Send + 'static,
+) -> BoxFuture<'static, Answer> {
+    let answered = asked.map(move |outcome| Answer {
+        partition,
+        number,
+        question,
+        outcome,
+    });
+    answered.boxed()
+}

@@ -1,0 +1,177 @@
+//! The router and its shards, in virtual time: whatever one shard waits for, the others go on, and a partition that is
+//! taken away goes in time. A shard that has ended ends the engine.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
+mod fakes;
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use actix::Arbiter;
+use fakes::{MORNING_MS, World, home, meter, telemetry, until};
+use host::router::{Router, RouterError};
+use host::setup::Setup;
+use platform::log::LogEvent;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+struct Running {
+    world: World,
+    stop: watch::Sender<bool>,
+    router: JoinHandle<Result<(), RouterError>>,
+}
+
+impl Running {
+    fn start(adapt: impl FnOnce(&mut Setup)) -> Self {
+        let mut world = World::new();
+        let mut setup = world.setup();
+        adapt(&mut setup);
+        let router = Router::new(setup, vec![Arbiter::current()], Duration::from_secs(1));
+        let (stop, stopped) = watch::channel(false);
+        let router = tokio::task::spawn_local(router.run(world.consumer(), stopped));
+        Self {
+            world,
+            stop,
+            router,
+        }
+    }
+
+    async fn assign(&self, partitions: &[i32]) {
+        let partitions = partitions.iter().map(|partition| telemetry(*partition));
+        let assigned = LogEvent::Assigned(partitions.collect());
+        self.world.events.send(assigned).await.unwrap();
+    }
+
+    /// A reading of home 1 in partition 0, of home 2 in partition 1, and so on.
+    async fn read(&self, partition: i32, minute: i64) {
+        let id = home(i64::from(partition) + 1);
+        let reading = meter(id, MORNING_MS + minute * 60_000, 500.0);
+        let record = self.world.append(partition, id, &reading);
+        let records = LogEvent::Records {
+            from: telemetry(partition),
+            records: vec![record],
+        };
+        self.world.events.send(records).await.unwrap();
+    }
+
+    fn rows_count(&self) -> usize {
+        self.world.store.rows.lock().unwrap().len()
+    }
+
+    async fn revoke(&self, partition: i32) -> Duration {
+        let (done, is_done) = oneshot::channel();
+        let begun = Instant::now();
+        let partitions = vec![telemetry(partition)];
+        let revoked = LogEvent::Revoked { partitions, done };
+        self.world.events.send(revoked).await.unwrap();
+        is_done.await.unwrap();
+        begun.elapsed()
+    }
+}
+
+/// Actors need a system; here on one thread, in virtual time.
+fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let mut runtime = Some(runtime);
+    actix::System::with_tokio_rt(move || runtime.take().unwrap()).block_on(test);
+}
+
+#[test]
+fn a_shard_that_dies_ends_the_engine_with_an_error() {
+    run(async {
+        let running = Running::start(|_| {});
+        *running.world.store.deadly.lock().unwrap() = Some(home(2));
+        running.assign(&[0, 1]).await;
+        running.read(0, 0).await;
+        running.read(1, 0).await;
+        let ended = running.router.await.unwrap();
+        assert_eq!(ended, Err(RouterError::ShardDied(1)));
+        // What the others had is finished first.
+        let committed = running.world.group.committed.lock().unwrap().clone();
+        assert_eq!(committed.get(&telemetry(0)), Some(&1));
+    });
+}
+
+#[test]
+fn a_shard_that_is_fenced_off_while_it_is_assigned_ends_the_engine_with_an_error() {
+    run(async {
+        let running = Running::start(|_| {});
+        running.world.group.refuses.store(true, Ordering::SeqCst);
+        running.assign(&[0]).await;
+        running.read(0, 0).await;
+        let ended = running.router.await.unwrap();
+        assert_eq!(ended, Err(RouterError::ShardFenced(0)));
+    });
+}
+
+#[test]
+fn a_subscription_that_ends_ends_the_engine_with_an_error() {
+    run(async {
+        let running = Running::start(|_| {});
+        running.assign(&[0]).await;
+        drop(running.world.events);
+        let ended = running.router.await.unwrap();
+        assert_eq!(ended, Err(RouterError::SubscriptionEnded));
+    });
+}
+
+#[test]
+fn a_full_shard_holds_up_nobody_and_goes_in_time() {
+    run(async {
+        // Each batch asks for a snapshot of partition 0's home, which nobody answers.
+        let running = Running::start(|setup| setup.checkpoint_records_max = 1);
+        running.assign(&[0, 1]).await;
+        running.read(0, 0).await;
+        running.read(1, 0).await;
+        until(|| running.rows_count() >= 2).await;
+        running.world.store.is_away.store(true, Ordering::SeqCst);
+        // More than the outbox, the shard, and the channel hold together.
+        for minute in 1..60 {
+            running.read(0, minute).await;
+        }
+        let paused = || running.world.group.paused.lock().unwrap().clone();
+        until(|| paused().contains(&telemetry(0))).await;
+        assert!(!paused().contains(&telemetry(1)));
+        // The lag grows, though nothing is handled.
+        let lag = || running.world.metrics.consumer_lag_seconds.get();
+        until(|| lag() > 0.5).await;
+        // The consumer waits for 10 s.
+        let waited = running.revoke(0).await;
+        assert!(waited < Duration::from_secs(10), "{waited:?}");
+        running.world.store.is_away.store(false, Ordering::SeqCst);
+        let before = running.rows_count();
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(running.rows_count(), before, "written behind the fence");
+        running.read(1, 1).await;
+        until(|| running.rows_count() > before).await;
+        running.stop.send_replace(true);
+        assert_eq!(running.router.await.unwrap(), Ok(()));
+    });
+}
+
+#[test]
+fn a_shard_that_was_full_goes_on_where_it_was() {
+    run(async {
+        let running = Running::start(|setup| setup.checkpoint_records_max = 1);
+        running.assign(&[0]).await;
+        running.read(0, 0).await;
+        until(|| running.rows_count() >= 1).await;
+        running.world.store.is_away.store(true, Ordering::SeqCst);
+        for minute in 1..60 {
+            running.read(0, minute).await;
+        }
+        let group = running.world.group.clone();
+        until(|| !group.paused.lock().unwrap().is_empty()).await;
+        running.world.store.is_away.store(false, Ordering::SeqCst);
+        until(|| group.committed.lock().unwrap().get(&telemetry(0)) == Some(&60)).await;
+        assert!(group.paused.lock().unwrap().is_empty());
+        running.stop.send_replace(true);
+        assert_eq!(running.router.await.unwrap(), Ok(()));
+    });
+}
