@@ -16,7 +16,7 @@ use tracing::warn;
 
 use crate::config::{Config, LogKind, StoreKind};
 use crate::connect;
-use crate::roles::{self, Role, Running};
+use crate::roles::{self, Role, RoleFailure, Running};
 use platform::parts::Parts;
 
 /// Where the demo keeps the time that its homes live in.
@@ -114,10 +114,7 @@ pub async fn run(options: &DemoOptions, config: &Config) -> Result<()> {
     fleet.close().await;
     keep_clock(&clock_file, clock)?;
     running.close().await;
-    match failed {
-        Some(role) => bail!("the {role} failed"),
-        None => Ok(()),
-    }
+    Ok(failed?)
 }
 
 /// The clock goes on where it stopped, and never runs behind what is on disk. At speed 1 it is the wall clock.
@@ -181,7 +178,7 @@ async fn summarize(
     running: &Running,
     fleet: &Fleet,
     clock_file: &Path,
-) -> Result<Option<&'static str>> {
+) -> Result<Result<(), RoleFailure>> {
     let parts = &running.parts;
     let mut looks = tokio::time::interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);

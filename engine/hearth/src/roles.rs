@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use devices::bridge::Bridge;
 use devices::controller::Controller;
 use devices::gateway::Gateway;
 use devices::ingest::Ingest;
-use tracing::{info, warn};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
 
 use crate::config::Config;
 use crate::connect;
@@ -16,6 +18,7 @@ use api::routes::Api;
 use api::server::HttpServer;
 use host::engine::Engine;
 use host::optimizer::Optimizer;
+use platform::lifetime::Ended;
 use platform::parts::Parts;
 
 /// What a process can do.
@@ -41,6 +44,14 @@ impl Role {
     ];
 }
 
+/// A role that has ended, though nobody told it to. Only a restart mends it.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the {role} failed: {reason}")]
+pub struct RoleFailure {
+    pub role: &'static str,
+    pub reason: String,
+}
+
 /// The roles that run.
 #[derive(Debug)]
 pub struct Running {
@@ -53,6 +64,10 @@ pub struct Running {
     optimizer: Option<Optimizer>,
     controller: Option<Controller>,
     drain_max: Duration,
+    /// A task for each role, which ends with it.
+    supervised: JoinSet<()>,
+    /// The first that has ended.
+    failed: watch::Sender<Option<RoleFailure>>,
 }
 
 impl Running {
@@ -72,14 +87,20 @@ impl Running {
             optimizer: None,
             controller: None,
             drain_max: Duration::from_secs(config.operation.drain_s_max),
+            supervised: JoinSet::new(),
+            failed: watch::channel(None).0,
             parts,
         };
         let parts = running.parts.clone();
         if wants(Role::Engine) {
-            running.engine = Some(Engine::start(parts.clone(), &config.engine).await?);
+            let engine = Engine::start(parts.clone(), &config.engine).await?;
+            running.supervise("engine", engine.ended());
+            running.engine = Some(engine);
         }
         if wants(Role::Optimizer) {
-            running.optimizer = Some(Optimizer::start(parts.clone(), &config.optimizer).await?);
+            let optimizer = Optimizer::start(parts.clone(), &config.optimizer).await?;
+            running.supervise("optimizer", optimizer.ended());
+            running.optimizer = Some(optimizer);
         }
         if wants(Role::Gateway) || wants(Role::Bridge) {
             let ingest = Ingest::start(
@@ -114,7 +135,9 @@ impl Running {
             running.ingest = Some(ingest);
         }
         if wants(Role::Controller) {
-            running.controller = Some(running.start_controller(config).await?);
+            let controller = running.start_controller(config).await?;
+            running.supervise_task("controller", controller.ended());
+            running.controller = Some(controller);
         }
         running.http.set_started();
         Ok(running)
@@ -138,22 +161,46 @@ impl Running {
         .context("start the controller")
     }
 
-    /// Names a role that has failed for good, if one has.
-    #[must_use]
-    pub fn failed(&self) -> Option<&'static str> {
-        use futures::FutureExt;
-        let engine = self.engine.as_ref();
-        if engine.is_some_and(|engine| engine.ended().now_or_never().is_some()) {
-            return Some("engine");
+    /// Resolves when the first role ends by itself.
+    pub fn failure(&self) -> impl Future<Output = RoleFailure> + Send + use<> {
+        let mut failed = self.failed.subscribe();
+        async move {
+            let failure = failed.wait_for(Option::is_some).await;
+            let failure = failure.ok().and_then(|failure| failure.clone());
+            match failure {
+                Some(failure) => failure,
+                // The roles are being closed.
+                None => std::future::pending().await,
+            }
         }
-        if self
-            .optimizer
-            .as_ref()
-            .is_some_and(|optimizer| !optimizer.is_alive())
-        {
-            return Some("optimizer");
-        }
-        None
+    }
+
+    fn supervise<E: std::fmt::Display>(
+        &mut self,
+        role: &'static str,
+        ended: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) {
+        let failed = self.failed.clone();
+        self.supervised.spawn(async move {
+            let reason = match ended.await {
+                Ok(()) => "it has ended".to_owned(),
+                Err(reason) => reason.to_string(),
+            };
+            failed.send_if_modified(|first| {
+                let is_first = first.is_none();
+                if is_first {
+                    *first = Some(RoleFailure { role, reason });
+                }
+                is_first
+            });
+        });
+    }
+
+    fn supervise_task(&mut self, role: &'static str, ended: Ended) {
+        self.supervise(role, async move {
+            ended.wait().await;
+            Ok::<_, std::convert::Infallible>(())
+        });
     }
 
     /// Stops taking readings in, finishes what was taken, and closes log and store.
@@ -167,7 +214,9 @@ impl Running {
         }
     }
 
-    async fn drain(self) {
+    async fn drain(mut self) {
+        // From here on roles end because they are told to.
+        self.supervised.abort_all();
         self.http.set_stopping();
         // What it has not sent stays in the log until the next start.
         if let Some(controller) = self.controller {
@@ -195,33 +244,28 @@ impl Running {
     }
 }
 
-/// Runs `roles` until SIGTERM or SIGINT.
+/// Runs `roles` until SIGTERM or SIGINT, or until one of them fails.
 pub async fn run(roles: &[Role], config: &Config) -> Result<()> {
     let clock = platform::clock::Clock::wall();
     let parts = connect::connect(config, clock).await?;
     let running = Running::start(roles, config, parts).await?;
     info!(?roles, "started");
-    let failed = until_told(&running).await?;
+    let told = until_told(&running).await?;
     running.close().await;
-    match failed {
-        Some(role) => bail!("the {role} failed"),
-        None => Ok(()),
-    }
+    Ok(told?)
 }
 
-/// Waits for SIGTERM or SIGINT, or for a role to fail, which it names.
-pub async fn until_told(running: &Running) -> Result<Option<&'static str>> {
+/// Waits for SIGTERM or SIGINT, or for a role to fail.
+pub async fn until_told(running: &Running) -> Result<Result<(), RoleFailure>> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
-    let mut checks = tokio::time::interval(Duration::from_secs(1));
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => return Ok(None),
-            _ = interrupt.recv() => return Ok(None),
-            _ = checks.tick() => if let Some(role) = running.failed() {
-                return Ok(Some(role));
-            },
+    tokio::select! {
+        _ = terminate.recv() => Ok(Ok(())),
+        _ = interrupt.recv() => Ok(Ok(())),
+        failure = running.failure() => {
+            error!(%failure, "the process ends");
+            Ok(Err(failure))
         }
     }
 }

@@ -32,4 +32,6 @@ mod outbox;
 mod outgoing;
 
 pub mod optimizer;
+mod progress;
+mod superseded;
 pub mod workers;

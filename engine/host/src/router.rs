@@ -122,7 +122,7 @@ impl Router {
                     Some(event) => self.take(event),
                     None => break Err(RouterError::SubscriptionEnded),
                 },
-                Some(answer) = self.answers.next() => if let Err(reason) = self.answered(answer) {
+                Some(answer) = self.answers.next() => if let Err(reason) = self.answered(&answer) {
                     break Err(reason);
                 },
             }
@@ -212,18 +212,18 @@ impl Router {
         self.setup.lag.publish(self.setup.control.as_ref());
     }
 
-    fn answered(&mut self, answer: Answer) -> Result<(), RouterError> {
+    fn answered(&mut self, answer: &Answer) -> Result<(), RouterError> {
         let Answer {
             partition,
             number,
             question,
-            outcome,
-        } = answer;
+            ..
+        } = *answer;
         let owned = self.owned.get_mut(&partition);
         let Some(owned) = owned.filter(|owned| owned.number == number) else {
             return Ok(());
         };
-        match outcome {
+        match answer.outcome {
             Ok(Ok(())) => {}
             Ok(Err(Fenced)) => return Err(RouterError::ShardFenced(partition)),
             Err(_) => return Err(RouterError::ShardDied(partition)),

@@ -3,7 +3,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -19,8 +18,6 @@ use crate::dead_letter::dead_letter;
 use crate::outgoing::{Outgoing, outgoing};
 use platform::parts::Parts;
 
-/// Most requests in a task: small enough that the last tasks of a batch end together.
-const TASK_RECORDS_MAX: usize = 16;
 /// Tasks waiting at most, for each worker.
 const TASKS_MAX: usize = 2;
 
@@ -28,15 +25,14 @@ const TASKS_MAX: usize = 2;
 #[derive(Debug)]
 pub struct Workers {
     tasks: mpsc::Sender<Task>,
-    threads: Vec<JoinHandle<()>>,
 }
 
-/// Requests that one worker answers together.
+/// A request for a worker.
 #[derive(Debug)]
 struct Task {
     from: TopicPartition,
-    records: Vec<Record>,
-    answers: oneshot::Sender<Vec<Outgoing>>,
+    record: Record,
+    answer: oneshot::Sender<Option<Outgoing>>,
 }
 
 /// The threads have ended.
@@ -53,44 +49,34 @@ impl Workers {
         };
         let (tasks, queue) = mpsc::channel(TASKS_MAX * count);
         let queue = Arc::new(Mutex::new(queue));
-        let threads = (0..count)
-            .map(|index| {
-                let (parts, queue) = (parts.clone(), Arc::clone(&queue));
-                std::thread::Builder::new()
-                    .name(format!("solver-{index}"))
-                    .spawn(move || work(&parts, &queue))
-                    .context("start a solver thread")
-            })
-            .collect::<Result<_>>()?;
-        Ok(Self { tasks, threads })
+        for index in 0..count {
+            let (parts, queue) = (parts.clone(), Arc::clone(&queue));
+            std::thread::Builder::new()
+                .name(format!("solver-{index}"))
+                .spawn(move || work(&parts, &queue))
+                .context("start a solver thread")?;
+        }
+        Ok(Self { tasks })
     }
 
-    /// Answers a batch; what comes of it is in the order of the records.
-    pub(crate) async fn answer(
+    /// Has a request answered: with a schedule, or with a dead letter.
+    pub(crate) fn solve(
         &self,
         from: TopicPartition,
-        mut records: Vec<Record>,
-    ) -> Result<Vec<Outgoing>, Ended> {
-        let share = records.len().div_ceil(self.threads.len().max(1));
-        let size = share.clamp(1, TASK_RECORDS_MAX);
-        let mut waiting = Vec::with_capacity(records.len().div_ceil(size));
-        while !records.is_empty() {
-            let rest = records.split_off(size.min(records.len()));
-            let (answers, answered) = oneshot::channel();
+        record: Record,
+    ) -> impl Future<Output = Result<Option<Outgoing>, Ended>> + Send + use<> {
+        let tasks = self.tasks.clone();
+        async move {
+            let (answer, answered) = oneshot::channel();
             let task = Task {
                 from,
-                records,
-                answers,
+                record,
+                answer,
             };
-            self.tasks.send(task).await.map_err(|_| Ended)?;
-            waiting.push(answered);
-            records = rest;
+            tasks.send(task).await.map_err(|_| Ended)?;
+            drop(tasks);
+            answered.await.map_err(|_| Ended)
         }
-        let mut outgoing = Vec::new();
-        for answered in waiting {
-            outgoing.extend(answered.await.map_err(|_| Ended)?);
-        }
-        Ok(outgoing)
     }
 }
 
@@ -99,13 +85,10 @@ fn work(parts: &Parts, queue: &Mutex<mpsc::Receiver<Task>>) {
     loop {
         let next = queue.blocking_lock().blocking_recv();
         let Some(task) = next else { return };
-        let answers = task.records.iter().filter_map(|record| {
-            let answer = answer(parts, &mut solver, task.from, record);
-            parts.metrics.requests_queued.dec();
-            answer
-        });
+        let answered = answer(parts, &mut solver, task.from, &task.record);
+        parts.metrics.requests_queued.dec();
         // Nobody waits for the answers of a pool that has gone; the requests are solved again elsewhere.
-        let _ = task.answers.send(answers.collect());
+        let _ = task.answer.send(answered);
     }
 }
 
@@ -169,8 +152,17 @@ fn schedule(solver: &mut Solver, request: OptimizeRequest) -> Schedule {
     let solve_us = i64::try_from(begun.elapsed().as_micros()).expect("a solve's time fits");
     let plan = solved.unwrap_or_else(|reason| {
         warn!(request = request.request_id, %reason, "problem refused");
-        refused()
+        no_plan("none")
     });
+    answer_with(request, plan, solve_us)
+}
+
+/// The answer to a request that is not solved, so that nobody waits. `why` stands where the solver's name does.
+pub(crate) fn unsolved(request: OptimizeRequest, why: &str) -> Schedule {
+    answer_with(request, no_plan(why), 0)
+}
+
+fn answer_with(request: OptimizeRequest, plan: Plan, solve_us: i64) -> Schedule {
     Schedule {
         schedule_id: request.request_id.clone(),
         request_id: request.request_id,
@@ -184,7 +176,7 @@ fn schedule(solver: &mut Solver, request: OptimizeRequest) -> Schedule {
     }
 }
 
-fn refused() -> Plan {
+fn no_plan(solver: &str) -> Plan {
     let nothing = Figures {
         cost: 0.0,
         grid_import_kwh: 0.0,
@@ -196,7 +188,7 @@ fn refused() -> Plan {
         status: Status::Infeasible,
         relaxed: Vec::new(),
         objective: 0.0,
-        solver: "none".to_owned(),
+        solver: solver.to_owned(),
         gap: 0.0,
         metrics: nothing,
         baseline: nothing,

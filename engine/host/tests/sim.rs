@@ -105,7 +105,7 @@ fn seeds() {
     }
     if let Some(seed) = failed.first() {
         panic!(
-            "{} seeds fail: {failed:?}; again: SEED={seed} cargo test -p tests --test sim one_seed",
+            "{} seeds fail: {failed:?}; again: SEED={seed} cargo test -p host --test sim one_seed",
             failed.len()
         );
     }
