@@ -15,12 +15,11 @@ use std::sync::{Arc, OnceLock};
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::writer::datum::GenericDatumWriter;
 use apache_avro::{AvroResult, Schema};
+use model::limits::LimitError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::topic::Topic;
-
-pub use checks::Rule;
 
 mod checks;
 mod fingerprints;
@@ -41,7 +40,10 @@ pub trait Message: Serialize + DeserializeOwned {
 
     /// Says what breaks the rules that a schema cannot state: an id of 0, a time before 1970 or after 9999, a number
     /// that is not finite or beyond its range.
-    fn check(&self) -> Result<(), Rule>;
+    ///
+    /// # Errors
+    /// The first field that breaks its limit.
+    fn check(&self) -> Result<(), LimitError>;
 }
 
 /// Why bytes and value do not go together.
@@ -61,7 +63,7 @@ pub enum CodecError {
     #[error("{topic} record has {bytes} bytes behind its end")]
     Trailing { topic: Topic, bytes: usize },
     #[error("{topic} record breaks a rule: {rule}")]
-    Rule { topic: Topic, rule: Rule },
+    Rule { topic: Topic, rule: LimitError },
     #[error("{topic} record does not encode: {reason}")]
     Encode { topic: Topic, reason: String },
 }
@@ -164,9 +166,7 @@ impl Codec {
                 bytes: datum.len(),
             });
         }
-        value
-            .check()
-            .map_err(|rule| CodecError::Rule { topic, rule })?;
+        Message::check(&value).map_err(|rule| CodecError::Rule { topic, rule })?;
         Ok(value)
     }
 

@@ -2,6 +2,7 @@
 
 use model::alert::Alert;
 use model::command::{Ack, Command};
+use model::limits::{LimitError, PERIODS_MAX, counted};
 use model::metadata::Metadata;
 use model::problem::{Battery, Ev, Grid, HeatStore, Problem};
 use model::reading::{Measurement, Reading};
@@ -20,25 +21,11 @@ use crate::weather::WeatherForecast;
 
 /// Largest number of either sign that a field without a range of its own may have: what is beyond it is damage.
 const NUMBER_MAX: f64 = 1e15;
-/// Longest list in a record: far more than a year of quarter hours.
-const LIST_MAX: usize = 1_000_000;
 
-/// A rule that a value breaks.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{field} is {found}, expected {expected}")]
-pub struct Rule {
-    /// Path of the field, such as `problem.battery.charge_kw`.
-    pub field: String,
-    /// The value that it has.
-    pub found: String,
-    /// The values that it may have.
-    pub expected: String,
-}
+type Checked = Result<(), LimitError>;
 
-type Checked = Result<(), Rule>;
-
-fn broken(field: &str, found: &dyn std::fmt::Display, expected: &str) -> Rule {
-    Rule {
+fn broken(field: &str, found: &dyn std::fmt::Display, expected: &str) -> LimitError {
+    LimitError {
         field: field.to_owned(),
         found: found.to_string(),
         expected: expected.to_owned(),
@@ -107,14 +94,6 @@ fn series(field: &str, values: &[f64]) -> Checked {
     Ok(())
 }
 
-fn list(field: &str, length: usize) -> Checked {
-    if length <= LIST_MAX {
-        return Ok(());
-    }
-    let expected = format!("at most {LIST_MAX} entries");
-    Err(broken(field, &format!("{length} entries long"), &expected))
-}
-
 fn slot_minutes(field: &str, minutes: u32) -> Checked {
     match SlotLength::new(minutes) {
         Some(_) => Ok(()),
@@ -146,25 +125,7 @@ impl Message for Metadata {
 
     fn check(&self) -> Checked {
         id(self.household_id)?;
-        numbers("", &[("pv_capacity_kw", self.pv_capacity_kw)])?;
-        grid("grid", self.grid)?;
-        if let Some(battery) = &self.battery {
-            let fields = [
-                ("capacity_kwh", battery.capacity_kwh),
-                ("min_soc_kwh", battery.min_soc_kwh),
-                ("max_soc_kwh", battery.max_soc_kwh),
-                ("charge_kw", battery.charge_kw),
-                ("discharge_kw", battery.discharge_kw),
-                ("charge_efficiency", battery.charge_efficiency),
-                ("discharge_efficiency", battery.discharge_efficiency),
-                ("wear_cost_per_kwh", battery.wear_cost_per_kwh),
-            ];
-            numbers("battery", &fields)?;
-        }
-        for (index, spec) in self.appliances.iter().enumerate() {
-            series(&format!("appliances[{index}].profile_kw"), &spec.profile_kw)?;
-        }
-        weights("weights", self.weights)
+        Self::check(self)
     }
 }
 
@@ -181,24 +142,7 @@ impl Message for Tariff {
     const TOPIC: Topic = Topic::Tariffs;
 
     fn check(&self) -> Checked {
-        list("periods", self.periods.len())?;
-        let mut before_ms = i64::MIN;
-        for (index, period) in self.periods.iter().enumerate() {
-            let field = |name: &str| format!("periods[{index}].{name}");
-            let (start, end) = (field("start_ms"), field("end_ms"));
-            span((&start, &end), period.start_ms, period.end_ms)?;
-            let prices = [
-                ("buy_per_kwh", period.buy_per_kwh),
-                ("sell_per_kwh", period.sell_per_kwh),
-            ];
-            numbers(&format!("periods[{index}]"), &prices)?;
-            if period.start_ms < before_ms {
-                let expected = "a time at or after the end of the period before";
-                return Err(broken(&start, &rfc3339(period.start_ms), expected));
-            }
-            before_ms = period.end_ms;
-        }
-        Ok(())
+        Self::check(self)
     }
 }
 
@@ -207,7 +151,7 @@ impl Message for WeatherForecast {
 
     fn check(&self) -> Checked {
         time("issued_ms", self.issued_ms)?;
-        list("periods", self.periods.len())?;
+        counted("periods", self.periods.len(), 0, PERIODS_MAX)?;
         for (index, period) in self.periods.iter().enumerate() {
             let field = |name: &str| format!("periods[{index}].{name}");
             let (start, end) = (field("start_ms"), field("end_ms"));

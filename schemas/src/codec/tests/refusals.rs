@@ -83,7 +83,7 @@ const SPOIL_METADATA: [Spoil<Metadata>; 5] = [
 ];
 
 /// A field, and what becomes of its message with another value in it.
-type Checked<V> = (&'static str, fn(V) -> Result<(), crate::codec::Rule>);
+type Checked<V> = (&'static str, fn(V) -> Result<(), model::limits::LimitError>);
 
 const SPOIL_OTHERS: [Checked<f64>; 9] = [
     ("consumption_w", |x| {
@@ -111,7 +111,7 @@ const SPOIL_OTHERS: [Checked<f64>; 9] = [
         }
         .check()
     }),
-    ("periods[0].buy_per_kwh", |x| {
+    ("periods[0].buy", |x| {
         let mut tariff = tariff();
         tariff.periods[0].buy_per_kwh = x;
         tariff.check()
@@ -248,17 +248,17 @@ const SPOIL_TIMES: [Checked<i64>; 21] = [
         slot.slot.soc_ts_ms = soc_ts_ms;
         slot.check()
     }),
-    ("periods[0].start_ms", |start_ms| {
+    ("periods[0].start", |start_ms| {
         let mut tariff = tariff();
         tariff.periods[0].start_ms = start_ms;
         tariff.check()
     }),
-    ("periods[0].end_ms", |end_ms| {
+    ("periods[0].end", |end_ms| {
         let mut tariff = tariff();
         tariff.periods[0].end_ms = end_ms;
         tariff.check()
     }),
-    ("periods[1].end_ms", |end_ms| {
+    ("periods[1].end", |end_ms| {
         let mut tariff = tariff();
         let (first, start_ms) = (tariff.periods[0], tariff.periods[0].end_ms);
         tariff.periods.push(PricePeriod {
@@ -303,8 +303,9 @@ fn absurd_times_are_refused_in_every_message() {
             i64::MAX,
         ] {
             let rule = check(ts_ms).unwrap_err();
-            assert_eq!(rule.field, field, "{ts_ms}");
-            assert!(rule.to_string().contains("1970 to 9999"), "{rule}");
+            // A start beyond the end is said of the end.
+            let of = field.replace("start", "end");
+            assert!(rule.field == field || rule.field == of, "{field}: {rule}");
         }
         if !field.starts_with("periods") {
             assert_eq!(check(START_MS + 7_200_000), Ok(()), "{field}");
