@@ -3,34 +3,28 @@
 //!
 //! Writing takes a topic's newest schema. Reading takes the older ones too: a record names the schema it was written
 //! with, the codec knows every one since the first, and Avro's rules resolve it to the newest, whose defaults stand in
-//! for what it lacks. Single objects are found by their fingerprint. A Confluent id is known where the registry, asked
-//! at the start, held that schema under the topic's subject; one that it gives out later, or under another subject, is
-//! not, and neither is any schema newer than the newest here: such records are refused with the id or as unknown.
+//! for what it lacks. Single objects are found by their fingerprint. A Confluent id is known if the registry, asked at
+//! the start, held that schema under the topic's subject.
+//!
+//! A record with a schema that is none of these was most likely written by a newer build. That is no damage, and its
+//! error is one of its own, [`CodecError::Newer`]: whoever reads the log stops there, since to go on would lose it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-use apache_avro::rabin::Rabin;
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::writer::datum::GenericDatumWriter;
 use apache_avro::{AvroResult, Schema};
-use model::alert::Alert;
-use model::command::{Ack, Command};
-use model::metadata::Metadata;
-use model::problem::{Battery, Ev, Grid, HeatStore};
-use model::reading::{Measurement, Reading};
-use model::request::OptimizeRequest;
-use model::schedule::{PlannedSlot, Schedule};
-use model::slot::HouseholdSlot;
-use model::tariff::Tariff;
-use model::units::HouseholdId;
+use model::limits::LimitError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::dead_letter::DeadLetter;
 use crate::topic::Topic;
-use crate::weather::WeatherForecast;
 
+mod checks;
+mod fingerprints;
+
+use fingerprints::Fingerprint;
 #[cfg(test)]
 mod tests;
 
@@ -44,27 +38,51 @@ pub trait Message: Serialize + DeserializeOwned {
     /// Where it is written.
     const TOPIC: Topic;
 
-    /// Says what breaks the rules that a schema cannot state, such as a household id of 0.
-    fn check(&self) -> Result<(), &'static str>;
+    /// Says what breaks the rules that a schema cannot state: an id of 0, a time before 1970 or after 9999, a number
+    /// that is not finite or beyond its range.
+    ///
+    /// # Errors
+    /// The first field that breaks its limit.
+    fn check(&self) -> Result<(), LimitError>;
 }
 
 /// Why bytes and value do not go together.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
     #[error("{bytes} bytes hold no framing")]
     Framing { bytes: usize },
-    #[error("schema id {id} is none of topic {topic}")]
-    UnknownId { topic: Topic, id: u32 },
-    #[error("fingerprint is none of topic {topic}")]
-    UnknownFingerprint { topic: Topic },
+    /// The record is whole as far as anyone here can tell: a newer build may read it.
+    #[error("{topic} record has schema {schema}, which is newer than this build")]
+    Newer { topic: Topic, schema: String },
+    #[error("{topic} record has a schema of topic {of}")]
+    WrongTopic { topic: Topic, of: Topic },
+    #[error("{topic} record has schema id {id}, and registry.url is not set")]
+    NoRegistry { topic: Topic, id: u32 },
     #[error("{topic} record does not decode: {reason}")]
     Decode { topic: Topic, reason: String },
     #[error("{topic} record has {bytes} bytes behind its end")]
     Trailing { topic: Topic, bytes: usize },
     #[error("{topic} record breaks a rule: {rule}")]
-    Rule { topic: Topic, rule: &'static str },
+    Rule { topic: Topic, rule: LimitError },
     #[error("{topic} record does not encode: {reason}")]
     Encode { topic: Topic, reason: String },
+}
+
+impl CodecError {
+    /// Whether the record comes from a newer build than this. Whoever goes on past it loses it.
+    #[must_use]
+    pub const fn is_newer(&self) -> bool {
+        match self {
+            Self::Newer { .. } => true,
+            Self::Framing { .. }
+            | Self::WrongTopic { .. }
+            | Self::NoRegistry { .. }
+            | Self::Decode { .. }
+            | Self::Trailing { .. }
+            | Self::Rule { .. }
+            | Self::Encode { .. } => false,
+        }
+    }
 }
 
 /// What the registry calls the schemas of a topic.
@@ -122,7 +140,7 @@ impl Codec {
             }
             None => {
                 bytes.extend_from_slice(&SINGLE_OBJECT_MARKER);
-                bytes.extend_from_slice(&known.newest.fingerprint);
+                bytes.extend_from_slice(&known.newest.fingerprint.standard);
             }
         }
         let written = known.writer.write_ser(&mut bytes, value);
@@ -148,9 +166,7 @@ impl Codec {
                 bytes: datum.len(),
             });
         }
-        value
-            .check()
-            .map_err(|rule| CodecError::Rule { topic, rule })?;
+        Message::check(&value).map_err(|rule| CodecError::Rule { topic, rule })?;
         Ok(value)
     }
 
@@ -160,29 +176,49 @@ impl Codec {
         topic: Topic,
         bytes: &'b [u8],
     ) -> Result<(&'static Version, &'b [u8]), CodecError> {
-        let known = known(topic);
         let framing = CodecError::Framing { bytes: bytes.len() };
         if let Some(rest) = bytes.strip_prefix(&SINGLE_OBJECT_MARKER) {
-            let (fingerprint, datum) = rest.split_first_chunk::<8>().ok_or(framing)?;
-            let named = known
-                .versions()
-                .find(|version| version.fingerprint == *fingerprint);
-            let version = named.ok_or(CodecError::UnknownFingerprint { topic })?;
+            let (named, datum) = rest.split_first_chunk::<8>().ok_or(framing)?;
+            let is_named = |version: &&Version| version.fingerprint.is(*named);
+            let find = |topic| known(topic).versions().find(is_named);
+            let version = find(topic).ok_or_else(|| {
+                let schema = fingerprints::hex(*named);
+                none_of(topic, schema, |other| find(other).is_some())
+            })?;
             return Ok((version, datum));
         }
         let Some(rest) = bytes.strip_prefix(&[CONFLUENT_MAGIC]) else {
             return Err(framing);
         };
-        let (id, datum) = rest.split_first_chunk::<4>().ok_or(framing)?;
+        let (id, datum) = rest
+            .split_first_chunk::<4>()
+            .ok_or_else(|| framing.clone())?;
         let id = u32::from_be_bytes(*id);
-        let ours = self.ids.as_ref().map(|ids| &ids[&topic]);
-        let named = ours.and_then(|ids| {
-            let ids = std::iter::once(Some(ids.newest)).chain(ids.older.iter().copied());
-            let mut named = ids.zip(known.versions()).filter(|(of, _)| *of == Some(id));
-            named.next().map(|(_, version)| version)
-        });
-        let version = named.ok_or(CodecError::UnknownId { topic, id })?;
+        // Registries count from 1.
+        if id == 0 {
+            return Err(framing);
+        }
+        let ids = self.ids.as_ref();
+        let ids = ids.ok_or(CodecError::NoRegistry { topic, id })?;
+        let find = |topic| {
+            let ids = &ids[&topic];
+            let all = std::iter::once(Some(ids.newest)).chain(ids.older.iter().copied());
+            let mut named = all.zip(known(topic).versions());
+            named.find_map(|(of, version)| (of == Some(id)).then_some(version))
+        };
+        let version = find(topic).ok_or_else(|| {
+            let schema = format!("id {id}");
+            none_of(topic, schema, |other| find(other).is_some())
+        })?;
         Ok((version, datum))
+    }
+}
+
+/// What to say of a record of `topic` whose schema is none of that topic's.
+fn none_of(topic: Topic, schema: String, is_of: impl Fn(Topic) -> bool) -> CodecError {
+    match Topic::ALL.into_iter().find(|other| is_of(*other)) {
+        Some(of) => CodecError::WrongTopic { topic, of },
+        None => CodecError::Newer { topic, schema },
     }
 }
 
@@ -211,12 +247,12 @@ pub const fn older_schemas_json(topic: Topic) -> &'static [&'static str] {
         Topic::Households => &[include_str!("../avro/history/v1/households.avsc")],
         Topic::OptimizeRequests => &[include_str!("../avro/history/v1/optimize-requests.avsc")],
         Topic::Schedules => &[include_str!("../avro/history/v1/schedules.avsc")],
+        Topic::DeadLetters => &[include_str!("../avro/history/v1/dead-letters.avsc")],
         Topic::Telemetry
         | Topic::Tariffs
         | Topic::WeatherForecast
         | Topic::Commands
         | Topic::Acks
-        | Topic::DeadLetters
         | Topic::Alerts
         | Topic::Slots => &[],
     }
@@ -232,29 +268,26 @@ struct Known {
 
 /// One schema of a topic, on the reading side.
 struct Version {
-    fingerprint: [u8; 8],
+    fingerprint: Fingerprint,
     reader: GenericDatumReader<'static>,
     is_newest: bool,
 }
 
 impl Version {
     /// The schema that values are `written` with, read as a value of `newest`.
-    fn of(written: &'static Schema, newest: &'static Schema) -> Self {
+    fn of(json: &str, written: &'static Schema, newest: &'static Schema) -> Self {
         let is_newest = std::ptr::eq(written, newest);
         let reader = GenericDatumReader::builder(written)
             .maybe_reader_schema((!is_newest).then_some(newest))
             .build();
-        let fingerprint = written.fingerprint::<Rabin>().bytes;
         Self {
-            fingerprint: fingerprint
-                .try_into()
-                .expect("a Rabin fingerprint has eight bytes"),
+            fingerprint: Fingerprint::of(json),
             reader: reader.expect("our own schema resolves"),
             is_newest,
         }
     }
 
-    fn read<T: DeserializeOwned>(&self, datum: &mut &[u8]) -> AvroResult<T> {
+    fn read<T: DeserializeOwned>(&self, datum: &mut impl std::io::Read) -> AvroResult<T> {
         if self.is_newest {
             // The way without a value in between, which cannot resolve.
             self.reader.read_deser(datum)
@@ -289,10 +322,11 @@ fn known(topic: Topic) -> &'static Known {
         });
         let resolve = |(topic, (newest, older)): (&Topic, &'static Schemas)| {
             let writer = GenericDatumWriter::builder(newest).build();
-            let older = older.iter().map(|written| Version::of(written, newest));
+            let older = older_schemas_json(*topic).iter().zip(older);
+            let older = older.map(|(json, written)| Version::of(json, written, newest));
             let known = Known {
                 writer: writer.expect("our own schema resolves"),
-                newest: Version::of(newest, newest),
+                newest: Version::of(schema_json(*topic), newest, newest),
                 older: older.collect(),
             };
             (*topic, known)
@@ -300,248 +334,4 @@ fn known(topic: Topic) -> &'static Known {
         schemas.iter().map(resolve).collect()
     });
     &known[&topic]
-}
-
-const BAD_ID: &str = "household_id is not positive";
-
-fn check_id(id: HouseholdId) -> Result<(), &'static str> {
-    if id.get() > 0 { Ok(()) } else { Err(BAD_ID) }
-}
-
-fn check_finite(numbers: &[f64]) -> Result<(), &'static str> {
-    if numbers.iter().all(|number| number.is_finite()) {
-        Ok(())
-    } else {
-        Err("a number is not finite")
-    }
-}
-
-impl Message for Reading {
-    const TOPIC: Topic = Topic::Telemetry;
-
-    fn check(&self) -> Result<(), &'static str> {
-        check_id(self.household_id)?;
-        match self.measurement {
-            Measurement::Meter { consumption_w } => check_finite(&[consumption_w]),
-            Measurement::Pv { pv_w } => check_finite(&[pv_w]),
-            Measurement::Battery { soc_pct, power_w } => check_finite(&[soc_pct, power_w]),
-        }
-    }
-}
-
-impl Message for Metadata {
-    const TOPIC: Topic = Topic::Households;
-
-    fn check(&self) -> Result<(), &'static str> {
-        check_id(self.household_id)?;
-        check_finite(&[self.pv_capacity_kw])?;
-        check_grid(self.grid)?;
-        self.battery.as_ref().map_or(Ok(()), |battery| {
-            check_finite(&[
-                battery.capacity_kwh,
-                battery.min_soc_kwh,
-                battery.max_soc_kwh,
-                battery.charge_kw,
-                battery.discharge_kw,
-                battery.charge_efficiency,
-                battery.discharge_efficiency,
-                battery.wear_cost_per_kwh,
-            ])
-        })
-    }
-}
-
-impl Message for Tariff {
-    const TOPIC: Topic = Topic::Tariffs;
-
-    fn check(&self) -> Result<(), &'static str> {
-        for period in &self.periods {
-            check_finite(&[period.buy_per_kwh, period.sell_per_kwh])?;
-            if period.start_ms >= period.end_ms {
-                return Err("a period ends before it starts");
-            }
-        }
-        let ascends = self
-            .periods
-            .windows(2)
-            .all(|pair| pair[0].end_ms <= pair[1].start_ms);
-        if ascends {
-            Ok(())
-        } else {
-            Err("periods overlap or do not ascend")
-        }
-    }
-}
-
-impl Message for WeatherForecast {
-    const TOPIC: Topic = Topic::WeatherForecast;
-
-    fn check(&self) -> Result<(), &'static str> {
-        for period in &self.periods {
-            check_finite(&[period.ghi_w_per_m2, period.temperature_c])?;
-        }
-        Ok(())
-    }
-}
-
-impl Message for OptimizeRequest {
-    const TOPIC: Topic = Topic::OptimizeRequests;
-
-    fn check(&self) -> Result<(), &'static str> {
-        check_id(self.household_id)?;
-        let problem = &self.problem;
-        for series in [
-            &problem.load_kw,
-            &problem.pv_kw,
-            &problem.buy_price,
-            &problem.sell_price,
-        ] {
-            check_finite(series)?;
-        }
-        if let Some(battery) = &problem.battery {
-            check_battery(battery)?;
-        }
-        check_grid(problem.grid)?;
-        for appliance in &problem.appliances {
-            check_finite(&appliance.profile_kw)?;
-        }
-        problem.evs.iter().try_for_each(check_ev)?;
-        problem.heat_stores.iter().try_for_each(check_heat_store)?;
-        if let Some(stability) = &problem.stability {
-            check_finite(&[stability.battery_cost_per_kwh, stability.start_cost])?;
-            check_finite(&stability.soc_change_kwh)?;
-        }
-        let weights = problem.weights;
-        check_finite(&[weights.cost, weights.autarky, weights.revenue])
-    }
-}
-
-fn check_grid(grid: Grid) -> Result<(), &'static str> {
-    let limits = [grid.import_limit_kw, grid.export_limit_kw];
-    let limits = limits.map(|limit| limit.unwrap_or(0.0));
-    check_finite(&limits)?;
-    check_finite(&[grid.peak_price_per_kw, grid.peak_kw])
-}
-
-fn check_battery(battery: &Battery) -> Result<(), &'static str> {
-    check_finite(&[
-        battery.capacity_kwh,
-        battery.soc_kwh,
-        battery.min_soc_kwh,
-        battery.max_soc_kwh,
-        battery.charge_kw,
-        battery.discharge_kw,
-        battery.charge_efficiency,
-        battery.discharge_efficiency,
-        battery.end_soc_min_kwh,
-        battery.end_value_per_kwh,
-        battery.wear_cost_per_kwh,
-    ])
-}
-
-fn check_ev(ev: &Ev) -> Result<(), &'static str> {
-    check_finite(&[
-        ev.capacity_kwh,
-        ev.soc_kwh,
-        ev.min_soc_kwh,
-        ev.goal_soc_kwh,
-        ev.charge_kw,
-        ev.min_charge_kw,
-        ev.discharge_kw,
-        ev.charge_efficiency,
-        ev.discharge_efficiency,
-        ev.end_value_per_kwh,
-        ev.wear_cost_per_kwh,
-    ])
-}
-
-fn check_heat_store(store: &HeatStore) -> Result<(), &'static str> {
-    check_finite(&[
-        store.power_kw,
-        store.kwh_per_k,
-        store.loss_kw_per_k,
-        store.temperature_c,
-        store.min_c,
-        store.max_c,
-        store.end_value_per_kwh,
-    ])?;
-    for series in [&store.cop, &store.ambient_c, &store.draw_kw] {
-        check_finite(series)?;
-    }
-    Ok(())
-}
-
-impl Message for Schedule {
-    const TOPIC: Topic = Topic::Schedules;
-
-    fn check(&self) -> Result<(), &'static str> {
-        check_id(self.household_id)?;
-        check_finite(&[self.plan.objective, self.plan.gap])?;
-        self.plan.slots.iter().try_for_each(check_slot)
-    }
-}
-
-fn check_slot(slot: &PlannedSlot) -> Result<(), &'static str> {
-    check_finite(&[
-        slot.load_kw,
-        slot.pv_kw,
-        slot.grid_import_kw,
-        slot.grid_export_kw,
-        slot.battery_charge_kw,
-        slot.battery_discharge_kw,
-        slot.soc_kwh,
-        slot.shadow_price,
-    ])?;
-    for ev in slot.evs.values() {
-        check_finite(&[ev.charge_kw, ev.discharge_kw, ev.soc_kwh])?;
-    }
-    for store in slot.heat.values() {
-        check_finite(&[store.power_kw, store.temperature_c])?;
-    }
-    Ok(())
-}
-
-impl Message for Command {
-    const TOPIC: Topic = Topic::Commands;
-
-    fn check(&self) -> Result<(), &'static str> {
-        check_id(self.household_id)
-    }
-}
-
-impl Message for Ack {
-    const TOPIC: Topic = Topic::Acks;
-
-    fn check(&self) -> Result<(), &'static str> {
-        check_id(self.household_id)
-    }
-}
-
-impl Message for DeadLetter {
-    const TOPIC: Topic = Topic::DeadLetters;
-
-    fn check(&self) -> Result<(), &'static str> {
-        Ok(())
-    }
-}
-
-impl Message for Alert {
-    const TOPIC: Topic = Topic::Alerts;
-
-    fn check(&self) -> Result<(), &'static str> {
-        check_id(self.household_id)
-    }
-}
-
-impl Message for HouseholdSlot {
-    const TOPIC: Topic = Topic::Slots;
-
-    fn check(&self) -> Result<(), &'static str> {
-        check_id(self.household_id)?;
-        let slot = &self.slot;
-        for stat in [slot.load_w, slot.pv_w, slot.battery_w] {
-            check_finite(&[stat.sum, stat.min, stat.max])?;
-        }
-        check_finite(&[slot.soc_pct.unwrap_or(0.0)])
-    }
 }

@@ -349,7 +349,37 @@ const TEXTS: &[Text] = &[
         "a clock that was never set",
         METER,
         r#"{"household_id":7,"ts":"1970-01-01T00:00:10Z","consumption_w":450}"#,
-        Reason::OutOfRange,
+        Reason::PastTime,
+    ),
+    (
+        "a clock that was never set",
+        PV,
+        r#"{"household_id":7,"ts":"2000-01-01T00:00:00Z","pv_w":450}"#,
+        Reason::PastTime,
+    ),
+    (
+        "the last moment of year 0",
+        METER,
+        r#"{"household_id":7,"ts":"0000-12-31T23:59:59Z","consumption_w":450}"#,
+        Reason::PastTime,
+    ),
+    (
+        "an answer from before everything",
+        ACK,
+        r#"{"command_id":"7-1-1-0","ts":"0001-01-01T00:00:00Z","status":"applied"}"#,
+        Reason::PastTime,
+    ),
+    (
+        "a year that has no four digits",
+        METER,
+        r#"{"household_id":7,"ts":"10000-01-01T00:00:00Z","consumption_w":450}"#,
+        Reason::BadTime,
+    ),
+    (
+        "almost the end of year 9999",
+        BATTERY,
+        r#"{"household_id":7,"ts":"9999-12-30T22:00:00Z","soc_pct":50,"power_w":1}"#,
+        Reason::FutureTime,
     ),
     (
         "an unknown status",

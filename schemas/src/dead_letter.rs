@@ -46,6 +46,8 @@ pub enum Reason {
     BadTime,
     /// A time further in the future than the configured skew.
     FutureTime,
+    /// A time from before what is kept, such as that of a clock that was never set.
+    PastTime,
     /// A household id that is not a positive 63-bit integer, in the topic or the payload.
     BadHousehold,
     /// The ids in topic and payload differ.
@@ -56,11 +58,13 @@ pub enum Reason {
     Undecodable,
     /// A record that made its household's code panic twice.
     Poison,
+    /// A value that this home cannot have, by what is known of it.
+    Implausible,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Oversized,
         Self::BadUtf8,
         Self::BadJson,
@@ -71,11 +75,13 @@ impl Reason {
         Self::OutOfRange,
         Self::BadTime,
         Self::FutureTime,
+        Self::PastTime,
         Self::BadHousehold,
         Self::HouseholdMismatch,
         Self::UnknownTopic,
         Self::Undecodable,
         Self::Poison,
+        Self::Implausible,
     ];
 
     /// Metric label and Avro symbol.
@@ -92,11 +98,13 @@ impl Reason {
             Self::OutOfRange => "out_of_range",
             Self::BadTime => "bad_time",
             Self::FutureTime => "future_time",
+            Self::PastTime => "past_time",
             Self::BadHousehold => "bad_household",
             Self::HouseholdMismatch => "household_mismatch",
             Self::UnknownTopic => "unknown_topic",
             Self::Undecodable => "undecodable",
             Self::Poison => "poison",
+            Self::Implausible => "implausible",
         }
     }
 }

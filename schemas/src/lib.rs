@@ -6,5 +6,6 @@ pub mod corpus;
 pub mod dead_letter;
 pub mod mqtt;
 pub mod snapshot;
+pub mod time;
 pub mod topic;
 pub mod weather;

@@ -8,6 +8,8 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use crate::dead_letter::Reason;
+use crate::time::TS_MS_MAX;
+pub use crate::time::rfc3339;
 
 /// Largest payload that is read; a larger one is refused.
 pub const PAYLOAD_BYTES_MAX: usize = 256 * 1024;
@@ -16,13 +18,15 @@ pub const POWER_W_MAX: f64 = 10_000_000.0;
 /// Inverters report a few watts below zero at night; this much counts as 0.
 pub const PV_NIGHT_W: f64 = 100.0;
 /// Readings from before this moment come from a device whose clock was never set: 2000-01-01.
-pub const TS_MS_MIN: i64 = 946_684_800_000;
+pub const DEVICE_TS_MS_MIN: i64 = 946_684_800_000;
+/// Longest text that is read as a time, bytes; RFC 3339 with nanoseconds and an offset has 35.
+const TIME_BYTES_MAX: usize = 64;
 
 /// Least and most of each field.
-const CONSUMPTION_W: (f64, f64) = (0.0, POWER_W_MAX);
-const PV_W: (f64, f64) = (-PV_NIGHT_W, POWER_W_MAX);
-const SOC_PCT: (f64, f64) = (0.0, 100.0);
-const POWER_W: (f64, f64) = (-POWER_W_MAX, POWER_W_MAX);
+pub(crate) const CONSUMPTION_W: (f64, f64) = (0.0, POWER_W_MAX);
+pub(crate) const PV_W: (f64, f64) = (-PV_NIGHT_W, POWER_W_MAX);
+pub(crate) const SOC_PCT: (f64, f64) = (0.0, 100.0);
+pub(crate) const POWER_W: (f64, f64) = (-POWER_W_MAX, POWER_W_MAX);
 
 /// What a payload held. An array is taken element by element, so one bad element spoils no other.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -44,6 +48,41 @@ pub struct Refusal {
     pub payload_bytes: usize,
 }
 
+/// The times of readings and answers that are taken in, UTC epoch milliseconds, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeWindow {
+    /// What is older has left the store already, or comes from a clock that was never set.
+    pub earliest_ms: i64,
+    /// What is later comes from a clock that is ahead.
+    pub latest_ms: i64,
+}
+
+impl TimeWindow {
+    /// From `age_ms_max` before `now_ms` to `skew_ms_max` after it, and within the times that a record can have.
+    /// `age_ms_max` is how long readings are kept; `i64::MAX` for ever.
+    #[must_use]
+    pub const fn around(now_ms: i64, age_ms_max: i64, skew_ms_max: i64) -> Self {
+        let earliest_ms = now_ms.saturating_sub(age_ms_max);
+        let latest_ms = now_ms.saturating_add(skew_ms_max);
+        Self {
+            earliest_ms: if earliest_ms > DEVICE_TS_MS_MIN {
+                earliest_ms
+            } else {
+                DEVICE_TS_MS_MIN
+            },
+            latest_ms: if latest_ms < TS_MS_MAX {
+                latest_ms
+            } else {
+                TS_MS_MAX
+            },
+        }
+    }
+
+    const fn contains(self, ts_ms: i64) -> bool {
+        self.earliest_ms <= ts_ms && ts_ms <= self.latest_ms
+    }
+}
+
 /// What comes from a home, by the last level of its topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Channel {
@@ -54,6 +93,7 @@ enum Channel {
 }
 
 mod plain;
+mod scan;
 
 type Why = (Reason, String);
 
@@ -90,17 +130,6 @@ pub fn reading_topic(reading: &Reading) -> String {
 #[must_use]
 pub fn ack_topic(household_id: HouseholdId) -> String {
     format!("home/{household_id}/ack")
-}
-
-/// A time as RFC 3339 in UTC.
-///
-/// # Panics
-/// Where `ts_ms` lies outside the years -9999 to 9999.
-#[must_use]
-pub fn rfc3339(ts_ms: i64) -> String {
-    Timestamp::from_millisecond(ts_ms)
-        .expect("a time of this era")
-        .to_string()
 }
 
 /// A reading as a device sends it.
@@ -173,15 +202,22 @@ pub fn parse_command(payload: &[u8]) -> Result<Command, String> {
     read().map_err(|(_, detail)| detail)
 }
 
-/// Takes a payload apart. `now_ms` is the receiver's time, and times more than `skew_ms` after it are refused.
+/// Takes a payload apart. What lies outside of `times` is refused. The time that it takes grows with the payload's
+/// length and no faster, whatever the bytes.
 #[must_use]
-pub fn parse(topic: &str, payload: &[u8], now_ms: i64, skew_ms: i64) -> Parsed {
+pub fn parse(topic: &str, payload: &[u8], times: TimeWindow) -> Parsed {
+    parse_counting(topic, payload, times).0
+}
+
+/// The same, with the number of bytes that were looked at: each is counted again in each pass over it.
+fn parse_counting(topic: &str, payload: &[u8], times: TimeWindow) -> (Parsed, usize) {
+    let mut looked_bytes = payload.len();
     let mut parsed = Parsed::default();
-    let latest_ms = now_ms.saturating_add(skew_ms);
-    if let Err((reason, detail)) = parse_into(topic, payload, latest_ms, &mut parsed) {
+    if let Err((reason, detail)) = parse_into(topic, payload, times, &mut parsed, &mut looked_bytes)
+    {
         parsed.refusals.push(refusal(reason, detail, payload));
     }
-    parsed
+    (parsed, looked_bytes)
 }
 
 fn refusal(reason: Reason, detail: String, payload: &[u8]) -> Refusal {
@@ -193,7 +229,13 @@ fn refusal(reason: Reason, detail: String, payload: &[u8]) -> Refusal {
     }
 }
 
-fn parse_into(topic: &str, payload: &[u8], latest_ms: i64, parsed: &mut Parsed) -> Result<(), Why> {
+fn parse_into(
+    topic: &str,
+    payload: &[u8],
+    times: TimeWindow,
+    parsed: &mut Parsed,
+    looked_bytes: &mut usize,
+) -> Result<(), Why> {
     let (household_id, channel) = parse_topic(topic)?;
     if payload.len() > PAYLOAD_BYTES_MAX {
         let detail = format!(
@@ -204,20 +246,25 @@ fn parse_into(topic: &str, payload: &[u8], latest_ms: i64, parsed: &mut Parsed) 
     }
     let text = std::str::from_utf8(payload)
         .map_err(|error| (Reason::BadUtf8, format!("payload is not UTF-8: {error}")))?;
-    if text.trim_start().starts_with('[') {
-        let elements: Vec<&RawValue> =
-            serde_json::from_str(text).map_err(|error| not_json(text, &error))?;
-        for element in elements {
-            let taken = take(element.get(), household_id, channel, latest_ms, parsed);
-            if let Err((reason, detail)) = taken {
-                parsed
-                    .refusals
-                    .push(refusal(reason, detail, element.get().as_bytes()));
-            }
-        }
-        return Ok(());
+    let source = Source {
+        household_id,
+        channel,
+        times,
+    };
+    if !text.trim_start().starts_with('[') {
+        return source.take(text, parsed, looked_bytes);
     }
-    take(text, household_id, channel, latest_ms, parsed)
+    *looked_bytes += text.len();
+    let elements: Vec<&RawValue> =
+        serde_json::from_str(text).map_err(|error| not_json(text, &error, looked_bytes))?;
+    for element in elements {
+        let element = element.get();
+        if let Err((reason, detail)) = source.take(element, parsed, looked_bytes) {
+            let refused = refusal(reason, detail, element.as_bytes());
+            parsed.refusals.push(refused);
+        }
+    }
+    Ok(())
 }
 
 fn parse_topic(topic: &str) -> Result<(HouseholdId, Channel), Why> {
@@ -250,69 +297,77 @@ fn parse_topic(topic: &str) -> Result<(HouseholdId, Channel), Why> {
     Ok((id, channel))
 }
 
-fn take(
-    text: &str,
-    topic_id: HouseholdId,
+/// Where a payload comes from, and which times it may speak of.
+#[derive(Debug, Clone, Copy)]
+struct Source {
+    household_id: HouseholdId,
     channel: Channel,
-    latest_ms: i64,
-    parsed: &mut Parsed,
-) -> Result<(), Why> {
-    if let Some(reading) = plain::reading(text, topic_id, channel, latest_ms) {
-        parsed.readings.push(reading);
-        return Ok(());
-    }
-    take_any(text, topic_id, channel, latest_ms, parsed)
+    times: TimeWindow,
 }
 
-/// The long way, for what is not plain.
-fn take_any(
-    text: &str,
-    topic_id: HouseholdId,
-    channel: Channel,
-    latest_ms: i64,
-    parsed: &mut Parsed,
-) -> Result<(), Why> {
-    let value: Value = serde_json::from_str(text).map_err(|error| not_json(text, &error))?;
-    let Value::Object(object) = value else {
-        let detail = "payload is neither an object nor an array of objects".to_owned();
-        return Err((Reason::NotAnObject, detail));
-    };
-    if channel == Channel::Ack {
-        parsed.acks.push(take_ack(&object, topic_id, latest_ms)?);
-        return Ok(());
+impl Source {
+    /// Takes one object.
+    fn take(self, text: &str, parsed: &mut Parsed, looked_bytes: &mut usize) -> Result<(), Why> {
+        *looked_bytes += text.len();
+        if let Some(reading) = plain::reading(text, self) {
+            parsed.readings.push(reading);
+            return Ok(());
+        }
+        self.take_any(text, parsed, looked_bytes)
     }
-    let id = household_id(&object)?;
-    if id != topic_id {
-        let detail = format!("household_id is {id}, the topic says {topic_id}");
-        return Err((Reason::HouseholdMismatch, detail));
+
+    /// The long way, for what is not plain.
+    fn take_any(
+        self,
+        text: &str,
+        parsed: &mut Parsed,
+        looked_bytes: &mut usize,
+    ) -> Result<(), Why> {
+        *looked_bytes += text.len();
+        let value: Value =
+            serde_json::from_str(text).map_err(|error| not_json(text, &error, looked_bytes))?;
+        let Value::Object(object) = value else {
+            let detail = "payload is neither an object nor an array of objects".to_owned();
+            return Err((Reason::NotAnObject, detail));
+        };
+        if self.channel == Channel::Ack {
+            let ack = take_ack(&object, self.household_id, self.times)?;
+            parsed.acks.push(ack);
+            return Ok(());
+        }
+        let id = household_id(&object)?;
+        if id != self.household_id {
+            let detail = format!("household_id is {id}, the topic says {}", self.household_id);
+            return Err((Reason::HouseholdMismatch, detail));
+        }
+        let ts_ms = time_within(&object, self.times)?;
+        let number = |name, (min, max)| number(&object, name, min, max);
+        let measurement = match self.channel {
+            Channel::Meter => Measurement::Meter {
+                consumption_w: number("consumption_w", CONSUMPTION_W)?,
+            },
+            Channel::Pv => Measurement::Pv {
+                pv_w: number("pv_w", PV_W)?.max(0.0),
+            },
+            Channel::Battery => Measurement::Battery {
+                soc_pct: number("soc_pct", SOC_PCT)?,
+                power_w: number("power_w", POWER_W)?,
+            },
+            Channel::Ack => unreachable!("acks were taken above"),
+        };
+        parsed.readings.push(Reading {
+            household_id: id,
+            ts_ms,
+            measurement,
+        });
+        Ok(())
     }
-    let ts_ms = past_time(&object, latest_ms)?;
-    let number = |name, (min, max)| number(&object, name, min, max);
-    let measurement = match channel {
-        Channel::Meter => Measurement::Meter {
-            consumption_w: number("consumption_w", CONSUMPTION_W)?,
-        },
-        Channel::Pv => Measurement::Pv {
-            pv_w: number("pv_w", PV_W)?.max(0.0),
-        },
-        Channel::Battery => Measurement::Battery {
-            soc_pct: number("soc_pct", SOC_PCT)?,
-            power_w: number("power_w", POWER_W)?,
-        },
-        Channel::Ack => unreachable!("acks were taken above"),
-    };
-    parsed.readings.push(Reading {
-        household_id: id,
-        ts_ms,
-        measurement,
-    });
-    Ok(())
 }
 
 fn take_ack(
     object: &Map<String, Value>,
     household_id: HouseholdId,
-    latest_ms: i64,
+    times: TimeWindow,
 ) -> Result<Ack, Why> {
     let command_id = text(object, "command_id")?;
     if command_id.is_empty() || command_id.len() > 200 {
@@ -327,7 +382,7 @@ fn take_ack(
             return Err((Reason::HouseholdMismatch, detail));
         }
     }
-    let ts_ms = past_time(object, latest_ms)?;
+    let ts_ms = time_within(object, times)?;
     let status = match text(object, "status")? {
         "applied" => AckStatus::Applied,
         "rejected" => AckStatus::Rejected,
@@ -396,7 +451,7 @@ fn number(object: &Map<String, Value>, name: &str, min: f64, max: f64) -> Result
     let number = match value {
         Value::Number(number) => number.as_f64(),
         // Some devices write what JSON cannot as text.
-        Value::String(text) if names_no_number(text) => {
+        Value::String(text) if scan::names_no_number(text) => {
             return Err((Reason::NotFinite, format!("{name} is {text:?}")));
         }
         Value::Null | Value::Bool(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
@@ -415,15 +470,9 @@ fn number(object: &Map<String, Value>, name: &str, min: f64, max: f64) -> Result
     }
 }
 
-fn names_no_number(text: &str) -> bool {
-    let bare = text.trim_start_matches(['-', '+']).to_ascii_lowercase();
-    matches!(bare.as_str(), "nan" | "inf" | "infinity")
-}
-
 fn time(object: &Map<String, Value>, name: &str) -> Result<i64, Why> {
     let value = text(object, name)?;
-    let parsed: Result<Timestamp, jiff::Error> = value.parse();
-    parsed.map(Timestamp::as_millisecond).map_err(|_| {
+    parse_time(value).ok_or_else(|| {
         let shown: String = value.chars().take(40).collect();
         (
             Reason::BadTime,
@@ -432,53 +481,42 @@ fn time(object: &Map<String, Value>, name: &str) -> Result<i64, Why> {
     })
 }
 
-fn past_time(object: &Map<String, Value>, latest_ms: i64) -> Result<i64, Why> {
+fn parse_time(text: &str) -> Option<i64> {
+    if text.len() > TIME_BYTES_MAX {
+        return None;
+    }
+    let parsed: Timestamp = text.parse().ok()?;
+    Some(parsed.as_millisecond())
+}
+
+fn time_within(object: &Map<String, Value>, times: TimeWindow) -> Result<i64, Why> {
     let ts_ms = time(object, "ts")?;
-    if ts_ms > latest_ms {
-        let (found, latest) = (rfc3339(ts_ms), rfc3339(latest_ms));
+    if times.contains(ts_ms) {
+        return Ok(ts_ms);
+    }
+    let found = rfc3339(ts_ms);
+    if ts_ms > times.latest_ms {
+        let latest = rfc3339(times.latest_ms);
         return Err((
             Reason::FutureTime,
             format!("ts is {found}, at most {latest}"),
         ));
     }
-    if ts_ms < TS_MS_MIN {
-        let detail = format!("ts is {}, before 2000", rfc3339(ts_ms));
-        return Err((Reason::OutOfRange, detail));
-    }
-    Ok(ts_ms)
+    let earliest = rfc3339(times.earliest_ms);
+    let detail = format!("ts is {found}, at least {earliest}: older readings are not kept");
+    Err((Reason::PastTime, detail))
 }
 
 /// Tells a number that JSON cannot write, such as NaN or 1e999, from other damage.
-fn not_json(text: &str, error: &serde_json::Error) -> Why {
+fn not_json(text: &str, error: &serde_json::Error, looked_bytes: &mut usize) -> Why {
     let too_large = error.to_string().starts_with("number out of range");
-    if too_large || holds_bare_nan(text) {
+    if too_large || scan::holds_bare_nan(text, looked_bytes) {
         return (
             Reason::NotFinite,
             "a number is NaN, infinite or beyond a double".to_owned(),
         );
     }
     (Reason::BadJson, format!("payload is not JSON: {error}"))
-}
-
-/// Whether NaN or Infinity stands outside of strings where a value may stand.
-fn holds_bare_nan(text: &str) -> bool {
-    let (mut in_string, mut escaped) = (false, false);
-    for (at, byte) in text.bytes().enumerate() {
-        if in_string {
-            (in_string, escaped) = (escaped || byte != b'"', !escaped && byte == b'\\');
-        } else if byte == b'"' {
-            in_string = true;
-        } else if byte == b':' {
-            let value = text[at + 1..].trim_start();
-            let end = value
-                .find([',', '}', ']', ' ', '\n', '\r', '\t'])
-                .unwrap_or(value.len());
-            if names_no_number(&value[..end]) {
-                return true;
-            }
-        }
-    }
-    false
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::units::HouseholdId;
+use model::units::{DAY_MS, HouseholdId};
 use schemas::codec::Codec;
 use schemas::dead_letter::Reason;
 use serde::{Deserialize, Serialize};
@@ -48,6 +48,9 @@ pub struct IngestConfig {
     pub spool_bytes_max: u64,
     /// Bytes after which the spool begins a new file.
     pub spool_segment_bytes: u64,
+    /// How old a reading may be, days: no older than what the store keeps (`readings_days`), or it is acknowledged and
+    /// gone. 0 takes any age since 2000.
+    pub past_days_max: u32,
     /// How far in the future a reading's time may lie, milliseconds.
     pub future_skew_ms: i64,
     /// Most bytes of payloads that are on their way into the log; more wait.
@@ -62,6 +65,7 @@ impl Default for IngestConfig {
             spool_dir: PathBuf::from("hearth-data/spool"),
             spool_bytes_max: 1 << 30,
             spool_segment_bytes: 8 << 20,
+            past_days_max: 90,
             future_skew_ms: 300_000,
             in_flight_bytes_max: 64 << 20,
             produce_timeout_ms: 5_000,
@@ -221,7 +225,11 @@ impl Ingest {
                 torn_bytes, damaged, "the spool holds records of an earlier run"
             );
         }
-        let maker = Maker::new(codec, clock, config.future_skew_ms);
+        let age_ms_max = match config.past_days_max {
+            0 => i64::MAX,
+            days => i64::from(days) * DAY_MS,
+        };
+        let maker = Maker::new(codec, clock, age_ms_max, config.future_skew_ms);
         let shared = Arc::new(Shared {
             log,
             spool,

@@ -2,12 +2,10 @@
 //! Takes nothing that the long way would refuse or read otherwise; whatever it does not take says nothing about the
 //! payload, and goes the long way.
 
-use jiff::Timestamp;
 use model::reading::{Measurement, Reading};
-use model::units::HouseholdId;
 use serde::Deserialize;
 
-use super::{CONSUMPTION_W, Channel, POWER_W, PV_W, SOC_PCT, TS_MS_MIN};
+use super::{CONSUMPTION_W, Channel, POWER_W, PV_W, SOC_PCT, Source, parse_time};
 
 // Further fields may hold what the long way refuses, such as 1e999, so they are left to it.
 #[derive(Deserialize)]
@@ -36,13 +34,8 @@ struct Battery<'a> {
 }
 
 /// The reading, where `text` is plainly one.
-pub(super) fn reading(
-    text: &str,
-    topic_id: HouseholdId,
-    channel: Channel,
-    latest_ms: i64,
-) -> Option<Reading> {
-    let (id, ts, measurement) = match channel {
+pub(super) fn reading(text: &str, source: Source) -> Option<Reading> {
+    let (id, ts, measurement) = match source.channel {
         Channel::Meter => {
             let read: Meter<'_> = object(text)?;
             let consumption_w = within(read.consumption_w, CONSUMPTION_W)?;
@@ -63,10 +56,10 @@ pub(super) fn reading(
         }
         Channel::Ack => return None,
     };
-    let ts_ms = ts.parse::<Timestamp>().ok()?.as_millisecond();
-    let is_ours = id == topic_id.get() && (TS_MS_MIN..=latest_ms).contains(&ts_ms);
+    let ts_ms = parse_time(ts)?;
+    let is_ours = id == source.household_id.get() && source.times.contains(ts_ms);
     is_ours.then_some(Reading {
-        household_id: topic_id,
+        household_id: source.household_id,
         ts_ms,
         measurement,
     })

@@ -5,6 +5,8 @@ use crate::corpus::bad_payloads;
 
 const NOW_MS: i64 = 1_757_672_000_000;
 const SKEW_MS: i64 = 60_000;
+const AGE_MS: i64 = 90 * 86_400_000;
+const TIMES: TimeWindow = TimeWindow::around(NOW_MS, AGE_MS, SKEW_MS);
 
 fn id(id: i64) -> HouseholdId {
     HouseholdId::new(id).unwrap()
@@ -12,7 +14,7 @@ fn id(id: i64) -> HouseholdId {
 
 #[track_caller]
 fn check(topic: &str, payload: &str, expected: Reading) {
-    let parsed = parse(topic, payload.as_bytes(), NOW_MS, SKEW_MS);
+    let parsed = parse(topic, payload.as_bytes(), TIMES);
     assert_eq!(parsed.refusals, []);
     assert_eq!(parsed.readings, [expected]);
 }
@@ -58,7 +60,7 @@ fn each_bad_payload_has_its_reason() {
     let corpus = bad_payloads();
     assert!(corpus.len() >= 60, "{}", corpus.len());
     for bad in corpus {
-        let parsed = parse(bad.topic, &bad.payload, NOW_MS, SKEW_MS);
+        let parsed = parse(bad.topic, &bad.payload, TIMES);
         let reasons: Vec<Reason> = parsed
             .refusals
             .iter()
@@ -82,7 +84,10 @@ fn each_bad_payload_has_its_reason() {
 fn every_reason_of_a_payload_is_in_the_corpus() {
     let corpus = bad_payloads();
     for reason in Reason::ALL {
-        let of_records = matches!(reason, Reason::Undecodable | Reason::Poison);
+        let of_records = matches!(
+            reason,
+            Reason::Undecodable | Reason::Poison | Reason::Implausible
+        );
         assert!(
             of_records || corpus.iter().any(|bad| bad.reason == reason),
             "{reason:?}"
@@ -95,7 +100,7 @@ fn a_bad_element_spoils_no_other() {
     let payload = r#"[{"household_id":1,"ts":"2025-09-12T10:00:00Z","consumption_w":1},
         {"household_id":1,"ts":"2025-09-12T10:01:00Z","consumption_w":"x"},
         {"household_id":1,"ts":"2025-09-12T10:02:00Z","consumption_w":3}]"#;
-    let parsed = parse("home/1/meter", payload.as_bytes(), NOW_MS, SKEW_MS);
+    let parsed = parse("home/1/meter", payload.as_bytes(), TIMES);
     assert_eq!(parsed.readings.len(), 2);
     assert_eq!(parsed.refusals.len(), 1);
     assert_eq!(parsed.refusals[0].reason, Reason::WrongType);
@@ -104,19 +109,9 @@ fn a_bad_element_spoils_no_other() {
 #[test]
 fn the_skew_is_exact() {
     let at = |ts_ms: i64| format!(r#"{{"household_id":1,"ts":"{}","pv_w":1}}"#, rfc3339(ts_ms));
-    let parsed = parse(
-        "home/1/pv",
-        at(NOW_MS + SKEW_MS).as_bytes(),
-        NOW_MS,
-        SKEW_MS,
-    );
+    let parsed = parse("home/1/pv", at(NOW_MS + SKEW_MS).as_bytes(), TIMES);
     assert_eq!(parsed.readings.len(), 1);
-    let parsed = parse(
-        "home/1/pv",
-        at(NOW_MS + SKEW_MS + 1).as_bytes(),
-        NOW_MS,
-        SKEW_MS,
-    );
+    let parsed = parse("home/1/pv", at(NOW_MS + SKEW_MS + 1).as_bytes(), TIMES);
     assert_eq!(parsed.refusals[0].reason, Reason::FutureTime);
 }
 
@@ -148,12 +143,7 @@ fn what_hearth_writes_it_reads() {
         status: AckStatus::Rejected,
         reason: "no battery".to_owned(),
     };
-    let parsed = parse(
-        &ack_topic(id(42)),
-        ack_json(&ack).as_bytes(),
-        NOW_MS,
-        SKEW_MS,
-    );
+    let parsed = parse(&ack_topic(id(42)), ack_json(&ack).as_bytes(), TIMES);
     assert_eq!(parsed.acks, [ack]);
     let command = Command {
         command_id: "42-0-1-0".to_owned(),
@@ -174,12 +164,25 @@ fn what_hearth_writes_it_reads() {
 proptest::proptest! {
     #[test]
     fn no_bytes_make_it_panic(topic in "home/[0-9a-z]{0,3}/(meter|pv|battery|ack|x)", payload: Vec<u8>) {
-        let _ = parse(&topic, &payload, NOW_MS, SKEW_MS);
+        let _ = parse(&topic, &payload, TIMES);
     }
 
     #[test]
     fn no_text_makes_it_panic(payload in "[\\[\\]{}\":,a-zN0-9. \\\\-]{0,80}") {
-        let _ = parse("home/7/meter", payload.as_bytes(), NOW_MS, SKEW_MS);
+        let _ = parse("home/7/meter", payload.as_bytes(), TIMES);
+    }
+
+    #[test]
+    fn the_work_is_bounded_for_any_mix(
+        pieces in proptest::collection::vec(
+            (0..HOSTILE.len(), 0_usize..2_000), 1..6),
+    ) {
+        let payload: Vec<u8> = pieces
+            .iter()
+            .flat_map(|&(kind, bytes)| (HOSTILE[kind].1)(bytes))
+            .collect();
+        let (_, looked_bytes) = parse_counting("home/7/meter", &payload, TIMES);
+        proptest::prop_assert!(looked_bytes <= LOOKS_MAX * payload.len());
     }
 
     #[test]
@@ -191,6 +194,173 @@ proptest::proptest! {
         let pairs: Vec<String> = fields.iter().map(|(name, value)| format!("{name}:{value}")).collect();
         let text = format!("{open}{}{close}", pairs.join(","));
         check_ways(&text, channel)?;
+    }
+}
+
+/// Makes payloads of a kind, of about as many bytes as asked for.
+type Hostile = (&'static str, fn(usize) -> Vec<u8>);
+
+const HOSTILE: [Hostile; 28] = [
+    ("colons", |bytes| vec![b':'; bytes]),
+    ("colons and spaces", |bytes| repeated(": ", bytes)),
+    ("spaces", |bytes| vec![b' '; bytes]),
+    ("spaces before a word", |bytes| {
+        wrapped(":", " ", "x", bytes)
+    }),
+    ("opening brackets", |bytes| vec![b'['; bytes]),
+    ("opening braces", |bytes| vec![b'{'; bytes]),
+    ("closing brackets", |bytes| vec![b']'; bytes]),
+    ("objects in objects", |bytes| repeated(r#"{"a":"#, bytes)),
+    ("arrays in objects in arrays", |bytes| {
+        repeated(r#"[{"a":"#, bytes)
+    }),
+    ("closed arrays in arrays", |bytes| {
+        [vec![b'['; bytes / 2], vec![b']'; bytes / 2]].concat()
+    }),
+    ("closed arrays in an array", |bytes| {
+        wrapped("[", "[],", "[]]", bytes)
+    }),
+    ("quotes", |bytes| vec![b'"'; bytes]),
+    ("backslashes", |bytes| vec![b'\\'; bytes]),
+    ("escapes in a string", |bytes| {
+        wrapped(r#"{"a":""#, r"\\", r#""}"#, bytes)
+    }),
+    ("escaped quotes, left open", |bytes| {
+        wrapped("\"", "\\\"", "", bytes)
+    }),
+    ("surrogates", |bytes| {
+        wrapped("{\"a\":\"", r"\ud800", "\"}", bytes)
+    }),
+    ("commas", |bytes| vec![b','; bytes]),
+    ("bare words", |bytes| repeated("NaN", bytes)),
+    ("almost bare words", |bytes| repeated(":nano", bytes)),
+    ("signs", |bytes| wrapped(":", "-", "inf", bytes)),
+    ("signs in a text", |bytes| {
+        wrapped(
+            r#"{"household_id":7,"ts":"2025-09-12T10:00:00Z","pv_w":""#,
+            "-",
+            "inf\"}",
+            bytes,
+        )
+    }),
+    ("a long number", |bytes| {
+        wrapped(r#"{"household_id":7,"pv_w":"#, "9", "}", bytes)
+    }),
+    ("a long fraction", |bytes| {
+        wrapped(r#"{"pv_w":0."#, "0", "1}", bytes)
+    }),
+    ("a long exponent", |bytes| {
+        wrapped(r#"{"pv_w":1e"#, "9", "}", bytes)
+    }),
+    ("one key again and again", |bytes| {
+        wrapped("{", r#""ts":1,"#, "\"ts\":1}", bytes)
+    }),
+    ("invalid UTF-8", |bytes| vec![0xFF; bytes]),
+    ("a long time", |bytes| {
+        wrapped(
+            r#"{"household_id":7,"ts":"2025-09-12T10:00:00Z"#,
+            "[a=b]",
+            "\",\"pv_w\":1}",
+            bytes,
+        )
+    }),
+    ("objects that lack everything", |bytes| {
+        wrapped("[", "{},", "{}]", bytes)
+    }),
+];
+
+fn repeated(piece: &str, bytes: usize) -> Vec<u8> {
+    wrapped("", piece, "", bytes)
+}
+
+fn wrapped(before: &str, piece: &str, behind: &str, bytes: usize) -> Vec<u8> {
+    let count = bytes.saturating_sub(before.len() + behind.len()) / piece.len();
+    [before, &piece.repeat(count), behind].concat().into_bytes()
+}
+
+/// Most looks at a byte: five passes over it, and a word looked for behind every second byte.
+const LOOKS_MAX: usize = 12;
+
+#[test]
+fn the_work_grows_with_the_payload_and_no_faster() {
+    for (name, payload) in HOSTILE {
+        for bytes in [1 << 10, 8 << 10, 64 << 10, PAYLOAD_BYTES_MAX] {
+            let payload = payload(bytes);
+            for channel in ["meter", "pv", "battery", "ack"] {
+                let topic = format!("home/7/{channel}");
+                let (parsed, looked_bytes) = parse_counting(&topic, &payload, TIMES);
+                assert_eq!(parsed.readings, [], "{name}");
+                assert!(!parsed.refusals.is_empty(), "{name}");
+                let count = payload.len();
+                assert!(
+                    looked_bytes <= LOOKS_MAX * count,
+                    "{name}: {looked_bytes} looks at {count} bytes"
+                );
+                let longest = parsed.refusals.iter().map(|refusal| refusal.detail.len());
+                assert!(longest.max() < Some(1_000), "{name}: a detail is short");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_backlog_of_many_readings_is_taken_in_one_pass_for_each() {
+    let one = r#"{"household_id":7,"ts":"2025-09-12T10:00:00Z","pv_w":1}"#;
+    let payload = wrapped(
+        "[",
+        &format!("{one},"),
+        &format!("{one}]"),
+        PAYLOAD_BYTES_MAX,
+    );
+    let (parsed, looked_bytes) = parse_counting("home/7/pv", &payload, TIMES);
+    assert_eq!(parsed.readings.len(), 4_681);
+    assert_eq!(parsed.refusals, []);
+    assert!(looked_bytes <= 3 * payload.len(), "{looked_bytes}");
+}
+
+#[test]
+fn ten_thousand_objects_are_refused_each() {
+    let payload = ["[", &"{\"x\":[[1]]},".repeat(9_999), "{}]"].concat();
+    let (parsed, looked_bytes) = parse_counting("home/7/pv", payload.as_bytes(), TIMES);
+    assert_eq!(parsed.refusals.len(), 10_000);
+    assert!(looked_bytes <= LOOKS_MAX * payload.len());
+}
+
+#[test]
+fn times_outside_of_the_window_are_refused() {
+    let meter = |ts_ms: i64| {
+        format!(
+            r#"{{"household_id":1,"ts":"{}","consumption_w":1}}"#,
+            rfc3339(ts_ms)
+        )
+    };
+    let reason = |times: TimeWindow, ts_ms: i64| {
+        let parsed = parse("home/1/meter", meter(ts_ms).as_bytes(), times);
+        parsed.refusals.first().map(|refusal| refusal.reason)
+    };
+    assert_eq!(reason(TIMES, NOW_MS - AGE_MS), None);
+    assert_eq!(reason(TIMES, NOW_MS - AGE_MS - 1), Some(Reason::PastTime));
+    assert_eq!(reason(TIMES, i64::MIN), Some(Reason::PastTime));
+    assert_eq!(
+        reason(TIMES, 4_000_000_000_000_000_000),
+        Some(Reason::FutureTime)
+    );
+    // Kept for ever: only a clock that was never set is refused.
+    let for_ever = TimeWindow::around(NOW_MS, i64::MAX, SKEW_MS);
+    assert_eq!(reason(for_ever, DEVICE_TS_MS_MIN), None);
+    assert_eq!(
+        reason(for_ever, DEVICE_TS_MS_MIN - 1),
+        Some(Reason::PastTime)
+    );
+    let parsed = parse("home/1/meter", meter(DEVICE_TS_MS_MIN).as_bytes(), TIMES);
+    assert_eq!(
+        parsed.refusals[0].detail,
+        "ts is 2000-01-01T00:00:00Z, at least 2025-06-14T10:13:20Z: older readings are not kept"
+    );
+    // A receiver whose own clock is absurd.
+    for now_ms in [i64::MIN, i64::MAX] {
+        let times = TimeWindow::around(now_ms, AGE_MS, SKEW_MS);
+        assert!(reason(times, NOW_MS).is_some());
     }
 }
 
@@ -231,13 +401,22 @@ fn field_value() -> impl proptest::strategy::Strategy<Value = &'static str> {
     ])
 }
 
+fn source(channel: Channel) -> Source {
+    Source {
+        household_id: id(7),
+        channel,
+        times: TIMES,
+    }
+}
+
 /// Where the short way takes a payload, the long way must read the same.
 fn check_ways(text: &str, channel: Channel) -> Result<(), proptest::test_runner::TestCaseError> {
-    let Some(short) = plain::reading(text, id(7), channel, NOW_MS) else {
+    let source = source(channel);
+    let Some(short) = plain::reading(text, source) else {
         return Ok(());
     };
     let mut long = Parsed::default();
-    let taken = take_any(text, id(7), channel, NOW_MS, &mut long);
+    let taken = source.take_any(text, &mut long, &mut 0);
     proptest::prop_assert_eq!(taken, Ok(()));
     proptest::prop_assert_eq!(long.readings, [short]);
     Ok(())
@@ -259,10 +438,7 @@ fn what_devices_send_goes_the_short_way() {
             r#"{"household_id":7,"ts":"2025-09-12T10:00:00Z","soc_pct":57.5,"power_w":-800}"#,
         ),
     ] {
-        assert!(
-            plain::reading(text, id(7), channel, NOW_MS).is_some(),
-            "{text}"
-        );
+        assert!(plain::reading(text, source(channel)).is_some(), "{text}");
         check_ways(text, channel).unwrap();
     }
 }

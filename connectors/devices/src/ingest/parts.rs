@@ -5,7 +5,7 @@ use model::units::HouseholdId;
 use prometheus::IntCounter;
 use schemas::codec::{Codec, CodecError, Message};
 use schemas::dead_letter::{DeadLetter, Reason};
-use schemas::mqtt::{self, PAYLOAD_BYTES_MAX, Parsed, Refusal};
+use schemas::mqtt::{self, PAYLOAD_BYTES_MAX, Parsed, Refusal, TimeWindow};
 use schemas::topic::Topic;
 use tracing::error;
 
@@ -87,14 +87,16 @@ impl Counters {
 pub(super) struct Maker {
     codec: Codec,
     clock: Clock,
+    age_ms_max: i64,
     skew_ms: i64,
 }
 
 impl Maker {
-    pub(super) const fn new(codec: Codec, clock: Clock, skew_ms: i64) -> Self {
+    pub(super) const fn new(codec: Codec, clock: Clock, age_ms_max: i64, skew_ms: i64) -> Self {
         Self {
             codec,
             clock,
+            age_ms_max,
             skew_ms,
         }
     }
@@ -108,12 +110,12 @@ impl Maker {
         payload: &[u8],
         parts: &mut Vec<Part>,
     ) -> Option<RefusalNotice> {
-        let now_ms = self.clock.now_ms();
+        let times = TimeWindow::around(self.clock.now_ms(), self.age_ms_max, self.skew_ms);
         let Parsed {
             readings,
             acks,
             refusals,
-        } = mqtt::parse(topic, payload, now_ms, self.skew_ms);
+        } = mqtt::parse(topic, payload, times);
         let notice = refusals.last().and_then(|last| {
             Some(RefusalNotice {
                 household_id: mqtt::household_of_topic(topic)?,
@@ -249,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_bad_elements_is_one_dead_letter() {
-        let maker = Maker::new(Codec::single_object(), Clock::wall(), 0);
+        let maker = Maker::new(Codec::single_object(), Clock::wall(), i64::MAX, 0);
         let payload = Bytes::from(format!("[{}1]", "1,".repeat(100_000)));
         let mut parts = Vec::new();
         let notice = maker.parts(0, "home/7/meter", &payload, &mut parts);

@@ -193,6 +193,7 @@ impl Bench {
         let mut config = IngestConfig {
             spool_dir: dir.path().to_owned(),
             produce_timeout_ms: 300,
+            past_days_max: 0,
             ..IngestConfig::default()
         };
         change(&mut config);
