@@ -13,11 +13,14 @@ use prometheus::Histogram;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
-use tracing::warn;
+use tracing::{error, warn};
 
 use crate::ingest::{InTurn, Ingest};
 use crate::mqtt_client::{EndpointError, MqttEndpoint, MqttProtocol};
+use platform::lifetime::{Alive, Ended, stopped};
 use platform::metrics::Metrics;
+use platform::report::Outage;
+use platform::retry::Backoff;
 
 mod link;
 mod packets;
@@ -28,8 +31,9 @@ use link::{Arrival, Link, Message, Receipt, Settings};
 /// limits, can be more, and they wait in the connection.
 const MESSAGES_MAX: usize = 65_535;
 const MESSAGES_BYTES_MAX: usize = 64 << 20;
-const BACKOFF_MIN: Duration = Duration::from_millis(200);
-const BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// Pauses between attempts to connect.
+const PAUSE_MIN: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// How long a stop waits for messages to become durable; the broker keeps the others.
 const WIND_UP_MAX: Duration = Duration::from_secs(10);
 /// Longer than any outage: the broker keeps what is not acknowledged, so nothing is given up.
@@ -99,6 +103,8 @@ pub struct Bridge {
     stop: watch::Sender<bool>,
     thread: JoinHandle<()>,
     connected: watch::Receiver<bool>,
+    ended: Ended,
+    ingest: Arc<Ingest>,
 }
 
 impl Bridge {
@@ -122,11 +128,15 @@ impl Bridge {
                 .publish_to_ack_seconds
                 .with_label_values(&["bridge"]),
             way: Way::Down(Box::pin(Link::connect(Arc::clone(&settings)))),
+            outage: Outage::of(format!(
+                "MQTT at {}:{}",
+                settings.mqtt.host, settings.mqtt.port
+            )),
             settings,
             connections: 0,
             connected,
-            backoff: BACKOFF_MIN,
-            accepting: InTurn::new(ingest, PATIENCE),
+            backoff: Backoff::new(PAUSE_MIN, PAUSE_MAX),
+            accepting: ingest.in_turn(PATIENCE),
             accepting_bytes: 0,
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -134,14 +144,20 @@ impl Bridge {
             .build()
             .map_err(BridgeError::Thread)?;
         let stopping = stop.subscribe();
+        let (alive, ended) = Alive::new();
         let thread = std::thread::Builder::new()
             .name("bridge".to_owned())
-            .spawn(move || runtime.block_on(intake.run(stopping)))
+            .spawn(move || {
+                let _alive = alive;
+                runtime.block_on(intake.run(stopping));
+            })
             .map_err(BridgeError::Thread)?;
         Ok(Self {
             thread,
             stop,
             connected: seen,
+            ended,
+            ingest,
         })
     }
 
@@ -151,12 +167,29 @@ impl Bridge {
         *self.connected.borrow()
     }
 
+    /// Its end: it comes after [`Bridge::close`], and after a panic of its thread.
+    #[must_use]
+    pub fn ended(&self) -> Ended {
+        self.ended.clone()
+    }
+
+    /// Whether messages can be taken in now, or why not. Log and store may be away while the spool has room.
+    pub fn readiness(&self) -> Result<(), String> {
+        if self.ended.is_over() {
+            return Err("the bridge has ended".to_owned());
+        }
+        if !self.is_connected() {
+            return Err("the bridge is not connected to its broker".to_owned());
+        }
+        self.ingest.readiness()
+    }
+
     /// Takes no more messages, acknowledges those that are on their way, and disconnects. The broker keeps the session.
     pub async fn close(self) {
         self.stop.send_replace(true);
         let ended = tokio::task::spawn_blocking(move || self.thread.join()).await;
         if !matches!(ended, Ok(Ok(()))) {
-            warn!("the bridge ended badly");
+            error!("the bridge's thread panicked");
         }
     }
 }
@@ -185,7 +218,8 @@ struct Intake {
     /// Connections so far. Nothing is acknowledged on another than it came on: packet ids are used again.
     connections: u64,
     connected: watch::Sender<bool>,
-    backoff: Duration,
+    backoff: Backoff,
+    outage: Outage,
     publish_to_ack_seconds: Histogram,
     accepting: InTurn<Tag>,
     accepting_bytes: usize,
@@ -245,21 +279,21 @@ impl Intake {
 
     fn up(&mut self, link: Box<Link>) {
         self.connections += 1;
-        self.backoff = BACKOFF_MIN;
+        self.backoff.reset();
+        self.outage.succeeded();
         self.way = Way::Up(link);
         // The answer to the subscription may have come with the acceptance.
         self.take_arrivals();
     }
 
     fn down(&mut self, error: &str) {
-        warn!(error, "bridge disconnected");
+        self.outage.failed(error);
         // What came before is still taken in, and acknowledged by nobody: the broker sends it again.
         self.connections += 1;
         self.connected.send_replace(false);
-        let (settings, backoff) = (Arc::clone(&self.settings), self.backoff);
-        self.backoff = BACKOFF_MAX.min(backoff * 2);
+        let (settings, pause) = (Arc::clone(&self.settings), self.backoff.next_pause());
         self.way = Way::Down(Box::pin(async move {
-            sleep(backoff).await;
+            sleep(pause).await;
             Link::connect(settings).await
         }));
     }
@@ -319,10 +353,4 @@ async fn turn(way: &mut Way, may_read: bool) -> Result<Option<Box<Link>>, String
             Ok(None)
         }
     }
-}
-
-/// Resolves when the bridge stops.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // A bridge that was dropped has stopped too.
-    let _ = stop.wait_for(|stopped| *stopped).await;
 }

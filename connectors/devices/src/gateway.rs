@@ -18,11 +18,12 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
-use tracing::warn;
+use tracing::{error, warn};
 
 use crate::ingest::Ingest;
 use crate::mqtt_stream::Stream;
 use platform::clock::Clock;
+use platform::lifetime::{Alive, Ended, stopped};
 use platform::metrics::Metrics;
 use platform::tls::TlsError;
 
@@ -155,6 +156,8 @@ pub struct Gateway {
     local_addr: SocketAddr,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
+    ended: Ended,
+    ingest: Arc<Ingest>,
 }
 
 /// What every connection needs.
@@ -190,6 +193,7 @@ impl Gateway {
         if config.auth == GatewayAuth::Open && !is_loopback(local_addr.ip()) {
             return Err(OPEN_ELSEWHERE);
         }
+        let for_readiness = Arc::clone(&ingest);
         let shared = Arc::new(Shared {
             subscribers: Subscribers::new(config.retained_max, config.sessions_max),
             refusals: Refusals::new(metrics.clone()),
@@ -202,11 +206,18 @@ impl Gateway {
             tls,
         });
         let stop = watch::Sender::new(false);
-        let task = tokio::spawn(serve(listener, shared, clock, stop.subscribe()));
+        let (alive, ended) = Alive::new();
+        let serving = serve(listener, shared, clock, stop.subscribe());
+        let task = tokio::spawn(async move {
+            let _alive = alive;
+            serving.await;
+        });
         Ok(Self {
             local_addr,
             stop,
             task,
+            ended,
+            ingest: for_readiness,
         })
     }
 
@@ -216,11 +227,25 @@ impl Gateway {
         self.local_addr
     }
 
+    /// Its end: it comes after [`Gateway::close`], and after a panic of its task.
+    #[must_use]
+    pub fn ended(&self) -> Ended {
+        self.ended.clone()
+    }
+
+    /// Whether readings can be acknowledged now, or why not. Log and store may be away while the spool has room.
+    pub fn readiness(&self) -> Result<(), String> {
+        if self.ended.is_over() {
+            return Err("the gateway has ended".to_owned());
+        }
+        self.ingest.readiness()
+    }
+
     /// Takes no more connections or readings, acknowledges those that are on their way, and disconnects everybody.
     pub async fn close(self) {
         self.stop.send_replace(true);
         if let Err(error) = self.task.await {
-            warn!(%error, "the gateway ended badly");
+            error!(%error, "the gateway failed");
         }
     }
 }
@@ -307,12 +332,6 @@ async fn serve(
     drop(listener);
     status.abort();
     while connections.join_next().await.is_some() {}
-}
-
-/// Resolves when the gateway stops.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // A gateway that was dropped has stopped too.
-    let _ = stop.wait_for(|stopped| *stopped).await;
 }
 
 /// Counts a connection until it ends, however it ends.

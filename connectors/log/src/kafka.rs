@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::Producer;
 use schemas::topic::{Cleanup, Topic};
@@ -18,11 +17,13 @@ use tracing::{info, warn};
 use platform::log::{Consumer, Log, LogError, NewRecord, Subscription};
 use platform::secret::Secret;
 
+mod brokers;
 mod consumer;
 mod poller;
 mod producing;
 mod shared;
 
+use brokers::{Asking, Brokers};
 use producing::{Answering, WaveProducer};
 
 /// Largest record, bytes: a whole MQTT payload as a dead letter, with room to spare.
@@ -102,7 +103,7 @@ impl KafkaConfig {
         client
     }
 
-    fn producer(&self) -> Result<WaveProducer, LogError> {
+    fn producer(&self, brokers: &Arc<Brokers>) -> Result<WaveProducer, LogError> {
         self.client()
             .set("acks", "all")
             .set("enable.idempotence", "true")
@@ -113,7 +114,7 @@ impl KafkaConfig {
             .set("message.timeout.ms", self.delivery_timeout_ms.to_string())
             .set("queue.buffering.max.messages", "100000")
             .set("queue.buffering.max.kbytes", "131072")
-            .create_with_context(Answering)
+            .create_with_context(Answering(Arc::clone(brokers)))
             .map_err(|error| setup(&error))
     }
 
@@ -137,6 +138,7 @@ pub struct KafkaLog {
     turn: tokio::sync::Mutex<()>,
     consumers: Mutex<Vec<std::thread::JoinHandle<()>>>,
     closing: Arc<AtomicBool>,
+    brokers: Arc<Brokers>,
 }
 
 impl std::fmt::Debug for KafkaLog {
@@ -150,7 +152,8 @@ impl std::fmt::Debug for KafkaLog {
 impl KafkaLog {
     /// Checks the settings and starts the producer; connects in the background.
     pub fn connect(config: KafkaConfig) -> Result<Self, LogError> {
-        let producer = config.producer()?;
+        let brokers = Arc::new(Brokers::new(&config.brokers));
+        let producer = config.producer(&brokers)?;
         let names = Topic::ALL.map(|topic| (topic, config.name(topic)));
         Ok(Self {
             config,
@@ -159,6 +162,7 @@ impl KafkaLog {
             turn: tokio::sync::Mutex::default(),
             consumers: Mutex::default(),
             closing: Arc::default(),
+            brokers,
         })
     }
 
@@ -173,14 +177,16 @@ impl KafkaLog {
             warn!(%code, reason, "starting a new producer");
             let mut current = self.producer.write().expect("no writer panics");
             if current.client().fatal_error().is_some() {
-                *current = self.config.producer()?;
+                *current = self.config.producer(&self.brokers)?;
             }
         }
         Ok(())
     }
 
-    fn admin(&self) -> Result<AdminClient<DefaultClientContext>, LogError> {
-        self.config.client().create().map_err(|error| setup(&error))
+    fn admin(&self) -> Result<AdminClient<Asking>, LogError> {
+        let context = Asking(Arc::clone(&self.brokers));
+        let client = self.config.client().create_with_context(context);
+        client.map_err(|error| setup(&error))
     }
 
     async fn partitions_of_topics(&self) -> Result<BTreeMap<String, usize>, LogError> {
@@ -235,6 +241,11 @@ impl Log for KafkaLog {
         failed.pop().map_or(Ok(()), |(_, error)| Err(error))
     }
 
+    fn gives_up_after(&self) -> Duration {
+        // What librdkafka takes to notice and to say so is on top.
+        Duration::from_millis(u64::from(self.config.delivery_timeout_ms) + 1_000)
+    }
+
     async fn produce_all(
         &self,
         records: &[NewRecord<'_>],
@@ -272,7 +283,8 @@ impl Log for KafkaLog {
             return Err(LogError::Closed);
         }
         let closing = Arc::clone(&self.closing);
-        let (consumer, thread) = consumer::start(&self.config, subscription, closing).await?;
+        let (consumer, thread) =
+            consumer::start(&self.config, subscription, closing, &self.brokers).await?;
         let mut consumers = self.consumers.lock().expect("no holder panics");
         consumers.retain(|thread| !thread.is_finished());
         consumers.push(thread);
@@ -341,7 +353,9 @@ impl Log for KafkaLog {
         let answered = asked
             .await
             .map_err(|error| LogError::Unavailable(error.to_string()))?;
-        answered.map_err(|error| LogError::Unavailable(error.to_string()))
+        answered.map_err(|error| LogError::Unavailable(error.to_string()))?;
+        self.brokers.heard();
+        Ok(())
     }
 
     async fn close(&self) {

@@ -50,6 +50,12 @@ impl Ended {
     }
 }
 
+/// Resolves when a part is told to stop, or whoever would tell it is gone.
+pub async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // A part that was dropped has stopped too.
+    let _ = stop.wait_for(|stopped| *stopped).await;
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Alive, Ended};
