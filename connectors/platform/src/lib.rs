@@ -7,6 +7,7 @@ pub mod store;
 pub mod parts;
 
 pub mod clock;
+pub mod clock_jumps;
 pub mod lifetime;
 pub mod metrics;
 pub mod report;

@@ -139,6 +139,10 @@ impl Running {
             running.supervise_task("controller", controller.ended());
             running.controller = Some(controller);
         }
+        let metrics = running.parts.metrics.clone();
+        running
+            .supervised
+            .spawn(platform::clock_jumps::watch_jumps(metrics));
         running.http.set_started();
         Ok(running)
     }

@@ -175,10 +175,18 @@ impl Actors {
         let outcome = catch_unwind(AssertUnwindSafe(|| handle(household, event, &env, fresh)));
         if outcome.is_err() {
             fresh.clear();
+            let failures = &setup.parts.metrics.household_failures_total;
+            failures.with_label_values(&[origin.as_str()]).inc();
+            home.failed_ticks_count += u32::from(matches!(origin, Origin::Tick));
             return Outcome::Panicked;
         }
-        if let Origin::Record(from, record) = origin {
-            home.next_offsets.advance(from.topic, record.offset + 1);
+        match origin {
+            Origin::Record(from, record) => {
+                home.next_offsets.advance(from.topic, record.offset + 1);
+                home.failed_ticks_count = 0;
+            }
+            Origin::Tick => home.failed_ticks_count = 0,
+            Origin::Repair => {}
         }
         if fresh.is_empty() {
             return Outcome::Handled;
@@ -277,6 +285,15 @@ impl Actors {
 }
 
 impl Origin<'_> {
+    /// Metric label.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Record(..) => "record",
+            Self::Repair => "repair",
+            Self::Tick => "tick",
+        }
+    }
+
     /// When what led to the event entered the log, wall clock.
     fn since_ms(self) -> i64 {
         match self {

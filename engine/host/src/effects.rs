@@ -32,6 +32,8 @@ pub(crate) struct EffectBatch {
     pub(crate) readings_ms: Vec<i64>,
     /// Readings by kind and outcome.
     counts: BTreeMap<(Kind, ReadingOutcome), u64>,
+    /// Whether the readings were counted before.
+    is_replayed: bool,
 }
 
 impl EffectBatch {
@@ -39,6 +41,14 @@ impl EffectBatch {
     pub(crate) fn with(outgoing: Vec<Outgoing>) -> Self {
         Self {
             outgoing,
+            ..Self::default()
+        }
+    }
+
+    /// Of a home that is told again what it was told before.
+    pub(crate) fn replayed() -> Self {
+        Self {
+            is_replayed: true,
             ..Self::default()
         }
     }
@@ -107,7 +117,15 @@ impl EffectBatch {
     /// Adds the readings to the process's count.
     pub(crate) fn count(&mut self, metrics: &Metrics) {
         for ((kind, outcome), count) in std::mem::take(&mut self.counts) {
-            metrics.count_readings(kind, outcome, count);
+            let outcome = if self.is_replayed {
+                "replayed"
+            } else {
+                outcome.as_str()
+            };
+            let readings = &metrics.readings_total;
+            readings
+                .with_label_values(&[kind.as_str(), outcome])
+                .inc_by(count);
         }
     }
 

@@ -15,6 +15,9 @@ use crate::unsaved::Unsaved;
 use platform::parts::Parts;
 use schemas::snapshot::{self, NextOffsets};
 
+/// Ticks in a row on which a home may panic.
+const FAILED_TICKS_MAX: u32 = 3;
+
 /// The households of a partition that are in memory.
 pub(crate) type Residents = IndexMap<HouseholdId, Box<Resident>>;
 
@@ -30,6 +33,8 @@ pub(crate) struct Resident {
     pub(crate) saved_in: u64,
     /// When a record last reached it.
     pub(crate) touched: Instant,
+    /// Ticks in a row on which it has panicked.
+    pub(crate) failed_ticks_count: u32,
     /// Rows that are written together with the next snapshot, where they wait.
     readings: Vec<Reading>,
     slots: Vec<Slot>,
@@ -64,6 +69,7 @@ impl Resident {
             is_unsaved: false,
             saved_in: 0,
             touched: Instant::now(),
+            failed_ticks_count: 0,
             readings: Vec::new(),
             slots: Vec::new(),
             asked: None,
@@ -109,6 +115,11 @@ impl Resident {
         let slots = std::mem::take(&mut self.slots).into_iter();
         let slots = slots.map(move |slot| Row::Slot { household_id, slot });
         readings.map(Row::Reading).chain(slots)
+    }
+
+    /// Whether it is not told the time until a record has changed it: each panic costs its partition a revival.
+    pub(crate) const fn is_quarantined(&self) -> bool {
+        self.failed_ticks_count >= FAILED_TICKS_MAX
     }
 
     /// Whether nothing is lost when it is let go: all of it is in a snapshot, and the outbox, durable up to `durable`,

@@ -39,8 +39,11 @@ pub(crate) async fn revive(
             home.is_unsaved = failed.is_unsaved;
             home.touched = turn.now;
         }
-        let mut batch = EffectBatch::default();
+        let mut batch = EffectBatch::replayed();
         replay(actors, turn, id, &failed.next_offsets, &mut batch, failures).await?;
+        if let Some(home) = actors.homes.residents.get_mut(&id) {
+            home.failed_ticks_count = failed.failed_ticks_count;
+        }
         actors.carry_out(turn, batch, failures).await?;
     }
     Ok(())

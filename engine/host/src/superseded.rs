@@ -8,7 +8,7 @@ use platform::log::Record;
 use platform::parts::Parts;
 
 use crate::outgoing::{Outgoing, outgoing};
-use crate::workers::unsolved;
+use crate::unsolved::unsolved;
 
 /// Of `records` those to solve, and by offset the answers to those that are superseded. A request whose plan would not be
 /// adopted is a question of its own, and is always solved; so is what does not decode, which is somebody else's to refuse.

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use model::request::OptimizeRequest;
-use model::schedule::{Metrics as Figures, Plan, Schedule, Status};
+use model::schedule::Schedule;
 use platform::log::{Record, TopicPartition};
 use scheduler::Solver;
 use schemas::dead_letter::Reason;
@@ -16,6 +16,7 @@ use tracing::{error, warn};
 
 use crate::dead_letter::dead_letter;
 use crate::outgoing::{Outgoing, outgoing};
+use crate::unsolved::{answer_with, no_plan};
 use platform::parts::Parts;
 
 /// Tasks waiting at most, for each worker.
@@ -155,43 +156,4 @@ fn schedule(solver: &mut Solver, request: OptimizeRequest) -> Schedule {
         no_plan("none")
     });
     answer_with(request, plan, solve_us)
-}
-
-/// The answer to a request that is not solved, so that nobody waits. `why` stands where the solver's name does.
-pub(crate) fn unsolved(request: OptimizeRequest, why: &str) -> Schedule {
-    answer_with(request, no_plan(why), 0)
-}
-
-fn answer_with(request: OptimizeRequest, plan: Plan, solve_us: i64) -> Schedule {
-    Schedule {
-        schedule_id: request.request_id.clone(),
-        request_id: request.request_id,
-        household_id: request.household_id,
-        requested_ms: request.requested_ms,
-        start_ms: request.problem.start_ms,
-        slot_minutes: request.problem.slot_minutes,
-        adopt: request.adopt,
-        solve_us,
-        plan,
-    }
-}
-
-fn no_plan(solver: &str) -> Plan {
-    let nothing = Figures {
-        cost: 0.0,
-        grid_import_kwh: 0.0,
-        grid_export_kwh: 0.0,
-        autarky: 0.0,
-        self_consumption: 0.0,
-    };
-    Plan {
-        status: Status::Infeasible,
-        relaxed: Vec::new(),
-        objective: 0.0,
-        solver: solver.to_owned(),
-        gap: 0.0,
-        metrics: nothing,
-        baseline: nothing,
-        slots: Vec::new(),
-    }
 }
