@@ -229,7 +229,7 @@ impl Pool {
                 self.parts.clone(),
                 self.fence.clone(),
                 Durable { from, offset },
-                answer,
+                answer.into_iter().collect(),
             );
             self.answering.push(durable.boxed());
         }
@@ -295,9 +295,8 @@ async fn make_durable(
     parts: Parts,
     fence: Fence,
     durable: Durable,
-    answer: Option<Outgoing>,
+    outgoing: Vec<Outgoing>,
 ) -> Result<Durable, OptimizerError> {
-    let outgoing = answer.into_iter().collect();
     produce_patiently(&parts, outgoing, &fence)
         .await
         .map_err(|Fenced| OptimizerError::LogClosed)?;

@@ -37,7 +37,7 @@ pub(crate) fn superseded(
             let schedules = &parts.metrics.schedules_total;
             schedules.with_label_values(&["superseded", "none"]).inc();
             let household_id = request.household_id;
-            let answer = unsolved(request, "superseded");
+            let answer = unsolved(request, "superseded by a newer request of this home");
             answers.insert(index, outgoing(parts, household_id, &answer));
         }
     }

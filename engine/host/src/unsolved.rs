@@ -5,7 +5,7 @@ use model::schedule::{Metrics, Plan, Schedule, Status};
 
 /// The answer to a request that is not solved. `why` stands where the solver's name does.
 pub(crate) fn unsolved(request: OptimizeRequest, why: &str) -> Schedule {
-    answer_with(request, no_plan(why), 0)
+    answer_with(request, Plan::failed(why), 0)
 }
 
 /// The answer to a request, with a plan that took `solve_us`.
@@ -20,26 +20,5 @@ pub(crate) fn answer_with(request: OptimizeRequest, plan: Plan, solve_us: i64) -
         adopt: request.adopt,
         solve_us,
         plan,
-    }
-}
-
-/// A plan that is none.
-pub(crate) fn no_plan(solver: &str) -> Plan {
-    let nothing = Metrics {
-        cost: 0.0,
-        grid_import_kwh: 0.0,
-        grid_export_kwh: 0.0,
-        autarky: 0.0,
-        self_consumption: 0.0,
-    };
-    Plan {
-        status: Status::Infeasible,
-        relaxed: Vec::new(),
-        objective: 0.0,
-        solver: solver.to_owned(),
-        gap: 0.0,
-        metrics: nothing,
-        baseline: nothing,
-        slots: Vec::new(),
     }
 }

@@ -16,7 +16,7 @@ use tracing::{error, warn};
 
 use crate::dead_letter::dead_letter;
 use crate::outgoing::{Outgoing, outgoing};
-use crate::unsolved::{answer_with, no_plan};
+use crate::unsolved::{answer_with, unsolved};
 use platform::parts::Parts;
 
 /// Tasks waiting at most, for each worker.
@@ -33,7 +33,7 @@ pub struct Workers {
 struct Task {
     from: TopicPartition,
     record: Record,
-    answer: oneshot::Sender<Option<Outgoing>>,
+    answer: oneshot::Sender<Vec<Outgoing>>,
 }
 
 /// The threads have ended.
@@ -60,12 +60,12 @@ impl Workers {
         Ok(Self { tasks })
     }
 
-    /// Has a request answered: with a schedule, or with a dead letter.
+    /// Has a request answered: with a schedule, or with a dead letter, or with both where the solver failed on it.
     pub(crate) fn solve(
         &self,
         from: TopicPartition,
         record: Record,
-    ) -> impl Future<Output = Result<Option<Outgoing>, Ended>> + Send + use<> {
+    ) -> impl Future<Output = Result<Vec<Outgoing>, Ended>> + Send + use<> {
         let tasks = self.tasks.clone();
         async move {
             let (answer, answered) = oneshot::channel();
@@ -98,32 +98,43 @@ fn answer(
     solver: &mut Solver,
     from: TopicPartition,
     record: &Record,
-) -> Option<Outgoing> {
+) -> Vec<Outgoing> {
     if record.value.is_empty() {
-        return None;
+        return Vec::new();
     }
     let request: OptimizeRequest = match parts.codec.decode(&record.value) {
         Ok(request) => request,
         Err(why) => {
             let reason = Reason::Undecodable;
-            return dead_letter(parts, from, record, reason, why.to_string());
+            let letter = dead_letter(parts, from, record, reason, why.to_string());
+            return letter.into_iter().collect();
         }
     };
     let household_id = request.household_id;
-    let solved = catch_unwind(AssertUnwindSafe(|| schedule(solver, request)));
-    match solved {
-        Ok(schedule) => {
-            count(parts, &schedule);
-            outgoing(parts, household_id, &schedule)
-        }
+    let begun = Instant::now();
+    let solved = catch_unwind(AssertUnwindSafe(|| solver.solve(&request.problem)));
+    let (solved, letter) = match solved {
+        Ok(solved) => (solved.map_err(|reason| reason.to_string()), None),
         Err(_) => {
             // Its arrays may be half written.
             *solver = Solver::default();
             error!(household = %household_id, "solver failed");
             let detail = "the solver failed on this request".to_owned();
-            dead_letter(parts, from, record, Reason::Poison, detail)
+            let letter = dead_letter(parts, from, record, Reason::Poison, detail.clone());
+            (Err(detail), letter)
         }
-    }
+    };
+    let solve_us = i64::try_from(begun.elapsed().as_micros()).expect("a solve's time fits");
+    let schedule = match solved {
+        Ok(plan) => answer_with(request, plan, solve_us),
+        Err(reason) => {
+            warn!(request = request.request_id, reason, "problem not solved");
+            unsolved(request, &reason)
+        }
+    };
+    count(parts, &schedule);
+    let schedule = outgoing(parts, household_id, &schedule);
+    letter.into_iter().chain(schedule).collect()
 }
 
 fn count(parts: &Parts, schedule: &Schedule) {
@@ -144,16 +155,4 @@ fn count(parts: &Parts, schedule: &Schedule) {
         .with_label_values(&[method])
         .observe(schedule.plan.gap);
     metrics.solve_cpu_seconds_total.inc_by(seconds);
-}
-
-/// Solves one request. A problem that breaks its own limits is answered too, as infeasible, so that nobody waits.
-fn schedule(solver: &mut Solver, request: OptimizeRequest) -> Schedule {
-    let begun = Instant::now();
-    let solved = solver.solve(&request.problem);
-    let solve_us = i64::try_from(begun.elapsed().as_micros()).expect("a solve's time fits");
-    let plan = solved.unwrap_or_else(|reason| {
-        warn!(request = request.request_id, %reason, "problem refused");
-        no_plan("none")
-    });
-    answer_with(request, plan, solve_us)
 }
