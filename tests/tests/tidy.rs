@@ -204,7 +204,7 @@ fn rust_files_are_small() {
 }
 
 /// Circles of files on the day the rule came. Lines only leave this list; a circle may only lose files.
-const CIRCLES: [&[&str]; 13] = [
+const CIRCLES: [&[&str]; 12] = [
     &[
         "connectors/devices/src/bridge/link.rs",
         "connectors/devices/src/bridge/packets.rs",
@@ -213,13 +213,6 @@ const CIRCLES: [&[&str]; 13] = [
         "connectors/devices/src/gateway.rs",
         "connectors/devices/src/gateway/connection.rs",
         "connectors/devices/src/gateway/status.rs",
-    ],
-    &[
-        "connectors/devices/src/ingest.rs",
-        "connectors/devices/src/ingest/drain.rs",
-        "connectors/devices/src/ingest/flow.rs",
-        "connectors/devices/src/ingest/in_turn.rs",
-        "connectors/devices/src/ingest/parts.rs",
     ],
     &[
         "connectors/log/src/embedded.rs",
@@ -240,6 +233,12 @@ const CIRCLES: [&[&str]; 13] = [
         "connectors/store/src/embedded/writer.rs",
     ],
     &["engine/api/src/routes.rs", "engine/api/src/server.rs"],
+    &[
+        "engine/host/tests/sim/invariants.rs",
+        "engine/host/tests/sim/sim_log.rs",
+        "engine/host/tests/sim/sim_store.rs",
+        "engine/host/tests/sim/world.rs",
+    ],
     &[
         "engine/household/src/commanding.rs",
         "engine/household/src/household.rs",
@@ -275,12 +274,6 @@ const CIRCLES: [&[&str]; 13] = [
         "tests/src/bin/bench/shares.rs",
         "tests/src/bin/bench/solvers.rs",
         "tests/src/bin/bench/streams.rs",
-    ],
-    &[
-        "tests/tests/sim/invariants.rs",
-        "tests/tests/sim/sim_log.rs",
-        "tests/tests/sim/sim_store.rs",
-        "tests/tests/sim/world.rs",
     ],
 ];
 

@@ -157,10 +157,11 @@ pub async fn dead_letters(command: &DeadLettersCommand, config: &Config) -> Resu
 }
 
 async fn run(command: &DeadLettersCommand, parts: &Parts, config: &Config) -> Result<String> {
+    let now_ms = parts.clock.now_ms();
     let judge = Judge {
         codec: &parts.codec,
-        now_ms: parts.clock.now_ms(),
-        skew_ms: config.ingest.future_skew_ms,
+        now_ms,
+        times: config.ingest.times(now_ms),
     };
     match command {
         DeadLettersCommand::List {

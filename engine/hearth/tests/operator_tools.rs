@@ -20,7 +20,7 @@ use model::units::{DAY_MS, HouseholdId};
 use platform::clock::{Clock, wall_ms};
 use platform::parts::Parts;
 use schemas::dead_letter::{DeadLetter, Reason};
-use schemas::mqtt::{reading_json, rfc3339};
+use schemas::mqtt::{TimeWindow, reading_json, rfc3339};
 use schemas::topic::Topic;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -93,12 +93,17 @@ async fn refuse_a_record(parts: &Parts, reading: &Reading) {
     produced.await.unwrap();
 }
 
-async fn replay(parts: &Parts, dry_run: bool) -> Replayed {
-    let judge = Judge {
+fn judge(parts: &Parts) -> Judge<'_> {
+    let now_ms = parts.clock.now_ms();
+    Judge {
         codec: &parts.codec,
-        now_ms: parts.clock.now_ms(),
-        skew_ms: 300_000,
-    };
+        now_ms,
+        times: TimeWindow::around(now_ms, i64::MAX, 300_000),
+    }
+}
+
+async fn replay(parts: &Parts, dry_run: bool) -> Replayed {
+    let judge = judge(parts);
     let every = Filter::default();
     let done = dead_letters::replay(parts, &every, judge, dry_run, |_| {});
     done.await.unwrap()
@@ -156,12 +161,7 @@ fn what_a_wrong_clock_refused_is_stored_once_it_is_replayed() {
         );
         assert_eq!(line["replayed"], false);
         let id = line["id"].as_str().unwrap().parse().unwrap();
-        let judge = Judge {
-            codec: &parts.codec,
-            now_ms: wall_ms(),
-            skew_ms: 0,
-        };
-        let shown = dead_letters::show(&parts, id, judge).await.unwrap();
+        let shown = dead_letters::show(&parts, id, judge(&parts)).await.unwrap();
         assert!(shown.contains(&rfc3339(early.ts_ms)), "{shown}");
         assert!(
             shown.contains("now it would be taken as 1 records:\n  telemetry key 7:"),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use model::units::DAY_MS;
 use platform::settings::Settings as _;
+use schemas::mqtt::TimeWindow;
 
 use super::outcome::IngestError;
 
@@ -40,6 +41,12 @@ platform::settings! {
 }
 
 impl IngestConfig {
+    /// The times of readings and answers that are taken in at `now_ms`.
+    #[must_use]
+    pub fn times(&self, now_ms: i64) -> TimeWindow {
+        TimeWindow::around(now_ms, self.age_ms_max(), self.future_skew_ms)
+    }
+
     pub(super) fn age_ms_max(&self) -> i64 {
         match self.past_days_max {
             0 => i64::MAX,

@@ -10,7 +10,7 @@ use model::tariff::Tariff;
 use model::units::HouseholdId;
 use schemas::codec::{Codec, Message};
 use schemas::dead_letter::DeadLetter;
-use schemas::mqtt;
+use schemas::mqtt::{self, TimeWindow};
 use schemas::topic::Topic;
 
 /// A record on its way back to the topic where its bytes belong.
@@ -26,8 +26,8 @@ pub struct Returned {
 pub struct Judge<'a> {
     pub codec: &'a Codec,
     pub now_ms: i64,
-    /// How far in the future a reading's time may lie, milliseconds.
-    pub skew_ms: i64,
+    /// Times of readings that are taken in.
+    pub times: TimeWindow,
 }
 
 impl Judge<'_> {
@@ -46,7 +46,7 @@ impl Judge<'_> {
     }
 
     fn from_mqtt(&self, topic: &str, payload: &[u8]) -> Result<Vec<Returned>, String> {
-        let parsed = mqtt::parse(topic, payload, self.now_ms, self.skew_ms);
+        let parsed = mqtt::parse(topic, payload, self.times);
         if let Some(refusal) = parsed.refusals.first() {
             return Err(format!("{}: {}", refusal.reason.as_str(), refusal.detail));
         }
@@ -146,7 +146,7 @@ mod tests {
         Judge {
             codec,
             now_ms: NOON_MS,
-            skew_ms: 300_000,
+            times: TimeWindow::around(NOON_MS, i64::MAX, 300_000),
         }
     }
 
@@ -157,7 +157,7 @@ mod tests {
         let codec = Codec::single_object();
         let letter = letter("home/7/meter", GOOD);
         let early = Judge {
-            now_ms: NOON_MS - 600_000,
+            times: TimeWindow::around(NOON_MS - 600_000, i64::MAX, 300_000),
             ..judge(&codec)
         };
         let why = early.again(b"7", &letter).unwrap_err();
