@@ -10,21 +10,23 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use prometheus::Histogram;
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tracing::{error, warn};
 
 use crate::ingest::{InTurn, Ingest};
-use crate::mqtt_client::{EndpointError, MqttEndpoint, MqttProtocol};
+use crate::mqtt_client::EndpointError;
 use platform::lifetime::{Alive, Ended, stopped};
 use platform::metrics::Metrics;
 use platform::report::Outage;
 use platform::retry::Backoff;
+use platform::settings::{BadSetting, Settings as _};
 
+mod config;
 mod link;
 mod packets;
 
+pub use config::BridgeConfig;
 use link::{Arrival, Link, Message, Receipt, Settings};
 
 /// Messages that are on their way into the log, and their bytes; only messages with QoS 0, whose number no broker
@@ -39,47 +41,12 @@ const WIND_UP_MAX: Duration = Duration::from_secs(10);
 /// Longer than any outage: the broker keeps what is not acknowledged, so nothing is given up.
 const PATIENCE: Duration = Duration::from_secs(365 * 86_400);
 
-/// Settings of the bridge.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct BridgeConfig {
-    /// The broker. The client id names the broker's session, so it must be this process's own and the same after a
-    /// restart; where it is empty it is made from the host's name.
-    pub mqtt: MqttEndpoint,
-    /// Bridges of one group share the messages (`$share/{group}/…`). Empty for a subscription of its own, as MQTT 3.1.1
-    /// brokers without shared subscriptions need it: then one bridge only. Mosquitto (2.0) forgets shared subscriptions
-    /// when it restarts, and so loses what is published before the bridge is back; with an empty group it does not.
-    pub group: String,
-    /// Most messages that are on their way into the log, 1 to 65535. With MQTT 3.1.1 the broker's own limit holds.
-    pub receive_max: u16,
-    /// How long the broker keeps the session of a bridge that is away, seconds.
-    pub session_s: u32,
-    /// Largest packet that is read, bytes. A payload above 256 KiB becomes a dead letter; a broker that sends packets
-    /// larger than this cannot be read, so it is far above.
-    pub packet_bytes_max: u32,
-}
-
-impl Default for BridgeConfig {
-    fn default() -> Self {
-        Self {
-            mqtt: MqttEndpoint::default(),
-            group: "hearth".to_owned(),
-            receive_max: 1_000,
-            session_s: 86_400,
-            packet_bytes_max: 16 << 20,
-        }
-    }
-}
-
 /// Why a bridge cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum BridgeError {
     /// A setting is out of its range.
-    #[error("bridge.{key}: {expected}")]
-    Config {
-        key: &'static str,
-        expected: &'static str,
-    },
+    #[error(transparent)]
+    Setting(#[from] BadSetting),
     #[error("the bridge's broker")]
     Endpoint(#[from] EndpointError),
     #[error("start the bridge's thread")]
@@ -91,7 +58,7 @@ impl BridgeError {
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         match self {
-            Self::Config { .. } | Self::Endpoint(_) => false,
+            Self::Setting(_) | Self::Endpoint(_) => false,
             Self::Thread(_) => true,
         }
     }
@@ -118,7 +85,7 @@ impl Bridge {
         metrics: Metrics,
         config: BridgeConfig,
     ) -> Result<Self, BridgeError> {
-        check(&config)?;
+        config.checked("bridge")?;
         let settings = Arc::new(Settings::new(config)?);
         let connected = watch::Sender::new(false);
         let seen = connected.subscribe();
@@ -192,23 +159,6 @@ impl Bridge {
             error!("the bridge's thread panicked");
         }
     }
-}
-
-fn check(config: &BridgeConfig) -> Result<(), BridgeError> {
-    let wrong = |key, expected| Err(BridgeError::Config { key, expected });
-    if config.receive_max == 0 {
-        return wrong("receive_max", "1 to 65535");
-    }
-    if config.packet_bytes_max < 320 * 1_024 {
-        return wrong("packet_bytes_max", "327680 or more");
-    }
-    if config.group.contains(['/', '+', '#']) {
-        return wrong("group", "a name without /, + and #");
-    }
-    if config.mqtt.protocol == MqttProtocol::V5 && config.session_s == 0 {
-        return wrong("session_s", "1 or more");
-    }
-    Ok(())
 }
 
 /// Reads the connection, brings messages into the ingest and acknowledges them.

@@ -10,12 +10,12 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::Producer;
 use schemas::topic::{Cleanup, Topic};
-use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use platform::log::{Consumer, Log, LogError, NewRecord, Subscription};
 use platform::secret::Secret;
+use platform::settings::{BadSetting, is_host_and_port};
 
 mod brokers;
 mod consumer;
@@ -31,53 +31,85 @@ const RECORD_BYTES_MAX: &str = "2097152";
 const ADMIN_LIMIT: Duration = Duration::from_secs(30);
 const PING_LIMIT: Duration = Duration::from_secs(3);
 
-/// Settings of Kafka.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct KafkaConfig {
-    /// `HOST:PORT`, several with commas.
-    pub brokers: String,
-    /// Stands before every topic and group.
-    pub prefix: String,
-    /// Partitions of topics that `hearth init` creates, 1 to 10,000. The topics of the engine must agree.
-    pub partitions: i32,
-    /// Replicas of topics that `hearth init` creates.
-    pub replication: i32,
-    /// Hours that topics without compaction keep their records.
-    pub retention_hours: u32,
-    /// Longest wait for a record to be durable, milliseconds; then the ingest spools it.
-    pub delivery_timeout_ms: u32,
-    /// Time without a heartbeat after which a consumer's partitions move, milliseconds.
-    pub session_timeout_ms: u32,
-    /// `plaintext`, `ssl`, `sasl_plaintext` or `sasl_ssl`.
-    pub security_protocol: String,
-    /// `SCRAM-SHA-512`, `SCRAM-SHA-256` or `PLAIN`; empty for none.
-    pub sasl_mechanism: String,
-    pub sasl_username: String,
-    pub sasl_password: Secret,
-    /// PEM file of the authority that signed the brokers' certificates; empty for the system's.
-    pub ca_file: String,
-    /// Further librdkafka properties, for producer and consumers.
-    pub properties: BTreeMap<String, String>,
+const WITHOUT_TLS: &str =
+    "this build speaks neither TLS nor SCRAM to Kafka, build with the feature kafka-tls";
+
+platform::settings! {
+    /// Settings of Kafka.
+    pub struct KafkaConfig {
+        /// Where the client begins; the cluster names the rest.
+        #[expects("HOST:PORT, several with commas", are_brokers)]
+        brokers: String = "127.0.0.1:9092".to_owned(),
+        /// Stands before every topic and group.
+        #[expects("letters, digits, . _ and -", is_topic_text)]
+        prefix: String = String::new(),
+        /// Partitions of topics that `hearth init` creates. The topics of the engine must agree.
+        #[range(1..=10_000)]
+        partitions: i32 = 8,
+        /// Replicas of topics that `hearth init` creates.
+        #[range(1..=100)]
+        replication: i32 = 1,
+        /// Hours that topics without compaction keep their records.
+        #[range(1..=876_000)]
+        retention_hours: u32 = 168,
+        /// Longest wait for a record to be durable, milliseconds; then the ingest spools it.
+        #[range(100..=900_000)]
+        delivery_timeout_ms: u32 = 10_000,
+        /// Time without a heartbeat after which a consumer's partitions move, milliseconds.
+        #[range(100..=1_800_000)]
+        session_timeout_ms: u32 = 30_000,
+        /// How brokers are spoken to.
+        #[expects("plaintext, ssl, sasl_plaintext or sasl_ssl", is_protocol)]
+        security_protocol: String = "plaintext".to_owned(),
+        /// How Hearth proves who it is; empty for not at all.
+        #[expects("empty, SCRAM-SHA-512, SCRAM-SHA-256 or PLAIN", is_mechanism)]
+        sasl_mechanism: String = String::new(),
+        /// User name; empty for none.
+        sasl_username: String = String::new(),
+        /// Password of that user.
+        sasl_password: Secret = Secret::default(),
+        /// PEM file of the authority that signed the brokers' certificates; empty for the system's.
+        ca_file: String = String::new(),
+        /// Further librdkafka properties, for producer and consumers.
+        properties: BTreeMap<String, String> = BTreeMap::new(),
+        ; together check_together
+    }
 }
 
-impl Default for KafkaConfig {
-    fn default() -> Self {
-        Self {
-            brokers: "127.0.0.1:9092".to_owned(),
-            prefix: String::new(),
-            partitions: 8,
-            replication: 1,
-            retention_hours: 168,
-            delivery_timeout_ms: 10_000,
-            session_timeout_ms: 30_000,
-            security_protocol: "plaintext".to_owned(),
-            sasl_mechanism: String::new(),
-            sasl_username: String::new(),
-            sasl_password: Secret::default(),
-            ca_file: String::new(),
-            properties: BTreeMap::new(),
-        }
+fn are_brokers(text: &str) -> bool {
+    text.split(',')
+        .all(|broker| is_host_and_port(broker.trim()))
+}
+
+fn is_topic_text(text: &str) -> bool {
+    text.chars()
+        .all(|c| c.is_ascii_alphanumeric() || ['.', '_', '-'].contains(&c))
+}
+
+fn is_protocol(text: &str) -> bool {
+    ["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"].contains(&text)
+}
+
+fn is_mechanism(text: &str) -> bool {
+    ["", "SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"].contains(&text)
+}
+
+fn check_together(config: &KafkaConfig, section: &str, bad: &mut Vec<BadSetting>) {
+    let mut wrong = |key, expected| bad.push(BadSetting::new(section, key, expected));
+    if config.security_protocol.starts_with("sasl") && config.sasl_mechanism.is_empty() {
+        wrong(
+            "sasl_mechanism",
+            "expected a mechanism where security_protocol has SASL",
+        );
+    }
+    if cfg!(feature = "kafka-tls") {
+        return;
+    }
+    if config.security_protocol.ends_with("ssl") {
+        wrong("security_protocol", WITHOUT_TLS);
+    }
+    if config.sasl_mechanism.starts_with("SCRAM") {
+        wrong("sasl_mechanism", WITHOUT_TLS);
     }
 }
 

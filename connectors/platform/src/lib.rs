@@ -13,4 +13,5 @@ pub mod metrics;
 pub mod report;
 pub mod retry;
 pub mod secret;
+pub mod settings;
 pub mod tls;

@@ -1,7 +1,7 @@
 //! Answers to requests without a plan, so that nobody waits for one.
 
 use model::request::OptimizeRequest;
-use model::schedule::{Metrics, Plan, Schedule, Status};
+use model::schedule::{Plan, Schedule};
 
 /// The answer to a request that is not solved. `why` stands where the solver's name does.
 pub(crate) fn unsolved(request: OptimizeRequest, why: &str) -> Schedule {

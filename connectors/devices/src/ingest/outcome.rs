@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use model::units::HouseholdId;
+use platform::settings::BadSetting;
 use schemas::dead_letter::Reason;
 
 use crate::spool::SpoolError;
@@ -20,11 +21,8 @@ pub enum IngestError {
     #[error("open the spool")]
     Spool(#[from] SpoolError),
     /// A setting is out of its range.
-    #[error("ingest.{key}: {expected}")]
-    Config {
-        key: &'static str,
-        expected: &'static str,
-    },
+    #[error(transparent)]
+    Setting(#[from] BadSetting),
 }
 
 impl IngestError {
@@ -33,7 +31,7 @@ impl IngestError {
     pub const fn is_retryable(&self) -> bool {
         match self {
             Self::Spool(error) => error.is_retryable(),
-            Self::Config { .. } => false,
+            Self::Setting(_) => false,
         }
     }
 }
