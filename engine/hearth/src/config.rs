@@ -297,7 +297,7 @@ fn check_range(key: &str, value: u64, min: u64, max: u64) -> Result<(), ConfigEr
 }
 
 fn check_cost(key: &str, value: f64) -> Result<(), ConfigError> {
-    let max = scheduler::PRICE_MAX;
+    let max = model::limits::PRICE_MAX;
     if (0.0..=max).contains(&value) {
         Ok(())
     } else {

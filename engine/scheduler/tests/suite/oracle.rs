@@ -7,12 +7,12 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use scheduler::{reference, solve};
+use scheduler::{Milp, reference, solve};
 
 use crate::agreed::{REFERENCE_SECONDS, agreed};
 use crate::support::{appliance, home, with};
 
-fn draw<T>(seed: u64, strategy: &impl Strategy<Value = T>) -> T {
+pub(crate) fn draw<T>(seed: u64, strategy: &impl Strategy<Value = T>) -> T {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
@@ -106,7 +106,11 @@ fn battery() -> impl Strategy<Value = Battery> {
 }
 
 /// A home with a battery, prices between `least` and `most` to buy; what selling earns is a share of that, or its own.
-pub(crate) fn battery_home(least: f64, most: f64, sells_dear: bool) -> impl Strategy<Value = Problem> {
+pub(crate) fn battery_home(
+    least: f64,
+    most: f64,
+    sells_dear: bool,
+) -> impl Strategy<Value = Problem> {
     (pick(&[1_usize, 2, 7, 24, 48]), pick(&[5_u32, 15, 30, 60])).prop_flat_map(
         move |(slots, minutes)| {
             (
@@ -400,7 +404,7 @@ fn one_seed() {
     };
     println!("{problem:#?}");
     let plan = solve(&problem).unwrap();
-    let oracle = reference(&problem, REFERENCE_SECONDS).unwrap();
+    let oracle = reference(&problem, Milp::Highs, REFERENCE_SECONDS).unwrap();
     for (t, (ours, theirs)) in plan.slots.iter().zip(&oracle.slots).enumerate() {
         println!("{t}: {ours:?}\n   {theirs:?}");
     }

@@ -2,8 +2,8 @@
 
 use crate::agreed::agreed;
 use crate::support::{appliance, battery, ev, home, with};
-use household::problem::{Battery, HeatStore, Problem};
-use household::schedule::{Plan, Status};
+use model::problem::{Battery, HeatStore, Problem};
+use model::schedule::{Plan, Status};
 use scheduler::{solve, verify};
 
 #[track_caller]
