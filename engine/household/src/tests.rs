@@ -1,8 +1,10 @@
 //! A home in a small world that carries its effects out, and checks its invariants after every event.
 
 mod commands;
+mod inputs;
 mod limits;
 mod planning;
+mod plausible;
 mod snapshots;
 mod windows;
 
@@ -11,14 +13,15 @@ use std::sync::Arc;
 
 use crate::effect::{Effect, Refusal};
 use crate::event::Event;
-use crate::household::{Env, Household, Settings};
+use crate::household::{Env, Household};
+use crate::inputs::{Inputs, Newest};
 use crate::invariants::{check, check_step};
+use crate::settings::{Settings, UNKNOWN_KW_MAX};
 use model::alert::AlertKind;
 use model::command::{Ack, AckStatus, Command, CommandProgress};
 use model::metadata::{ApplianceSpec, BatterySpec, Metadata};
 use model::problem::{Grid, Weights};
-use model::reading::ReadingOutcome;
-use model::reading::{Kind, Measurement, Reading};
+use model::reading::{Kind, Measurement, Reading, ReadingOutcome};
 use model::request::OptimizeRequest;
 use model::schedule::{Metrics, Plan, PlannedSlot, Schedule, Status};
 use model::slot::Slot;
@@ -34,6 +37,9 @@ const SETTINGS: Settings = Settings {
     grace_ms: 15 * MINUTE_MS,
     stores_readings: true,
     stale_after_ms: HOUR_MS,
+    load_kw_max: UNKNOWN_KW_MAX,
+    pv_kw_max: UNKNOWN_KW_MAX,
+    battery_kw_max: UNKNOWN_KW_MAX,
     switching_cost_per_kwh: 0.002,
     switching_cost_per_start: 0.01,
 };

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::closed_slots::{ClosedSlot, ClosedSlots};
 use crate::effect::{Effect, Refusal};
-use crate::household::Settings;
 use crate::open_slot::{OpenSlot, RawReading, RawReadings};
+use crate::settings::Settings;
 use model::reading::Reading;
 use model::reading::ReadingOutcome;
 use model::slot::Slot;
