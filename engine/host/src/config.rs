@@ -3,7 +3,7 @@
 use household::household::Settings;
 use model::units::{MINUTE_MS, SlotLength};
 use platform::settings::BadSetting;
-use scheduler::PRICE_MAX;
+use model::limits::PRICE_MAX;
 
 platform::settings! {
     /// The engine: shards of household actors.
