@@ -1,9 +1,9 @@
 //! Settings of engine and optimizer.
 
 use household::household::Settings;
+use model::limits::PRICE_MAX;
 use model::units::{MINUTE_MS, SlotLength};
 use platform::settings::BadSetting;
-use model::limits::PRICE_MAX;
 
 platform::settings! {
     /// The engine: shards of household actors.
