@@ -63,6 +63,9 @@ impl NextOffsets {
 pub enum SnapshotError {
     #[error("it is empty")]
     Empty,
+    /// It is no damage: a newer build reads it. Whoever writes over it loses it.
+    #[error("its layout has version {0}, which is newer than this build, which reads 1 to {VERSION}")]
+    Newer(u8),
     #[error("its layout has version {0}, this build reads 1 to {VERSION}")]
     Version(u8),
     #[error("it was taken on partition {0}: the number of partitions has changed")]
@@ -107,6 +110,7 @@ fn read<H: DeserializeOwned>(bytes: &[u8]) -> Result<(i32, NextOffsets, H), Snap
         1 => Ok(postcard::from_bytes(&from_version_2(&from_version_1(
             body,
         )?))?),
+        newer if newer > VERSION => Err(SnapshotError::Newer(newer)),
         other => Err(SnapshotError::Version(other)),
     }
 }

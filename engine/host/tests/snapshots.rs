@@ -59,5 +59,10 @@ fn damage_and_other_versions_are_refused() {
         );
     }
     assert!(matches!(decode(&[], 3), Err(SnapshotError::Empty)));
-    assert!(matches!(decode(&[4, 0], 3), Err(SnapshotError::Version(4))));
+    assert!(matches!(decode(&[0, 0], 3), Err(SnapshotError::Version(0))));
+    assert!(matches!(decode(&[4, 0], 3), Err(SnapshotError::Newer(4))));
+    assert!(matches!(
+        decode(&[255, 0], 3),
+        Err(SnapshotError::Newer(255))
+    ));
 }

@@ -329,7 +329,11 @@ async fn parameters_are_refused_by_name() {
         (get("/api/schedule/x"), 400, Some("id")),
         (get("/api/events?types=slot,weather"), 400, Some("types")),
         (
-            send(Method::POST, "/api/optimize?wait=NaN", "{}"),
+            send(
+                Method::POST,
+                "/api/optimize?wait=NaN",
+                r#"{"household_id":7}"#,
+            ),
             400,
             Some("wait"),
         ),
