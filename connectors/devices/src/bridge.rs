@@ -16,7 +16,7 @@ use tracing::{error, warn};
 
 use crate::ingest::{InTurn, Ingest};
 use crate::mqtt_client::EndpointError;
-use platform::lifetime::{Alive, Ended, stopped};
+use platform::lifetime::{Alive, Ended, Readiness, stopped};
 use platform::metrics::Metrics;
 use platform::report::Outage;
 use platform::retry::Backoff;
@@ -141,14 +141,19 @@ impl Bridge {
     }
 
     /// Whether messages can be taken in now, or why not. Log and store may be away while the spool has room.
-    pub fn readiness(&self) -> Result<(), String> {
-        if self.ended.is_over() {
-            return Err("the bridge has ended".to_owned());
-        }
-        if !self.is_connected() {
-            return Err("the bridge is not connected to its broker".to_owned());
-        }
-        self.ingest.readiness()
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        let (ended, ingest) = (self.ended(), Arc::clone(&self.ingest));
+        let connected = self.connected.clone();
+        Readiness::new(move || {
+            if ended.is_over() {
+                return Err("the bridge has ended".to_owned());
+            }
+            if !*connected.borrow() {
+                return Err("the bridge is not connected to its broker".to_owned());
+            }
+            ingest.readiness()
+        })
     }
 
     /// Takes no more messages, acknowledges those that are on their way, and disconnects. The broker keeps the session.

@@ -21,7 +21,7 @@ use tracing::{error, warn};
 use crate::ingest::Ingest;
 use crate::mqtt_stream::Stream;
 use platform::clock::Clock;
-use platform::lifetime::{Alive, Ended, stopped};
+use platform::lifetime::{Alive, Ended, Readiness, stopped};
 use platform::metrics::Metrics;
 use platform::settings::{BadSetting, Settings as _};
 use platform::tls::TlsError;
@@ -162,11 +162,15 @@ impl Gateway {
     }
 
     /// Whether readings can be acknowledged now, or why not. Log and store may be away while the spool has room.
-    pub fn readiness(&self) -> Result<(), String> {
-        if self.ended.is_over() {
-            return Err("the gateway has ended".to_owned());
-        }
-        self.ingest.readiness()
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        let (ended, ingest) = (self.ended(), Arc::clone(&self.ingest));
+        Readiness::new(move || {
+            if ended.is_over() {
+                return Err("the gateway has ended".to_owned());
+            }
+            ingest.readiness()
+        })
     }
 
     /// Takes no more connections or readings, acknowledges those that are on their way, and disconnects everybody.

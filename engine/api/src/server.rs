@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actix_web::body::MessageBody;
@@ -20,6 +20,7 @@ use crate::config::HttpConfig;
 use crate::problem::Refused;
 use crate::request::BodyBytesMax;
 use crate::routes::{self, Api, known, reading};
+use platform::lifetime::Readiness;
 use platform::parts::Parts;
 
 const READY_LIMIT: Duration = Duration::from_secs(3);
@@ -34,6 +35,7 @@ pub struct HttpServer {
     handle: ServerHandle,
     phase: Arc<AtomicU8>,
     api: Option<Api>,
+    needs: Arc<OnceLock<Needs>>,
 }
 
 /// What the probes look at.
@@ -41,6 +43,18 @@ pub struct HttpServer {
 struct Health {
     parts: Parts,
     phase: Arc<AtomicU8>,
+    needs: Arc<OnceLock<Needs>>,
+}
+
+/// Without what the roles of this process cannot do their work.
+#[derive(Debug)]
+pub struct Needs {
+    /// The log must answer.
+    pub log: bool,
+    /// The store must answer.
+    pub store: bool,
+    /// What the roles say of themselves.
+    pub roles: Vec<Readiness>,
 }
 
 impl HttpServer {
@@ -50,8 +64,10 @@ impl HttpServer {
         let health = Health {
             parts: parts.clone(),
             phase: Arc::clone(&phase),
+            needs: Arc::default(),
         };
         let served = api.clone();
+        let needs = Arc::clone(&health.needs);
         let body_bytes_max = config.body_bytes_max;
         let threads = match config.threads {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
@@ -85,6 +101,7 @@ impl HttpServer {
             handle,
             phase,
             api,
+            needs,
         })
     }
 
@@ -94,8 +111,10 @@ impl HttpServer {
         self.address
     }
 
-    /// Every role has started: ready, as long as log and store answer.
-    pub fn set_started(&self) {
+    /// Every role has started: ready, as long as there is what they need.
+    pub fn set_started(&self, needs: Needs) {
+        // Roles start once.
+        let _ = self.needs.set(needs);
         self.phase.store(STARTED, Ordering::Release);
     }
 
@@ -141,9 +160,19 @@ async fn readyz(health: web::Data<Health>) -> Result<HttpResponse, Refused> {
         STARTING => return unready("starting"),
         _ => return unready("stopping"),
     }
+    let Some(needs) = health.needs.get() else {
+        return unready("starting");
+    };
     let checks = async {
-        health.parts.log.ping().await?;
-        health.parts.store.ping().await?;
+        for readiness in &needs.roles {
+            readiness.check().map_err(Refused::unavailable)?;
+        }
+        if needs.log {
+            health.parts.log.ping().await?;
+        }
+        if needs.store {
+            health.parts.store.ping().await?;
+        }
         Ok::<(), Refused>(())
     };
     match tokio::time::timeout(READY_LIMIT, checks).await {
