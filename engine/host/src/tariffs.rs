@@ -8,11 +8,12 @@ use model::tariff::Tariff;
 use platform::log::{Consumer, LogEvent, Record, Start, Subscription, TopicPartition};
 use platform::parts::Parts;
 use platform::store::Row;
+use schemas::codec::CodecError;
 use schemas::dead_letter::Reason;
 use schemas::topic::Topic;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::dead_letter::dead_letter;
 use crate::deliver::{produce_patiently, write_patiently};
@@ -75,6 +76,7 @@ pub async fn follow(
     };
     let task = tokio::spawn(async move {
         tokio::select! {
+            biased;
             () = follower.run(consumer, caught_up) => {}
             () = storing => {}
             () = refusing => {}
@@ -104,7 +106,11 @@ impl Follower {
                 LogEvent::Assigned(partitions) => behind.extend(partitions),
                 LogEvent::Records { from, records } => {
                     for record in records {
-                        self.take(from, &record).await;
+                        if let Err(newer) = self.take(from, &record).await {
+                            let (offset, reason) = (record.offset, newer.to_string());
+                            error!(offset, reason, "tariff is newer than this build");
+                            return;
+                        }
                     }
                 }
                 LogEvent::Revoked { .. } => {}
@@ -122,9 +128,9 @@ impl Follower {
     }
 
     /// Homes plan with a tariff at once; the store may be away.
-    async fn take(&self, from: TopicPartition, record: &Record) {
+    async fn take(&self, from: TopicPartition, record: &Record) -> Result<(), CodecError> {
         if record.value.is_empty() {
-            return;
+            return Ok(());
         }
         match self.parts.codec.decode::<Tariff>(&record.value) {
             Ok(tariff) => {
@@ -134,6 +140,7 @@ impl Follower {
                     names.insert(name);
                 });
             }
+            Err(newer) if newer.is_newer() => return Err(newer),
             Err(why) => {
                 let (parts, reason) = (&self.parts, Reason::Undecodable);
                 if let Some(letter) = dead_letter(parts, from, record, reason, why.to_string()) {
@@ -142,6 +149,7 @@ impl Follower {
                 }
             }
         }
+        Ok(())
     }
 }
 
