@@ -74,6 +74,17 @@ pub enum SnapshotError {
     Undecodable(#[from] postcard::Error),
 }
 
+impl SnapshotError {
+    /// Whether a newer build than this has written the snapshot. Whoever goes on without it loses it.
+    #[must_use]
+    pub const fn is_newer(&self) -> bool {
+        match self {
+            Self::Version(version) => *version > VERSION,
+            Self::Empty | Self::Partition(_) | Self::Undecodable(_) => false,
+        }
+    }
+}
+
 /// The state as bytes.
 #[must_use]
 pub fn encode<H: Serialize>(partition: i32, next_offsets: &NextOffsets, household: &H) -> Vec<u8> {

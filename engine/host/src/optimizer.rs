@@ -27,7 +27,7 @@ use crate::fence::{Fence, Fenced};
 use crate::outgoing::Outgoing;
 use crate::progress::Progress;
 use crate::superseded::superseded;
-use crate::workers::{Ended, Workers};
+use crate::workers::{Workers, WorkersError};
 
 /// Longest wait for the requests in hand when the pool closes.
 const CLOSE_MAX: Duration = Duration::from_secs(20);
@@ -42,7 +42,7 @@ pub enum OptimizerError {
     #[error("the log ended the optimizer's subscription")]
     SubscriptionEnded,
     #[error(transparent)]
-    Workers(#[from] Ended),
+    Workers(#[from] WorkersError),
     #[error("the log is closed")]
     LogClosed,
     #[error("the pool panicked: {0}")]

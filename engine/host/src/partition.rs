@@ -73,7 +73,8 @@ impl Partition {
         let from = actors.assignment.of(topic);
         actors.checkpoint.next_offsets.advance(topic, first.offset);
         let parts = &actors.assignment.setup.parts;
-        let (events, undecoded) = decode::home_events(&parts.codec, topic, records);
+        let (events, undecoded) = decode::home_events(&parts.codec, topic, records)
+            .map_err(|newer| actors.assignment.fence.give_up(newer.to_string()))?;
         let letters = decode::dead_letters(parts, from, records, undecoded);
         actors
             .homes

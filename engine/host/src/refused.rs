@@ -138,7 +138,8 @@ fn answer(parts: &Parts, record: &Outgoing) -> Option<Outgoing> {
             let ack = Ack {
                 household_id: command.household_id,
                 command_id: command.command_id,
-                ts_ms: parts.clock.now_ms(),
+                // Event time: what follows from the log must not depend on a clock.
+                ts_ms: command.requested_ms,
                 status: AckStatus::Rejected,
                 reason: "the log refused the command".to_owned(),
             };

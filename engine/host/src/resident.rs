@@ -9,11 +9,11 @@ use model::units::HouseholdId;
 use platform::clock::wall_ms;
 use platform::store::Row;
 use tokio::time::Instant;
-use tracing::error;
+use tracing::{error, warn};
 
 use crate::unsaved::Unsaved;
 use platform::parts::Parts;
-use schemas::snapshot::{self, NextOffsets};
+use schemas::snapshot::{self, NextOffsets, SnapshotError};
 
 /// Ticks in a row on which a home may panic.
 const FAILED_TICKS_MAX: u32 = 3;
@@ -43,19 +43,30 @@ pub(crate) struct Resident {
 }
 
 impl Resident {
-    /// From its snapshot, or new where there is none.
-    pub(crate) fn from_snapshot(id: HouseholdId, partition: i32, bytes: Option<&[u8]>) -> Self {
-        let restored = bytes.and_then(|bytes| match snapshot::decode(bytes, partition) {
-            Ok(state) => Some(state),
-            Err(reason) => {
-                error!(household = %id, %reason, "snapshot is unusable, starting the home empty");
-                None
+    /// From its snapshot, or new if there is none. Fails on a snapshot of a newer build, which would be lost.
+    pub(crate) fn from_snapshot(
+        id: HouseholdId,
+        partition: i32,
+        bytes: Option<&[u8]>,
+    ) -> Result<Self, SnapshotError> {
+        let Some(bytes) = bytes else {
+            return Ok(Self::new(Household::new(id), NextOffsets::default()));
+        };
+        let (next_offsets, mut household) = match snapshot::decode::<Household>(bytes, partition) {
+            Ok(state) => state,
+            // Offsets of another partition say nothing of this one, of which nothing has been seen.
+            Err(SnapshotError::Partition(before)) => {
+                warn!(household = %id, before, partition, "home goes on on another partition");
+                (NextOffsets::default(), snapshot::household(bytes)?)
             }
-        });
-        let (next_offsets, mut household) =
-            restored.unwrap_or_else(|| (NextOffsets::default(), Household::new(id)));
+            Err(newer) if newer.is_newer() => return Err(newer),
+            Err(reason) => {
+                error!(household = %id, %reason, "snapshot is damaged, starting the home empty");
+                (NextOffsets::default(), Household::new(id))
+            }
+        };
         household.recall_inputs();
-        Self::new(household, next_offsets)
+        Ok(Self::new(household, next_offsets))
     }
 
     /// A home that no record has reached before.

@@ -13,6 +13,7 @@ use model::units::DAY_MS;
 use platform::log::{Consumer, LogEvent, Record, Start, Subscription, TopicPartition};
 use platform::parts::Parts;
 use platform::store::Row;
+use schemas::codec::CodecError;
 use schemas::dead_letter::Reason;
 use schemas::topic::Topic;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -85,6 +86,7 @@ pub async fn follow(
     };
     let task = tokio::spawn(async move {
         tokio::select! {
+            biased;
             () = follower.run(consumer, caught_up) => {}
             () = storing => {}
             () = refusing => {}
@@ -118,7 +120,11 @@ impl Follower {
                 LogEvent::Assigned(partitions) => behind.extend(partitions),
                 LogEvent::Records { from, records } => {
                     for record in records {
-                        self.take(from, &record).await;
+                        if let Err(newer) = self.take(from, &record).await {
+                            let (offset, reason) = (record.offset, newer.to_string());
+                            error!(offset, reason, "tariff is newer than this build");
+                            return;
+                        }
                     }
                 }
                 LogEvent::Revoked { .. } => {}
@@ -160,9 +166,9 @@ impl Follower {
     }
 
     /// Homes plan with a tariff at once; the store may be away.
-    async fn take(&mut self, from: TopicPartition, record: &Record) {
+    async fn take(&mut self, from: TopicPartition, record: &Record) -> Result<(), CodecError> {
         if record.value.is_empty() {
-            return;
+            return Ok(());
         }
         match self.parts.codec.decode::<Tariff>(&record.value) {
             Ok(tariff) => {
@@ -182,6 +188,7 @@ impl Follower {
                     self.lacking.insert(name);
                 }
             }
+            Err(newer) if newer.is_newer() => return Err(newer),
             Err(why) => {
                 let (parts, reason) = (&self.parts, Reason::Undecodable);
                 if let Some(letter) = dead_letter(parts, from, record, reason, why.to_string()) {
@@ -190,6 +197,7 @@ impl Follower {
                 }
             }
         }
+        Ok(())
     }
 }
 

@@ -10,6 +10,7 @@ use model::request::OptimizeRequest;
 use model::schedule::Schedule;
 use platform::log::{Record, TopicPartition};
 use scheduler::Solver;
+use schemas::codec::CodecError;
 use schemas::dead_letter::Reason;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tracing::{error, warn};
@@ -33,13 +34,18 @@ pub struct Workers {
 struct Task {
     from: TopicPartition,
     record: Record,
-    answer: oneshot::Sender<Vec<Outgoing>>,
+    answer: oneshot::Sender<Result<Vec<Outgoing>, CodecError>>,
 }
 
-/// The threads have ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the optimizer's threads have ended")]
-pub struct Ended;
+/// Why a request has no answer, and will not have one here.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WorkersError {
+    #[error("the optimizer's threads have ended")]
+    Ended,
+    /// It is newer than this build.
+    #[error("request {offset}: {reason}")]
+    Newer { offset: i64, reason: String },
+}
 
 impl Workers {
     /// Starts `count` threads; 0 for one a core.
@@ -65,8 +71,8 @@ impl Workers {
         &self,
         from: TopicPartition,
         record: Record,
-    ) -> impl Future<Output = Result<Vec<Outgoing>, Ended>> + Send + use<> {
-        let tasks = self.tasks.clone();
+    ) -> impl Future<Output = Result<Vec<Outgoing>, WorkersError>> + Send + use<> {
+        let (tasks, offset) = (self.tasks.clone(), record.offset);
         async move {
             let (answer, answered) = oneshot::channel();
             let task = Task {
@@ -74,9 +80,13 @@ impl Workers {
                 record,
                 answer,
             };
-            tasks.send(task).await.map_err(|_| Ended)?;
+            tasks.send(task).await.map_err(|_| WorkersError::Ended)?;
             drop(tasks);
-            answered.await.map_err(|_| Ended)
+            let answered = answered.await.map_err(|_| WorkersError::Ended)?;
+            answered.map_err(|newer| WorkersError::Newer {
+                offset,
+                reason: newer.to_string(),
+            })
         }
     }
 }
@@ -98,16 +108,17 @@ fn answer(
     solver: &mut Solver,
     from: TopicPartition,
     record: &Record,
-) -> Vec<Outgoing> {
+) -> Result<Vec<Outgoing>, CodecError> {
     if record.value.is_empty() {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     let request: OptimizeRequest = match parts.codec.decode(&record.value) {
         Ok(request) => request,
+        Err(newer) if newer.is_newer() => return Err(newer),
         Err(why) => {
             let reason = Reason::Undecodable;
             let letter = dead_letter(parts, from, record, reason, why.to_string());
-            return letter.into_iter().collect();
+            return Ok(letter.into_iter().collect());
         }
     };
     let household_id = request.household_id;
@@ -134,7 +145,7 @@ fn answer(
     };
     count(parts, &schedule);
     let schedule = outgoing(parts, household_id, &schedule);
-    letter.into_iter().chain(schedule).collect()
+    Ok(letter.into_iter().chain(schedule).collect())
 }
 
 fn count(parts: &Parts, schedule: &Schedule) {
