@@ -79,8 +79,8 @@ impl SnapshotError {
     #[must_use]
     pub const fn is_newer(&self) -> bool {
         match self {
-            Self::Version(version) => *version > VERSION,
-            Self::Empty | Self::Partition(_) | Self::Undecodable(_) => false,
+            Self::Newer(_) => true,
+            Self::Empty | Self::Version(_) | Self::Partition(_) | Self::Undecodable(_) => false,
         }
     }
 }
