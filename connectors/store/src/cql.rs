@@ -590,6 +590,7 @@ impl Store for CqlStore {
             .collect();
         let periods = without_overlaps(periods, from_ms);
         Ok((!periods.is_empty()).then(|| Tariff {
+            stated: Vec::new(),
             name: name.to_owned(),
             periods,
         }))

@@ -368,7 +368,11 @@ impl Store for EmbeddedStore {
                 })
                 .collect::<Result<_, StoreError>>()?;
             let periods = without_overlaps(periods, from_ms);
-            Ok((!periods.is_empty()).then_some(Tariff { name, periods }))
+            Ok((!periods.is_empty()).then_some(Tariff {
+                name,
+                periods,
+                stated: Vec::new(),
+            }))
         })
         .await
     }

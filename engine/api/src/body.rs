@@ -691,6 +691,7 @@ impl TariffBody {
             });
         }
         let tariff = Tariff {
+            stated: Vec::new(),
             name: name.to_owned(),
             periods,
         };

@@ -102,6 +102,7 @@ impl Prices {
         let merged = Tariff {
             name: newer.name.clone(),
             periods: merged(known, &newer.periods, now_ms - KEPT_MS),
+            stated: Vec::new(),
         };
         merged.check()?;
         let parts = &self.shared.parts;

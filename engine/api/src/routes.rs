@@ -11,8 +11,11 @@ use crate::body::{
     RollingBody, ScheduleBody, SlotBody, TariffBody, TariffSpan, TariffsBody,
 };
 use actix_web::{HttpRequest, HttpResponse, Resource, Route, guard, web};
-use household::household::{Household, Settings};
+use household::household::Household;
+use household::inputs::Inputs;
 use household::planning::{self, PlanningInput};
+use household::runs::runs;
+use household::settings::Settings;
 use model::metadata::Metadata;
 use model::problem::Problem;
 use model::request::OptimizeRequest;
@@ -244,9 +247,8 @@ impl Api {
         };
         let length = self.settings.slot;
         let start_ms = length.start_of_ms(now_ms);
-        let mut slots = self.slots(id, start_ms - DAY_MS, now_ms).await?;
-        let soc_pct = slots.iter().rev().find_map(|slot| slot.soc_pct);
-        slots.retain(|slot| slot.start_ms < start_ms);
+        // With the open slot, as in the engine: a home's first quarter hour has no other.
+        let slots = self.slots(id, start_ms - DAY_MS, now_ms).await?;
         let horizon_ms = i64::from(self.settings.horizon_slots) * length.ms();
         let tariff = store
             .tariff(&metadata.tariff, start_ms, start_ms + horizon_ms)
@@ -256,17 +258,12 @@ impl Api {
             metadata: &metadata,
             slots: &slots,
             tariff: tariff.as_ref(),
-            soc_pct,
-            runs: &planning::runs(&commands),
+            inputs: Inputs::of(&slots, now_ms, length),
+            runs: &runs(&commands),
             now_ms,
             settings: &self.settings,
         })
-        .map_err(|reason| {
-            Refused::conflict(format!(
-                "household {id} cannot be planned: {}",
-                reason.as_str()
-            ))
-        })
+        .map_err(|reason| Refused::conflict(format!("household {id} cannot be planned: {reason}")))
     }
 
     /// Event time, and a number that no other process and call gives: the id must stay one for one question.

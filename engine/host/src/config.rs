@@ -1,7 +1,7 @@
 //! Settings of engine and optimizer.
 
-use household::household::Settings;
-use model::limits::PRICE_MAX;
+use household::settings::{Settings, UNKNOWN_KW_MAX};
+use model::limits::{POWER_KW_MAX, PRICE_MAX};
 use model::units::{MINUTE_MS, SlotLength};
 use platform::settings::BadSetting;
 
@@ -22,9 +22,19 @@ platform::settings! {
         /// Minutes that a slot waits for late readings before its raw readings are let go.
         #[range(0..=1_440)]
         grace_minutes: u32 = 15,
-        /// Minutes without a reading after which a home counts as stale.
+        /// Minutes without a reading after which a home counts as stale, and each of its inputs as unknown.
         #[range(1..=525_600)]
         stale_minutes: u32 = 60,
+        /// Largest plausible load of a home whose import limit is not known, kW. A reading above one and a half times
+        /// what is known, or this, is refused.
+        #[range(1.0..=POWER_KW_MAX)]
+        load_kw_max: f64 = UNKNOWN_KW_MAX,
+        /// The same of the PV of a home whose capacity is not known.
+        #[range(1.0..=POWER_KW_MAX)]
+        pv_kw_max: f64 = UNKNOWN_KW_MAX,
+        /// The same of a battery whose rates are not known, each way.
+        #[range(1.0..=POWER_KW_MAX)]
+        battery_kw_max: f64 = UNKNOWN_KW_MAX,
         /// What a new plan must save to depart from the one that holds: currency per kWh that the battery moves otherwise.
         #[range(0.0..=PRICE_MAX)]
         switching_cost_per_kwh: f64 = 0.002,
@@ -84,6 +94,9 @@ impl EngineConfig {
             grace_ms: i64::from(self.grace_minutes) * MINUTE_MS,
             stores_readings: self.store_readings,
             stale_after_ms: i64::from(self.stale_minutes) * MINUTE_MS,
+            load_kw_max: self.load_kw_max,
+            pv_kw_max: self.pv_kw_max,
+            battery_kw_max: self.battery_kw_max,
             switching_cost_per_kwh: self.switching_cost_per_kwh,
             switching_cost_per_start: self.switching_cost_per_start,
         }

@@ -148,6 +148,7 @@ fn why_refused(reading: &Reading, refusal: Refusal, home: &Resident) -> String {
                 "ts is {ts}, but the home has come to {watermark} and engine.grace_minutes are over"
             )
         }
+        Refusal::Implausible(implausible) => implausible.to_string(),
         Refusal::Full => format!(
             "ts is {ts}, but the home holds {RAW_NUMBERS_MAX} numbers of open slots already"
         ),

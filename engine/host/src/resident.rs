@@ -52,8 +52,9 @@ impl Resident {
                 None
             }
         });
-        let (next_offsets, household) =
+        let (next_offsets, mut household) =
             restored.unwrap_or_else(|| (NextOffsets::default(), Household::new(id)));
+        household.recall_inputs();
         Self::new(household, next_offsets)
     }
 

@@ -1,10 +1,15 @@
 //! The tariffs, read whole by every engine: they are few, and each household needs one.
+//!
+//! Records are merged by time in the order of the log, so every engine comes to the same series, and so does the store.
+//! The log may keep a tariff's newest record alone. Where that record lacks something that is known, the engine writes
+//! the whole series behind it; engines that do so at once write the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use model::tariff::Tariff;
+use model::tariff::{PriceSeries, Tariff};
+use model::units::DAY_MS;
 use platform::log::{Consumer, LogEvent, Record, Start, Subscription, TopicPartition};
 use platform::parts::Parts;
 use platform::store::Row;
@@ -12,19 +17,21 @@ use schemas::dead_letter::Reason;
 use schemas::topic::Topic;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::dead_letter::dead_letter;
 use crate::deliver::{produce_patiently, write_patiently};
 use crate::fence::Fence;
 use crate::outgoing::Outgoing;
 
-/// Dead letters that wait to be produced.
+/// How long prices stay in the log after their time has passed. The store has its own time to live.
+const KEPT_MS: i64 = 35 * DAY_MS;
+/// Dead letters and whole series that wait to be produced.
 const LETTERS_MAX: usize = 1_000;
 
 pub(crate) type ByName = BTreeMap<String, Arc<Tariff>>;
 
-/// The newest tariff of each name.
+/// The tariffs that are in force.
 #[derive(Debug, Clone, Default)]
 pub struct Tariffs {
     current: Arc<RwLock<Arc<ByName>>>,
@@ -68,6 +75,9 @@ pub async fn follow(
     let storing = store(parts.clone(), tariffs.clone(), unstored.clone());
     let refusing = produce(parts.clone(), refused);
     let follower = Follower {
+        series: BTreeMap::new(),
+        lacking: BTreeSet::new(),
+        is_caught_up: false,
         parts,
         tariffs: tariffs.clone(),
         unstored,
@@ -88,6 +98,10 @@ pub async fn follow(
 }
 
 struct Follower {
+    series: BTreeMap<String, PriceSeries>,
+    /// Tariffs whose newest record does not say all that is known.
+    lacking: BTreeSet<String>,
+    is_caught_up: bool,
     parts: Parts,
     tariffs: Tariffs,
     /// Names of tariffs that the store does not have as they are.
@@ -96,7 +110,7 @@ struct Follower {
 }
 
 impl Follower {
-    async fn run(self, mut consumer: Consumer, caught_up: oneshot::Sender<()>) {
+    async fn run(mut self, mut consumer: Consumer, caught_up: oneshot::Sender<()>) {
         let mut caught_up = Some(caught_up);
         let mut behind = BTreeSet::new();
         while let Some(event) = consumer.events.recv().await {
@@ -115,24 +129,58 @@ impl Follower {
                     {
                         // The starter may have stopped waiting.
                         let _ = caught_up.send(());
+                        self.is_caught_up = true;
+                        for name in std::mem::take(&mut self.lacking) {
+                            self.say_whole(&name).await;
+                        }
+                        follower.catch_up().await;
                     }
                 }
             }
         }
     }
 
+    /// Puts the whole series behind the records that say parts of it.
+    async fn say_whole(&self, name: &str) {
+        let Some(tariff) = self.tariffs.current().get(name).cloned() else {
+            return;
+        };
+        match self.parts.codec.encode(tariff.as_ref()) {
+            Ok(value) => {
+                let record = Outgoing {
+                    topic: Topic::Tariffs,
+                    key: name.as_bytes().to_vec(),
+                    value,
+                };
+                // Gone only when the task ends.
+                let _ = self.letters.send(record).await;
+            }
+            Err(reason) => error!(name, %reason, "could not encode a tariff"),
+        }
+    }
+
     /// Homes plan with a tariff at once; the store may be away.
-    async fn take(&self, from: TopicPartition, record: &Record) {
+    async fn take(&mut self, from: TopicPartition, record: &Record) {
         if record.value.is_empty() {
             return;
         }
         match self.parts.codec.decode::<Tariff>(&record.value) {
             Ok(tariff) => {
                 let name = tariff.name.clone();
-                self.tariffs.put(Arc::new(tariff));
+                let keep_from_ms = self.parts.clock.now_ms() - KEPT_MS;
+                let series = self.series.entry(name.clone()).or_default();
+                let merged = series.merge(&tariff, record.offset, keep_from_ms);
+                self.tariffs.put(Arc::new(series.tariff(&name)));
                 self.unstored.send_modify(|names| {
-                    names.insert(name);
+                    names.insert(name.clone());
                 });
+                if !merged.record_lacks {
+                    self.lacking.remove(&name);
+                } else if self.is_caught_up {
+                    self.say_whole(&name).await;
+                } else {
+                    self.lacking.insert(name);
+                }
             }
             Err(why) => {
                 let (parts, reason) = (&self.parts, Reason::Undecodable);
@@ -166,7 +214,7 @@ async fn store(parts: Parts, tariffs: Tariffs, unstored: watch::Sender<BTreeSet<
     }
 }
 
-/// Produces dead letters behind the follower.
+/// Produces dead letters and whole series behind the follower.
 async fn produce(parts: Parts, mut letters: mpsc::Receiver<Outgoing>) {
     let fence = Fence::open();
     while let Some(letter) = letters.recv().await {

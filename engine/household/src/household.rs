@@ -357,8 +357,14 @@ impl Household {
     }
 
     /// Takes the newest load and PV from the slots: a state saved before homes kept them lacks them.
-    pub fn recall_inputs(&mut self, now_ms: i64) {
-        let inputs = Inputs::of(&self.windows.recent(), now_ms, self.windows.length);
+    pub fn recall_inputs(&mut self) {
+        let Some(watermark_ms) = self.windows.watermark_ms else {
+            return;
+        };
+        if self.load.is_some() || self.pv.is_some() {
+            return;
+        }
+        let inputs = Inputs::of(&self.windows.recent(), watermark_ms, self.windows.length);
         self.load = self.load.or(inputs.load_w);
         self.pv = self.pv.or(inputs.pv_w);
     }

@@ -132,6 +132,7 @@ fn tariff() -> Tariff {
         sell_per_kwh: 0.1,
     };
     Tariff {
+        stated: Vec::new(),
         name: "dynamic".to_owned(),
         periods: (-48..240).map(period).collect(),
     }

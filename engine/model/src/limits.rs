@@ -292,6 +292,11 @@ impl Tariff {
     pub fn check(&self) -> Result<(), LimitError> {
         named("name", &self.name, 1, NAME_BYTES_MAX)?;
         counted("periods", self.periods.len(), 0, PERIODS_MAX)?;
+        if !self.stated.is_empty() && self.stated.len() != self.periods.len() {
+            let found = format!("{} entries", self.stated.len());
+            let expected = format!("none, or {} as periods has", self.periods.len());
+            return Err(limit_error("stated", found, expected));
+        }
         let mut free_from_ms = 0;
         for (index, period) in self.periods.iter().enumerate() {
             let buy = format_args!("periods[{index}].buy");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use household::household::Settings;
+use household::settings::Settings;
 use model::reading::{Kind, Reading};
 use model::slot::Slot;
 use model::units::HouseholdId;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use household::household::Settings;
+use household::settings::{Settings, UNKNOWN_KW_MAX};
 use model::metadata::{ApplianceSpec, BatterySpec, Metadata};
 use model::problem::{Grid, Weights};
 use model::reading::{Kind, Measurement, Reading};
@@ -93,6 +93,9 @@ impl Scenario {
             grace_ms: draws.one_of(&[0, 5, 20, 45]) * MINUTE_MS,
             stores_readings: draws.permille(500),
             stale_after_ms: draws.one_of(&[30 * MINUTE_MS, 6 * HOUR_MS]),
+            load_kw_max: UNKNOWN_KW_MAX,
+            pv_kw_max: UNKNOWN_KW_MAX,
+            battery_kw_max: UNKNOWN_KW_MAX,
             switching_cost_per_kwh: 0.0,
             switching_cost_per_start: 0.0,
         };
@@ -134,6 +137,9 @@ impl Scenario {
                 grace_ms: 15 * MINUTE_MS,
                 stores_readings: false,
                 stale_after_ms: 30 * MINUTE_MS,
+                load_kw_max: UNKNOWN_KW_MAX,
+                pv_kw_max: UNKNOWN_KW_MAX,
+                battery_kw_max: UNKNOWN_KW_MAX,
                 switching_cost_per_kwh: 0.0,
                 switching_cost_per_start: 0.0,
             },
@@ -345,7 +351,7 @@ fn metadata(household_id: HouseholdId, has_battery: bool, version: u32) -> Metad
         household_id,
         name: format!("home {household_id}, version {version}"),
         location: "48.14,11.58".to_owned(),
-        pv_capacity_kw: 5.0,
+        pv_capacity_kw: 10.0,
         battery: has_battery.then_some(battery),
         grid: Grid::OPEN,
         pv_curtailable: false,
@@ -362,6 +368,7 @@ fn metadata(household_id: HouseholdId, has_battery: bool, version: u32) -> Metad
 
 fn tariff() -> Tariff {
     Tariff {
+        stated: Vec::new(),
         name: TARIFF.to_owned(),
         periods: vec![PricePeriod {
             start_ms: BEGINS_MS - 10 * DAY_MS,
