@@ -139,7 +139,6 @@ impl Follower {
                         for name in std::mem::take(&mut self.lacking) {
                             self.say_whole(&name).await;
                         }
-                        follower.catch_up().await;
                     }
                 }
             }
