@@ -81,6 +81,7 @@ impl SnapshotError {
     #[must_use]
     pub const fn is_newer(&self) -> bool {
         match self {
+            Self::Newer(_) => true,
             Self::Version(version) => *version > VERSION,
             Self::Empty | Self::Partition(_) | Self::Undecodable(_) => false,
         }
