@@ -50,6 +50,7 @@ async fn prices_do_not_wait_for_the_store_and_a_bad_record_is_a_dead_letter() {
             buy_per_kwh: 0.3,
             sell_per_kwh: 0.08,
         }],
+        stated: Vec::new(),
     };
     let value = Codec::single_object().encode(&tariff).unwrap();
     let records = vec![record(0, b"nonsense".to_vec()), record(1, value)];

@@ -9,7 +9,8 @@ use std::time::Duration;
 use host::lag::LagBoard;
 use host::setup::Setup;
 use host::tariffs::Tariffs;
-use household::household::{Household, Settings};
+use household::household::Household;
+use household::settings::{Settings, UNKNOWN_KW_MAX};
 use model::command::CommandProgress;
 use model::metadata::Metadata;
 use model::reading::{Measurement, Reading};
@@ -312,6 +313,9 @@ impl World {
                 stale_after_ms: 60 * MINUTE_MS,
                 switching_cost_per_kwh: 0.0,
                 switching_cost_per_start: 0.0,
+                load_kw_max: UNKNOWN_KW_MAX,
+                pv_kw_max: UNKNOWN_KW_MAX,
+                battery_kw_max: UNKNOWN_KW_MAX,
             },
             tariffs: Tariffs::default(),
             control: self.group.clone(),
