@@ -1,8 +1,6 @@
 //! The tariffs' follower: new prices reach homes while the store is away, and what is no tariff is a dead letter.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
-
-#[expect(
+#[allow(
     unreachable_pub,
     dead_code,
     clippy::wildcard_enum_match_arm,
@@ -50,6 +48,7 @@ async fn prices_do_not_wait_for_the_store_and_a_bad_record_is_a_dead_letter() {
             buy_per_kwh: 0.3,
             sell_per_kwh: 0.08,
         }],
+        stated: Vec::new(),
     };
     let value = Codec::single_object().encode(&tariff).unwrap();
     let records = vec![record(0, b"nonsense".to_vec()), record(1, value)];
