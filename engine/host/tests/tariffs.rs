@@ -40,11 +40,13 @@ async fn prices_do_not_wait_for_the_store_and_a_bad_record_is_a_dead_letter() {
     let consumer = world.consumer();
     *world.log.subscription.lock().unwrap() = Some(consumer);
     world.store.is_away.store(true, Ordering::SeqCst);
+    // Prices of long ago are let go.
+    let start_ms = platform::clock::wall_ms();
     let tariff = Tariff {
         name: "flat".to_owned(),
         periods: vec![PricePeriod {
-            start_ms: MORNING_MS,
-            end_ms: MORNING_MS + DAY_MS,
+            start_ms,
+            end_ms: start_ms + DAY_MS,
             buy_per_kwh: 0.3,
             sell_per_kwh: 0.08,
         }],
