@@ -10,7 +10,7 @@ use host::lag::LagBoard;
 use host::setup::Setup;
 use host::tariffs::Tariffs;
 use household::household::Household;
-use household::settings::{Settings, UNKNOWN_KW_MAX};
+use household::settings::Settings;
 use model::command::CommandProgress;
 use model::metadata::Metadata;
 use model::reading::{Measurement, Reading};
@@ -311,11 +311,11 @@ impl World {
                 grace_ms: 0,
                 stores_readings: true,
                 stale_after_ms: 60 * MINUTE_MS,
+                load_kw_max: 100.0,
+                pv_kw_max: 100.0,
+                battery_kw_max: 100.0,
                 switching_cost_per_kwh: 0.0,
                 switching_cost_per_start: 0.0,
-                load_kw_max: UNKNOWN_KW_MAX,
-                pv_kw_max: UNKNOWN_KW_MAX,
-                battery_kw_max: UNKNOWN_KW_MAX,
             },
             tariffs: Tariffs::default(),
             control: self.group.clone(),
