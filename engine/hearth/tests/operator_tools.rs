@@ -119,7 +119,7 @@ async fn stored(parts: &Parts, reading: &Reading) {
             .readings(id, ts_ms - DAY_MS, ts_ms + DAY_MS)
             .await;
         let found = found.unwrap();
-        if found == [reading.clone()] {
+        if found == [*reading] {
             return;
         }
         assert!(found.is_empty(), "{found:?}");
