@@ -54,18 +54,15 @@ impl EffectBatch {
     }
 
     /// Routes the fresh effects, which are of `home`. Returns why it refuses the reading that it was given, if it does.
-    pub(crate) fn route(&mut self, setup: &Setup, home: &mut Resident) -> Option<String> {
+    pub(crate) fn route(&mut self, setup: &Setup, home: &Resident) -> Option<String> {
         let parts = &setup.parts;
         let mut refused = None;
         let mut fresh = std::mem::take(&mut self.fresh);
         for effect in fresh.drain(..) {
             match effect {
-                Effect::StoreReading(reading) if setup.rows_wait => {
-                    home.wait_with_reading(reading);
-                }
                 Effect::StoreReading(reading) => self.rows.push(Row::Reading(reading)),
                 Effect::StoreSlot { household_id, slot } => {
-                    self.store_slot(setup, home, HouseholdSlot { household_id, slot });
+                    self.store_slot(setup, HouseholdSlot { household_id, slot });
                 }
                 Effect::StoreMetadata(metadata) => self.rows.push(Row::Household(metadata)),
                 Effect::StoreSchedule(schedule) => self.rows.push(Row::Schedule(schedule)),
@@ -97,15 +94,13 @@ impl EffectBatch {
         refused
     }
 
-    fn store_slot(&mut self, setup: &Setup, home: &mut Resident, slot: HouseholdSlot) {
+    fn store_slot(&mut self, setup: &Setup, slot: HouseholdSlot) {
         setup.parts.metrics.slots_total.inc();
         if setup.publish_slots {
             self.send(&setup.parts, slot.household_id, &slot);
         }
         let HouseholdSlot { household_id, slot } = slot;
-        if setup.store_slots && setup.rows_wait {
-            home.wait_with_slot(slot);
-        } else if setup.store_slots {
+        if setup.store_slots {
             self.rows.push(Row::Slot { household_id, slot });
         }
     }
