@@ -24,8 +24,8 @@ use platform::parts::Parts;
 
 /// Deliveries that wait to be taken in; a partition that is further ahead waits itself.
 const DELIVERIES_MAX: usize = 8;
-/// Deliveries under way.
-const UNDER_WAY_MAX: usize = 4_000;
+/// Most deliveries under way.
+const UNDER_WAY_MAX: usize = 500;
 /// Records produced together, about.
 const TOGETHER_MAX: usize = 4_000;
 
@@ -129,7 +129,8 @@ struct UnderWay {
     since: Instant,
     /// Of its rows; later, of its snapshots.
     ticket: Ticket,
-    /// Rows that come behind the ticket, where snapshots had to be written again first.
+    /// Whether the ticket is of snapshots that are written again. Nothing is taken in meanwhile, and its own rows wait.
+    is_restoring: bool,
     rows: Vec<Row>,
     outgoing: Vec<Outgoing>,
     snapshots: Vec<Row>,
@@ -210,11 +211,7 @@ impl Writer {
 
     fn has_room(&self) -> bool {
         let count = self.storing.len() + self.producing.len() + self.saving.len();
-        // What comes behind snapshots that are written again waits until they are.
-        let is_blocked = self
-            .storing
-            .back()
-            .is_some_and(|last| !last.rows.is_empty());
+        let is_blocked = self.storing.back().is_some_and(|last| last.is_restoring);
         let oldest = self.oldest().map(|oldest| oldest.since.elapsed());
         self.backlog.has_room()
             && count < UNDER_WAY_MAX
@@ -223,8 +220,8 @@ impl Writer {
     }
 
     fn take_in(&mut self, number: u64, delivery: Delivery) {
-        let is_restored = !delivery.restored.is_empty();
-        let (first, then) = if is_restored {
+        let is_restoring = !delivery.restored.is_empty();
+        let (first, then) = if is_restoring {
             (delivery.restored, delivery.rows)
         } else {
             (delivery.rows, Vec::new())
@@ -233,6 +230,7 @@ impl Writer {
             number,
             since: Instant::now(),
             ticket: self.backlog.push(first),
+            is_restoring,
             rows: then,
             outgoing: delivery.outgoing,
             snapshots: delivery.snapshots,
@@ -245,7 +243,8 @@ impl Writer {
         while let Some(first) = self.storing.front_mut()
             && self.backlog.is_written(first.ticket)
         {
-            if !first.rows.is_empty() {
+            if first.is_restoring {
+                first.is_restoring = false;
                 first.ticket = self.backlog.push(std::mem::take(&mut first.rows));
                 continue;
             }
