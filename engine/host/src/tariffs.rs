@@ -256,22 +256,3 @@ async fn produce(parts: Parts, mut letters: mpsc::Receiver<Outgoing>) {
         }
     }
 }
-
-/// Every engine stores every tariff, and the record's offset orders them. The offset counts from the newest epoch, which
-/// each engine claims at its start: a topic that was made anew begins with small offsets again.
-async fn store(
-    parts: &Parts,
-    tariff: Arc<Tariff>,
-    offset: i64,
-    has_claimed: &mut bool,
-) -> Result<(), Fenced> {
-    let (fence, store) = (Fence::open(), &parts.store);
-    if !*has_claimed {
-        read_patiently("epoch of tariffs", &fence, || store.claim(TARIFFS)).await?;
-        *has_claimed = true;
-    }
-    let newest = read_patiently("epoch of tariffs", &fence, || store.newest_epoch(TARIFFS)).await?;
-    let order = newest.map_or(Order::NONE, |epoch| epoch.of_record(offset));
-    let letters = write_patiently(parts, order, vec![Row::Tariff(tariff)], &fence).await?;
-    produce_patiently(parts, letters, &fence).await
-}
