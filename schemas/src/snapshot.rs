@@ -64,7 +64,9 @@ pub enum SnapshotError {
     #[error("it is empty")]
     Empty,
     /// It is no damage: a newer build reads it. Whoever writes over it loses it.
-    #[error("its layout has version {0}, which is newer than this build, which reads 1 to {VERSION}")]
+    #[error(
+        "its layout has version {0}, which is newer than this build, which reads 1 to {VERSION}"
+    )]
     Newer(u8),
     #[error("its layout has version {0}, this build reads 1 to {VERSION}")]
     Version(u8),
