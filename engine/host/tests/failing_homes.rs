@@ -5,7 +5,7 @@
     reason = "one kind of row is looked for"
 )]
 
-#[expect(
+#[allow(
     unreachable_pub,
     dead_code,
     clippy::wildcard_enum_match_arm,

@@ -1,8 +1,6 @@
 //! What log and store refuse for good is a dead letter, and holds up nobody.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
-
-#[expect(
+#[allow(
     unreachable_pub,
     dead_code,
     clippy::wildcard_enum_match_arm,

@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
-#[expect(
+#[allow(
     unreachable_pub,
     dead_code,
     clippy::wildcard_enum_match_arm,

@@ -7,7 +7,7 @@ use actix_web::http::Method;
 use actix_web::test::{TestRequest, init_service, read_body};
 use async_trait::async_trait;
 use bytes::Bytes;
-use household::household::Settings;
+use household::settings::{Settings, UNKNOWN_KW_MAX};
 use model::command::CommandProgress;
 use model::metadata::Metadata;
 use model::reading::Reading;
@@ -213,6 +213,9 @@ const SETTINGS: Settings = Settings {
     stale_after_ms: 900_000,
     switching_cost_per_kwh: 0.0,
     switching_cost_per_start: 0.0,
+    load_kw_max: UNKNOWN_KW_MAX,
+    pv_kw_max: UNKNOWN_KW_MAX,
+    battery_kw_max: UNKNOWN_KW_MAX,
 };
 
 fn parts() -> Parts {
@@ -237,6 +240,7 @@ async fn ask(parts: &Parts, requests: Vec<TestRequest>) -> Vec<Answer> {
     let health = Health {
         parts: parts.clone(),
         phase: Arc::new(AtomicU8::new(STARTED)),
+        needs: Arc::default(),
     };
     let api = Api::new(parts.clone(), &HttpConfig::default(), SETTINGS);
     let app = App::new()

@@ -9,7 +9,8 @@ use std::time::Duration;
 use host::lag::LagBoard;
 use host::setup::Setup;
 use host::tariffs::Tariffs;
-use household::household::{Household, Settings};
+use household::household::Household;
+use household::settings::Settings;
 use model::command::CommandProgress;
 use model::metadata::Metadata;
 use model::reading::{Measurement, Reading};
@@ -323,6 +324,9 @@ impl World {
                 grace_ms: 0,
                 stores_readings: true,
                 stale_after_ms: 60 * MINUTE_MS,
+                load_kw_max: 100.0,
+                pv_kw_max: 100.0,
+                battery_kw_max: 100.0,
                 switching_cost_per_kwh: 0.0,
                 switching_cost_per_start: 0.0,
             },

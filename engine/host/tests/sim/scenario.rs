@@ -294,14 +294,27 @@ impl Scenario {
         };
         let ts_ms = self.stands_at_ms();
         for id in &self.homes {
-            let reading = Reading {
-                household_id: *id,
-                ts_ms,
-                measurement: Measurement::Meter {
+            // An input that has not been read for long is unknown, and a home without it has no plan.
+            let mut last = vec![
+                Measurement::Meter {
                     consumption_w: 100.5,
                 },
-            };
-            closing.send(&reading, id.to_string().as_bytes(), ts_ms);
+                Measurement::Pv { pv_w: 50.25 },
+            ];
+            if self.with_battery.contains(id) {
+                last.push(Measurement::Battery {
+                    soc_pct: 50.0,
+                    power_w: 0.0,
+                });
+            }
+            for measurement in last {
+                let reading = Reading {
+                    household_id: *id,
+                    ts_ms,
+                    measurement,
+                };
+                closing.send(&reading, id.to_string().as_bytes(), ts_ms);
+            }
         }
         closing.sent
     }
