@@ -163,6 +163,7 @@ async fn tariff_orders(store: &dyn Store, name: &str) -> Result<(), String> {
         };
         let periods: Vec<PricePeriod> = (0..120 / minutes).map(period).collect();
         let tariff = Tariff {
+            stated: Vec::new(),
             name: name.to_owned(),
             periods: periods.clone(),
         };

@@ -25,7 +25,7 @@ use crate::effects::EffectBatch;
 use crate::failures::{Cause, Failures};
 use crate::fence::{Fence, Fenced};
 use crate::homes::Homes;
-use crate::outbox::Outbox;
+use crate::outbox::{Bounds, Outbox};
 use crate::ownership::Ownership;
 use crate::setup::Setup;
 use crate::tariffs::ByName;
@@ -77,7 +77,10 @@ impl Actors {
                 parts.clone(),
                 ownership.clone(),
                 fence.clone(),
-                setup.outbox_longest(),
+                Bounds {
+                    longest: setup.outbox_longest(),
+                    records_max: setup.checkpoint_records_max,
+                },
             ),
             homes: Homes::new(parts.metrics.clone()),
             checkpoint: Checkpoint::new(Instant::now()),

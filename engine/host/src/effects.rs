@@ -30,6 +30,8 @@ pub(crate) struct EffectBatch {
     pub(crate) repairs: BTreeSet<(HouseholdId, i64)>,
     /// When the log took the readings that led to all this, wall clock.
     pub(crate) readings_ms: Vec<i64>,
+    /// Records of the log that led to all this.
+    pub(crate) records_count: usize,
     /// Readings by kind and outcome.
     counts: BTreeMap<(Kind, ReadingOutcome), u64>,
     /// Whether the readings were counted before.
@@ -129,6 +131,7 @@ impl EffectBatch {
             rows: self.rows,
             outgoing: self.outgoing,
             readings_ms: self.readings_ms,
+            records_count: self.records_count,
             ..Delivery::default()
         }
     }

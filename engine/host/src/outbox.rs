@@ -40,6 +40,17 @@ pub(crate) struct Delivery {
     pub(crate) snapshots: Vec<Row>,
     /// When the log took the readings that this is of, wall clock.
     pub(crate) readings_ms: Vec<i64>,
+    /// Records of the log that this is of.
+    pub(crate) records_count: usize,
+}
+
+/// When nothing more is taken in, besides what bounds memory. What is under way is read again after a crash.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// Longest that a delivery may have been under way.
+    pub(crate) longest: Duration,
+    /// Records of the log in deliveries under way.
+    pub(crate) records_max: u64,
 }
 
 impl Delivery {
@@ -48,7 +59,7 @@ impl Delivery {
     }
 
     fn is_nothing(&self) -> bool {
-        self.size() == 0 && self.readings_ms.is_empty()
+        self.size() == 0 && self.records_count == 0
     }
 }
 
@@ -62,12 +73,12 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     /// Starts the task. It ends with this, when everything sent is durable, or behind the fence. Nothing more is taken in
-    /// once a delivery has been under way for `longest`.
+    /// while what is under way is beyond `bounds`.
     pub(crate) fn open(
         parts: Parts,
         ownership: Ownership,
         fence: Fence,
-        longest: Duration,
+        bounds: Bounds,
     ) -> Self {
         let (deliveries, waiting) = mpsc::channel(DELIVERIES_MAX);
         let (done, durable) = watch::channel(0);
@@ -75,7 +86,8 @@ impl Outbox {
             parts,
             fence,
             ownership,
-            longest,
+            bounds,
+            records_count: 0,
             waiting: Some(waiting),
             done,
             backlog: Backlog::default(),
@@ -135,6 +147,7 @@ struct UnderWay {
     outgoing: Vec<Outgoing>,
     snapshots: Vec<Row>,
     readings_ms: Vec<i64>,
+    records_count: u64,
 }
 
 /// A write that is done.
@@ -147,7 +160,9 @@ struct Writer {
     parts: Parts,
     fence: Fence,
     ownership: Ownership,
-    longest: Duration,
+    bounds: Bounds,
+    /// Records of all deliveries under way.
+    records_count: u64,
     /// Gone once the partition's end is.
     waiting: Option<mpsc::Receiver<(u64, Delivery)>>,
     done: watch::Sender<u64>,
@@ -216,7 +231,8 @@ impl Writer {
         self.backlog.has_room()
             && count < UNDER_WAY_MAX
             && !is_blocked
-            && oldest.is_none_or(|age| age < self.longest)
+            && self.records_count < self.bounds.records_max
+            && oldest.is_none_or(|age| age < self.bounds.longest)
     }
 
     fn take_in(&mut self, number: u64, delivery: Delivery) {
@@ -226,6 +242,8 @@ impl Writer {
         } else {
             (delivery.rows, Vec::new())
         };
+        let records_count = u64::try_from(delivery.records_count).unwrap_or(u64::MAX);
+        self.records_count += records_count;
         self.storing.push_back(UnderWay {
             number,
             since: Instant::now(),
@@ -235,6 +253,7 @@ impl Writer {
             outgoing: delivery.outgoing,
             snapshots: delivery.snapshots,
             readings_ms: delivery.readings_ms,
+            records_count,
         });
     }
 
@@ -259,6 +278,7 @@ impl Writer {
         while let Some(first) = self.saving.front()
             && self.backlog.is_written(first.ticket)
         {
+            self.records_count -= first.records_count;
             durable = self.saving.pop_front();
         }
         if let Some(durable) = durable {

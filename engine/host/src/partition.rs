@@ -89,6 +89,7 @@ impl Partition {
         let mut batch = EffectBatch::with(letters);
         let mut failures = Failures::default();
         actors.feed(&turn, from, records, events, &mut batch, &mut failures);
+        batch.records_count = records.len();
         if topic == Topic::Telemetry {
             batch
                 .readings_ms
