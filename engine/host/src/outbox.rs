@@ -74,12 +74,7 @@ pub(crate) struct Outbox {
 impl Outbox {
     /// Starts the task. It ends with this, when everything sent is durable, or behind the fence. Nothing more is taken in
     /// while what is under way is beyond `bounds`.
-    pub(crate) fn open(
-        parts: Parts,
-        ownership: Ownership,
-        fence: Fence,
-        bounds: Bounds,
-    ) -> Self {
+    pub(crate) fn open(parts: Parts, ownership: Ownership, fence: Fence, bounds: Bounds) -> Self {
         let (deliveries, waiting) = mpsc::channel(DELIVERIES_MAX);
         let (done, durable) = watch::channel(0);
         let writer = Writer {

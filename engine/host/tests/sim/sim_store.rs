@@ -9,13 +9,16 @@ use model::reading::{Kind, Reading};
 use model::schedule::Schedule;
 use model::slot::Slot;
 use model::tariff::Tariff;
-use model::units::HouseholdId;
+use model::units::{HOUR_MS, HouseholdId};
 use platform::order::{Epoch, Order};
 use platform::store::{Row, Store, StoreError};
 
 use super::faults::{Fate, Fault, late};
 use super::rows::RowKey;
 use super::world::{Life, State};
+
+/// Clocks are off by so much at most, either way.
+const CLOCKS_APART_MS: i64 = 12 * HOUR_MS;
 
 /// One owner's way to the rows.
 #[derive(Debug)]
@@ -28,12 +31,16 @@ impl SimStore {
         partition: i32,
         held: Option<Epoch>,
     ) -> Result<Option<Epoch>, StoreError> {
+        // Clocks of hosts are hours apart.
+        let event_ms = self.0.world.event_ms();
         let set = self.read(|state| {
+            let off_ms = state.draws.within(-CLOCKS_APART_MS, CLOCKS_APART_MS);
+            let now_us = (event_ms + off_ms) * 1_000;
             let last = state.epochs.get(&partition).copied();
             if held.is_some() && held != last {
                 return None;
             }
-            let next = Epoch::after(last, 0)?;
+            let next = Epoch::after(last, now_us)?;
             state.epochs.insert(partition, next);
             Some(next)
         });
@@ -99,6 +106,9 @@ impl Store for SimStore {
             let outlives = state.draws.permille(500);
             let after = outlives.then(|| late(&mut state.draws));
             state.writes_count += 1;
+            if life.has_slept() && !state.owners.values().any(|owner| *owner == life.number) {
+                state.faults.count(Fault::WriteByFormerOwner);
+            }
             (fate, after)
         };
         tokio::time::sleep(world.delay(Fault::StoreSlow)).await;
