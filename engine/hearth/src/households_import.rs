@@ -497,7 +497,7 @@ mod tests {
                 "line 3, column household_id: expected a positive whole number, found \"7.5\"",
                 "line 4, column tariff: expected a text, found nothing",
                 "line 5, column pv_capacity_kw: expected a number, found \"ten\"",
-                "line 6, column pv_capacity_kw: expected 0 to 100000, found -1",
+                "line 6, column pv_capacity_kw: expected 0 to 10000, found -1",
                 "line 7, column pv_curtailable: expected true or false, found \"yes\"",
                 "line 9, column household_id: 11 stands in line 8 already",
                 "line 10, column all: expected 4 cells, found 2",
