@@ -87,7 +87,7 @@ async fn each_gets_a_dead_letter_with_its_reason_and_blocks_nothing() {
     };
     let codec = Codec::single_object();
     let shared: Arc<dyn Log> = Arc::clone(&log) as _;
-    let ingest = Ingest::start(shared, codec, clock, metrics.clone(), config).unwrap();
+    let ingest = Ingest::start(shared, codec, clock, metrics.clone(), &config).unwrap();
     let config = GatewayConfig {
         listen: "127.0.0.1:0".to_owned(),
         ..GatewayConfig::default()
@@ -168,7 +168,7 @@ async fn hostile_payloads_hold_up_nobody() {
     };
     let shared: Arc<dyn Log> = Arc::clone(&log) as _;
     let codec = Codec::single_object();
-    let ingest = Ingest::start(shared, codec, clock, metrics.clone(), config).unwrap();
+    let ingest = Ingest::start(shared, codec, clock, metrics.clone(), &config).unwrap();
     let config = GatewayConfig {
         listen: "127.0.0.1:0".to_owned(),
         ..GatewayConfig::default()

@@ -315,11 +315,10 @@ fn rows(file: &Path) -> Result<impl Iterator<Item = Result<(u64, Metadata), RowF
         let record = record.map_err(|error| RowFault {
             line: error.position().map_or(0, csv::Position::line),
             column: "all".to_owned(),
-            expected: match error.kind() {
-                csv::ErrorKind::UnequalLengths { len, .. } => {
-                    format!("expected {} cells, found {len}", columns.len())
-                }
-                _ => error.to_string(),
+            expected: if let csv::ErrorKind::UnequalLengths { len, .. } = error.kind() {
+                format!("expected {} cells, found {len}", columns.len())
+            } else {
+                error.to_string()
             },
         })?;
         let line = record.position().map_or(0, csv::Position::line);

@@ -63,7 +63,7 @@ async fn refuse_by_a_wrong_clock(parts: &Parts, config: &Config, reading: &Readi
         parts.codec.clone(),
         Clock::simulated(wall_ms() - DAY_MS, 1.0),
         parts.metrics.clone(),
-        config.ingest.clone(),
+        &config.ingest,
     )
     .unwrap();
     let topic = format!("home/{}/meter", reading.household_id);
