@@ -201,7 +201,7 @@ impl Writer {
         };
         tokio::select! {
             biased;
-            Some(written) = self.writes.next() => self.note_written(written?),
+            Some(written) = self.writes.next() => self.note_written(&written?),
             outcome = produced => {
                 outcome?;
                 self.note_produced();
@@ -334,7 +334,7 @@ impl Writer {
         Ok(())
     }
 
-    fn note_written(&mut self, written: Written) {
+    fn note_written(&mut self, written: &Written) {
         let is_waiting = self.backlog.is_waiting();
         self.window.observe(written.latency, is_waiting);
         self.backlog.written(&written.receipt);

@@ -126,6 +126,7 @@ impl Statements {
             one(session, &format!("SELECT {columns} FROM {keyspace}.{rest}")).await
         };
         let day = "household_id = ? AND day = ?";
+        let epoch = select("epoch, holder", "partition_epochs WHERE log_partition = ?").await?;
         Ok(Self {
             inserts,
             remove_periods: one(
@@ -135,32 +136,9 @@ impl Statements {
                 ),
             )
             .await?,
-            epoch: agreed(
-                select("epoch, holder", "partition_epochs WHERE log_partition = ?").await?,
-                config,
-            ),
-            first_epoch: conditional(
-                one(
-                    session,
-                    &format!(
-                        "INSERT INTO {keyspace}.partition_epochs (log_partition, epoch, holder) \
-                         VALUES (?, ?, ?) IF NOT EXISTS"
-                    ),
-                )
-                .await?,
-                config,
-            ),
-            next_epoch: conditional(
-                one(
-                    session,
-                    &format!(
-                        "UPDATE {keyspace}.partition_epochs SET epoch = ?, holder = ? \
-                         WHERE log_partition = ? IF epoch = ?"
-                    ),
-                )
-                .await?,
-                config,
-            ),
+            epoch: agreed(epoch, config),
+            first_epoch: conditional(one(session, &first_epoch(keyspace)).await?, config),
+            next_epoch: conditional(one(session, &next_epoch(keyspace)).await?, config),
             now: one(session, "SELECT toUnixTimestamp(now()) FROM system.local").await?,
             meter: select(
                 "ts, consumption_w",
@@ -230,6 +208,20 @@ impl Statements {
     pub(super) fn insert(&self, insert: Insert) -> &PreparedStatement {
         &self.inserts[insert as usize]
     }
+}
+
+fn first_epoch(keyspace: &str) -> String {
+    format!(
+        "INSERT INTO {keyspace}.partition_epochs (log_partition, epoch, holder) \
+         VALUES (?, ?, ?) IF NOT EXISTS"
+    )
+}
+
+fn next_epoch(keyspace: &str) -> String {
+    format!(
+        "UPDATE {keyspace}.partition_epochs SET epoch = ?, holder = ? \
+         WHERE log_partition = ? IF epoch = ?"
+    )
 }
 
 async fn one(session: &Session, cql: &str) -> Result<PreparedStatement, StoreError> {

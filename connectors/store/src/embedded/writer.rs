@@ -81,8 +81,8 @@ pub(super) fn run(tables: Tables, mut jobs: mpsc::Receiver<Job>, changes_max: us
                 };
                 let outcome = batch.commit(&tables);
                 for (done, added) in waiting {
-                    let committed = outcome.as_ref().map_err(|error| from_fjall(error));
-                    let _ = done.send(added.and(committed.map(|()| ())));
+                    let committed = outcome.as_ref().map_err(from_fjall);
+                    let _ = done.send(added.and(committed.copied()));
                 }
                 next = other.or_else(|| jobs.blocking_recv());
             }
@@ -124,11 +124,14 @@ pub(super) fn newest_epoch(tables: &Tables, partition: i32) -> Result<Option<Epo
     found.transpose()
 }
 
+/// A value, and the order of the write that it came with.
+type Ordered = (Order, Vec<u8>);
+
 /// What becomes durable with one fsync. All changes of a batch get the same sequence number, so each key may occur once:
 /// the change with the highest order holds, of equal ones the last. `None` removes.
 #[derive(Debug, Default)]
 struct CommitBatch {
-    rows: BTreeMap<(Table, Vec<u8>), Option<(Order, Vec<u8>)>>,
+    rows: BTreeMap<(Table, Vec<u8>), Option<Ordered>>,
 }
 
 impl CommitBatch {
@@ -142,7 +145,7 @@ impl CommitBatch {
         for change in changes {
             match change {
                 Change::Put { table, key, value } => {
-                    self.put(tables, order, (table, key), value)?
+                    self.put(tables, order, (table, key), value)?;
                 }
                 Change::Remove { table, key } => {
                     self.rows.insert((table, key), None);
@@ -388,7 +391,7 @@ mod tests {
         let key = timed_key(HouseholdId::new(7).unwrap(), 1_000);
         let old = packed(&450.0_f64).unwrap();
         let table = tables.get(Table::MeterReadings);
-        table.insert(key.clone(), old.clone()).unwrap();
+        table.insert(key.clone(), old).unwrap();
         let read = || {
             let stored = tables.get(Table::MeterReadings).get(&key).unwrap().unwrap();
             unpacked::<f64>(Table::MeterReadings, &stored).unwrap()

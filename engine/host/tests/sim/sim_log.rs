@@ -44,7 +44,7 @@ impl Log for SimLog {
             state.faults.of_produce(&mut state.draws)
         };
         if matches!(fate, Fate::Done | Fate::AnswerLost) {
-            world.append_by(Some(life), topic, key, value);
+            world.append(topic, key, value);
         }
         life.point().await;
         tokio::time::sleep(world.delay(Fault::LogSlow)).await;
@@ -140,7 +140,7 @@ impl ConsumerControl for SimControl {
         life.point().await;
         let fate = {
             let state = &mut *world.state();
-            if !state.is_owner(self.partition, life.number) {
+            if state.owners.get(&self.partition) != Some(&life.number) {
                 state.faults.count(Fault::CommitByFormerOwner);
                 return Err(LogError::Refused("the partition has gone".to_owned()));
             }
