@@ -81,8 +81,8 @@ async fn each_gets_a_dead_letter_with_its_reason_and_blocks_nothing() {
     let config = IngestConfig {
         spool_dir: dir.path().join("spool"),
         produce_timeout_ms: 60_000,
-        // The corpus speaks of one day in 2025.
-        past_days_max: 0,
+        // The corpus speaks of one day in 2025, and of clocks that were never set.
+        past_days_max: 3_650,
         ..IngestConfig::default()
     };
     let codec = Codec::single_object();

@@ -181,6 +181,10 @@ fn file_of_child(dir: &Path, name: &str, attrs: &[Attribute]) -> (PathBuf, PathB
 }
 
 fn is_for_tests(item: &Item) -> bool {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "other kinds of code hold no modules and use none"
+    )]
     let attrs = match item {
         Item::Mod(item) => &item.attrs,
         Item::Use(item) => &item.attrs,
