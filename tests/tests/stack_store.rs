@@ -1,7 +1,5 @@
 //! The CQL store against the contract of every store, on a real Cassandra.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
-
 use hearth_store::contract;
 use hearth_store::cql::{CqlConfig, CqlStore};
 use model::units::HouseholdId;
