@@ -4,8 +4,6 @@ use serde::{Deserialize, Serialize};
 
 use model::reading::ReadingOutcome;
 use model::reading::{Kind, Measurement};
-use model::slot::Slot;
-use model::units::SlotLength;
 
 /// A reading inside its slot.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -172,13 +170,24 @@ impl OpenSlot {
         self.readings.iter().map(timed)
     }
 
-    /// The aggregate of the readings that are here; the same bits whatever order they came in.
-    pub(crate) fn aggregate(&self, length: SlotLength) -> Slot {
-        let mut slot = Slot::empty(self.start_ms, length.minutes());
-        for (ts_ms, reading) in self.timed_readings() {
-            slot.add(ts_ms, &reading.measurement);
+    /// Lets all readings go but the newest of each kind, which may hold on into the slots behind.
+    pub(crate) fn trim(&mut self) {
+        let mut newest: [Option<RawReading>; Kind::ALL.len()] = [None; Kind::ALL.len()];
+        for reading in self.readings.iter() {
+            newest[reading.measurement.kind() as usize] = Some(reading);
         }
-        slot
+        let mut kept = RawReadings::EMPTY;
+        for reading in newest.into_iter().flatten() {
+            kept.take_in(reading, true);
+        }
+        kept.0.shrink_to_fit();
+        self.readings = kept;
+    }
+
+    /// Time of the newest reading.
+    pub(crate) fn newest_ms(&self) -> Option<i64> {
+        let entry = self.readings.0.last()?;
+        Some(self.start_ms + i64::from(entry.key() >> 2))
     }
 }
 
