@@ -206,6 +206,19 @@ impl Config {
             1440,
         )?;
         check_range(
+            "engine.hold_minutes",
+            u64::from(engine.hold_minutes),
+            0,
+            60,
+        )?;
+        check_range(
+            "engine.ahead_minutes",
+            u64::from(engine.ahead_minutes),
+            0,
+            1440,
+        )?;
+        check_range("engine.kept_days", u64::from(engine.kept_days), 1, 36_500)?;
+        check_range(
             "engine.stale_minutes",
             u64::from(engine.stale_minutes),
             1,

@@ -170,6 +170,7 @@ impl Actors {
         let env = Env {
             settings: &setup.settings,
             tariffs: &turn.tariffs,
+            now_ms: Some(setup.parts.clock.now_ms()),
         };
         let (household, handle, fresh) = (&mut home.household, setup.handle, &mut batch.fresh);
         let outcome = catch_unwind(AssertUnwindSafe(|| handle(household, event, &env, fresh)));
@@ -253,12 +254,21 @@ impl Actors {
 
     async fn aggregate(&self, id: HouseholdId, start_ms: i64) -> Result<Slot, Fenced> {
         let Assignment { setup, fence, .. } = &self.assignment;
-        let (length, store) = (setup.settings.slot, &setup.parts.store);
+        let (settings, store) = (&setup.settings, &setup.parts.store);
+        let (length, hold_ms) = (settings.slot, settings.hold_ms);
+        // What came before holds on into the slot.
         let readings = read_patiently("readings", fence, || {
-            store.readings(id, start_ms, start_ms + length.ms())
+            store.readings(id, start_ms - hold_ms, start_ms + length.ms())
         })
         .await?;
-        Ok(Slot::of(start_ms, length.minutes(), &readings))
+        let timed = readings.iter().map(|read| (read.ts_ms, read.measurement));
+        Ok(Slot::of(
+            start_ms,
+            length.minutes(),
+            hold_ms,
+            i64::MAX,
+            timed,
+        ))
     }
 
     /// Saves the `count` homes that changed first.

@@ -1,7 +1,7 @@
 //! Settings of engine and optimizer.
 
 use household::household::Settings;
-use model::units::{MINUTE_MS, SlotLength};
+use model::units::{DAY_MS, MINUTE_MS, SlotLength};
 use serde::{Deserialize, Serialize};
 
 /// The engine: shards of household actors.
@@ -18,6 +18,13 @@ pub struct EngineConfig {
     pub horizon_slots: u32,
     /// Minutes that a slot waits for late readings before its raw readings are let go, 0 to 1440.
     pub grace_minutes: u32,
+    /// Minutes that a reading holds where no next one of its kind comes, 0 to 60: means are weighted by that time. 0 weighs
+    /// each reading the same.
+    pub hold_minutes: u32,
+    /// Minutes that a reading may be ahead of the engine's clock, 0 to 1440; what is further ahead is a dead letter.
+    pub ahead_minutes: u32,
+    /// Days that a reading may be old, 1 to 36500; what is older is a dead letter. No more than the store keeps.
+    pub kept_days: u32,
     /// Minutes without a reading after which a home counts as stale.
     pub stale_minutes: u32,
     /// What a new plan must save to depart from the one that holds: currency per kWh that the battery moves otherwise.
@@ -58,6 +65,9 @@ impl Default for EngineConfig {
             slot_minutes: SlotLength::QUARTER_HOUR,
             horizon_slots: 96,
             grace_minutes: 15,
+            hold_minutes: 15,
+            ahead_minutes: 5,
+            kept_days: 90,
             stale_minutes: 60,
             switching_cost_per_kwh: 0.002,
             switching_cost_per_start: 0.01,
@@ -84,6 +94,9 @@ impl EngineConfig {
             slot: self.slot_minutes,
             horizon_slots: self.horizon_slots,
             grace_ms: i64::from(self.grace_minutes) * MINUTE_MS,
+            hold_ms: i64::from(self.hold_minutes) * MINUTE_MS,
+            ahead_ms: i64::from(self.ahead_minutes) * MINUTE_MS,
+            kept_ms: i64::from(self.kept_days) * DAY_MS,
             stores_readings: self.store_readings,
             stale_after_ms: i64::from(self.stale_minutes) * MINUTE_MS,
             switching_cost_per_kwh: self.switching_cost_per_kwh,

@@ -130,6 +130,10 @@ fn why_refused(reading: &Reading, refusal: Refusal, home: &Resident) -> String {
                 "ts is {ts}, but the home has come to {watermark} and engine.grace_minutes are over"
             )
         }
+        Refusal::Future => {
+            format!("ts is {ts}, further ahead of the engine's clock than engine.ahead_minutes")
+        }
+        Refusal::TooOld => format!("too_old: ts is {ts}, before what engine.kept_days keeps"),
         Refusal::Full => format!(
             "ts is {ts}, but the home holds {RAW_NUMBERS_MAX} numbers of open slots already"
         ),

@@ -48,6 +48,10 @@ pub enum Effect {
 pub enum Refusal {
     /// Its slot ended longer ago than the grace.
     Late,
+    /// It lies further ahead of the host's clock than a reading may.
+    Future,
+    /// It is older than what is kept.
+    TooOld,
     /// The home holds as many raw readings as it may.
     Full,
 }

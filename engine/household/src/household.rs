@@ -7,10 +7,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::commanding::{Adopted, Commands, note_runs};
-use crate::effect::Effect;
+use crate::effect::{Effect, Refusal};
 use crate::event::Event;
 use crate::planning::{self, PlanningInput, Runs, Unplannable};
-use crate::windows::Windows;
+use crate::windows::{Windows, refuse};
 use model::alert::{Alert, AlertKind};
 use model::command::{Ack, AckStatus};
 use model::metadata::Metadata;
@@ -35,6 +35,14 @@ pub struct Settings {
     pub horizon_slots: u32,
     /// How long after its end a slot keeps its raw readings, so that a late one corrects it exactly; 0 or more.
     pub grace_ms: i64,
+    /// How long a reading holds where no next one of its kind comes: means are weighted by that time. 0 to an hour; with 0
+    /// each reading weighs the same.
+    pub hold_ms: i64,
+    /// How far ahead of the host's clock a reading may be; what lies further ahead is refused, and state that does is
+    /// brought back. 0 or more.
+    pub ahead_ms: i64,
+    /// How far back of the host's clock a reading may be: the store keeps nothing older. More than 0.
+    pub kept_ms: i64,
     /// Whether each reading becomes a row of the store. Where it does not, the slot that a reading belongs to holds all
     /// that is kept of it, and one that comes after the grace is refused.
     pub stores_readings: bool,
@@ -52,6 +60,8 @@ pub struct Env<'a> {
     pub settings: &'a Settings,
     /// By name.
     pub tariffs: &'a BTreeMap<String, Arc<Tariff>>,
+    /// The host's clock, UTC epoch milliseconds; `None` where the times of readings are not to be judged.
+    pub now_ms: Option<i64>,
 }
 
 /// The latest state of charge.
@@ -68,7 +78,7 @@ pub struct Household {
     pub(crate) metadata: Option<Arc<Metadata>>,
     pub(crate) windows: Windows,
     soc: Option<Soc>,
-    /// The host's clock, when it was last told; never goes back.
+    /// The host's clock, as it was told last; it goes back where the host's does.
     clock_ms: Option<i64>,
     /// Since when readings are waited for, where none ever came.
     awaited_ms: Option<i64>,
@@ -194,15 +204,15 @@ impl Household {
 
     /// Rolling means, daily sums and peak at `now_ms`.
     #[must_use]
-    pub fn rolling(&self, now_ms: i64) -> Rolling {
-        Rolling::of(&self.windows.recent(), now_ms)
+    pub fn rolling(&self, now_ms: i64, settings: &Settings) -> Rolling {
+        Rolling::of(&self.windows.recent(now_ms, settings), now_ms)
     }
 
-    /// The slots of the last 24 hours that have ended, ascending, then what is known of the open ones. Of a series
-    /// only the mean and the peak are kept: each slot stands as if it had one reading.
+    /// The slots of the last 24 hours that have ended, ascending, then what is known of the open ones at `now_ms`. Of a
+    /// series only the mean and the peak are kept: each slot stands as if it had one reading.
     #[must_use]
-    pub fn recent_slots(&self) -> Vec<Slot> {
-        self.windows.recent()
+    pub fn recent_slots(&self, now_ms: i64, settings: &Settings) -> Vec<Slot> {
+        self.windows.recent(now_ms, settings)
     }
 
     /// The home's present: its watermark or the host's clock, whichever is later.
@@ -211,6 +221,9 @@ impl Household {
     }
 
     fn reading_arrived(&mut self, reading: &Reading, env: &Env<'_>, effects: &mut Vec<Effect>) {
+        if let Some(refusal) = self.time_refused(reading.ts_ms, env) {
+            return refuse(reading, refusal, effects);
+        }
         self.windows.take_in(reading, env.settings, effects);
         self.active_ms = self.present_ms();
         if let Measurement::Battery { soc_pct, .. } = reading.measurement
@@ -220,6 +233,17 @@ impl Household {
                 ts_ms: reading.ts_ms,
                 pct: soc_pct,
             });
+        }
+    }
+
+    fn time_refused(&self, ts_ms: i64, env: &Env<'_>) -> Option<Refusal> {
+        let now_ms = env.now_ms?;
+        if ts_ms > now_ms.saturating_add(env.settings.ahead_ms) {
+            Some(Refusal::Future)
+        } else if ts_ms < now_ms.saturating_sub(env.settings.kept_ms) {
+            Some(Refusal::TooOld)
+        } else {
+            None
         }
     }
 
@@ -265,12 +289,61 @@ impl Household {
     }
 
     fn clock_ticked(&mut self, now_ms: i64, env: &Env<'_>, effects: &mut Vec<Effect>) {
-        self.clock_ms = self.clock_ms.max(Some(now_ms));
+        self.clock_ms = Some(now_ms);
+        if self.lies_ahead(now_ms, env.settings) {
+            self.bring_back(now_ms, env.settings);
+        }
         if self.windows.watermark_ms.is_none() {
             self.awaited_ms = self.awaited_ms.or(Some(now_ms));
         }
+        let until_ms = now_ms - patience_ms(env.settings);
         self.windows
-            .end_until(self.id, now_ms - patience_ms(env.settings), effects);
+            .end_until(self.id, until_ms, env.settings, effects);
+    }
+
+    /// Whether part of the state is further ahead of `now_ms` than a reading may be: a clock was ahead.
+    pub(crate) fn lies_ahead(&self, now_ms: i64, settings: &Settings) -> bool {
+        let slot_ms = settings.slot.ms();
+        let times_ms = [
+            self.windows.watermark_ms,
+            self.awaited_ms,
+            self.active_ms,
+            Some(self.requested_ms),
+            self.unplanned_since_ms,
+            // A plan is asked for a slot that has begun.
+            self.asked_slot_ms,
+            self.adopted.as_ref().map(|adopted| adopted.requested_ms),
+            self.soc.map(|soc| soc.ts_ms),
+            self.windows.closed.newest_ms(),
+        ];
+        let latest_ms = times_ms.into_iter().flatten().max().unwrap_or(now_ms);
+        latest_ms > now_ms.saturating_add(settings.ahead_ms + slot_ms)
+            || self.windows.watermark_ms > Some(now_ms.saturating_add(settings.ahead_ms))
+    }
+
+    /// Takes back what a clock that was ahead has led to, so that the home lives on at `now_ms`.
+    fn bring_back(&mut self, now_ms: i64, settings: &Settings) {
+        let latest_ms = now_ms.saturating_add(settings.ahead_ms);
+        let is_known = |ms: &i64| *ms <= latest_ms;
+        self.windows.bring_back(now_ms, settings);
+        self.soc = self.soc.filter(|soc| is_known(&soc.ts_ms));
+        self.awaited_ms = self.awaited_ms.map(|ms| ms.min(now_ms));
+        self.active_ms = self.active_ms.map(|ms| ms.min(now_ms));
+        self.unplanned_since_ms = self.unplanned_since_ms.map(|ms| ms.min(now_ms));
+        self.asked_slot_ms = self.asked_slot_ms.filter(is_known);
+        self.requested_ms = self.requested_ms.min(now_ms);
+        self.runs.retain(|_, began_ms| is_known(began_ms));
+        if self
+            .adopted
+            .as_ref()
+            .is_some_and(|adopted| adopted.requested_ms > latest_ms)
+        {
+            self.adopted = None;
+            self.asked_slot_ms = None;
+        }
+        self.commands
+            .given
+            .retain(|given| given.command.requested_ms <= latest_ms);
     }
 
     /// Asks for a plan, once in a slot: as soon as a reading of the slot shows that the one before has ended, or when
@@ -310,7 +383,7 @@ impl Household {
         let metadata = self.metadata.as_deref()?;
         let stated = planning::problem(&PlanningInput {
             metadata,
-            slots: &self.windows.recent(),
+            slots: &self.windows.recent(present_ms, env.settings),
             tariff: env.tariffs.get(&metadata.tariff).map(Arc::as_ref),
             soc_pct: self.soc.map(|soc| soc.pct),
             runs: &self.commands.runs_at(&self.runs, metadata, present_ms),

@@ -18,6 +18,9 @@ use model::units::{DAY_MS, HouseholdId, MINUTE_MS, SlotLength};
 /// the store when it ends. Three quarter hours of load, PV and battery at one reading a second fit.
 pub const RAW_NUMBERS_MAX: usize = 10_800;
 
+/// Numbers of the newest reading of each kind.
+const TRIMMED_NUMBERS_MAX: usize = 4;
+
 /// In place of the time from which on a home has held every reading: it has held them all.
 const NEWBORN_MS: i64 = i64::MIN + 1;
 
@@ -128,7 +131,7 @@ impl Windows {
     }
 
     /// Whether the slot has let its raw readings go.
-    fn is_late(&self, start_ms: i64, settings: &Settings) -> bool {
+    pub(crate) fn is_late(&self, start_ms: i64, settings: &Settings) -> bool {
         let over_ms = start_ms + self.length.ms() + settings.grace_ms;
         self.watermark_ms
             .is_some_and(|watermark_ms| over_ms <= watermark_ms)
@@ -286,8 +289,7 @@ impl Windows {
         let mut slots: Vec<Slot> = closed.map(|slot| slot.slot(self.length)).collect();
         let open = (0..self.open.len()).filter(|index| {
             let slot = &self.open[*index];
-            let is_trimmed = slot.start_ms + self.length.ms() <= self.whole_from_ms && slot.ended;
-            !is_trimmed && self.closed.get(slot.start_ms).is_none()
+            !self.is_late(slot.start_ms, settings) && self.closed.get(slot.start_ms).is_none()
         });
         slots.extend(open.map(|index| self.aggregate(index, now_ms, settings)));
         slots.sort_by_key(|slot| slot.start_ms);
@@ -388,7 +390,9 @@ impl Windows {
             }
             let end_ms = slot.start_ms + self.length.ms();
             self.whole_from_ms = self.whole_from_ms.max(end_ms);
-            slot.trim();
+            if slot.readings.numbers_count() > TRIMMED_NUMBERS_MAX {
+                slot.trim();
+            }
         }
         // The first slot whose readings are all here begins no earlier than this.
         let first_ms = self.length.start_of_ms(over_ms) + self.length.ms();
@@ -419,7 +423,7 @@ impl Windows {
     }
 }
 
-fn refuse(reading: &Reading, refusal: Refusal, effects: &mut Vec<Effect>) {
+pub(crate) fn refuse(reading: &Reading, refusal: Refusal, effects: &mut Vec<Effect>) {
     effects.push(Effect::RefuseReading {
         reading: *reading,
         refusal,

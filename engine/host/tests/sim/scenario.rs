@@ -65,7 +65,10 @@ pub struct Hosting {
 }
 
 impl Hosting {
-    fn draw(draws: &mut Draws, stores_readings: bool) -> Self {
+    fn draw(draws: &mut Draws, hold_ms: 0,
+ ahead_ms: i64::MAX / 4,
+ kept_ms: i64::MAX / 4,
+ stores_readings: bool) -> Self {
         let seconds = |seconds| Duration::from_secs(seconds);
         let (store_slots, publish_slots) =
             draws.one_of(&[(true, true), (true, false), (false, true)]);
@@ -91,6 +94,9 @@ impl Scenario {
             slot,
             horizon_slots: draws.one_of(&[4, 12]),
             grace_ms: draws.one_of(&[0, 5, 20, 45]) * MINUTE_MS,
+            hold_ms: 0,
+            ahead_ms: i64::MAX / 4,
+            kept_ms: i64::MAX / 4,
             stores_readings: draws.permille(500),
             stale_after_ms: draws.one_of(&[30 * MINUTE_MS, 6 * HOUR_MS]),
             switching_cost_per_kwh: 0.0,
@@ -132,6 +138,9 @@ impl Scenario {
                 slot: SlotLength::QUARTER_HOUR,
                 horizon_slots: 4,
                 grace_ms: 15 * MINUTE_MS,
+                hold_ms: 0,
+                ahead_ms: i64::MAX / 4,
+                kept_ms: i64::MAX / 4,
                 stores_readings: false,
                 stale_after_ms: 30 * MINUTE_MS,
                 switching_cost_per_kwh: 0.0,

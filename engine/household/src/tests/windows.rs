@@ -73,7 +73,7 @@ fn a_late_reading_is_stored_and_repairs_its_slot() {
     assert_eq!(world.outcome(ReadingOutcome::Late), 1);
     assert_eq!(world.repairs_count, repairs_count + 1);
     assert_eq!(world.slots[&at(15)].load_w.mean(), Some(110.0));
-    let recent = world.home.recent_slots();
+    let recent = world.home.recent_slots(at(120), &world.settings);
     let repaired = recent.iter().find(|slot| slot.start_ms == at(15)).unwrap();
     assert_eq!(repaired.load_w.mean(), Some(110.0));
 }
@@ -217,7 +217,7 @@ fn rolling_figures_hold_a_day() {
     assert_eq!((rolling.pv_w_mean_24h, rolling.pv_kwh_today), (None, 0.0));
     let mean_w = rolling.load_w_mean_24h.unwrap();
     assert!((mean_w - 1_350.0).abs() < 1e-9, "{mean_w}");
-    assert_eq!(world.home.rolling(at(26 * 60) - 1), rolling);
+    assert_eq!(world.home.rolling(at(26 * 60) - 1, &world.settings), rolling);
 }
 
 /// Readings over three hours, up to a second apart, in any order and some of them twice.
