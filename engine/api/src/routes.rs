@@ -187,7 +187,9 @@ impl Api {
             }
         };
         let known: BTreeSet<i64> = slots.iter().map(|slot| slot.start_ms).collect();
-        let recent = household.recent_slots(*span_ms.end(), &self.settings).into_iter();
+        let recent = household
+            .recent_slots(*span_ms.end(), &self.settings)
+            .into_iter();
         slots.extend(recent.filter(|slot| {
             let is_new = span_ms.contains(&slot.start_ms) && !known.contains(&slot.start_ms);
             is_new && slot.samples_count() > 0

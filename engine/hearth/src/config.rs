@@ -205,12 +205,7 @@ impl Config {
             0,
             1440,
         )?;
-        check_range(
-            "engine.hold_minutes",
-            u64::from(engine.hold_minutes),
-            0,
-            60,
-        )?;
+        check_range("engine.hold_minutes", u64::from(engine.hold_minutes), 0, 60)?;
         check_range(
             "engine.ahead_minutes",
             u64::from(engine.ahead_minutes),

@@ -1,7 +1,9 @@
 //! A home in a small world that carries its effects out, and checks its invariants after every event.
 
+mod clocks;
 mod commands;
 mod limits;
+mod means;
 mod planning;
 mod snapshots;
 mod windows;

@@ -202,7 +202,9 @@ impl Windows {
         while let Some(slot) = self.open.get(index) {
             let next_ms = self.open.get(index + 1).map(|next| next.start_ms);
             let mut start_ms = slot.start_ms + length_ms;
-            let held_ms = slot.newest_ms().map_or(i64::MIN, |ms| ms + settings.hold_ms);
+            let held_ms = slot
+                .newest_ms()
+                .map_or(i64::MIN, |ms| ms + settings.hold_ms);
             index += 1;
             while start_ms < held_ms
                 && start_ms + length_ms <= until_ms
@@ -301,7 +303,9 @@ impl Windows {
     pub(crate) fn aggregate(&self, index: usize, until_ms: i64, settings: &Settings) -> Slot {
         let slot = &self.open[index];
         let since_ms = slot.start_ms - settings.hold_ms;
-        let first = self.open.partition_point(|one| one.start_ms + self.length.ms() <= since_ms);
+        let first = self
+            .open
+            .partition_point(|one| one.start_ms + self.length.ms() <= since_ms);
         let held = self.open.range(first..=index);
         let timed = held.flat_map(OpenSlot::timed_readings);
         Slot::of(
@@ -328,7 +332,9 @@ impl Windows {
         }
         let since_ms = slot.start_ms - settings.hold_ms;
         let whole = self.open.iter().find(|one| !one.from_store);
-        let known_ms = whole.map_or(self.whole_from_ms, |one| one.start_ms.min(self.whole_from_ms));
+        let known_ms = whole.map_or(self.whole_from_ms, |one| {
+            one.start_ms.min(self.whole_from_ms)
+        });
         let reaches_in =
             |one: &&OpenSlot| one.start_ms + self.length.ms() > since_ms && one.from_store;
         known_ms <= since_ms && !self.open.range(..index).any(|one| reaches_in(&one))
@@ -412,7 +418,8 @@ impl Windows {
         for slot in &mut self.open {
             slot.ended &= slot.start_ms + self.length.ms() <= now_ms;
         }
-        self.closed.forget_after(self.length.start_of_ms(now_ms) - 1);
+        self.closed
+            .forget_after(self.length.start_of_ms(now_ms) - 1);
         if settings.stores_readings && self.whole_from_ms > now_ms {
             let ahead_ms = self.length.start_of_ms(now_ms + settings.grace_ms) + self.length.ms();
             self.whole_from_ms = ahead_ms;
