@@ -65,10 +65,7 @@ pub struct Hosting {
 }
 
 impl Hosting {
-    fn draw(draws: &mut Draws, hold_ms: 0,
- ahead_ms: i64::MAX / 4,
- kept_ms: i64::MAX / 4,
- stores_readings: bool) -> Self {
+    fn draw(draws: &mut Draws, stores_readings: bool) -> Self {
         let seconds = |seconds| Duration::from_secs(seconds);
         let (store_slots, publish_slots) =
             draws.one_of(&[(true, true), (true, false), (false, true)]);
