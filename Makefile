@@ -8,28 +8,38 @@ NAME ?=
 help:
 	@printf '%s\n' 'make demo    build and run everything on this machine (ARGS="--homes 100")' \
 	  'make test    every check and test, the real stack among them' \
-	  'make check   formatting, lints, licences, dependency arrows' \
+	  'make check   formatting, lints, dependency arrows, licences, advisories' \
 	  'make stack   Kafka, Cassandra, registry and Mosquitto in the foreground' \
 	  'make load    1,000 homes against the real stack; report in target/load' \
 	  'make bench   measurements; results in target/bench (NAME=prefix for a part)' \
 	  'make release the release binary'
 
+# Its own profile: quick to build, and without what only a cluster needs (TLS to Kafka).
 demo: setup-demo
-	@echo '==> building (the first time takes minutes)'
-	cargo build --release --workspace --bins
+	@echo '==> building hearth (the first time takes minutes)'
+	@bash deploy/build.sh --profile demo -p hearth --bin hearth --no-default-features
 	@target=$$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/'); \
-	  exec "$$target/release/hearth" demo $(ARGS)
+	  exec "$$target/demo/hearth" demo $(ARGS)
 
+# Tests on the real stack are #[ignore]d, so that a run of `cargo test` alone counts them; here all run.
 test: setup-test check
 	@echo '==> tests'
 	cargo build --workspace --all-targets
-	STACK=1 cargo test --workspace
+	@set -euo pipefail; \
+	stack=$$(cargo test -q --workspace -- --list --ignored | grep -c ': test$$'); \
+	cargo test --workspace -- --include-ignored | awk -v stack="$$stack" '\
+	  { print; fflush() } \
+	  /^test result:/ { skipped += $$8 } \
+	  END { printf "%d stack tests run, %d skipped\n", stack - skipped, skipped }'
 
 check: setup-test
-	@echo '==> formatting, lints, licences, arrows'
+	@echo '==> formatting, lints, arrows, dependencies'
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo test --workspace --test tidy
+	$(HEARTH_CACHE)/bin/cargo-machete
+	$(HEARTH_CACHE)/bin/cargo-deny check licenses bans sources
+	@bash deploy/advisories.sh
 
 stack: setup-test
 	cargo run --release --bin hearth-stack

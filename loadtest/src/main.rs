@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use loadtest::fleet::FleetConfig;
 use loadtest::load::{self, Steady};
-use tracing::Level;
+use tracing::{Level, info};
 
 /// Publishes readings of simulated homes over MQTT, waits until the store has caught up, and compares what was
 /// acknowledged with what is stored. Exit code 1 where a reading is lost.
@@ -98,7 +98,7 @@ fn run(cli: &Cli) -> Result<bool> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let report = runtime.block_on(load::steady(&scenario))?;
+    let report = runtime.block_on(load::steady(&scenario, &|text| info!("{text}")))?;
     let clean = report.is_clean();
     let reports = [report];
     load::write(&reports, &cli.report)?;

@@ -248,12 +248,12 @@ pub const fn older_schemas_json(topic: Topic) -> &'static [&'static str] {
         Topic::OptimizeRequests => &[include_str!("../avro/history/v1/optimize-requests.avsc")],
         Topic::Schedules => &[include_str!("../avro/history/v1/schedules.avsc")],
         Topic::DeadLetters => &[include_str!("../avro/history/v1/dead-letters.avsc")],
+        Topic::Tariffs => &[include_str!("../avro/history/v1/tariffs.avsc")],
+        Topic::Alerts => &[include_str!("../avro/history/v1/alerts.avsc")],
         Topic::Telemetry
-        | Topic::Tariffs
         | Topic::WeatherForecast
         | Topic::Commands
         | Topic::Acks
-        | Topic::Alerts
         | Topic::Slots => &[],
     }
 }

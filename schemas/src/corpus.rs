@@ -336,13 +336,13 @@ const TEXTS: &[Text] = &[
     (
         "SoC above full",
         BATTERY,
-        r#"{"household_id":7,"ts":"2025-09-12T10:00:00Z","soc_pct":100.5,"power_w":0}"#,
+        r#"{"household_id":7,"ts":"2025-09-12T10:00:00Z","soc_pct":102.5,"power_w":0}"#,
         Reason::OutOfRange,
     ),
     (
         "SoC below empty",
         BATTERY,
-        r#"{"household_id":7,"ts":"2025-09-12T10:00:00Z","soc_pct":-1,"power_w":0}"#,
+        r#"{"household_id":7,"ts":"2025-09-12T10:00:00Z","soc_pct":-2.5,"power_w":0}"#,
         Reason::OutOfRange,
     ),
     (

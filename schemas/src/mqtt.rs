@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use model::command::{Ack, AckStatus, Command, FALLBACK};
+use model::limits::{BELOW_ZERO_SHARE, BELOW_ZERO_W, SOC_BEYOND_PCT};
 use model::reading::{Measurement, Reading};
 use model::units::HouseholdId;
 use serde_json::value::RawValue;
@@ -15,17 +16,17 @@ pub use crate::time::rfc3339;
 pub const PAYLOAD_BYTES_MAX: usize = 256 * 1024;
 /// Largest power that a home can have, W; more is a broken meter.
 pub const POWER_W_MAX: f64 = 10_000_000.0;
-/// Inverters report a few watts below zero at night; this much counts as 0.
-pub const PV_NIGHT_W: f64 = 100.0;
 /// Readings from before this moment come from a device whose clock was never set: 2000-01-01.
 pub const DEVICE_TS_MS_MIN: i64 = 946_684_800_000;
 /// Longest text that is read as a time, bytes; RFC 3339 with nanoseconds and an offset has 35.
 const TIME_BYTES_MAX: usize = 64;
 
-/// Least and most of each field.
-pub(crate) const CONSUMPTION_W: (f64, f64) = (0.0, POWER_W_MAX);
-pub(crate) const PV_W: (f64, f64) = (-PV_NIGHT_W, POWER_W_MAX);
-pub(crate) const SOC_PCT: (f64, f64) = (0.0, 100.0);
+/// Least and most of each field. The household, which knows its plant, puts back what stands a little beyond a gauge's
+/// range, and refuses what its plant cannot do; here only what no home can do is refused.
+pub(crate) const CONSUMPTION_W: (f64, f64) = (-BELOW_ZERO_W, POWER_W_MAX);
+/// The share that is taken as 0, of the largest plant of a home: 50 kW.
+pub(crate) const PV_W: (f64, f64) = (-BELOW_ZERO_SHARE * 50_000.0, POWER_W_MAX);
+pub(crate) const SOC_PCT: (f64, f64) = (-SOC_BEYOND_PCT, 100.0 + SOC_BEYOND_PCT);
 pub(crate) const POWER_W: (f64, f64) = (-POWER_W_MAX, POWER_W_MAX);
 
 /// What a payload held. An array is taken element by element, so one bad element spoils no other.
@@ -347,7 +348,7 @@ impl Source {
                 consumption_w: number("consumption_w", CONSUMPTION_W)?,
             },
             Channel::Pv => Measurement::Pv {
-                pv_w: number("pv_w", PV_W)?.max(0.0),
+                pv_w: number("pv_w", PV_W)?,
             },
             Channel::Battery => Measurement::Battery {
                 soc_pct: number("soc_pct", SOC_PCT)?,

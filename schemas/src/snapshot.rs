@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::topic::Topic;
 
-/// Version of the layout. Version 1 is read as well; a snapshot of another version is not.
-const VERSION: u8 = 2;
+/// Version of the layout. Versions 1 and 2 are read as well; a snapshot of another version is not.
+const VERSION: u8 = 3;
 
 /// The topics of a shard, in the order of `NextOffsets`.
 pub const SHARD_TOPICS: [Topic; 4] = [
@@ -63,12 +63,28 @@ impl NextOffsets {
 pub enum SnapshotError {
     #[error("it is empty")]
     Empty,
+    /// It is no damage: a newer build reads it. Whoever writes over it loses it.
+    #[error(
+        "its layout has version {0}, which is newer than this build, which reads 1 to {VERSION}"
+    )]
+    Newer(u8),
     #[error("its layout has version {0}, this build reads 1 to {VERSION}")]
     Version(u8),
     #[error("it was taken on partition {0}: the number of partitions has changed")]
     Partition(i32),
     #[error("it does not decode: {0}")]
     Undecodable(#[from] postcard::Error),
+}
+
+impl SnapshotError {
+    /// Whether a newer build than this has written the snapshot. Whoever goes on without it loses it.
+    #[must_use]
+    pub const fn is_newer(&self) -> bool {
+        match self {
+            Self::Newer(_) => true,
+            Self::Empty | Self::Version(_) | Self::Partition(_) | Self::Undecodable(_) => false,
+        }
+    }
 }
 
 /// The state as bytes.
@@ -103,9 +119,19 @@ fn read<H: DeserializeOwned>(bytes: &[u8]) -> Result<(i32, NextOffsets, H), Snap
     let (version, body) = bytes.split_first().ok_or(SnapshotError::Empty)?;
     match *version {
         VERSION => Ok(postcard::from_bytes(body)?),
-        1 => Ok(postcard::from_bytes(&from_version_1(body)?)?),
+        2 => Ok(postcard::from_bytes(&from_version_2(body))?),
+        1 => Ok(postcard::from_bytes(&from_version_2(&from_version_1(
+            body,
+        )?))?),
+        newer if newer > VERSION => Err(SnapshotError::Newer(newer)),
         other => Err(SnapshotError::Version(other)),
     }
+}
+
+/// Version 3 of a body of version 2, which ended before the newest load, the newest PV, and since when the home speaks.
+fn from_version_2(body: &[u8]) -> Vec<u8> {
+    const NONE: u8 = 0;
+    [body, &[NONE; 3]].concat()
 }
 
 /// The beginning of a snapshot of version 1, up to the end of the metadata's grid.

@@ -12,7 +12,8 @@ use platform::store::Store;
 use schemas::mqtt::rfc3339;
 use serde_json::{Value, json};
 use tests::harness::{
-    HearthProcess, MqttAccess, free_port, http, metric, mosquitto_pub_whole, skipped, wait_for,
+    HearthProcess, MqttAccess, free_port, hearth_output, http, metric, mosquitto_pub_whole,
+    wait_for,
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -102,11 +103,43 @@ async fn everything_happens_within_a_minute_and_goes_on_after_a_restart() -> any
 }
 
 #[tokio::test]
+async fn a_second_demo_hears_that_the_folder_is_in_use_and_the_first_outlives_its_clock_file()
+-> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    // Where the clock is written to before it gets its name.
+    std::fs::create_dir(dir.path().join("clock.new"))?;
+    let (port, mqtt_port) = (free_port(), free_port());
+    let demo = start(dir.path(), port, mqtt_port, 5)?;
+    demo.wait_ready(port).await?;
+    let folder = dir.path().to_str().context("a path of UTF-8")?;
+    let args = [
+        "demo",
+        "--data-dir",
+        folder,
+        "--http-port",
+        "0",
+        "--mqtt-port",
+        "0",
+    ];
+    let second = hearth_output(&args, &[]).await?;
+    let said = String::from_utf8_lossy(&second.stderr);
+    ensure!(!second.status.success(), "two demos share a folder");
+    let expected = format!("{folder}/log is in use by another process");
+    ensure!(said.contains(&expected), "{said}");
+    wait_for("slots, whatever the clock file does", LIMIT, async || {
+        let count = metric(port, "hearth_slots_total").await?;
+        ensure!(count >= 5.0, "{count}");
+        Ok(())
+    })
+    .await;
+    demo.terminate(LIMIT).await?;
+    Ok(())
+}
+
+#[tokio::test]
+#[ignore = "needs the real stack: make test, or cargo test -- --ignored"]
 async fn five_kills_lose_nothing_that_was_acknowledged() -> anyhow::Result<()> {
     // The outside client is mosquitto_pub, which the set-up of the stack brings.
-    if skipped("five_kills_lose_nothing_that_was_acknowledged") {
-        return Ok(());
-    }
     const HOME: i64 = 777_777;
     const EACH: i64 = 10;
     let dir = tempfile::tempdir()?;

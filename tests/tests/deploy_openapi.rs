@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use api::body::{
-    LatestBody, MetadataBody, OptimizeBody, ProblemDocument, ScheduleBody, TariffBody,
+    AlertsBody, CommandsBody, FleetBody, LatestBody, MetadataBody, OptimizeBody, ProblemDocument,
+    ScheduleBody, TariffBody, TariffsBody,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -99,21 +100,35 @@ fn bodies_are_those_of_the_code() {
     agrees::<TariffBody>("Tariff");
     agrees::<ProblemDocument>("Problem");
     agrees::<OptimizeBody>("OptimizeRequest");
+    agrees::<FleetBody>("Fleet");
+    agrees::<CommandsBody>("Commands");
+    agrees::<AlertsBody>("Alerts");
+    agrees::<TariffsBody>("Tariffs");
 }
 
 #[test]
 fn routes_are_those_of_the_code() {
     let code = source("src/routes.rs") + &source("src/server.rs");
     let mut served = BTreeSet::new();
-    for route in code.split(".route(").skip(1) {
-        let Some((path, rest)) = route.trim_start().trim_start_matches('"').split_once('"') else {
+    for resource in code.split("known(").skip(1) {
+        let Some((path, rest)) = resource
+            .trim_start()
+            .trim_start_matches('"')
+            .split_once('"')
+        else {
             continue;
         };
-        let (_, rest) = rest.split_once("web::").unwrap();
-        let (method, _) = rest.split_once('(').unwrap();
-        served.insert(format!("{method} {path}"));
+        // HEAD is GET without the body.
+        let methods = [
+            ("reading()", "get"),
+            ("web::get()", "get"),
+            ("web::put()", "put"),
+            ("web::post()", "post"),
+        ];
+        let methods = methods.iter().filter(|(call, _)| rest.contains(call));
+        served.extend(methods.map(|(_, method)| format!("{method} {path}")));
     }
-    assert!(served.len() >= 10, "{served:?}");
+    assert!(served.len() >= 18, "{served:?}");
     let all = description();
     let mut described = BTreeSet::new();
     for (path, methods) in all["paths"].as_object().unwrap() {

@@ -1,4 +1,4 @@
-//! The chart lints and renders every role with what an operator expects. Needs helm, so it is skipped unless STACK=1.
+//! The chart lints and renders every role with what an operator expects. Needs helm, which `deploy/setup.sh test` brings.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
@@ -18,10 +18,6 @@ const ROLES: [(&str, &str); 6] = [
     ("controller", "StatefulSet"),
     ("api", "Deployment"),
 ];
-
-fn stack() -> bool {
-    std::env::var("STACK").as_deref() == Ok("1")
-}
 
 fn chart() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../helm/hearth")
@@ -80,19 +76,15 @@ fn variables(container: &Value) -> BTreeMap<&str, &Value> {
 }
 
 #[test]
+#[ignore = "needs the real stack: make test, or cargo test -- --ignored"]
 fn the_chart_lints() {
-    if !stack() {
-        return;
-    }
     let output = helm(&["lint", "--strict"]);
     assert!(output.status.success(), "{}", text(&output));
 }
 
 #[test]
+#[ignore = "needs the real stack: make test, or cargo test -- --ignored"]
 fn every_role_has_probes_ports_resources_and_no_rights() {
-    if !stack() {
-        return;
-    }
     let objects = render(&[]);
     for (role, kind) in ROLES {
         let workload = find(&objects, kind, &format!("home-hearth-{role}"));
@@ -154,10 +146,8 @@ fn every_role_has_probes_ports_resources_and_no_rights() {
 }
 
 #[test]
+#[ignore = "needs the real stack: make test, or cargo test -- --ignored"]
 fn stable_roles_know_their_name_and_keep_their_spool() {
-    if !stack() {
-        return;
-    }
     let objects = render(&[]);
     for (role, kind) in ROLES.into_iter().filter(|(_, kind)| *kind == "StatefulSet") {
         let workload = find(&objects, kind, &format!("home-hearth-{role}"));
@@ -188,10 +178,8 @@ fn stable_roles_know_their_name_and_keep_their_spool() {
 }
 
 #[test]
+#[ignore = "needs the real stack: make test, or cargo test -- --ignored"]
 fn init_runs_before_the_roles_and_their_configuration_can_be_read() {
-    if !stack() {
-        return;
-    }
     let objects = render(&[]);
     let job = find(&objects, "Job", "home-hearth-init");
     assert_eq!(
@@ -214,10 +202,8 @@ fn init_runs_before_the_roles_and_their_configuration_can_be_read() {
 }
 
 #[test]
+#[ignore = "needs the real stack: make test, or cargo test -- --ignored"]
 fn variables_of_the_chart_are_settings() {
-    if !stack() {
-        return;
-    }
     let settings = serde_json::to_value(Config::default()).unwrap();
     for object in render(&[]) {
         let containers = object["spec"]["template"]["spec"]["containers"].as_array();
@@ -241,10 +227,8 @@ fn variables_of_the_chart_are_settings() {
 }
 
 #[test]
+#[ignore = "needs the real stack: make test, or cargo test -- --ignored"]
 fn secrets_come_as_files() {
-    if !stack() {
-        return;
-    }
     let objects = render(&[
         "secrets[0].variable=HEARTH_LOG__KAFKA__SASL_PASSWORD",
         "secrets[0].secret=kafka-credentials",
@@ -275,10 +259,8 @@ fn secrets_come_as_files() {
 }
 
 #[test]
+#[ignore = "needs the real stack: make test, or cargo test -- --ignored"]
 fn a_role_that_is_off_leaves_nothing_and_network_policies_come_on_demand() {
-    if !stack() {
-        return;
-    }
     let objects = render(&["roles.bridge.enabled=false", "networkPolicy.enabled=true"]);
     let names = objects
         .iter()
@@ -292,10 +274,8 @@ fn a_role_that_is_off_leaves_nothing_and_network_policies_come_on_demand() {
 }
 
 #[test]
+#[ignore = "needs the real stack: make test, or cargo test -- --ignored"]
 fn values_that_cannot_be_meant_are_refused() {
-    if !stack() {
-        return;
-    }
     for setting in [
         "roles.engine.replicas=-1",
         "roles.engin.enabled=true",

@@ -10,72 +10,43 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use prometheus::Histogram;
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
-use tracing::warn;
+use tracing::{error, warn};
 
 use crate::ingest::{InTurn, Ingest};
-use crate::mqtt_client::{EndpointError, MqttEndpoint, MqttProtocol};
+use crate::mqtt_client::EndpointError;
+use platform::lifetime::{Alive, Ended, Readiness, stopped};
 use platform::metrics::Metrics;
+use platform::report::Outage;
+use platform::retry::Backoff;
+use platform::settings::{BadSetting, Settings as _};
 
+mod config;
 mod link;
 mod packets;
 
+pub use config::BridgeConfig;
 use link::{Arrival, Link, Message, Receipt, Settings};
 
 /// Messages that are on their way into the log, and their bytes; only messages with QoS 0, whose number no broker
 /// limits, can be more, and they wait in the connection.
 const MESSAGES_MAX: usize = 65_535;
 const MESSAGES_BYTES_MAX: usize = 64 << 20;
-const BACKOFF_MIN: Duration = Duration::from_millis(200);
-const BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// Pauses between attempts to connect.
+const PAUSE_MIN: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// How long a stop waits for messages to become durable; the broker keeps the others.
 const WIND_UP_MAX: Duration = Duration::from_secs(10);
 /// Longer than any outage: the broker keeps what is not acknowledged, so nothing is given up.
 const PATIENCE: Duration = Duration::from_secs(365 * 86_400);
 
-/// Settings of the bridge.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct BridgeConfig {
-    /// The broker. The client id names the broker's session, so it must be this process's own and the same after a
-    /// restart; where it is empty it is made from the host's name.
-    pub mqtt: MqttEndpoint,
-    /// Bridges of one group share the messages (`$share/{group}/…`). Empty for a subscription of its own, as MQTT 3.1.1
-    /// brokers without shared subscriptions need it: then one bridge only. Mosquitto (2.0) forgets shared subscriptions
-    /// when it restarts, and so loses what is published before the bridge is back; with an empty group it does not.
-    pub group: String,
-    /// Most messages that are on their way into the log, 1 to 65535. With MQTT 3.1.1 the broker's own limit holds.
-    pub receive_max: u16,
-    /// How long the broker keeps the session of a bridge that is away, seconds.
-    pub session_s: u32,
-    /// Largest packet that is read, bytes. A payload above 256 KiB becomes a dead letter; a broker that sends packets
-    /// larger than this cannot be read, so it is far above.
-    pub packet_bytes_max: u32,
-}
-
-impl Default for BridgeConfig {
-    fn default() -> Self {
-        Self {
-            mqtt: MqttEndpoint::default(),
-            group: "hearth".to_owned(),
-            receive_max: 1_000,
-            session_s: 86_400,
-            packet_bytes_max: 16 << 20,
-        }
-    }
-}
-
 /// Why a bridge cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum BridgeError {
     /// A setting is out of its range.
-    #[error("bridge.{key}: {expected}")]
-    Config {
-        key: &'static str,
-        expected: &'static str,
-    },
+    #[error(transparent)]
+    Setting(#[from] BadSetting),
     #[error("the bridge's broker")]
     Endpoint(#[from] EndpointError),
     #[error("start the bridge's thread")]
@@ -87,7 +58,7 @@ impl BridgeError {
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         match self {
-            Self::Config { .. } | Self::Endpoint(_) => false,
+            Self::Setting(_) | Self::Endpoint(_) => false,
             Self::Thread(_) => true,
         }
     }
@@ -99,6 +70,8 @@ pub struct Bridge {
     stop: watch::Sender<bool>,
     thread: JoinHandle<()>,
     connected: watch::Receiver<bool>,
+    ended: Ended,
+    ingest: Arc<Ingest>,
 }
 
 impl Bridge {
@@ -112,7 +85,7 @@ impl Bridge {
         metrics: Metrics,
         config: BridgeConfig,
     ) -> Result<Self, BridgeError> {
-        check(&config)?;
+        config.checked("bridge")?;
         let settings = Arc::new(Settings::new(config)?);
         let connected = watch::Sender::new(false);
         let seen = connected.subscribe();
@@ -122,11 +95,15 @@ impl Bridge {
                 .publish_to_ack_seconds
                 .with_label_values(&["bridge"]),
             way: Way::Down(Box::pin(Link::connect(Arc::clone(&settings)))),
+            outage: Outage::of(format!(
+                "MQTT at {}:{}",
+                settings.mqtt.host, settings.mqtt.port
+            )),
             settings,
             connections: 0,
             connected,
-            backoff: BACKOFF_MIN,
-            accepting: InTurn::new(ingest, PATIENCE),
+            backoff: Backoff::new(PAUSE_MIN, PAUSE_MAX),
+            accepting: ingest.in_turn(PATIENCE),
             accepting_bytes: 0,
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -134,14 +111,20 @@ impl Bridge {
             .build()
             .map_err(BridgeError::Thread)?;
         let stopping = stop.subscribe();
+        let (alive, ended) = Alive::new();
         let thread = std::thread::Builder::new()
             .name("bridge".to_owned())
-            .spawn(move || runtime.block_on(intake.run(stopping)))
+            .spawn(move || {
+                let _alive = alive;
+                runtime.block_on(intake.run(stopping));
+            })
             .map_err(BridgeError::Thread)?;
         Ok(Self {
             thread,
             stop,
             connected: seen,
+            ended,
+            ingest,
         })
     }
 
@@ -151,31 +134,36 @@ impl Bridge {
         *self.connected.borrow()
     }
 
+    /// Its end: it comes after [`Bridge::close`], and after a panic of its thread.
+    #[must_use]
+    pub fn ended(&self) -> Ended {
+        self.ended.clone()
+    }
+
+    /// Whether messages can be taken in now, or why not. Log and store may be away while the spool has room.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        let (ended, ingest) = (self.ended(), Arc::clone(&self.ingest));
+        let connected = self.connected.clone();
+        Readiness::new(move || {
+            if ended.is_over() {
+                return Err("the bridge has ended".to_owned());
+            }
+            if !*connected.borrow() {
+                return Err("the bridge is not connected to its broker".to_owned());
+            }
+            ingest.readiness()
+        })
+    }
+
     /// Takes no more messages, acknowledges those that are on their way, and disconnects. The broker keeps the session.
     pub async fn close(self) {
         self.stop.send_replace(true);
         let ended = tokio::task::spawn_blocking(move || self.thread.join()).await;
         if !matches!(ended, Ok(Ok(()))) {
-            warn!("the bridge ended badly");
+            error!("the bridge's thread panicked");
         }
     }
-}
-
-fn check(config: &BridgeConfig) -> Result<(), BridgeError> {
-    let wrong = |key, expected| Err(BridgeError::Config { key, expected });
-    if config.receive_max == 0 {
-        return wrong("receive_max", "1 to 65535");
-    }
-    if config.packet_bytes_max < 320 * 1_024 {
-        return wrong("packet_bytes_max", "327680 or more");
-    }
-    if config.group.contains(['/', '+', '#']) {
-        return wrong("group", "a name without /, + and #");
-    }
-    if config.mqtt.protocol == MqttProtocol::V5 && config.session_s == 0 {
-        return wrong("session_s", "1 or more");
-    }
-    Ok(())
 }
 
 /// Reads the connection, brings messages into the ingest and acknowledges them.
@@ -185,7 +173,8 @@ struct Intake {
     /// Connections so far. Nothing is acknowledged on another than it came on: packet ids are used again.
     connections: u64,
     connected: watch::Sender<bool>,
-    backoff: Duration,
+    backoff: Backoff,
+    outage: Outage,
     publish_to_ack_seconds: Histogram,
     accepting: InTurn<Tag>,
     accepting_bytes: usize,
@@ -245,21 +234,21 @@ impl Intake {
 
     fn up(&mut self, link: Box<Link>) {
         self.connections += 1;
-        self.backoff = BACKOFF_MIN;
+        self.backoff.reset();
+        self.outage.succeeded();
         self.way = Way::Up(link);
         // The answer to the subscription may have come with the acceptance.
         self.take_arrivals();
     }
 
     fn down(&mut self, error: &str) {
-        warn!(error, "bridge disconnected");
+        self.outage.failed(error);
         // What came before is still taken in, and acknowledged by nobody: the broker sends it again.
         self.connections += 1;
         self.connected.send_replace(false);
-        let (settings, backoff) = (Arc::clone(&self.settings), self.backoff);
-        self.backoff = BACKOFF_MAX.min(backoff * 2);
+        let (settings, pause) = (Arc::clone(&self.settings), self.backoff.next_pause());
         self.way = Way::Down(Box::pin(async move {
-            sleep(backoff).await;
+            sleep(pause).await;
             Link::connect(settings).await
         }));
     }
@@ -319,10 +308,4 @@ async fn turn(way: &mut Way, may_read: bool) -> Result<Option<Box<Link>>, String
             Ok(None)
         }
     }
-}
-
-/// Resolves when the bridge stops.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // A bridge that was dropped has stopped too.
-    let _ = stop.wait_for(|stopped| *stopped).await;
 }

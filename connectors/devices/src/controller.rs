@@ -22,7 +22,7 @@ use self::send::Peers;
 use self::state::ControllerState;
 use crate::mqtt_client::EndpointError;
 use platform::clock::Clock;
-use platform::lifetime::{Alive, Ended};
+use platform::lifetime::{Alive, Ended, Readiness};
 use platform::log::{Consumer, Log, LogError, Start, Subscription};
 use platform::metrics::Metrics;
 use platform::report::Outage;
@@ -124,17 +124,22 @@ impl Controller {
     }
 
     /// Whether commands can leave now, or why not.
-    pub fn readiness(&self) -> Result<(), String> {
-        if !self.is_alive() {
-            return Err("the controller has ended".to_owned());
-        }
-        if !self.is_subscribed.load(Ordering::Relaxed) {
-            return Err("the controller is not subscribed to commands".to_owned());
-        }
-        if !self.peers.are_connected() {
-            return Err("the controller is connected to no MQTT endpoint".to_owned());
-        }
-        Ok(())
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        let (ended, peers) = (self.ended(), Arc::clone(&self.peers));
+        let is_subscribed = Arc::clone(&self.is_subscribed);
+        Readiness::new(move || {
+            if ended.is_over() {
+                return Err("the controller has ended".to_owned());
+            }
+            if !is_subscribed.load(Ordering::Relaxed) {
+                return Err("the controller is not subscribed to commands".to_owned());
+            }
+            if !peers.are_connected() {
+                return Err("the controller is connected to no MQTT endpoint".to_owned());
+            }
+            Ok(())
+        })
     }
 
     /// Commits what is settled, leaves the group and disconnects from the brokers.

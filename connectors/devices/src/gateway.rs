@@ -5,29 +5,30 @@
 //! else is passed on. Sessions keep subscriptions in memory, wills are ignored. Devices publish with QoS 0, 1 or 2, and
 //! receive with 0 or 1. Whoever is refused is counted, and told in the process's output now and then.
 
-use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::Histogram;
-use serde::{Deserialize, Serialize};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
-use tracing::warn;
+use tracing::{error, warn};
 
 use crate::ingest::Ingest;
 use crate::mqtt_stream::Stream;
 use platform::clock::Clock;
+use platform::lifetime::{Alive, Ended, Readiness, stopped};
 use platform::metrics::Metrics;
+use platform::settings::{BadSetting, Settings as _};
 use platform::tls::TlsError;
 
 mod access;
 mod certificate;
+mod config;
 mod connection;
 mod exactly_once;
 mod incoming;
@@ -36,7 +37,10 @@ mod refusals;
 mod status;
 mod subscribers;
 
+pub use config::{GatewayAuth, GatewayConfig};
+
 use access::Identity;
+use config::{OPEN_ELSEWHERE, is_loopback};
 use connection::Connection;
 use refusals::{End, Refusal, Refusals};
 use subscribers::Subscribers;
@@ -47,87 +51,12 @@ const TCP_IDLE_MAX: Duration = Duration::from_secs(120);
 const TCP_PROBE_EVERY: Duration = Duration::from_secs(30);
 const TCP_PROBES: u32 = 4;
 
-/// Settings of the gateway.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct GatewayConfig {
-    /// Address to listen on; port 0 picks a free one.
-    pub listen: String,
-    /// Who may speak for whom.
-    pub auth: GatewayAuth,
-    /// With `mtls`, the certificate's common name of the controller, which may publish commands to every home.
-    pub service_name: String,
-    /// PEM files with the gateway's certificate and key; TLS is on where they are set.
-    pub cert_file: Option<PathBuf>,
-    pub key_file: Option<PathBuf>,
-    /// PEM file with the authorities that sign devices' certificates.
-    pub client_ca_file: Option<PathBuf>,
-    /// Most connections; more are closed at once.
-    pub connections_max: usize,
-    /// Time for the TLS handshake and CONNECT together, milliseconds.
-    pub connect_timeout_ms: u64,
-    /// Longest keep-alive in seconds that an MQTT 5 client is granted, and what it gets where it asks for none.
-    pub keep_alive_s_max: u16,
-    /// How long a client may take to receive what is sent to it, milliseconds; then it is disconnected.
-    pub write_timeout_ms: u64,
-    /// Publishes that an MQTT 5 client may have on their way (receive maximum), 1 to 65535.
-    pub receive_max: u16,
-    /// Longest time in seconds that subscriptions outlive their connection, where the client asks for that. A client
-    /// that finds its session sends again what was not acknowledged.
-    pub session_s_max: u32,
-    /// Most sessions without a connection.
-    pub sessions_max: usize,
-    /// Largest packet in bytes. Above the largest payload (256 KiB), so that one that is too large still gets its dead
-    /// letter; a packet larger than this ends the connection.
-    pub packet_bytes_max: u32,
-    /// Most homes whose last status message is kept.
-    pub retained_max: usize,
-    /// How long a publish is tried again while it is safe nowhere, milliseconds, before its client is disconnected.
-    pub patience_ms: u64,
-}
-
-/// Who may speak for whom.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum GatewayAuth {
-    /// Everybody for every home; only on loopback.
-    Open,
-    /// The common name of a client's certificate is its household id, or the controller's name.
-    Mtls,
-}
-
-impl Default for GatewayConfig {
-    fn default() -> Self {
-        Self {
-            listen: "127.0.0.1:1883".to_owned(),
-            auth: GatewayAuth::Open,
-            service_name: "hearth".to_owned(),
-            cert_file: None,
-            key_file: None,
-            client_ca_file: None,
-            connections_max: 20_000,
-            connect_timeout_ms: 10_000,
-            keep_alive_s_max: 1_200,
-            write_timeout_ms: 10_000,
-            receive_max: 64,
-            session_s_max: 86_400,
-            sessions_max: 100_000,
-            packet_bytes_max: 1 << 20,
-            retained_max: 100_000,
-            patience_ms: 60_000,
-        }
-    }
-}
-
 /// Why a gateway cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
     /// A setting is out of its range, or does not go with the others.
-    #[error("gateway.{key}: {expected}")]
-    Config {
-        key: &'static str,
-        expected: &'static str,
-    },
+    #[error(transparent)]
+    Setting(#[from] BadSetting),
     #[error("TLS of the gateway")]
     Tls(#[from] TlsError),
     #[error("listen on {listen}")]
@@ -144,7 +73,7 @@ impl GatewayError {
     pub const fn is_retryable(&self) -> bool {
         match self {
             Self::Listen { .. } => true,
-            Self::Config { .. } | Self::Tls(_) => false,
+            Self::Setting(_) | Self::Tls(_) => false,
         }
     }
 }
@@ -155,6 +84,8 @@ pub struct Gateway {
     local_addr: SocketAddr,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
+    ended: Ended,
+    ingest: Arc<Ingest>,
 }
 
 /// What every connection needs.
@@ -177,7 +108,7 @@ impl Gateway {
         metrics: Metrics,
         config: GatewayConfig,
     ) -> Result<Self, GatewayError> {
-        check(&config)?;
+        config.checked("gateway")?;
         let tls = certificate::acceptor(&config)?;
         let listen_error = |source| GatewayError::Listen {
             listen: config.listen.clone(),
@@ -188,8 +119,9 @@ impl Gateway {
             .map_err(listen_error)?;
         let local_addr = listener.local_addr().map_err(listen_error)?;
         if config.auth == GatewayAuth::Open && !is_loopback(local_addr.ip()) {
-            return Err(OPEN_ELSEWHERE);
+            return Err(BadSetting::new("gateway", "auth", OPEN_ELSEWHERE).into());
         }
+        let for_readiness = Arc::clone(&ingest);
         let shared = Arc::new(Shared {
             subscribers: Subscribers::new(config.retained_max, config.sessions_max),
             refusals: Refusals::new(metrics.clone()),
@@ -202,11 +134,18 @@ impl Gateway {
             tls,
         });
         let stop = watch::Sender::new(false);
-        let task = tokio::spawn(serve(listener, shared, clock, stop.subscribe()));
+        let (alive, ended) = Alive::new();
+        let serving = serve(listener, shared, clock, stop.subscribe());
+        let task = tokio::spawn(async move {
+            let _alive = alive;
+            serving.await;
+        });
         Ok(Self {
             local_addr,
             stop,
             task,
+            ended,
+            ingest: for_readiness,
         })
     }
 
@@ -216,51 +155,31 @@ impl Gateway {
         self.local_addr
     }
 
+    /// Its end: it comes after [`Gateway::close`], and after a panic of its task.
+    #[must_use]
+    pub fn ended(&self) -> Ended {
+        self.ended.clone()
+    }
+
+    /// Whether readings can be acknowledged now, or why not. Log and store may be away while the spool has room.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        let (ended, ingest) = (self.ended(), Arc::clone(&self.ingest));
+        Readiness::new(move || {
+            if ended.is_over() {
+                return Err("the gateway has ended".to_owned());
+            }
+            ingest.readiness()
+        })
+    }
+
     /// Takes no more connections or readings, acknowledges those that are on their way, and disconnects everybody.
     pub async fn close(self) {
         self.stop.send_replace(true);
         if let Err(error) = self.task.await {
-            warn!(%error, "the gateway ended badly");
+            error!(%error, "the gateway failed");
         }
     }
-}
-
-const OPEN_ELSEWHERE: GatewayError = GatewayError::Config {
-    key: "auth",
-    expected: "\"open\" only where the gateway listens on loopback, otherwise \"mtls\"",
-};
-
-fn check(config: &GatewayConfig) -> Result<(), GatewayError> {
-    let wrong = |key, expected| Err(GatewayError::Config { key, expected });
-    if config.auth == GatewayAuth::Open {
-        // Before the port is taken, where the address can be told from its text.
-        let address: Result<SocketAddr, _> = config.listen.parse();
-        if address.is_ok_and(|address| !is_loopback(address.ip())) {
-            return Err(OPEN_ELSEWHERE);
-        }
-    } else if config.cert_file.is_none() || config.client_ca_file.is_none() {
-        return wrong(
-            "auth",
-            "with \"mtls\", cert_file, key_file and client_ca_file are needed",
-        );
-    }
-    if config.cert_file.is_some() != config.key_file.is_some() {
-        return wrong("key_file", "cert_file and key_file go together");
-    }
-    if config.receive_max == 0 {
-        return wrong("receive_max", "1 to 65535");
-    }
-    if config.connections_max == 0 {
-        return wrong("connections_max", "more than 0");
-    }
-    if !(1_024..=16 << 20).contains(&config.packet_bytes_max) {
-        return wrong("packet_bytes_max", "1024 to 16777216");
-    }
-    Ok(())
-}
-
-fn is_loopback(ip: IpAddr) -> bool {
-    ip.to_canonical().is_loopback()
 }
 
 async fn serve(
@@ -307,12 +226,6 @@ async fn serve(
     drop(listener);
     status.abort();
     while connections.join_next().await.is_some() {}
-}
-
-/// Resolves when the gateway stops.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // A gateway that was dropped has stopped too.
-    let _ = stop.wait_for(|stopped| *stopped).await;
 }
 
 /// Counts a connection until it ends, however it ends.

@@ -11,6 +11,7 @@ use rustls::ClientConfig;
 use serde::{Deserialize, Serialize};
 
 use platform::secret::Secret;
+use platform::settings::BadSetting;
 use platform::tls::{self, TlsError};
 
 /// Largest packet in either direction, bytes: the largest payload, its topic and properties.
@@ -18,42 +19,38 @@ pub const PACKET_BYTES_MAX: u32 = 320 * 1024;
 /// Longest time without a packet from Hearth.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
-/// A broker or gateway.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct MqttEndpoint {
-    /// Name or address.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-    /// Client id, different for each process; one is made up where it is empty.
-    pub client_id: String,
-    /// User name; empty where none is asked for.
-    pub username: String,
-    /// Password of that user.
-    pub password: Secret,
-    /// PEM file with the authorities that sign the peer's certificate; TLS is on where it is set.
-    pub ca_file: Option<PathBuf>,
-    /// PEM files with Hearth's own certificate and key, where the peer asks for one.
-    pub cert_file: Option<PathBuf>,
-    pub key_file: Option<PathBuf>,
-    /// Version spoken.
-    pub protocol: MqttProtocol,
+platform::settings! {
+    /// A broker or gateway.
+    pub struct MqttEndpoint {
+        /// Name or address.
+        #[expects("a name or address", |host: &String| !host.is_empty())]
+        host: String = "127.0.0.1".to_owned(),
+        /// TCP port.
+        #[range(1..=65_535)]
+        port: u16 = 1883,
+        /// Client id, different for each process; one is made up where it is empty.
+        client_id: String = String::new(),
+        /// User name; empty where none is asked for.
+        username: String = String::new(),
+        /// Password of that user.
+        password: Secret = Secret::default(),
+        /// PEM file with the authorities that sign the peer's certificate; TLS is on where it is set.
+        ca_file: Option<PathBuf> = None,
+        /// PEM file with Hearth's own certificate, where the peer asks for one.
+        cert_file: Option<PathBuf> = None,
+        /// PEM file with that certificate's key.
+        key_file: Option<PathBuf> = None,
+        /// Version spoken.
+        #[expects("v4 (MQTT 3.1.1) or v5")]
+        protocol: MqttProtocol = MqttProtocol::V5,
+        ; together check_together
+    }
 }
 
-impl Default for MqttEndpoint {
-    fn default() -> Self {
-        Self {
-            host: "127.0.0.1".to_owned(),
-            port: 1883,
-            client_id: String::new(),
-            username: String::new(),
-            password: Secret::default(),
-            ca_file: None,
-            cert_file: None,
-            key_file: None,
-            protocol: MqttProtocol::V5,
-        }
+fn check_together(endpoint: &MqttEndpoint, section: &str, bad: &mut Vec<BadSetting>) {
+    if endpoint.cert_file.is_some() != endpoint.key_file.is_some() {
+        let expected = "expected cert_file and key_file together";
+        bad.push(BadSetting::new(section, "key_file", expected));
     }
 }
 

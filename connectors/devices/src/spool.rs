@@ -6,8 +6,9 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use platform::lifetime::{Alive, Ended};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 mod disk;
@@ -30,6 +31,7 @@ pub struct Spool {
     commands: mpsc::Sender<Command>,
     state: Arc<State>,
     thread: std::sync::Mutex<Option<std::thread::JoinHandle<()>>>,
+    ended: Ended,
 }
 
 /// What the owner sees without asking the thread.
@@ -39,6 +41,7 @@ struct State {
     pending: AtomicU64,
     /// Bytes on disk.
     bytes: AtomicU64,
+    is_full: AtomicBool,
     /// Damaged places found and not yet asked for.
     damaged: AtomicU64,
     /// Told on every append that succeeded.
@@ -89,14 +92,19 @@ impl Spool {
             segments,
             state: Arc::clone(&state),
         };
+        let (alive, ended) = Alive::new();
         let thread = std::thread::Builder::new()
             .name("spool".to_owned())
-            .spawn(move || owner.run(inbox))
+            .spawn(move || {
+                let _alive = alive;
+                owner.run(inbox);
+            })
             .map_err(|error| SpoolError::io(dir, &error))?;
         let spool = Self {
             commands,
             state,
             thread: std::sync::Mutex::new(Some(thread)),
+            ended,
         };
         Ok((spool, recovered))
     }
@@ -138,6 +146,18 @@ impl Spool {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.state.pending.load(Ordering::SeqCst) == 0
+    }
+
+    /// Whether the last append was refused for want of room.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.state.is_full.load(Ordering::SeqCst)
+    }
+
+    /// The end of its thread: by [`Spool::close`], or by a panic.
+    #[must_use]
+    pub fn ended(&self) -> Ended {
+        self.ended.clone()
     }
 
     /// Bytes on disk.
@@ -208,7 +228,10 @@ impl Owner {
                 match command {
                     Command::Append { records, done } => {
                         let count = records.len() as u64;
-                        match self.segments.write(&records) {
+                        let written = self.segments.write(&records);
+                        let is_full = matches!(written, Err(SpoolError::Full { .. }));
+                        self.state.is_full.store(is_full, Ordering::SeqCst);
+                        match written {
                             Ok(()) => waiting.push((count, done)),
                             Err(error) => self.refuse(count, done, error),
                         }
@@ -235,6 +258,7 @@ impl Owner {
                     Command::Release { count, done } => {
                         self.sync(&mut waiting);
                         self.segments.release(count);
+                        self.state.is_full.store(false, Ordering::SeqCst);
                         self.state
                             .bytes
                             .store(self.segments.bytes(), Ordering::SeqCst);

@@ -372,7 +372,7 @@ async fn its_end_is_seen_and_it_is_not_ready_then() {
     let bench = Bench::new(broker.port, MqttProtocol::V5);
     let (controller, _metrics) = bench.start().await;
     within("it is ready", async {
-        while controller.readiness().is_err() {
+        while controller.readiness().check().is_err() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     })
@@ -380,7 +380,7 @@ async fn its_end_is_seen_and_it_is_not_ready_then() {
     assert!(controller.is_alive());
     bench.memory.refuse_subscriptions();
     within("it ends", controller.ended().wait()).await;
-    assert!(!controller.is_alive() && controller.readiness().is_err());
+    assert!(!controller.is_alive() && controller.readiness().check().is_err());
     controller.close().await;
 }
 

@@ -289,6 +289,58 @@ async fn a_home_is_told_what_was_refused() {
     gateway.close().await;
 }
 
+/// A clock that is wrong either way, and a value that nobody can have.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_home_is_told_of_its_clock_and_of_impossible_values() {
+    let bench = Bench::with(|config| config.past_days_max = 90);
+    let gateway = open(&bench, |_| ()).await;
+    for (home, ts, load, expected) in [
+        (11, "2000-01-01T00:00:00Z", "450", "time"),
+        (12, "2099-01-01T00:00:00Z", "450", "time"),
+        (13, "2000-01-01T00:00:00Z", "1e400", ""),
+    ] {
+        let mut device = Raw::connect(gateway.local_addr(), Level::Four, "d").await;
+        let status = format!("home/{home}/status");
+        assert_eq!(device.subscribe(&status).await, 1);
+        let payload = format!(r#"{{"household_id":{home},"ts":"{ts}","consumption_w":{load}}}"#);
+        let topic = format!("home/{home}/meter");
+        device.publish(&topic, 1, payload.as_bytes()).await;
+        let mut received = [
+            device.receive().await.unwrap(),
+            device.receive().await.unwrap(),
+        ];
+        received.sort_by_key(|packet| packet.kind);
+        assert_eq!(received[1].puback(), (1, 0));
+        let (told, _, payload) = received[0].publish(Level::Four);
+        let status: serde_json::Value = serde_json::from_slice(&payload).unwrap();
+        let reason = status["last_reason"].as_str().unwrap();
+        assert_eq!(told, format!("home/{home}/status"));
+        assert!(reason.contains(expected) && !reason.is_empty(), "{status}");
+        assert!(!status["detail"].as_str().unwrap().is_empty(), "{status}");
+    }
+    assert!(bench.log.times_of(11).is_empty());
+    gateway.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_is_ready_while_the_spool_has_room_and_its_end_is_seen() {
+    let bench = Bench::new();
+    let gateway = open(&bench, |_| ()).await;
+    bench.log.switch_off(true);
+    let mut device = Raw::connect(gateway.local_addr(), Level::Four, "d").await;
+    let (topic, payload) = reading(4, T0);
+    device.publish(&topic, 1, payload.as_bytes()).await;
+    assert_eq!(device.receive().await.unwrap().puback(), (1, 0));
+    assert!(bench.ingest.is_spooling());
+    let readiness = gateway.readiness();
+    assert_eq!(readiness.check(), Ok(()), "the log is away");
+    let ended = gateway.ended();
+    assert!(!ended.is_over());
+    gateway.close().await;
+    ended.wait().await;
+    assert!(readiness.check().is_err());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_that_do_not_speak_properly_are_closed() {
     let bench = Bench::new();
@@ -348,7 +400,7 @@ async fn open_to_all_means_loopback() {
     let ingest = Arc::clone(&bench.ingest);
     let started = Gateway::start(ingest, bench.clock, bench.metrics.clone(), config).await;
     assert!(
-        matches!(started, Err(GatewayError::Config { key: "auth", .. })),
+        matches!(&started, Err(GatewayError::Setting(bad)) if bad.key == "gateway.auth"),
         "{started:?}"
     );
 }

@@ -136,3 +136,65 @@ async fn each_gets_a_dead_letter_with_its_reason_and_blocks_nothing() {
     ingest.close().await;
     log.close().await;
 }
+
+/// As large as a payload may be, and made to be slow.
+fn hostile_payloads() -> Vec<Vec<u8>> {
+    let repeated = |part: &str| part.repeat(PAYLOAD_BYTES_MAX / part.len()).into_bytes();
+    vec![
+        repeated(":"),
+        repeated(":n"),
+        repeated("["),
+        repeated("{\"a\":"),
+        repeated("\"\\u0000"),
+        repeated("1,"),
+        repeated("\u{feff}"),
+        vec![0xff; PAYLOAD_BYTES_MAX],
+    ]
+}
+
+/// On one thread, so that whoever holds it holds up everybody: others are answered, and each hostile payload is a dead
+/// letter. A parser that reads each byte for each byte takes longer than the test may.
+#[tokio::test]
+async fn hostile_payloads_hold_up_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = EmbeddedLog::open(&dir.path().join("log"), EmbeddedLogConfig::default()).unwrap();
+    let log = Arc::new(log);
+    let (metrics, clock) = (Metrics::new(), Clock::wall());
+    let config = IngestConfig {
+        spool_dir: dir.path().join("spool"),
+        produce_timeout_ms: 60_000,
+        past_days_max: 0,
+        ..IngestConfig::default()
+    };
+    let shared: Arc<dyn Log> = Arc::clone(&log) as _;
+    let codec = Codec::single_object();
+    let ingest = Ingest::start(shared, codec, clock, metrics.clone(), config).unwrap();
+    let config = GatewayConfig {
+        listen: "127.0.0.1:0".to_owned(),
+        ..GatewayConfig::default()
+    };
+    let gateway = Gateway::start(Arc::clone(&ingest), clock, metrics.clone(), config)
+        .await
+        .unwrap();
+    for level in BOTH {
+        let mut hostile = Raw::connect(gateway.local_addr(), level, "hostile").await;
+        let mut other = Raw::connect(gateway.local_addr(), level, "other").await;
+        for (id, payload) in (1..).zip(hostile_payloads()) {
+            hostile.publish("home/7/meter", id, &payload).await;
+            // Answered however long the payload before takes.
+            other.ping().await;
+            assert_eq!(other.receive().await.unwrap().kind, raw_mqtt::PINGRESP);
+            let good = r#"{"household_id":8,"ts":"2025-09-12T10:00:00Z","consumption_w":450}"#;
+            other.publish("home/8/meter", id, good.as_bytes()).await;
+            assert_eq!(other.receive().await.unwrap().puback(), (id, 0));
+            assert_eq!(hostile.receive().await.unwrap().puback(), (id, 0));
+        }
+    }
+    let letters = metrics.dead_letters_total.clone();
+    let counted = |reason: &Reason| letters.with_label_values(&[reason.as_str()]).get();
+    let counted: u64 = Reason::ALL.iter().map(counted).sum();
+    assert_eq!(counted, 2 * hostile_payloads().len() as u64);
+    gateway.close().await;
+    ingest.close().await;
+    log.close().await;
+}

@@ -210,18 +210,12 @@ async fn a_wrong_configuration_is_named() {
         .await
         .unwrap_err();
     assert!(
-        matches!(no_ca, GatewayError::Config { key: "auth", .. }),
+        matches!(&no_ca, GatewayError::Setting(bad) if bad.key == "gateway.auth"),
         "{no_ca}"
     );
     let no_key = wrong(|config| config.key_file = None).await.unwrap_err();
     assert!(
-        matches!(
-            no_key,
-            GatewayError::Config {
-                key: "key_file",
-                ..
-            }
-        ),
+        matches!(&no_key, GatewayError::Setting(bad) if bad.key == "gateway.key_file"),
         "{no_key}"
     );
     let no_file = wrong(|config| config.cert_file = Some("nowhere.pem".into()))

@@ -5,10 +5,11 @@
 mod memory_log;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::{FuturesOrdered, StreamExt};
-use memory_log::{Bench, T0, reading, until};
+use memory_log::{Bench, MemoryLog, T0, reading, until};
 use model::command::{Ack, AckStatus};
 use schemas::dead_letter::{DeadLetter, Reason};
 use schemas::topic::Topic;
@@ -208,4 +209,47 @@ async fn what_the_log_refuses_is_a_dead_letter_and_holds_up_nothing() {
         .rfind(|record| record.topic == Topic::DeadLetters);
     assert_eq!(key.unwrap().key, b"8");
     bench.ingest.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_is_not_given_up_while_it_may_still_arrive() {
+    // The bench's own limit is 300 ms; the log still delivers what it was given until an hour is over.
+    let log = Arc::new(MemoryLog::default());
+    log.give_up_after(Duration::from_secs(3_600));
+    let bench = Bench::on(log, tempfile::tempdir().unwrap(), |_| ());
+    bench.log.stick(true);
+    let ingest = Arc::clone(&bench.ingest);
+    let (topic, payload) = reading(4, T0);
+    let accepting =
+        tokio::spawn(async move { ingest.accept(&topic, Bytes::from(payload)).await.is_ok() });
+    // Long after the bench's limit.
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    assert!(!accepting.is_finished() && !bench.ingest.is_spooling());
+    bench.log.stick(false);
+    assert!(accepting.await.unwrap());
+    assert_eq!(bench.log.times_of(4), [T0], "once");
+    bench.ingest.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_is_ready_while_the_spool_has_room_and_its_end_is_seen() {
+    let bench = Bench::with(|config| config.spool_bytes_max = 2_000);
+    assert_eq!(bench.ingest.readiness(), Ok(()));
+    bench.log.switch_off(true);
+    assert!(accept(&bench, 9, T0).await);
+    assert!(bench.ingest.is_spooling());
+    assert_eq!(bench.ingest.readiness(), Ok(()), "the log is away");
+    let mut count = 1;
+    while accept(&bench, 9, T0 + count).await {
+        count += 1;
+    }
+    let full = bench.ingest.readiness().unwrap_err();
+    assert!(full.contains("2000 bytes"), "{full}");
+    bench.log.switch_off(false);
+    until("it drains", || !bench.ingest.is_spooling()).await;
+    assert_eq!(bench.ingest.readiness(), Ok(()));
+    assert!(!bench.ingest.ended().is_over());
+    bench.ingest.close().await;
+    bench.ingest.ended().wait().await;
+    assert!(bench.ingest.readiness().is_err());
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use devices::ingest::{InTurn, NotDurable};
+use devices::ingest::{NotDurable, Payload};
 use memory_log::{Bench, T0, reading, until};
 use schemas::dead_letter::{DeadLetter, Reason};
 
@@ -25,7 +25,10 @@ async fn one_bad_payload_spoils_no_other() {
     payloads[60].1 = Bytes::from_static(b"[]");
     let together: Vec<_> = payloads
         .iter()
-        .map(|(topic, payload)| (topic.as_str(), payload))
+        .map(|(topic, bytes)| Payload {
+            topic: topic.clone(),
+            bytes: bytes.clone(),
+        })
         .collect();
     assert!(bench.ingest.accept_all(&together).await.is_empty());
     assert!(bench.ingest.accept_all(&[]).await.is_empty());
@@ -50,7 +53,10 @@ async fn of_a_batch_the_spool_takes_what_it_can_and_the_rest_is_named() {
     let payloads: Vec<_> = (0..100).map(|number| payload(1, number)).collect();
     let together: Vec<_> = payloads
         .iter()
-        .map(|(topic, payload)| (topic.as_str(), payload))
+        .map(|(topic, bytes)| Payload {
+            topic: topic.clone(),
+            bytes: bytes.clone(),
+        })
         .collect();
     let failed = bench.ingest.accept_all(&together).await;
     let first = failed[0].0;
@@ -72,7 +78,7 @@ async fn of_a_batch_the_spool_takes_what_it_can_and_the_rest_is_named() {
 async fn a_sender_is_answered_in_order_through_an_outage_without_room() {
     const COUNT: i64 = 1_000;
     let bench = Bench::with(|config| config.spool_bytes_max = 4_000);
-    let mut in_turn = InTurn::new(Arc::clone(&bench.ingest), Duration::from_secs(60));
+    let mut in_turn = bench.ingest.in_turn(Duration::from_secs(60));
     bench.log.switch_off(true);
     for number in 0..COUNT {
         let (topic, payload) = payload(1, number);
@@ -118,7 +124,7 @@ async fn many_senders_share_little_memory() {
         let sending = (1..=SENDERS).map(|home| {
             let ingest = Arc::clone(&bench.ingest);
             tokio::spawn(async move {
-                let mut in_turn = InTurn::new(ingest, Duration::from_secs(60));
+                let mut in_turn = ingest.in_turn(Duration::from_secs(60));
                 for number in 0..EACH {
                     let (topic, payload) = payload(home, number);
                     in_turn.push(topic, payload, number);

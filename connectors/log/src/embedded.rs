@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex};
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use schemas::topic::Topic;
-use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tracing::warn;
 
@@ -18,6 +17,7 @@ use platform::log::{
     Consumer, ConsumerControl, Log, LogError, LogEvent, Record, Start, Subscription,
     TopicPartition, partition_of,
 };
+use platform::settings::Settings as _;
 
 mod reader;
 mod trim;
@@ -29,25 +29,18 @@ const RECORD_BYTES_MAX: usize = 2 << 20;
 /// Most bytes that wait to be written; more wait before they get in.
 const QUEUE_BYTES_MAX: usize = 64 << 20;
 
-/// Settings of the embedded log.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct EmbeddedLogConfig {
-    /// Partitions of every topic, 1 to 256. Fixed when the folder is made.
-    pub partitions: u32,
-    /// Hours that records are kept, by the time at which they came, in topics that delete; 0 for ever.
-    pub retention_hours: u32,
-    /// Most records waiting to be written; more wait before they get in.
-    pub queue_records_max: usize,
-}
-
-impl Default for EmbeddedLogConfig {
-    fn default() -> Self {
-        Self {
-            partitions: 4,
-            retention_hours: 168,
-            queue_records_max: 16_384,
-        }
+platform::settings! {
+    /// Settings of the embedded log.
+    pub struct EmbeddedLogConfig {
+        /// Partitions of every topic. Fixed when the folder is made.
+        #[range(1..=256)]
+        partitions: u32 = 4,
+        /// Hours that records are kept, by the time at which they came, in topics that delete; 0 for ever.
+        #[range(0..=876_000)]
+        retention_hours: u32 = 168,
+        /// Most records waiting to be written; more wait before they get in.
+        #[range(1..=1_000_000)]
+        queue_records_max: usize = 16_384,
     }
 }
 
@@ -163,19 +156,17 @@ fn parse_record(offset: i64, bytes: &[u8]) -> Option<Record> {
 impl EmbeddedLog {
     /// Opens or makes the log in `dir`.
     pub fn open(dir: &Path, config: EmbeddedLogConfig) -> Result<Self, LogError> {
-        if !(1..=256).contains(&config.partitions) {
-            return Err(LogError::Setup(format!(
-                "log.embedded.partitions: expected 1 to 256, found {}",
-                config.partitions
-            )));
-        }
-        if config.queue_records_max == 0 {
-            return Err(LogError::Setup(
-                "log.embedded.queue_records_max: expected 1 or more, found 0".to_owned(),
-            ));
-        }
-        let setup =
-            |error: fjall::Error| LogError::Setup(format!("open {}: {error}", dir.display()));
+        config
+            .checked("log.embedded")
+            .map_err(|bad| LogError::Setup(bad.to_string()))?;
+        let setup = |error: fjall::Error| {
+            let dir = dir.display();
+            LogError::Setup(if matches!(error, fjall::Error::Locked) {
+                format!("{dir} is in use by another process")
+            } else {
+                format!("open {dir}: {error}")
+            })
+        };
         let database = Database::builder(dir).open().map_err(setup)?;
         let records = database
             .keyspace("records", KeyspaceCreateOptions::default)

@@ -7,22 +7,23 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::Producer;
 use schemas::topic::{Cleanup, Topic};
-use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use platform::log::{Consumer, Log, LogError, NewRecord, Subscription};
 use platform::secret::Secret;
+use platform::settings::{BadSetting, is_host_and_port};
 
+mod brokers;
 mod consumer;
 mod poller;
 mod producing;
 mod shared;
 
+use brokers::{Asking, Brokers};
 use producing::{Answering, WaveProducer};
 
 /// Largest record, bytes: a whole MQTT payload as a dead letter, with room to spare.
@@ -30,53 +31,85 @@ const RECORD_BYTES_MAX: &str = "2097152";
 const ADMIN_LIMIT: Duration = Duration::from_secs(30);
 const PING_LIMIT: Duration = Duration::from_secs(3);
 
-/// Settings of Kafka.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct KafkaConfig {
-    /// `HOST:PORT`, several with commas.
-    pub brokers: String,
-    /// Stands before every topic and group.
-    pub prefix: String,
-    /// Partitions of topics that `hearth init` creates, 1 to 10,000. The topics of the engine must agree.
-    pub partitions: i32,
-    /// Replicas of topics that `hearth init` creates.
-    pub replication: i32,
-    /// Hours that topics without compaction keep their records.
-    pub retention_hours: u32,
-    /// Longest wait for a record to be durable, milliseconds; then the ingest spools it.
-    pub delivery_timeout_ms: u32,
-    /// Time without a heartbeat after which a consumer's partitions move, milliseconds.
-    pub session_timeout_ms: u32,
-    /// `plaintext`, `ssl`, `sasl_plaintext` or `sasl_ssl`.
-    pub security_protocol: String,
-    /// `SCRAM-SHA-512`, `SCRAM-SHA-256` or `PLAIN`; empty for none.
-    pub sasl_mechanism: String,
-    pub sasl_username: String,
-    pub sasl_password: Secret,
-    /// PEM file of the authority that signed the brokers' certificates; empty for the system's.
-    pub ca_file: String,
-    /// Further librdkafka properties, for producer and consumers.
-    pub properties: BTreeMap<String, String>,
+const WITHOUT_TLS: &str =
+    "this build speaks neither TLS nor SCRAM to Kafka, build with the feature kafka-tls";
+
+platform::settings! {
+    /// Settings of Kafka.
+    pub struct KafkaConfig {
+        /// Where the client begins; the cluster names the rest.
+        #[expects("HOST:PORT, several with commas", are_brokers)]
+        brokers: String = "127.0.0.1:9092".to_owned(),
+        /// Stands before every topic and group.
+        #[expects("letters, digits, . _ and -", is_topic_text)]
+        prefix: String = String::new(),
+        /// Partitions of topics that `hearth init` creates. The topics of the engine must agree.
+        #[range(1..=10_000)]
+        partitions: i32 = 8,
+        /// Replicas of topics that `hearth init` creates.
+        #[range(1..=100)]
+        replication: i32 = 1,
+        /// Hours that topics without compaction keep their records.
+        #[range(1..=876_000)]
+        retention_hours: u32 = 168,
+        /// Longest wait for a record to be durable, milliseconds; then the ingest spools it.
+        #[range(100..=900_000)]
+        delivery_timeout_ms: u32 = 10_000,
+        /// Time without a heartbeat after which a consumer's partitions move, milliseconds.
+        #[range(100..=1_800_000)]
+        session_timeout_ms: u32 = 30_000,
+        /// How brokers are spoken to.
+        #[expects("plaintext, ssl, sasl_plaintext or sasl_ssl", is_protocol)]
+        security_protocol: String = "plaintext".to_owned(),
+        /// How Hearth proves who it is; empty for not at all.
+        #[expects("empty, SCRAM-SHA-512, SCRAM-SHA-256 or PLAIN", is_mechanism)]
+        sasl_mechanism: String = String::new(),
+        /// User name; empty for none.
+        sasl_username: String = String::new(),
+        /// Password of that user.
+        sasl_password: Secret = Secret::default(),
+        /// PEM file of the authority that signed the brokers' certificates; empty for the system's.
+        ca_file: String = String::new(),
+        /// Further librdkafka properties, for producer and consumers.
+        properties: BTreeMap<String, String> = BTreeMap::new(),
+        ; together check_together
+    }
 }
 
-impl Default for KafkaConfig {
-    fn default() -> Self {
-        Self {
-            brokers: "127.0.0.1:9092".to_owned(),
-            prefix: String::new(),
-            partitions: 8,
-            replication: 1,
-            retention_hours: 168,
-            delivery_timeout_ms: 10_000,
-            session_timeout_ms: 30_000,
-            security_protocol: "plaintext".to_owned(),
-            sasl_mechanism: String::new(),
-            sasl_username: String::new(),
-            sasl_password: Secret::default(),
-            ca_file: String::new(),
-            properties: BTreeMap::new(),
-        }
+fn are_brokers(text: &str) -> bool {
+    text.split(',')
+        .all(|broker| is_host_and_port(broker.trim()))
+}
+
+fn is_topic_text(text: &str) -> bool {
+    text.chars()
+        .all(|c| c.is_ascii_alphanumeric() || ['.', '_', '-'].contains(&c))
+}
+
+fn is_protocol(text: &str) -> bool {
+    ["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"].contains(&text)
+}
+
+fn is_mechanism(text: &str) -> bool {
+    ["", "SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"].contains(&text)
+}
+
+fn check_together(config: &KafkaConfig, section: &str, bad: &mut Vec<BadSetting>) {
+    let mut wrong = |key, expected| bad.push(BadSetting::new(section, key, expected));
+    if config.security_protocol.starts_with("sasl") && config.sasl_mechanism.is_empty() {
+        wrong(
+            "sasl_mechanism",
+            "expected a mechanism where security_protocol has SASL",
+        );
+    }
+    if cfg!(feature = "kafka-tls") {
+        return;
+    }
+    if config.security_protocol.ends_with("ssl") {
+        wrong("security_protocol", WITHOUT_TLS);
+    }
+    if config.sasl_mechanism.starts_with("SCRAM") {
+        wrong("sasl_mechanism", WITHOUT_TLS);
     }
 }
 
@@ -102,7 +135,7 @@ impl KafkaConfig {
         client
     }
 
-    fn producer(&self) -> Result<WaveProducer, LogError> {
+    fn producer(&self, brokers: &Arc<Brokers>) -> Result<WaveProducer, LogError> {
         self.client()
             .set("acks", "all")
             .set("enable.idempotence", "true")
@@ -113,7 +146,7 @@ impl KafkaConfig {
             .set("message.timeout.ms", self.delivery_timeout_ms.to_string())
             .set("queue.buffering.max.messages", "100000")
             .set("queue.buffering.max.kbytes", "131072")
-            .create_with_context(Answering)
+            .create_with_context(Answering(Arc::clone(brokers)))
             .map_err(|error| setup(&error))
     }
 
@@ -137,6 +170,7 @@ pub struct KafkaLog {
     turn: tokio::sync::Mutex<()>,
     consumers: Mutex<Vec<std::thread::JoinHandle<()>>>,
     closing: Arc<AtomicBool>,
+    brokers: Arc<Brokers>,
 }
 
 impl std::fmt::Debug for KafkaLog {
@@ -150,7 +184,8 @@ impl std::fmt::Debug for KafkaLog {
 impl KafkaLog {
     /// Checks the settings and starts the producer; connects in the background.
     pub fn connect(config: KafkaConfig) -> Result<Self, LogError> {
-        let producer = config.producer()?;
+        let brokers = Arc::new(Brokers::new(&config.brokers));
+        let producer = config.producer(&brokers)?;
         let names = Topic::ALL.map(|topic| (topic, config.name(topic)));
         Ok(Self {
             config,
@@ -159,6 +194,7 @@ impl KafkaLog {
             turn: tokio::sync::Mutex::default(),
             consumers: Mutex::default(),
             closing: Arc::default(),
+            brokers,
         })
     }
 
@@ -173,14 +209,16 @@ impl KafkaLog {
             warn!(%code, reason, "starting a new producer");
             let mut current = self.producer.write().expect("no writer panics");
             if current.client().fatal_error().is_some() {
-                *current = self.config.producer()?;
+                *current = self.config.producer(&self.brokers)?;
             }
         }
         Ok(())
     }
 
-    fn admin(&self) -> Result<AdminClient<DefaultClientContext>, LogError> {
-        self.config.client().create().map_err(|error| setup(&error))
+    fn admin(&self) -> Result<AdminClient<Asking>, LogError> {
+        let context = Asking(Arc::clone(&self.brokers));
+        let client = self.config.client().create_with_context(context);
+        client.map_err(|error| setup(&error))
     }
 
     async fn partitions_of_topics(&self) -> Result<BTreeMap<String, usize>, LogError> {
@@ -235,6 +273,11 @@ impl Log for KafkaLog {
         failed.pop().map_or(Ok(()), |(_, error)| Err(error))
     }
 
+    fn gives_up_after(&self) -> Duration {
+        // What librdkafka takes to notice and to say so is on top.
+        Duration::from_millis(u64::from(self.config.delivery_timeout_ms) + 1_000)
+    }
+
     async fn produce_all(
         &self,
         records: &[NewRecord<'_>],
@@ -272,7 +315,8 @@ impl Log for KafkaLog {
             return Err(LogError::Closed);
         }
         let closing = Arc::clone(&self.closing);
-        let (consumer, thread) = consumer::start(&self.config, subscription, closing).await?;
+        let (consumer, thread) =
+            consumer::start(&self.config, subscription, closing, &self.brokers).await?;
         let mut consumers = self.consumers.lock().expect("no holder panics");
         consumers.retain(|thread| !thread.is_finished());
         consumers.push(thread);
@@ -341,7 +385,9 @@ impl Log for KafkaLog {
         let answered = asked
             .await
             .map_err(|error| LogError::Unavailable(error.to_string()))?;
-        answered.map_err(|error| LogError::Unavailable(error.to_string()))
+        answered.map_err(|error| LogError::Unavailable(error.to_string()))?;
+        self.brokers.heard();
+        Ok(())
     }
 
     async fn close(&self) {

@@ -6,22 +6,31 @@ use std::time::Duration;
 
 use schemas::codec::{SchemaIds, older_schemas_json, schema_json};
 use schemas::topic::Topic;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use platform::secret::Secret;
 
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 const CONTENT_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 
-/// Settings of the registry.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RegistryConfig {
-    /// Base of the REST interface, such as `http://registry:8081`; empty for none.
-    pub url: String,
-    /// For basic authentication; empty for none.
-    pub username: String,
-    pub password: Secret,
+platform::settings! {
+    /// Settings of the registry.
+    pub struct RegistryConfig {
+        /// Base of the REST interface, such as `http://registry:8081`; empty for none.
+        #[expects("empty, or http:// or https:// and a host", is_url)]
+        url: String = String::new(),
+        /// For basic authentication; empty for none.
+        username: String = String::new(),
+        /// Password of that user.
+        password: Secret = Secret::default(),
+    }
+}
+
+fn is_url(text: &str) -> bool {
+    let host = text
+        .strip_prefix("http://")
+        .or_else(|| text.strip_prefix("https://"));
+    text.is_empty() || host.is_some_and(|host| !host.is_empty())
 }
 
 /// Why the registry did not do as asked.

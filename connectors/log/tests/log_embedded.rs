@@ -76,6 +76,17 @@ fn text(record: &Record) -> String {
 }
 
 #[tokio::test]
+async fn one_process_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    let second = EmbeddedLog::open(dir.path(), EmbeddedLogConfig::default());
+    let error = second.unwrap_err().to_string();
+    let expected = format!("{} is in use by another process", dir.path().display());
+    assert!(error.contains(&expected), "{error}");
+    log.close().await;
+}
+
+#[tokio::test]
 async fn records_of_a_key_stay_in_order_on_the_keys_partition() {
     let dir = tempfile::tempdir().unwrap();
     let log = open(dir.path());

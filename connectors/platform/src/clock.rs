@@ -5,16 +5,25 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// Maps real time to Hearth's time.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
-    origin: Instant,
-    origin_ms: i64,
-    speed: f64,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    /// The machine's, read each time: it may be set right while the process runs.
+    Wall,
+    Simulated {
+        origin: Instant,
+        origin_ms: i64,
+        speed: f64,
+    },
 }
 
 impl Clock {
     /// The wall clock.
     #[must_use]
-    pub fn wall() -> Self {
-        Self::simulated(wall_ms(), 1.0)
+    pub const fn wall() -> Self {
+        Self { kind: Kind::Wall }
     }
 
     /// A clock that shows `origin_ms` now and runs `speed` times as fast as the wall clock.
@@ -24,23 +33,34 @@ impl Clock {
             speed > 0.0 && speed.is_finite(),
             "the speed of a clock is a positive number"
         );
+        let origin = Instant::now();
         Self {
-            origin: Instant::now(),
-            origin_ms,
-            speed,
+            kind: Kind::Simulated {
+                origin,
+                origin_ms,
+                speed,
+            },
         }
     }
 
-    /// Now, UTC epoch milliseconds.
+    /// Now, UTC epoch milliseconds. A wall clock may go back.
     #[must_use]
     pub fn now_ms(&self) -> i64 {
-        let elapsed_ms = self.origin.elapsed().as_secs_f64() * 1e3 * self.speed;
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "milliseconds of an uptime fit"
-        )]
-        let elapsed_ms = elapsed_ms as i64;
-        self.origin_ms + elapsed_ms
+        match self.kind {
+            Kind::Wall => wall_ms(),
+            Kind::Simulated {
+                origin,
+                origin_ms,
+                speed,
+            } => {
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "milliseconds of an uptime fit"
+                )]
+                let elapsed_ms = (origin.elapsed().as_secs_f64() * 1e3 * speed) as i64;
+                origin_ms + elapsed_ms
+            }
+        }
     }
 
     /// Real time until this clock shows `ts_ms`; zero where it has passed.
@@ -54,21 +74,36 @@ impl Clock {
     pub fn real(&self, span_ms: i64) -> Duration {
         #[expect(clippy::cast_precision_loss, reason = "a span of milliseconds")]
         let span_ms = span_ms.max(0) as f64;
-        Duration::from_secs_f64(span_ms / 1e3 / self.speed)
+        Duration::from_secs_f64(span_ms / 1e3 / self.speed())
     }
 
     /// How many times as fast as the wall clock it runs.
     #[must_use]
     pub const fn speed(&self) -> f64 {
-        self.speed
+        match self.kind {
+            Kind::Wall => 1.0,
+            Kind::Simulated { speed, .. } => speed,
+        }
     }
 }
 
-/// The machine's time, UTC epoch milliseconds.
+/// The machine's time, UTC epoch milliseconds; negative before 1970.
 #[must_use]
 pub fn wall_ms() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .expect("the machine's clock stands after 1970");
-    i64::try_from(since.as_millis()).expect("milliseconds since 1970 fit 63 bits")
+    let ms = |span: Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+    match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(since) => ms(since),
+        Err(before) => -ms(before.duration()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Clock, wall_ms};
+
+    #[test]
+    fn the_wall_clock_is_read_each_time() {
+        let (before, now, after) = (wall_ms(), Clock::wall().now_ms(), wall_ms());
+        assert!(before <= now && now <= after);
+    }
 }

@@ -7,9 +7,11 @@ pub mod store;
 pub mod parts;
 
 pub mod clock;
+pub mod clock_jumps;
 pub mod lifetime;
 pub mod metrics;
 pub mod report;
 pub mod retry;
 pub mod secret;
+pub mod settings;
 pub mod tls;

@@ -50,6 +50,33 @@ impl Ended {
     }
 }
 
+/// Says whether a role can do its work now, or why not. A probe may call it at any time.
+pub struct Readiness(Box<dyn Fn() -> Result<(), String> + Send + Sync>);
+
+impl Readiness {
+    /// Asks `check` each time.
+    pub fn new(check: impl Fn() -> Result<(), String> + Send + Sync + 'static) -> Self {
+        Self(Box::new(check))
+    }
+
+    /// `Ok`, or for people why not.
+    pub fn check(&self) -> Result<(), String> {
+        (self.0)()
+    }
+}
+
+impl std::fmt::Debug for Readiness {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Readiness").field(&self.check()).finish()
+    }
+}
+
+/// Resolves when a part is told to stop, or whoever would tell it is gone.
+pub async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // A part that was dropped has stopped too.
+    let _ = stop.wait_for(|stopped| *stopped).await;
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Alive, Ended};

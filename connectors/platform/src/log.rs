@@ -220,6 +220,10 @@ pub trait Log: Send + Sync + 'static {
             });
         failures.collect()
     }
+    /// After this time a record that was produced without an answer does not arrive any more.
+    fn gives_up_after(&self) -> Duration {
+        Duration::ZERO
+    }
     /// Opens a subscription.
     async fn subscribe(&self, subscription: Subscription) -> Result<Consumer, LogError>;
     /// Creates the topics that are missing and checks those that are there. Safe to repeat.

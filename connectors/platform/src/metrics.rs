@@ -60,6 +60,16 @@ pub struct Metrics {
     pub stale_households: IntGauge,
     /// Homes with metadata and no schedule that covers now.
     pub unplanned_households: IntGauge,
+    /// Homes that panic on each tick of the clock, and are told the time again after their next record.
+    pub quarantined_households: IntGauge,
+    /// Panics of homes, by `event` (record, repair, tick).
+    pub household_failures_total: IntCounterVec,
+    /// Records that the log refused for good, by `topic`.
+    pub records_refused_total: IntCounterVec,
+    /// Rows that no store could hold, by `source`.
+    pub rows_refused_total: IntCounterVec,
+    /// Times that the machine's clock jumped, by `direction` (forward, back).
+    pub clock_jumps_total: IntCounterVec,
     /// CPU seconds of the solver, all methods.
     pub solve_cpu_seconds_total: Counter,
     /// Alerts by `kind`.
@@ -192,6 +202,34 @@ impl Metrics {
             unplanned_households: register(
                 r,
                 IntGauge::new("unplanned_households", "Homes without a valid schedule"),
+            ),
+            quarantined_households: register(
+                r,
+                IntGauge::new("quarantined_households", "Homes that panic on each tick"),
+            ),
+            household_failures_total: counters(
+                r,
+                "household_failures_total",
+                "Panics of homes by event",
+                &["event"],
+            ),
+            records_refused_total: counters(
+                r,
+                "records_refused_total",
+                "Records that the log refused for good",
+                &["topic"],
+            ),
+            rows_refused_total: counters(
+                r,
+                "rows_refused_total",
+                "Rows that no store could hold",
+                &["source"],
+            ),
+            clock_jumps_total: counters(
+                r,
+                "clock_jumps_total",
+                "Jumps of the machine's clock by direction",
+                &["direction"],
             ),
             solve_cpu_seconds_total: register(
                 r,

@@ -56,15 +56,22 @@ pub enum Line {
 pub struct Outage {
     /// Its name in log lines.
     peer: String,
-    /// What `state` says, for a look without a lock.
+    /// Whether `state` holds an outage, for a look without a lock.
     is_away: AtomicBool,
-    state: Mutex<Option<Away>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// When the last line was written. A peer that comes and goes ten times a second has two lines in [`EVERY`].
+    said: Option<Instant>,
+    away: Option<Away>,
 }
 
 #[derive(Debug)]
 struct Away {
     since: Instant,
-    said: Instant,
+    is_said: bool,
     failures: u64,
     unsaid: u64,
 }
@@ -76,7 +83,7 @@ impl Outage {
         Self {
             peer: peer.into(),
             is_away: AtomicBool::new(false),
-            state: Mutex::new(None),
+            state: Mutex::default(),
         }
     }
 
@@ -113,32 +120,42 @@ impl Outage {
     /// [`Outage::failed`] at `now`, without the line.
     pub fn failed_at(&self, now: Instant) -> Option<Line> {
         let mut state = locked(&self.state);
-        let Some(away) = state.as_mut() else {
-            self.is_away.store(true, Ordering::Relaxed);
-            *state = Some(Away {
-                since: now,
-                said: now,
-                failures: 1,
-                unsaid: 0,
-            });
-            return Some(Line::Gone);
-        };
+        let is_early = |said: Instant| now.saturating_duration_since(said) < EVERY;
+        let is_early = state.said.is_some_and(is_early);
+        let away = state.away.get_or_insert(Away {
+            since: now,
+            is_said: false,
+            failures: 0,
+            unsaid: 0,
+        });
+        self.is_away.store(true, Ordering::Relaxed);
         away.failures += 1;
         away.unsaid += 1;
-        if now.saturating_duration_since(away.said) < EVERY {
+        if is_early {
             return None;
         }
-        away.said = now;
-        Some(Line::Still {
-            failures: std::mem::take(&mut away.unsaid),
-            since: now.saturating_duration_since(away.since),
-        })
+        let line = if std::mem::replace(&mut away.is_said, true) {
+            Line::Still {
+                failures: away.unsaid,
+                since: now.saturating_duration_since(away.since),
+            }
+        } else {
+            Line::Gone
+        };
+        away.unsaid = 0;
+        state.said = Some(now);
+        Some(line)
     }
 
-    /// [`Outage::succeeded`] at `now`, without the line.
+    /// [`Outage::succeeded`] at `now`, without the line. Nothing is said of an outage that was not told of.
     pub fn succeeded_at(&self, now: Instant) -> Option<Line> {
-        let away = locked(&self.state).take()?;
+        let mut state = locked(&self.state);
+        let away = state.away.take()?;
         self.is_away.store(false, Ordering::Relaxed);
+        if !away.is_said {
+            return None;
+        }
+        state.said = Some(now);
         Some(Line::Back {
             failures: away.failures,
             since: now.saturating_duration_since(away.since),
@@ -189,6 +206,20 @@ mod tests {
             since: SECOND * 30,
         };
         assert_eq!((lines[0], lines[1]), (Line::Gone, still));
+    }
+
+    #[test]
+    fn a_peer_that_comes_and_goes_says_so_now_and_then() {
+        let outage = Outage::of("broker");
+        let start = Instant::now();
+        let mut lines = Vec::new();
+        for i in 0..600 {
+            let now = start + SECOND * i / 10;
+            lines.extend(outage.failed_at(now));
+            lines.extend(outage.succeeded_at(now));
+        }
+        // A minute: it goes and comes at its beginning and half a minute later.
+        assert_eq!(lines.len(), 4, "{lines:?}");
     }
 
     #[test]

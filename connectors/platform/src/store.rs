@@ -46,6 +46,10 @@ pub enum StoreError {
     /// The store refuses this call for good.
     #[error("store refused: {0}")]
     Refused(String),
+    /// A row that no store could hold, for instance because its time is beyond every calendar. Without it the rest of
+    /// the write may succeed.
+    #[error("row cannot be stored: {0}")]
+    BadRow(String),
     /// A stored value does not decode.
     #[error("stored {table} row does not decode: {detail}")]
     Corrupt { table: &'static str, detail: String },
@@ -57,7 +61,7 @@ impl StoreError {
     pub const fn is_retryable(&self) -> bool {
         match self {
             Self::Unavailable(_) => true,
-            Self::Refused(_) | Self::Corrupt { .. } => false,
+            Self::Refused(_) | Self::BadRow(_) | Self::Corrupt { .. } => false,
         }
     }
 }

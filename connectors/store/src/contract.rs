@@ -287,6 +287,7 @@ async fn tariffs(store: &dyn Store, name: &str) -> Result<(), String> {
     };
     let write = async |periods: Vec<PricePeriod>| {
         let tariff = Tariff {
+            stated: Vec::new(),
             name: name.to_owned(),
             periods,
         };

@@ -39,6 +39,7 @@ use self::statements::{Insert, Statements};
 use crate::retention::{Retention, check_range, without_overlaps};
 use platform::metrics::Metrics;
 use platform::secret::Secret;
+use platform::settings::{BadSetting, is_host_and_port};
 use platform::store::{Row, Store, StoreError};
 use platform::tls;
 
@@ -71,66 +72,76 @@ impl From<ReplicasAsked> for Consistency {
     }
 }
 
-/// Settings of the CQL store.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct CqlConfig {
-    /// `host:port` of some nodes; the driver finds the rest.
-    pub nodes: Vec<String>,
-    /// Keyspace of all tables; letters, digits and underscores.
-    pub keyspace: String,
-    /// CQL map with the replication of a keyspace that `init` creates. Three copies or more in production.
-    pub replication: String,
-    /// Consistency of reads and writes.
-    pub consistency: ReplicasAsked,
-    /// User name; empty where the cluster asks for none.
-    pub username: String,
-    /// Password of that user.
-    pub password: Secret,
-    /// PEM file with the authorities that sign the nodes' certificates; TLS is on where it is set.
-    pub ca_file: Option<PathBuf>,
-    /// PEM files with Hearth's own certificate and key, where nodes ask for one.
-    pub cert_file: Option<PathBuf>,
-    pub key_file: Option<PathBuf>,
-    /// Longest wait for a connection, ms.
-    pub connect_timeout_ms: u64,
-    /// Longest wait for one statement, ms.
-    pub request_timeout_ms: u64,
-    /// Longest time of one write with its repetitions, ms.
-    pub write_timeout_ms: u64,
-    /// Most attempts at one statement, 1 or more.
-    pub attempts_max: u32,
-    /// Statements under way at the same time, over all writes, 1 or more.
-    pub concurrency_max: usize,
-    /// Most rows in a batch, 1 to 1000.
-    pub batch_rows_max: usize,
-    /// Most bytes in a batch, roughly; Cassandra warns above 5 KiB and refuses above 50 KiB by default.
-    pub batch_bytes_max: usize,
-    /// How long rows are kept; `init` writes it into the tables.
-    pub retention: Retention,
+platform::settings! {
+    /// Settings of the CQL store.
+    pub struct CqlConfig {
+        /// Some nodes; the driver finds the rest.
+        #[expects("at least one HOST:PORT", |nodes: &Vec<String>| !nodes.is_empty() && nodes.iter().all(|node| is_host_and_port(node)))]
+        nodes: Vec<String> = vec!["127.0.0.1:9042".to_owned()],
+        /// Keyspace of all tables.
+        #[expects("letters, digits and underscores", is_keyspace)]
+        keyspace: String = "hearth".to_owned(),
+        /// CQL map with the replication of a keyspace that `init` creates. Three copies or more in production.
+        #[expects("a CQL map such as {'class': 'NetworkTopologyStrategy', 'replication_factor': 3}", is_map)]
+        replication: String = "{'class': 'NetworkTopologyStrategy', 'replication_factor': 1}".to_owned(),
+        /// Consistency of reads and writes.
+        #[expects("one, local_one, quorum, local_quorum or all")]
+        consistency: ReplicasAsked = ReplicasAsked::LocalQuorum,
+        /// User name; empty where the cluster asks for none.
+        username: String = String::new(),
+        /// Password of that user.
+        password: Secret = Secret::default(),
+        /// PEM file with the authorities that sign the nodes' certificates; TLS is on where it is set.
+        ca_file: Option<PathBuf> = None,
+        /// PEM file with Hearth's own certificate, where nodes ask for one.
+        cert_file: Option<PathBuf> = None,
+        /// PEM file with that certificate's key.
+        key_file: Option<PathBuf> = None,
+        /// Longest wait for a connection, ms.
+        #[range(1..=600_000)]
+        connect_timeout_ms: u64 = 5_000,
+        /// Longest wait for one statement, ms.
+        #[range(1..=600_000)]
+        request_timeout_ms: u64 = 5_000,
+        /// Longest time of one write with its repetitions, ms.
+        #[range(1..=3_600_000)]
+        write_timeout_ms: u64 = 20_000,
+        /// Most attempts at one statement.
+        #[range(1..=1_000)]
+        attempts_max: u32 = 8,
+        /// Statements under way at the same time, over all writes.
+        #[range(1..=100_000)]
+        concurrency_max: usize = 128,
+        /// Most rows in a batch.
+        #[range(1..=1_000)]
+        batch_rows_max: usize = 100,
+        /// Most bytes in a batch, roughly; Cassandra warns above 5 KiB and refuses above 50 KiB by default.
+        #[range(1..=50_000_000)]
+        batch_bytes_max: usize = 40_000,
+        /// How long rows are kept; `init` writes it into the tables.
+        #[section]
+        retention: Retention = Retention::default(),
+        ; together check_together
+    }
 }
 
-impl Default for CqlConfig {
-    fn default() -> Self {
-        Self {
-            nodes: vec!["127.0.0.1:9042".to_owned()],
-            keyspace: "hearth".to_owned(),
-            replication: "{'class': 'NetworkTopologyStrategy', 'replication_factor': 1}".to_owned(),
-            consistency: ReplicasAsked::LocalQuorum,
-            username: String::new(),
-            password: Secret::default(),
-            ca_file: None,
-            cert_file: None,
-            key_file: None,
-            connect_timeout_ms: 5_000,
-            request_timeout_ms: 5_000,
-            write_timeout_ms: 20_000,
-            attempts_max: 8,
-            concurrency_max: 128,
-            batch_rows_max: 100,
-            batch_bytes_max: 40_000,
-            retention: Retention::default(),
-        }
+fn is_keyspace(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    !text.is_empty() && text.chars().all(plain)
+}
+
+fn is_map(text: &str) -> bool {
+    text.starts_with('{') && text.ends_with('}')
+}
+
+fn check_together(config: &CqlConfig, section: &str, bad: &mut Vec<BadSetting>) {
+    if config.cert_file.is_some() != config.key_file.is_some() {
+        let expected = "expected cert_file and key_file together";
+        bad.push(BadSetting::new(section, "key_file", expected));
+    }
+    if config.cert_file.is_some() && config.ca_file.is_none() {
+        let expected = "expected a file where cert_file is set";
+        bad.push(BadSetting::new(section, "ca_file", expected));
     }
 }
 
@@ -153,8 +164,7 @@ struct Parcel {
 impl CqlStore {
     /// Connects. `Unavailable` where no node answers yet: the caller decides how long to try again.
     pub async fn connect(config: CqlConfig, metrics: Metrics) -> Result<Self, StoreError> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        if config.keyspace.is_empty() || !config.keyspace.chars().all(plain) {
+        if !is_keyspace(&config.keyspace) {
             return Err(StoreError::Refused(format!(
                 "a keyspace is made of letters, digits and underscores, not `{}`",
                 config.keyspace
@@ -580,6 +590,7 @@ impl Store for CqlStore {
             .collect();
         let periods = without_overlaps(periods, from_ms);
         Ok((!periods.is_empty()).then(|| Tariff {
+            stated: Vec::new(),
             name: name.to_owned(),
             periods,
         }))

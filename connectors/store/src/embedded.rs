@@ -17,7 +17,6 @@ use model::schedule::Schedule;
 use model::slot::Slot;
 use model::tariff::{PricePeriod, Tariff};
 use model::units::HouseholdId;
-use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use self::tables::{
@@ -29,31 +28,24 @@ use crate::retention::{Retention, check_range, without_overlaps};
 use platform::metrics::Metrics;
 use platform::store::{Row, Store, StoreError};
 
-/// Settings of the embedded store.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct EmbeddedStoreConfig {
-    /// Block cache, MiB.
-    pub cache_mb: u64,
-    /// Most write calls that wait for the writer; the next one waits to be taken.
-    pub writes_waiting_max: usize,
-    /// Changes after which a shared commit takes in no further write call.
-    pub commit_changes_max: usize,
-    /// Time between two passes that remove old rows, real seconds, 1 or more.
-    pub expire_every_s: u64,
-    /// How long rows are kept.
-    pub retention: Retention,
-}
-
-impl Default for EmbeddedStoreConfig {
-    fn default() -> Self {
-        Self {
-            cache_mb: 64,
-            writes_waiting_max: 256,
-            commit_changes_max: 20_000,
-            expire_every_s: 3600,
-            retention: Retention::default(),
-        }
+platform::settings! {
+    /// Settings of the embedded store.
+    pub struct EmbeddedStoreConfig {
+        /// Block cache, MiB.
+        #[range(1..=1_048_576)]
+        cache_mb: u64 = 64,
+        /// Most write calls that wait for the writer; the next one waits to be taken.
+        #[range(1..=1_000_000)]
+        writes_waiting_max: usize = 256,
+        /// Changes after which a shared commit takes in no further write call.
+        #[range(1..=10_000_000)]
+        commit_changes_max: usize = 20_000,
+        /// Time between two passes that remove old rows, real seconds.
+        #[range(1..=31_536_000)]
+        expire_every_s: u64 = 3600,
+        /// How long rows are kept.
+        #[section]
+        retention: Retention = Retention::default(),
     }
 }
 
@@ -376,7 +368,11 @@ impl Store for EmbeddedStore {
                 })
                 .collect::<Result<_, StoreError>>()?;
             let periods = without_overlaps(periods, from_ms);
-            Ok((!periods.is_empty()).then_some(Tariff { name, periods }))
+            Ok((!periods.is_empty()).then_some(Tariff {
+                name,
+                periods,
+                stated: Vec::new(),
+            }))
         })
         .await
     }

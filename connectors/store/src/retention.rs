@@ -2,39 +2,32 @@
 
 use model::tariff::PricePeriod;
 use model::units::DAY_MS;
-use serde::{Deserialize, Serialize};
 
 use platform::store::StoreError;
 
 /// Most days of readings, slots or commands that one call may ask for.
 pub const RANGE_DAYS_MAX: i64 = 400;
 
-/// Days that rows are kept, by table; 0 keeps them for ever. CQL counts from the moment of the write; the embedded
-/// store counts back from a household's newest row, so that simulated time and replayed years are kept as well.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Retention {
-    /// `meter_readings`, `pv_generation` and `battery_state`; days.
-    pub readings_days: u32,
-    /// `slots`; days.
-    pub slots_days: u32,
-    /// `schedules`; days.
-    pub schedules_days: u32,
-    /// `commands`; days.
-    pub commands_days: u32,
-    /// `weather_forecast`; days.
-    pub weather_days: u32,
-}
-
-impl Default for Retention {
-    fn default() -> Self {
-        Self {
-            readings_days: 90,
-            slots_days: 730,
-            schedules_days: 30,
-            commands_days: 30,
-            weather_days: 90,
-        }
+platform::settings! {
+    /// Days that rows are kept, by table; 0 keeps them for ever. CQL counts from the moment of the write; the embedded
+    /// store counts back from a household's newest row, so that simulated time and replayed years are kept as well.
+    #[derive(Copy)]
+    pub struct Retention {
+        /// `meter_readings`, `pv_generation` and `battery_state`; days.
+        #[range(0..=36_500)]
+        readings_days: u32 = 90,
+        /// `slots`; days.
+        #[range(0..=36_500)]
+        slots_days: u32 = 730,
+        /// `schedules`; days.
+        #[range(0..=36_500)]
+        schedules_days: u32 = 30,
+        /// `commands`; days.
+        #[range(0..=36_500)]
+        commands_days: u32 = 30,
+        /// `weather_forecast`; days.
+        #[range(0..=36_500)]
+        weather_days: u32 = 90,
     }
 }
 

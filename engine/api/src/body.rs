@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use model::limits::LimitError;
 use model::metadata::{ApplianceSpec, BatterySpec, Metadata};
 use model::problem::{Appliance, Battery, Grid, Problem, Weights};
 use model::rolling::Rolling;
@@ -14,9 +15,14 @@ use model::tariff::{PricePeriod, Tariff};
 use model::units::HouseholdId;
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub use self::fleet::{
+    AlertBody, AlertsBody, CommandBody, CommandsBody, FleetBody, FleetSlotBody, TariffSpan,
+    TariffsBody,
+};
 pub use self::stores::{EvBody, HeatStoreBody, SeriesBody, StabilityBody};
-use schemas::mqtt::rfc3339;
+use schemas::time::rfc3339;
 
+mod fleet;
 mod stores;
 
 #[cfg(test)]
@@ -30,6 +36,15 @@ pub struct FieldError {
     pub expected: String,
 }
 
+impl From<LimitError> for FieldError {
+    fn from(error: LimitError) -> Self {
+        Self {
+            expected: format!("expected {}, found {}", error.expected, error.found),
+            field: error.field,
+        }
+    }
+}
+
 fn field_error(field: &str, expected: impl Into<String>) -> FieldError {
     FieldError {
         field: field.to_owned(),
@@ -38,8 +53,9 @@ fn field_error(field: &str, expected: impl Into<String>) -> FieldError {
 }
 
 fn time_ms(field: &str, text: &str) -> Result<i64, FieldError> {
-    let parsed: Result<Timestamp, jiff::Error> = text.parse();
-    parsed.map(Timestamp::as_millisecond).map_err(|_| {
+    let is_short = text.len() <= 64;
+    let parsed: Option<Timestamp> = is_short.then(|| text.parse().ok()).flatten();
+    parsed.map(Timestamp::as_millisecond).ok_or_else(|| {
         let shown: String = text.chars().take(40).collect();
         field_error(
             field,
@@ -346,7 +362,9 @@ pub struct ScheduleBody {
 pub struct PlanBody {
     pub start: String,
     pub slot_minutes: u32,
-    pub status: Status,
+    pub status: StatusBody,
+    /// Why it failed; null for any other status.
+    pub reason: Option<String>,
     /// Constraints that could not be held, by how much.
     pub relaxed: Vec<Relaxation>,
     pub objective: f64,
@@ -356,6 +374,17 @@ pub struct PlanBody {
     pub metrics: Metrics,
     pub baseline: Metrics,
     pub slots: Vec<PlannedSlotBody>,
+}
+
+/// How a plan stands to the problem.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StatusBody {
+    Optimal,
+    Relaxed,
+    Infeasible,
+    /// There is no plan: the problem cannot be stated, or the solver failed on it.
+    Failed,
 }
 
 /// One slot of a plan.
@@ -383,11 +412,16 @@ impl PlanBody {
     /// Of a plan whose first slot starts at `start_ms`.
     #[must_use]
     pub fn of(plan: &Plan, start_ms: i64, slot_minutes: u32, solve_us: i64) -> Self {
+        let (status, reason) = Self::status_of(plan);
         Self {
             start: rfc3339(start_ms),
             slot_minutes,
-            status: plan.status,
-            relaxed: plan.relaxed.clone(),
+            status,
+            relaxed: match &reason {
+                Some(_) => Vec::new(),
+                None => plan.relaxed.clone(),
+            },
+            reason,
             objective: plan.objective,
             solver: plan.solver.clone(),
             gap: plan.gap,
@@ -396,6 +430,22 @@ impl PlanBody {
             baseline: plan.baseline,
             slots: plan.slots.iter().map(PlannedSlotBody::from).collect(),
         }
+    }
+}
+
+impl PlanBody {
+    /// A plan's status, and why it failed.
+    #[must_use]
+    pub fn status_of(plan: &Plan) -> (StatusBody, Option<String>) {
+        if let Some(reason) = plan.failure() {
+            return (StatusBody::Failed, Some(reason.to_owned()));
+        }
+        let status = match plan.status {
+            Status::Optimal => StatusBody::Optimal,
+            Status::Relaxed => StatusBody::Relaxed,
+            Status::Infeasible => StatusBody::Infeasible,
+        };
+        (status, None)
     }
 }
 
@@ -575,36 +625,7 @@ impl MetadataBody {
                 format!("expected {household_id}, as in the path"),
             ));
         }
-        within("pv_capacity_kw", self.pv_capacity_kw, 0.0, 1e5)?;
-        if let Some(battery) = &self.battery {
-            check_battery(battery)?;
-        }
-        for (field, limit) in [
-            ("grid.import_limit_kw", self.grid.import_limit_kw),
-            ("grid.export_limit_kw", self.grid.export_limit_kw),
-        ] {
-            within(field, limit.unwrap_or(0.0), 0.0, 1e5)?;
-        }
-        let grid = self.grid;
-        within("grid.peak_price_per_kw", grid.peak_price_per_kw, 0.0, 1e5)?;
-        within("grid.peak_kw", grid.peak_kw, 0.0, 1e4)?;
-        for (field, weight) in [
-            ("weights.cost", self.weights.cost),
-            ("weights.autarky", self.weights.autarky),
-            ("weights.revenue", self.weights.revenue),
-        ] {
-            within(field, weight, 0.0, 1e6)?;
-        }
-        if self.appliances.len() > 16 {
-            return Err(field_error(
-                "appliances",
-                format!("expected at most 16, found {}", self.appliances.len()),
-            ));
-        }
-        for spec in &self.appliances {
-            check_appliance(spec)?;
-        }
-        Ok(Metadata {
+        let metadata = Metadata {
             household_id,
             name: self.name,
             location: self.location,
@@ -619,80 +640,10 @@ impl MetadataBody {
                 autarky: self.weights.autarky,
                 revenue: self.weights.revenue,
             },
-        })
+        };
+        metadata.check()?;
+        Ok(metadata)
     }
-}
-
-fn within(field: &str, value: f64, min: f64, max: f64) -> Result<(), FieldError> {
-    if (min..=max).contains(&value) {
-        Ok(())
-    } else {
-        Err(field_error(
-            field,
-            format!("expected {min} to {max}, found {value}"),
-        ))
-    }
-}
-
-fn check_battery(battery: &BatterySpec) -> Result<(), FieldError> {
-    within("battery.capacity_kwh", battery.capacity_kwh, 1e-3, 1e5)?;
-    within(
-        "battery.min_soc_kwh",
-        battery.min_soc_kwh,
-        0.0,
-        battery.capacity_kwh,
-    )?;
-    within(
-        "battery.max_soc_kwh",
-        battery.max_soc_kwh,
-        battery.min_soc_kwh,
-        battery.capacity_kwh,
-    )?;
-    within("battery.charge_kw", battery.charge_kw, 0.0, 1e5)?;
-    within("battery.discharge_kw", battery.discharge_kw, 0.0, 1e5)?;
-    within(
-        "battery.charge_efficiency",
-        battery.charge_efficiency,
-        0.01,
-        1.0,
-    )?;
-    within(
-        "battery.discharge_efficiency",
-        battery.discharge_efficiency,
-        0.01,
-        1.0,
-    )?;
-    within(
-        "battery.wear_cost_per_kwh",
-        battery.wear_cost_per_kwh,
-        0.0,
-        1e3,
-    )
-}
-
-fn check_appliance(spec: &ApplianceSpec) -> Result<(), FieldError> {
-    let field = |name: &str| format!("appliances.{}.{name}", spec.id);
-    if spec.id.is_empty() || spec.id.len() > 64 {
-        return Err(field_error("appliances.id", "expected 1 to 64 bytes"));
-    }
-    if spec.profile_kw.is_empty() || spec.profile_kw.len() > 96 {
-        return Err(field_error(&field("profile_kw"), "expected 1 to 96 values"));
-    }
-    for power_kw in &spec.profile_kw {
-        within(&field("profile_kw"), *power_kw, 0.0, 1e3)?;
-    }
-    within(
-        &field("window_start_min"),
-        f64::from(spec.window_start_min),
-        0.0,
-        1439.0,
-    )?;
-    within(
-        &field("window_end_min"),
-        f64::from(spec.window_end_min),
-        0.0,
-        1440.0,
-    )
 }
 
 /// A tariff, as `GET` and `PUT /api/tariffs/{name}` speak it.
@@ -712,38 +663,40 @@ pub struct PricePeriodBody {
     pub sell: f64,
 }
 
+impl From<&Tariff> for TariffBody {
+    fn from(tariff: &Tariff) -> Self {
+        let periods = tariff.periods.iter().map(|period| PricePeriodBody {
+            start: rfc3339(period.start_ms),
+            end: rfc3339(period.end_ms),
+            buy: period.buy_per_kwh,
+            sell: period.sell_per_kwh,
+        });
+        Self {
+            periods: periods.collect(),
+        }
+    }
+}
+
 impl TariffBody {
     /// The tariff called `name`.
     pub fn into_tariff(self, name: &str) -> Result<Tariff, FieldError> {
         let mut periods = Vec::with_capacity(self.periods.len());
         for (index, body) in self.periods.iter().enumerate() {
             let field = |name: &str| format!("periods[{index}].{name}");
-            within(&field("buy"), body.buy, -1e3, 1e3)?;
-            within(&field("sell"), body.sell, -1e3, 1e3)?;
-            let period = PricePeriod {
+            periods.push(PricePeriod {
                 start_ms: time_ms(&field("start"), &body.start)?,
                 end_ms: time_ms(&field("end"), &body.end)?,
                 buy_per_kwh: body.buy,
                 sell_per_kwh: body.sell,
-            };
-            if period.end_ms <= period.start_ms {
-                return Err(field_error(&field("end"), "expected a time after start"));
-            }
-            if periods
-                .last()
-                .is_some_and(|last: &PricePeriod| last.end_ms > period.start_ms)
-            {
-                return Err(field_error(
-                    &field("start"),
-                    "expected a time at or after the end of the period before",
-                ));
-            }
-            periods.push(period);
+            });
         }
-        Ok(Tariff {
+        let tariff = Tariff {
+            stated: Vec::new(),
             name: name.to_owned(),
             periods,
-        })
+        };
+        tariff.check()?;
+        Ok(tariff)
     }
 }
 
@@ -755,4 +708,7 @@ pub struct ProblemDocument {
     pub title: String,
     pub status: u16,
     pub detail: String,
+    /// The field, parameter or header at fault, where it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
 }

@@ -1,6 +1,12 @@
-//! HTTP: probes and metrics of every role, the API and the console. It keeps no state of homes.
+//! HTTP: probes and metrics of every role, the API and the console. It keeps no state of homes beyond sums of the fleet.
 
 pub mod body;
 pub mod config;
+mod events;
+mod fleet;
+mod live;
+mod prices;
+pub mod problem;
+mod request;
 pub mod routes;
 pub mod server;

@@ -3,37 +3,42 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use crate::body::{
-    LatestBody, MetadataBody, OptimizeBody, RollingBody, ScheduleBody, SlotBody, TariffBody,
+    AlertBody, AlertsBody, CommandBody, CommandsBody, LatestBody, MetadataBody, OptimizeBody,
+    RollingBody, ScheduleBody, SlotBody, TariffBody, TariffSpan, TariffsBody,
 };
-use actix_web::{HttpResponse, web};
-use household::household::{Household, Settings};
+use actix_web::{HttpRequest, HttpResponse, Resource, Route, guard, web};
+use household::household::Household;
+use household::inputs::Inputs;
 use household::planning::{self, PlanningInput};
+use household::runs::runs;
+use household::settings::Settings;
 use model::metadata::Metadata;
 use model::problem::Problem;
 use model::request::OptimizeRequest;
 use model::rolling::Rolling;
-use model::schedule::Schedule;
 use model::slot::Slot;
 use model::tariff::Tariff;
 use model::units::{DAY_MS, HOUR_MS, HouseholdId};
 use schemas::codec::Message;
 use schemas::mqtt::rfc3339;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tracing::warn;
 
 use crate::config::HttpConfig;
-use crate::server::Refused;
+use crate::events::events;
+use crate::live::{Live, Waiter};
+use crate::prices::Prices;
+use crate::problem::Refused;
+use crate::request::{Json, Query};
 use platform::parts::Parts;
 use schemas::snapshot;
 
-/// Pause between two looks for an awaited schedule.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
 const HOURS_MAX: u32 = 24 * 31;
-const PAGE_MAX: usize = 1_000;
+const PAGE_MAX: u32 = 1_000;
 
 /// What the routes share.
 #[derive(Debug, Clone)]
@@ -42,13 +47,20 @@ pub struct Api {
     settings: Settings,
     wait_max: Duration,
     requests_count: Arc<AtomicU64>,
+    pub(crate) live: Live,
+    prices: Prices,
+    /// Clients of `/api/events`.
+    pub(crate) clients_count: Arc<AtomicUsize>,
 }
 
 impl Api {
-    /// Over these parts.
+    /// Over these parts. Listens to the log from now on, so it must be called inside a runtime.
     #[must_use]
     pub fn new(parts: Parts, config: &HttpConfig, settings: Settings) -> Self {
         Self {
+            live: Live::start(&parts),
+            prices: Prices::start(&parts),
+            clients_count: Arc::default(),
             parts,
             settings,
             wait_max: Duration::from_secs(config.wait_s_max),
@@ -57,17 +69,43 @@ impl Api {
     }
 }
 
+/// A path, with the methods that it is known with; any other is refused with their list.
+pub(crate) fn known(path: &str, allow: &'static str) -> Resource {
+    let refuse = move |request: HttpRequest| async move {
+        Err::<HttpResponse, Refused>(Refused::method(request.method().as_str(), allow))
+    };
+    web::resource(path).default_service(web::to(refuse))
+}
+
+/// GET, and HEAD, which is the same without the body.
+pub(crate) fn reading() -> Route {
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
+}
+
 /// Adds the routes.
 pub fn routes(app: &mut web::ServiceConfig) {
-    app.route("/", web::get().to(console))
-        .route("/openapi.json", web::get().to(openapi))
-        .route("/api/latest/{household_id}", web::get().to(latest))
-        .route("/api/optimize", web::post().to(optimize))
-        .route("/api/schedule/{id}", web::get().to(schedule))
-        .route("/api/households", web::get().to(households))
-        .route("/api/households/{id}", web::get().to(household))
-        .route("/api/households/{id}", web::put().to(put_household))
-        .route("/api/tariffs/{name}", web::put().to(put_tariff));
+    let (read, read_put) = ("GET, HEAD", "GET, HEAD, PUT");
+    app.service(known("/", read).route(reading().to(console)))
+        .service(known("/openapi.json", read).route(reading().to(openapi)))
+        .service(known("/api/latest/{household_id}", read).route(reading().to(latest)))
+        .service(known("/api/optimize", "POST").route(web::post().to(optimize)))
+        .service(known("/api/schedule/{id}", read).route(reading().to(schedule)))
+        .service(known("/api/households", read).route(reading().to(households)))
+        .service(
+            known("/api/households/{id}", read_put)
+                .route(reading().to(household))
+                .route(web::put().to(put_household)),
+        )
+        .service(known("/api/households/{id}/commands", read).route(reading().to(commands)))
+        .service(known("/api/households/{id}/alerts", read).route(reading().to(alerts)))
+        .service(known("/api/tariffs", read).route(reading().to(tariffs)))
+        .service(
+            known("/api/tariffs/{name}", read_put)
+                .route(reading().to(tariff))
+                .route(web::put().to(put_tariff)),
+        )
+        .service(known("/api/fleet", read).route(reading().to(fleet)))
+        .service(known("/api/events", "GET").route(web::get().to(events)));
 }
 
 async fn console() -> HttpResponse {
@@ -86,31 +124,20 @@ async fn openapi() -> HttpResponse {
         .body(include_str!("../openapi.json"))
 }
 
-fn parse_id(text: &str) -> Result<HouseholdId, Refused> {
+pub(crate) fn parse_id(text: &str) -> Result<HouseholdId, Refused> {
     HouseholdId::parse(text).ok_or_else(|| {
-        Refused::bad_request(format!(
-            "household_id: expected a positive integer, found {text:?}"
-        ))
+        let expected = "a positive 63-bit integer";
+        Refused::bad_parameter("household_id", expected, text)
     })
-}
-
-#[derive(Debug, Deserialize)]
-struct LatestQuery {
-    hours: Option<u32>,
 }
 
 async fn latest(
     api: web::Data<Api>,
     id: web::Path<String>,
-    query: web::Query<LatestQuery>,
+    query: Query,
 ) -> Result<HttpResponse, Refused> {
     let id = parse_id(&id)?;
-    let hours = query.hours.unwrap_or(24);
-    if !(1..=HOURS_MAX).contains(&hours) {
-        return Err(Refused::bad_request(format!(
-            "hours: expected 1 to {HOURS_MAX}, found {hours}"
-        )));
-    }
+    let hours = query.whole("hours", 1..=HOURS_MAX)?.unwrap_or(24);
     let now_ms = api.parts.clock.now_ms();
     let from_ms = now_ms - i64::from(hours.max(25)) * HOUR_MS;
     let slots = api.slots(id, from_ms, now_ms).await?;
@@ -224,9 +251,8 @@ impl Api {
         };
         let length = self.settings.slot;
         let start_ms = length.start_of_ms(now_ms);
-        let mut slots = self.slots(id, start_ms - DAY_MS, now_ms).await?;
-        let soc_pct = slots.iter().rev().find_map(|slot| slot.soc_pct);
-        slots.retain(|slot| slot.start_ms < start_ms);
+        // With the open slot, as in the engine: a home's first quarter hour has no other.
+        let slots = self.slots(id, start_ms - DAY_MS, now_ms).await?;
         let horizon_ms = i64::from(self.settings.horizon_slots) * length.ms();
         let tariff = store
             .tariff(&metadata.tariff, start_ms, start_ms + horizon_ms)
@@ -236,17 +262,12 @@ impl Api {
             metadata: &metadata,
             slots: &slots,
             tariff: tariff.as_ref(),
-            soc_pct,
-            runs: &planning::runs(&commands),
+            inputs: Inputs::of(&slots, now_ms, length),
+            runs: &runs(&commands),
             now_ms,
             settings: &self.settings,
         })
-        .map_err(|reason| {
-            Refused::conflict(format!(
-                "household {id} cannot be planned: {}",
-                reason.as_str()
-            ))
-        })
+        .map_err(|reason| Refused::conflict(format!("household {id} cannot be planned: {reason}")))
     }
 
     /// Event time, and a number that no other process and call gives: the id must stay one for one question.
@@ -270,28 +291,17 @@ impl Api {
         Ok(())
     }
 
-    async fn wait_for(
-        &self,
-        schedule_id: &str,
-        wait: Duration,
-    ) -> Result<Option<Schedule>, Refused> {
-        let begun = Instant::now();
-        loop {
-            if let Some(schedule) = self.parts.store.schedule(schedule_id).await? {
-                return Ok(Some(schedule));
-            }
-            if begun.elapsed() >= wait {
-                return Ok(None);
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
+    /// Whether the tariffs are still being read.
+    #[cfg(test)]
+    pub(crate) fn tariffs_are_unread(&self) -> bool {
+        self.prices.all().is_err()
     }
-}
 
-#[derive(Debug, Deserialize)]
-struct OptimizeQuery {
-    /// Seconds to wait for the schedule.
-    wait: Option<f64>,
+    /// Ends what listens to the log, and the streams of events.
+    pub(crate) fn close(&self) {
+        self.live.close();
+        self.prices.close();
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -302,22 +312,11 @@ struct Queued {
 
 async fn optimize(
     api: web::Data<Api>,
-    query: web::Query<OptimizeQuery>,
-    body: web::Json<OptimizeBody>,
+    query: Query,
+    body: Json<OptimizeBody>,
 ) -> Result<HttpResponse, Refused> {
-    let wait = match query.wait {
-        None => None,
-        Some(seconds) if (0.0..=api.wait_max.as_secs_f64()).contains(&seconds) => {
-            Some(Duration::from_secs_f64(seconds))
-        }
-        Some(seconds) => {
-            let max = api.wait_max.as_secs();
-            return Err(Refused::bad_request(format!(
-                "wait: expected 0 to {max} seconds, found {seconds}"
-            )));
-        }
-    };
-    let body = body.into_inner();
+    let wait = query.seconds("wait", api.wait_max.as_secs_f64())?;
+    let Json(body) = body;
     let id = body.household_id()?;
     let now_ms = api.parts.clock.now_ms();
     let adopt = body.is_household_alone();
@@ -336,11 +335,14 @@ async fn optimize(
         adopt,
         problem,
     };
+    // Whoever waits listens before the question is asked.
+    let waiter = wait.map(|_| api.live.wait_for(&request.request_id));
+    let waiter: Option<Waiter> = waiter.transpose()?;
     api.produce(&id.to_string(), &request).await?;
-    if let Some(wait) = wait
-        && let Some(schedule) = api.wait_for(&request.request_id, wait).await?
+    if let (Some(waiter), Some(wait)) = (waiter, wait)
+        && let Some(schedule) = waiter.wait(Duration::from_secs_f64(wait)).await?
     {
-        return Ok(HttpResponse::Ok().json(ScheduleBody::from(&schedule)));
+        return Ok(HttpResponse::Ok().json(ScheduleBody::from(schedule.as_ref())));
     }
     Ok(HttpResponse::Accepted().json(Queued {
         id: request.request_id,
@@ -353,11 +355,8 @@ async fn schedule(api: web::Data<Api>, id: web::Path<String>) -> Result<HttpResp
         Some(household_id) => api.parts.store.latest_schedule(household_id).await?,
         None if is_schedule_id(&id) => api.parts.store.schedule(&id).await?,
         None => {
-            let detail = format!(
-                "id: expected a household id or a schedule id, found {:?}",
-                id.as_str()
-            );
-            return Err(Refused::bad_request(detail));
+            let expected = "a household id or a schedule id";
+            return Err(Refused::bad_parameter("id", expected, &id));
         }
     };
     match found {
@@ -371,12 +370,6 @@ fn is_schedule_id(text: &str) -> bool {
         .is_some_and(|(id, rest)| HouseholdId::parse(id).is_some() && !rest.is_empty())
 }
 
-#[derive(Debug, Deserialize)]
-struct PageQuery {
-    after: Option<String>,
-    limit: Option<usize>,
-}
-
 #[derive(Debug, Serialize)]
 struct Page {
     households: Vec<MetadataBody>,
@@ -384,17 +377,9 @@ struct Page {
     next: Option<HouseholdId>,
 }
 
-async fn households(
-    api: web::Data<Api>,
-    query: web::Query<PageQuery>,
-) -> Result<HttpResponse, Refused> {
-    let after = query.after.as_deref().map(parse_id).transpose()?;
-    let limit = query.limit.unwrap_or(100);
-    if !(1..=PAGE_MAX).contains(&limit) {
-        return Err(Refused::bad_request(format!(
-            "limit: expected 1 to {PAGE_MAX}, found {limit}"
-        )));
-    }
+async fn households(api: web::Data<Api>, query: Query) -> Result<HttpResponse, Refused> {
+    let after = query.text("after")?.map(parse_after).transpose()?;
+    let limit = query.whole("limit", 1..=PAGE_MAX)?.unwrap_or(100) as usize;
     let found = api.parts.store.households(after, limit).await?;
     let next = if found.len() == limit {
         found.last().map(|last| last.household_id)
@@ -415,26 +400,90 @@ async fn household(api: web::Data<Api>, id: web::Path<String>) -> Result<HttpRes
     }
 }
 
+fn parse_after(text: &str) -> Result<HouseholdId, Refused> {
+    let expected = "a positive 63-bit integer";
+    HouseholdId::parse(text).ok_or_else(|| Refused::bad_parameter("after", expected, text))
+}
+
 /// Answered once the log has it; the engine stores it.
 async fn put_household(
     api: web::Data<Api>,
     id: web::Path<String>,
-    body: web::Json<MetadataBody>,
+    body: Json<MetadataBody>,
 ) -> Result<HttpResponse, Refused> {
     let id = parse_id(&id)?;
-    let metadata: Metadata = body.into_inner().into_metadata(id)?;
+    let Json(body) = body;
+    let metadata: Metadata = body.into_metadata(id)?;
+    metadata.check_runs(api.settings.slot)?;
     api.produce(&id.to_string(), &metadata).await?;
     Ok(HttpResponse::Accepted().json(MetadataBody::from(&metadata)))
 }
 
-/// Answered once the log has it. The series replaces the one before.
+/// A home's commands of the last hours and those that are still to come.
+async fn commands(
+    api: web::Data<Api>,
+    id: web::Path<String>,
+    query: Query,
+) -> Result<HttpResponse, Refused> {
+    let id = parse_id(&id)?;
+    let hours = query.whole("hours", 1..=HOURS_MAX)?.unwrap_or(24);
+    let now_ms = api.parts.clock.now_ms();
+    let (from_ms, to_ms) = (now_ms - i64::from(hours) * HOUR_MS, now_ms + DAY_MS);
+    let found = api.parts.store.commands(id, from_ms, to_ms).await?;
+    Ok(HttpResponse::Ok().json(CommandsBody {
+        household_id: id,
+        commands: found.iter().map(CommandBody::from).collect(),
+    }))
+}
+
+async fn alerts(api: web::Data<Api>, id: web::Path<String>) -> Result<HttpResponse, Refused> {
+    let id = parse_id(&id)?;
+    let found = api.live.alerts(id).await?;
+    Ok(HttpResponse::Ok().json(AlertsBody {
+        household_id: id,
+        alerts: found.iter().map(AlertBody::from).collect(),
+    }))
+}
+
+async fn fleet(api: web::Data<Api>) -> HttpResponse {
+    let stale_ms = 2 * api.settings.slot.ms() + api.settings.stale_after_ms;
+    let now_ms = api.parts.clock.now_ms();
+    let body = api.live.fleet(|fleet| fleet.body(now_ms, stale_ms));
+    HttpResponse::Ok().json(body)
+}
+
+async fn tariffs(api: web::Data<Api>) -> Result<HttpResponse, Refused> {
+    let all = api.prices.all()?;
+    Ok(HttpResponse::Ok().json(TariffsBody {
+        tariffs: all
+            .iter()
+            .map(|tariff| TariffSpan::from(tariff.as_ref()))
+            .collect(),
+    }))
+}
+
+/// What is in force, as the engine has it.
+async fn tariff(api: web::Data<Api>, name: web::Path<String>) -> Result<HttpResponse, Refused> {
+    match api.prices.get(&name)? {
+        Some(tariff) => Ok(HttpResponse::Ok().json(TariffBody::from(tariff.as_ref()))),
+        None => Err(Refused::not_found(format!(
+            "there is no tariff {:?}",
+            name.as_str()
+        ))),
+    }
+}
+
+/// Answered once the log has it. What the body does not speak of stays as it was.
 async fn put_tariff(
     api: web::Data<Api>,
     name: web::Path<String>,
-    body: web::Json<TariffBody>,
+    body: Json<TariffBody>,
 ) -> Result<HttpResponse, Refused> {
-    let tariff = body.into_inner().into_tariff(&name)?;
-    api.produce(&name, &tariff).await?;
-    let counts = BTreeMap::from([("periods", tariff.periods.len())]);
+    let Json(body) = body;
+    let tariff = body.into_tariff(&name)?;
+    let now_ms = api.parts.clock.now_ms();
+    let held = api.prices.put(&tariff, now_ms).await?;
+    // As many as are in force now.
+    let counts = BTreeMap::from([("periods", held.periods.len())]);
     Ok(HttpResponse::Accepted().json(counts))
 }

@@ -1,20 +1,26 @@
 //! The HTTP server of every role: liveness, readiness, metrics; the API and the console where that role runs.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::body::{FieldError, ProblemDocument};
+use actix_web::body::MessageBody;
 use actix_web::dev::ServerHandle;
-use actix_web::http::StatusCode;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::ContentType;
-use actix_web::{App, HttpResponse, HttpServer as ActixServer, ResponseError, web};
+use actix_web::middleware::{Compress, Next, from_fn};
+use actix_web::{App, Error, HttpResponse, HttpServer as ActixServer, web};
 use anyhow::{Context, Result};
+use futures::FutureExt;
 use tracing::error;
 
 use crate::config::HttpConfig;
-use crate::routes::{self, Api};
+use crate::problem::Refused;
+use crate::request::BodyBytesMax;
+use crate::routes::{self, Api, known, reading};
+use platform::lifetime::Readiness;
 use platform::parts::Parts;
 
 const READY_LIMIT: Duration = Duration::from_secs(3);
@@ -28,6 +34,8 @@ pub struct HttpServer {
     address: SocketAddr,
     handle: ServerHandle,
     phase: Arc<AtomicU8>,
+    api: Option<Api>,
+    needs: Arc<OnceLock<Needs>>,
 }
 
 /// What the probes look at.
@@ -35,6 +43,18 @@ pub struct HttpServer {
 struct Health {
     parts: Parts,
     phase: Arc<AtomicU8>,
+    needs: Arc<OnceLock<Needs>>,
+}
+
+/// Without what the roles of this process cannot do their work.
+#[derive(Debug)]
+pub struct Needs {
+    /// The log must answer.
+    pub log: bool,
+    /// The store must answer.
+    pub store: bool,
+    /// What the roles say of themselves.
+    pub roles: Vec<Readiness>,
 }
 
 impl HttpServer {
@@ -44,30 +64,21 @@ impl HttpServer {
         let health = Health {
             parts: parts.clone(),
             phase: Arc::clone(&phase),
+            needs: Arc::default(),
         };
+        let served = api.clone();
+        let needs = Arc::clone(&health.needs);
         let body_bytes_max = config.body_bytes_max;
         let threads = match config.threads {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             threads => threads,
         };
         let server = ActixServer::new(move || {
-            let health = web::Data::new(health.clone());
-            let json = web::JsonConfig::default()
-                .limit(body_bytes_max)
-                .error_handler(|error, _request| Refused::body(&error).into());
-            let mut app = App::new()
-                .app_data(health)
-                .app_data(json)
-                .wrap(actix_web::middleware::Compress::default())
-                .route("/healthz", web::get().to(healthz))
-                .route("/readyz", web::get().to(readyz))
-                .route("/metrics", web::get().to(metrics));
-            if let Some(api) = &api {
-                app = app
-                    .app_data(web::Data::new(api.clone()))
-                    .configure(routes::routes);
-            }
-            app.default_service(web::to(nowhere))
+            let (health, api) = (health.clone(), served.clone());
+            App::new()
+                .wrap(from_fn(survive))
+                .wrap(Compress::default())
+                .configure(move |app| serve(app, health, api, body_bytes_max))
         })
         .workers(threads)
         .disable_signals()
@@ -89,6 +100,8 @@ impl HttpServer {
             address,
             handle,
             phase,
+            api,
+            needs,
         })
     }
 
@@ -98,8 +111,10 @@ impl HttpServer {
         self.address
     }
 
-    /// Every role has started: ready, as long as log and store answer.
-    pub fn set_started(&self) {
+    /// Every role has started: ready, as long as there is what they need.
+    pub fn set_started(&self, needs: Needs) {
+        // Roles start once.
+        let _ = self.needs.set(needs);
         self.phase.store(STARTED, Ordering::Release);
     }
 
@@ -110,8 +125,26 @@ impl HttpServer {
 
     /// Finishes what is being answered, and stops.
     pub async fn close(self) {
+        // Streams of events end first, or the server would wait for them.
+        if let Some(api) = &self.api {
+            api.close();
+        }
         self.handle.stop(true).await;
     }
+}
+
+/// Everything that is served, and what is said of the rest.
+fn serve(app: &mut web::ServiceConfig, health: Health, api: Option<Api>, body_bytes_max: usize) {
+    app.app_data(web::Data::new(health))
+        .app_data(BodyBytesMax(body_bytes_max))
+        .service(known("/healthz", "GET, HEAD").route(reading().to(healthz)))
+        .service(known("/readyz", "GET, HEAD").route(reading().to(readyz)))
+        .service(known("/metrics", "GET, HEAD").route(reading().to(metrics)));
+    if let Some(api) = api {
+        app.app_data(web::Data::new(api));
+        routes::routes(app);
+    }
+    app.default_service(web::to(nowhere));
 }
 
 async fn healthz() -> HttpResponse {
@@ -120,37 +153,34 @@ async fn healthz() -> HttpResponse {
         .body("ok\n")
 }
 
-async fn readyz(health: web::Data<Health>) -> HttpResponse {
-    let unready = |reason: String| {
-        HttpResponse::ServiceUnavailable()
-            .content_type(ContentType::plaintext())
-            .body(reason)
-    };
+async fn readyz(health: web::Data<Health>) -> Result<HttpResponse, Refused> {
+    let unready = |reason: &str| Err(Refused::unavailable(reason.to_owned()));
     match health.phase.load(Ordering::Acquire) {
         STARTED => {}
-        STARTING => return unready("starting\n".to_owned()),
-        _ => return unready("stopping\n".to_owned()),
+        STARTING => return unready("starting"),
+        _ => return unready("stopping"),
     }
+    let Some(needs) = health.needs.get() else {
+        return unready("starting");
+    };
     let checks = async {
-        health
-            .parts
-            .log
-            .ping()
-            .await
-            .map_err(|error| format!("{error}\n"))?;
-        health
-            .parts
-            .store
-            .ping()
-            .await
-            .map_err(|error| format!("{error}\n"))
+        for readiness in &needs.roles {
+            readiness.check().map_err(Refused::unavailable)?;
+        }
+        if needs.log {
+            health.parts.log.ping().await?;
+        }
+        if needs.store {
+            health.parts.store.ping().await?;
+        }
+        Ok::<(), Refused>(())
     };
     match tokio::time::timeout(READY_LIMIT, checks).await {
-        Ok(Ok(())) => HttpResponse::Ok()
+        Ok(Ok(())) => Ok(HttpResponse::Ok()
             .content_type(ContentType::plaintext())
-            .body("ready\n"),
-        Ok(Err(reason)) => unready(reason),
-        Err(_) => unready("log or store do not answer\n".to_owned()),
+            .body("ready\n")),
+        Ok(Err(refused)) => Err(refused),
+        Err(_) => unready("log or store do not answer"),
     }
 }
 
@@ -160,6 +190,21 @@ async fn metrics(health: web::Data<Health>) -> HttpResponse {
         .body(health.parts.metrics.text())
 }
 
+/// Answers a request whose handler panicked, and goes on.
+async fn survive(
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let path = request.path().to_owned();
+    match AssertUnwindSafe(next.call(request)).catch_unwind().await {
+        Ok(answered) => answered,
+        Err(_) => {
+            error!(path, "a handler panicked");
+            Err(Refused::internal().into())
+        }
+    }
+}
+
 async fn nowhere(request: actix_web::HttpRequest) -> Result<HttpResponse, Refused> {
     Err(Refused::not_found(format!(
         "nothing is at {}",
@@ -167,118 +212,5 @@ async fn nowhere(request: actix_web::HttpRequest) -> Result<HttpResponse, Refuse
     )))
 }
 
-/// An error as a problem document.
-#[derive(Debug, thiserror::Error)]
-#[error("{title}: {detail}")]
-pub struct Refused {
-    status: StatusCode,
-    title: &'static str,
-    detail: String,
-}
-
-impl Refused {
-    /// There is no such thing.
-    #[must_use]
-    pub const fn not_found(detail: String) -> Self {
-        Self {
-            status: StatusCode::NOT_FOUND,
-            title: "not found",
-            detail,
-        }
-    }
-
-    /// The request itself cannot be used.
-    #[must_use]
-    pub const fn bad_request(detail: String) -> Self {
-        Self {
-            status: StatusCode::BAD_REQUEST,
-            title: "bad request",
-            detail,
-        }
-    }
-
-    /// The request is well formed, and cannot be done in the state that the home is in.
-    #[must_use]
-    pub const fn conflict(detail: String) -> Self {
-        Self {
-            status: StatusCode::CONFLICT,
-            title: "not possible now",
-            detail,
-        }
-    }
-
-    /// A service behind does not answer.
-    #[must_use]
-    pub const fn unavailable(detail: String) -> Self {
-        Self {
-            status: StatusCode::SERVICE_UNAVAILABLE,
-            title: "not available",
-            detail,
-        }
-    }
-
-    fn body(error: &actix_web::error::JsonPayloadError) -> Self {
-        let status = error.status_code();
-        let title = if status == StatusCode::PAYLOAD_TOO_LARGE {
-            "body too large"
-        } else {
-            "bad request"
-        };
-        Self {
-            status,
-            title,
-            detail: error.to_string(),
-        }
-    }
-}
-
-impl From<FieldError> for Refused {
-    fn from(error: FieldError) -> Self {
-        Self {
-            status: StatusCode::UNPROCESSABLE_ENTITY,
-            title: "a field cannot be used",
-            detail: error.to_string(),
-        }
-    }
-}
-
-impl From<scheduler::ProblemError> for Refused {
-    fn from(error: scheduler::ProblemError) -> Self {
-        Self {
-            status: StatusCode::UNPROCESSABLE_ENTITY,
-            title: "a field cannot be used",
-            detail: error.to_string(),
-        }
-    }
-}
-
-impl From<platform::store::StoreError> for Refused {
-    fn from(error: platform::store::StoreError) -> Self {
-        Self::unavailable(error.to_string())
-    }
-}
-
-impl From<platform::log::LogError> for Refused {
-    fn from(error: platform::log::LogError) -> Self {
-        Self::unavailable(error.to_string())
-    }
-}
-
-impl ResponseError for Refused {
-    fn status_code(&self) -> StatusCode {
-        self.status
-    }
-
-    fn error_response(&self) -> HttpResponse {
-        let document = ProblemDocument {
-            kind: "about:blank".to_owned(),
-            title: self.title.to_owned(),
-            status: self.status.as_u16(),
-            detail: self.detail.clone(),
-        };
-        let body = serde_json::to_string(&document).expect("a document of strings is JSON");
-        HttpResponse::build(self.status)
-            .content_type("application/problem+json")
-            .body(body)
-    }
-}
+#[cfg(test)]
+mod tests;

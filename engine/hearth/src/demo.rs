@@ -112,18 +112,14 @@ pub async fn run(options: &DemoOptions, config: &Config) -> Result<()> {
         warn!(left, "readings of the fleet were not acknowledged");
     }
     fleet.close().await;
-    keep_clock(&clock_file, clock)?;
+    tell("the clock", &mut false, keep_clock(&clock_file, clock));
     running.close().await;
     Ok(failed?)
 }
 
 /// The clock goes on where it stopped, and never runs behind what is on disk. At speed 1 it is the wall clock.
-#[expect(
-    clippy::float_cmp,
-    reason = "1 is what the command line gives for the wall clock"
-)]
 fn resume_clock(file: &Path, speed: f64) -> Result<Clock> {
-    if speed == 1.0 {
+    if is_wall(speed) {
         return Ok(Clock::wall());
     }
     let origin_ms = match std::fs::read_to_string(file) {
@@ -137,8 +133,19 @@ fn resume_clock(file: &Path, speed: f64) -> Result<Clock> {
     Ok(Clock::simulated(origin_ms, speed))
 }
 
-/// Keeps the time a little ahead, so that a killed demo does not go back in time.
+#[expect(
+    clippy::float_cmp,
+    reason = "1 is what the command line gives for the wall clock"
+)]
+fn is_wall(speed: f64) -> bool {
+    speed == 1.0
+}
+
+/// Keeps the time a little ahead, so that a killed demo does not go back in time. The wall clock needs no keeping.
 fn keep_clock(file: &Path, clock: Clock) -> Result<()> {
+    if is_wall(clock.speed()) {
+        return Ok(());
+    }
     #[expect(clippy::cast_possible_truncation, reason = "a few seconds of a clock")]
     let ahead_ms = (2.0 * LOOK_EVERY.as_secs_f64() * 1e3 * clock.speed()) as i64;
     let fresh = file.with_extension("new");
@@ -185,16 +192,19 @@ async fn summarize(
     let mut told = std::pin::pin!(roles::until_told(running));
     let in_place = std::io::stdout().is_terminal();
     let mut priced_until_ms = parts.clock.now_ms() + PRICES_AHEAD_MS;
+    let (mut prices_failed, mut clock_failed) = (false, false);
     loop {
         tokio::select! {
             told = &mut told => return told,
             _ = looks.tick() => {}
         }
-        if priced_until_ms - parts.clock.now_ms() < PRICES_AHEAD_MS - DAY_MS / 4 {
-            renew_prices(parts).await?;
+        if priced_until_ms - parts.clock.now_ms() < PRICES_AHEAD_MS - DAY_MS / 4
+            && tell("prices", &mut prices_failed, renew_prices(parts).await)
+        {
             priced_until_ms = parts.clock.now_ms() + PRICES_AHEAD_MS;
         }
-        keep_clock(clock_file, parts.clock)?;
+        let kept = keep_clock(clock_file, parts.clock);
+        tell("the clock", &mut clock_failed, kept);
         let line = line(parts, fleet.counts());
         say(&if in_place {
             format!("\r\x1b[2K{line}")
@@ -202,6 +212,29 @@ async fn summarize(
             format!("{line}\n")
         });
     }
+}
+
+/// Whether it went well. A full disk or a log that is away for a while ends no demo: it says so once, and again when
+/// all is well.
+fn tell(what: &str, has_failed: &mut bool, outcome: Result<()>) -> bool {
+    let failed = match &outcome {
+        Ok(()) if *has_failed => {
+            warn!(what, "written again");
+            false
+        }
+        Ok(()) => false,
+        Err(error) if !*has_failed => {
+            warn!(
+                what,
+                error = format!("{error:#}"),
+                "cannot be written, trying again"
+            );
+            true
+        }
+        Err(_) => true,
+    };
+    *has_failed = failed;
+    !failed
 }
 
 fn line(parts: &Parts, counts: Counts) -> String {

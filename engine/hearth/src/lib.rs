@@ -8,6 +8,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 pub mod config;
 pub mod connect;
 
+pub mod dead_letters;
+pub mod households_import;
+pub mod operator;
+
 pub mod demo;
 pub mod roles;
 pub mod solve;

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use hearth::config::{Config, ConfigError, LogFormat, OperationConfig};
 use hearth::demo::{self, DemoOptions};
+use hearth::operator::{self, DeadLettersCommand, HouseholdsCommand};
 use hearth::roles::{self, Role};
 use tracing_subscriber::EnvFilter;
 
@@ -50,6 +51,12 @@ enum Command {
         /// File with the problem; `-` reads standard input.
         file: PathBuf,
     },
+    /// Works on many homes at once.
+    #[command(subcommand)]
+    Households(HouseholdsCommand),
+    /// Looks at what was refused, and brings it back.
+    #[command(subcommand)]
+    DeadLetters(DeadLettersCommand),
     /// Prints every setting as it would be used; secrets are hidden.
     Config,
 }
@@ -106,10 +113,20 @@ fn run(cli: &Cli) -> Result<()> {
         Command::All => run_roles(&Role::ALL, file),
         Command::Init => {
             let config = Config::load(file)?;
-            speak(&config.operation)?;
+            speak(&config.operation);
             system()?.block_on(roles::init(&config))
         }
         Command::Solve { file } => solve(file),
+        Command::Households(command) => {
+            let config = Config::load(file)?;
+            speak(&config.operation);
+            system()?.block_on(operator::households(command, &config))
+        }
+        Command::DeadLetters(command) => {
+            let config = Config::load(file)?;
+            speak(&config.operation);
+            system()?.block_on(operator::dead_letters(command, &config))
+        }
         Command::Config => {
             let config = Config::load(file)?;
             print(&toml::to_string(&config).context("write the settings")?)
@@ -119,7 +136,7 @@ fn run(cli: &Cli) -> Result<()> {
 
 fn run_roles(roles: &[Role], file: Option<&Path>) -> Result<()> {
     let config = Config::load(file)?;
-    speak(&config.operation)?;
+    speak(&config.operation);
     system()?.block_on(roles::run(roles, &config))
 }
 
@@ -132,7 +149,7 @@ fn run_demo(options: &Demo, file: Option<&Path>) -> Result<()> {
         mqtt_port: options.mqtt_port,
     };
     let config = Config::load_over(&demo::defaults(&options), file)?;
-    speak(&config.operation)?;
+    speak(&config.operation);
     system()?.block_on(demo::run(&options, &config))
 }
 
@@ -148,11 +165,8 @@ fn system() -> Result<actix::SystemRunner> {
     }))
 }
 
-fn speak(operation: &OperationConfig) -> Result<(), ConfigError> {
-    let filter = EnvFilter::try_new(&operation.log_filter).map_err(|error| ConfigError::Bad {
-        key: "operation.log_filter".to_owned(),
-        expected: format!("expected a filter such as info,hearth=debug: {error}"),
-    })?;
+fn speak(operation: &OperationConfig) {
+    let filter = EnvFilter::new(&operation.log_filter);
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -161,7 +175,6 @@ fn speak(operation: &OperationConfig) -> Result<(), ConfigError> {
         LogFormat::Text => lines.init(),
         LogFormat::Json => lines.json().init(),
     }
-    Ok(())
 }
 
 fn solve(file: &Path) -> Result<()> {

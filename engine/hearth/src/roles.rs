@@ -15,10 +15,10 @@ use tracing::{error, info, warn};
 use crate::config::Config;
 use crate::connect;
 use api::routes::Api;
-use api::server::HttpServer;
+use api::server::{HttpServer, Needs};
 use host::engine::Engine;
 use host::optimizer::Optimizer;
-use platform::lifetime::Ended;
+use platform::lifetime::{Ended, Readiness};
 use platform::parts::Parts;
 
 /// What a process can do.
@@ -64,6 +64,8 @@ pub struct Running {
     optimizer: Option<Optimizer>,
     controller: Option<Controller>,
     drain_max: Duration,
+    /// What the roles started so far say of themselves.
+    readiness: Vec<Readiness>,
     /// A task for each role, which ends with it.
     supervised: JoinSet<()>,
     /// The first that has ended.
@@ -87,6 +89,7 @@ impl Running {
             optimizer: None,
             controller: None,
             drain_max: Duration::from_secs(config.operation.drain_s_max),
+            readiness: Vec::new(),
             supervised: JoinSet::new(),
             failed: watch::channel(None).0,
             parts,
@@ -111,6 +114,7 @@ impl Running {
                 config.ingest.clone(),
             )
             .context("start the ingest")?;
+            running.supervise_task("ingest", ingest.ended());
             if wants(Role::Gateway) {
                 let gateway = Gateway::start(
                     Arc::clone(&ingest),
@@ -121,6 +125,8 @@ impl Running {
                 .await
                 .context("start the gateway")?;
                 info!(address = %gateway.local_addr(), "gateway");
+                running.supervise_task("gateway", gateway.ended());
+                running.ready_when(gateway.readiness());
                 running.gateway = Some(gateway);
             }
             if wants(Role::Bridge) {
@@ -130,6 +136,8 @@ impl Running {
                     config.bridge.clone(),
                 )
                 .context("start the bridge")?;
+                running.supervise_task("bridge", bridge.ended());
+                running.ready_when(bridge.readiness());
                 running.bridge = Some(bridge);
             }
             running.ingest = Some(ingest);
@@ -137,9 +145,23 @@ impl Running {
         if wants(Role::Controller) {
             let controller = running.start_controller(config).await?;
             running.supervise_task("controller", controller.ended());
+            running.ready_when(controller.readiness());
             running.controller = Some(controller);
         }
-        running.http.set_started();
+        let metrics = running.parts.metrics.clone();
+        running
+            .supervised
+            .spawn(platform::clock_jumps::watch_jumps(metrics));
+        let needs = Needs {
+            // A gateway or bridge has its spool while the log is away.
+            log: wants(Role::Engine)
+                || wants(Role::Optimizer)
+                || wants(Role::Controller)
+                || wants(Role::Api),
+            store: wants(Role::Engine) || wants(Role::Api),
+            roles: std::mem::take(&mut running.readiness),
+        };
+        running.http.set_started(needs);
         Ok(running)
     }
 
@@ -194,6 +216,10 @@ impl Running {
                 is_first
             });
         });
+    }
+
+    fn ready_when(&mut self, readiness: Readiness) {
+        self.readiness.push(readiness);
     }
 
     fn supervise_task(&mut self, role: &'static str, ended: Ended) {

@@ -21,7 +21,7 @@ use crate::checkpoint::Checkpoint;
 use crate::dead_letter::dead_letter;
 use crate::decode::HomeEvent;
 use crate::deliver::{each, read_patiently};
-use crate::effects::EffectBatch;
+use crate::effects::{EffectBatch, Refused};
 use crate::failures::{Cause, Failures};
 use crate::fence::{Fence, Fenced};
 use crate::homes::Homes;
@@ -176,10 +176,18 @@ impl Actors {
         let outcome = catch_unwind(AssertUnwindSafe(|| handle(household, event, &env, fresh)));
         if outcome.is_err() {
             fresh.clear();
+            let failures = &setup.parts.metrics.household_failures_total;
+            failures.with_label_values(&[origin.as_str()]).inc();
+            home.failed_ticks_count += u32::from(matches!(origin, Origin::Tick));
             return Outcome::Panicked;
         }
-        if let Origin::Record(from, record) = origin {
-            home.next_offsets.advance(from.topic, record.offset + 1);
+        match origin {
+            Origin::Record(from, record) => {
+                home.next_offsets.advance(from.topic, record.offset + 1);
+                home.failed_ticks_count = 0;
+            }
+            Origin::Tick => home.failed_ticks_count = 0,
+            Origin::Repair => {}
         }
         if fresh.is_empty() {
             return Outcome::Handled;
@@ -187,8 +195,9 @@ impl Actors {
         home.change(&mut checkpoint.unsaved, &checkpoint.next_offsets, turn.now);
         home.watch_answer(&setup.parts, answered.as_deref(), origin.since_ms(), fresh);
         let refused = batch.route(setup, home);
-        if let (Some(detail), Origin::Record(from, record)) = (refused, origin) {
-            let letter = dead_letter(&setup.parts, from, record, Reason::OutOfRange, detail);
+        if let (Some(refused), Origin::Record(from, record)) = (refused, origin) {
+            let Refused { reason, detail } = refused;
+            let letter = dead_letter(&setup.parts, from, record, reason, detail);
             batch.outgoing.extend(letter);
         }
         Outcome::Handled
@@ -287,6 +296,15 @@ impl Actors {
 }
 
 impl Origin<'_> {
+    /// Metric label.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Record(..) => "record",
+            Self::Repair => "repair",
+            Self::Tick => "tick",
+        }
+    }
+
     /// When what led to the event entered the log, wall clock.
     fn since_ms(self) -> i64 {
         match self {

@@ -1,88 +1,96 @@
 //! Settings of engine and optimizer.
 
-use household::household::Settings;
+use household::settings::{Settings, UNKNOWN_KW_MAX};
+use model::limits::{POWER_KW_MAX, PRICE_MAX};
 use model::units::{DAY_MS, MINUTE_MS, SlotLength};
-use serde::{Deserialize, Serialize};
+use platform::settings::BadSetting;
 
-/// The engine: shards of household actors.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct EngineConfig {
-    /// Consumer group; the topic prefix stands before it.
-    pub group: String,
-    /// Stable name of this member for static membership; empty for none.
-    pub member: String,
-    /// Length of a slot in minutes: 1, 5, 15, 30 or 60.
-    pub slot_minutes: SlotLength,
-    /// Slots in a plan, 1 to 672.
-    pub horizon_slots: u32,
-    /// Minutes that a slot waits for late readings before its raw readings are let go, 0 to 1440.
-    pub grace_minutes: u32,
-    /// Minutes that a reading holds where no next one of its kind comes, 0 to 60: means are weighted by that time. 0 weighs
-    /// each reading the same.
-    pub hold_minutes: u32,
-    /// Minutes that a reading may be ahead of the engine's clock, 0 to 1440; what is further ahead is a dead letter.
-    pub ahead_minutes: u32,
-    /// Days that a reading may be old, 1 to 36500; what is older is a dead letter. No more than the store keeps.
-    pub kept_days: u32,
-    /// Minutes without a reading after which a home counts as stale.
-    pub stale_minutes: u32,
-    /// What a new plan must save to depart from the one that holds: currency per kWh that the battery moves otherwise.
-    pub switching_cost_per_kwh: f64,
-    /// The same for each appliance that starts in another slot.
-    pub switching_cost_per_start: f64,
-    /// Most records handled before their effects are carried out, 1 to 100,000.
-    pub batch_records_max: usize,
-    /// How long a changed home waits for its next snapshot, milliseconds: the stretch of the log that a crash makes the
-    /// next owner read again. A fleet's snapshots are spread over it.
-    pub checkpoint_ms: u64,
-    /// The same in records of a partition.
-    pub checkpoint_records_max: u64,
-    /// Whether each reading becomes a row of the store. Without, slots are all that is kept, and a reading behind the
-    /// grace is a dead letter.
-    pub store_readings: bool,
-    /// Whether the rows of readings and slots wait for the snapshot of their home and are written with it, together:
-    /// far less work for the store, spread evenly, and rows that are up to `checkpoint_ms` behind.
-    pub rows_wait: bool,
-    /// Whether each slot becomes a row of the store, and a record of the topic `slots`.
-    pub store_slots: bool,
-    pub publish_slots: bool,
-    /// How often homes are told the time, milliseconds of real time.
-    pub tick_ms: u64,
-    /// Minutes of real time without a record after which a home leaves memory.
-    pub passivate_minutes: u64,
-    /// Most homes of a partition in memory; beyond it the longest silent ones leave.
-    pub live_homes_max: usize,
-    /// Threads for shards; 0 for one a core.
-    pub threads: usize,
+platform::settings! {
+    /// The engine: shards of household actors.
+    pub struct EngineConfig {
+        /// Consumer group; the topic prefix stands before it.
+        #[expects("a name", |name: &String| !name.is_empty())]
+        group: String = "hearth-engine".to_owned(),
+        /// Stable name of this member for static membership; empty for none.
+        member: String = String::new(),
+        /// Length of a slot in minutes.
+        #[expects("1, 5, 15, 30 or 60")]
+        slot_minutes: SlotLength = SlotLength::QUARTER_HOUR,
+        /// Slots in a plan.
+        #[range(1..=672)]
+        horizon_slots: u32 = 96,
+        /// Minutes that a slot waits for late readings before its raw readings are let go.
+        #[range(0..=1_440)]
+        grace_minutes: u32 = 15,
+        /// Minutes that a reading holds where no next one of its kind comes: means are weighted by that time. 0 weighs
+        /// each reading the same.
+        #[range(0..=60)]
+        hold_minutes: u32 = 15,
+        /// Minutes that a reading may be ahead of the engine's clock; what is further ahead is a dead letter.
+        #[range(0..=1_440)]
+        ahead_minutes: u32 = 5,
+        /// Days that a reading may be old; what is older is a dead letter. No more than the store keeps.
+        #[range(1..=36_500)]
+        kept_days: u32 = 90,
+        /// Minutes without a reading after which a home counts as stale, and each of its inputs as unknown.
+        #[range(1..=525_600)]
+        stale_minutes: u32 = 60,
+        /// Largest plausible load of a home whose import limit is not known, kW. A reading above one and a half times
+        /// what is known, or this, is refused.
+        #[range(1.0..=POWER_KW_MAX)]
+        load_kw_max: f64 = UNKNOWN_KW_MAX,
+        /// The same of the PV of a home whose capacity is not known.
+        #[range(1.0..=POWER_KW_MAX)]
+        pv_kw_max: f64 = UNKNOWN_KW_MAX,
+        /// The same of a battery whose rates are not known, each way.
+        #[range(1.0..=POWER_KW_MAX)]
+        battery_kw_max: f64 = UNKNOWN_KW_MAX,
+        /// What a new plan must save to depart from the one that holds: currency per kWh that the battery moves otherwise.
+        #[range(0.0..=PRICE_MAX)]
+        switching_cost_per_kwh: f64 = 0.002,
+        /// The same for each appliance that starts in another slot.
+        #[range(0.0..=PRICE_MAX)]
+        switching_cost_per_start: f64 = 0.01,
+        /// Most records handled before their effects are carried out.
+        #[range(1..=100_000)]
+        batch_records_max: usize = 2_000,
+        /// How long a changed home waits for its next snapshot, milliseconds: the stretch of the log that a crash makes the
+        /// next owner read again. A fleet's snapshots are spread over it.
+        #[range(100..=3_600_000)]
+        checkpoint_ms: u64 = 30_000,
+        /// The same in records of a partition.
+        #[range(1..=100_000_000)]
+        checkpoint_records_max: u64 = 1_000_000,
+        /// Whether each reading becomes a row of the store. Without, slots are all that is kept, and a reading behind the
+        /// grace is a dead letter.
+        store_readings: bool = true,
+        /// Whether the rows of readings and slots wait for the snapshot of their home and are written with it, together:
+        /// far less work for the store, spread evenly, and rows that are up to `checkpoint_ms` behind.
+        rows_wait: bool = false,
+        /// Whether each slot becomes a row of the store.
+        store_slots: bool = true,
+        /// Whether each slot becomes a record of the topic `slots`.
+        publish_slots: bool = false,
+        /// How often homes are told the time, milliseconds of real time.
+        #[range(10..=60_000)]
+        tick_ms: u64 = 1_000,
+        /// Minutes of real time without a record after which a home leaves memory.
+        #[range(1..=525_600)]
+        passivate_minutes: u64 = 180,
+        /// Most homes of a partition in memory; beyond it the longest silent ones leave.
+        #[range(1_000..=100_000_000)]
+        live_homes_max: usize = 500_000,
+        /// Threads for shards; 0 for one a core.
+        #[range(0..=256)]
+        threads: usize = 0,
+        ; together check_together
+    }
 }
 
-impl Default for EngineConfig {
-    fn default() -> Self {
-        Self {
-            group: "hearth-engine".to_owned(),
-            member: String::new(),
-            slot_minutes: SlotLength::QUARTER_HOUR,
-            horizon_slots: 96,
-            grace_minutes: 15,
-            hold_minutes: 15,
-            ahead_minutes: 5,
-            kept_days: 90,
-            stale_minutes: 60,
-            switching_cost_per_kwh: 0.002,
-            switching_cost_per_start: 0.01,
-            batch_records_max: 2_000,
-            checkpoint_ms: 30_000,
-            checkpoint_records_max: 1_000_000,
-            store_readings: true,
-            rows_wait: false,
-            store_slots: true,
-            publish_slots: false,
-            tick_ms: 1_000,
-            passivate_minutes: 180,
-            live_homes_max: 500_000,
-            threads: 0,
-        }
+fn check_together(config: &EngineConfig, section: &str, bad: &mut Vec<BadSetting>) {
+    if !config.store_slots && !config.publish_slots {
+        let expected = "expected true, unless publish_slots is: a slot must go somewhere";
+        bad.push(BadSetting::new(section, "store_slots", expected));
     }
 }
 
@@ -99,33 +107,28 @@ impl EngineConfig {
             kept_ms: i64::from(self.kept_days) * DAY_MS,
             stores_readings: self.store_readings,
             stale_after_ms: i64::from(self.stale_minutes) * MINUTE_MS,
+            load_kw_max: self.load_kw_max,
+            pv_kw_max: self.pv_kw_max,
+            battery_kw_max: self.battery_kw_max,
             switching_cost_per_kwh: self.switching_cost_per_kwh,
             switching_cost_per_start: self.switching_cost_per_start,
         }
     }
 }
 
-/// The worker pool.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct OptimizerConfig {
-    /// Consumer group; the topic prefix stands before it.
-    pub group: String,
-    /// Stable name of this member; empty for none.
-    pub member: String,
-    /// Threads that solve; 0 for one a core.
-    pub workers: usize,
-    /// Most requests taken at once, 1 to 10,000.
-    pub batch_records_max: usize,
-}
-
-impl Default for OptimizerConfig {
-    fn default() -> Self {
-        Self {
-            group: "hearth-optimizer".to_owned(),
-            member: String::new(),
-            workers: 0,
-            batch_records_max: 256,
-        }
+platform::settings! {
+    /// The worker pool.
+    pub struct OptimizerConfig {
+        /// Consumer group; the topic prefix stands before it.
+        #[expects("a name", |name: &String| !name.is_empty())]
+        group: String = "hearth-optimizer".to_owned(),
+        /// Stable name of this member; empty for none.
+        member: String = String::new(),
+        /// Threads that solve; 0 for one a core.
+        #[range(0..=256)]
+        workers: usize = 0,
+        /// Most requests taken at once.
+        #[range(1..=10_000)]
+        batch_records_max: usize = 256,
     }
 }

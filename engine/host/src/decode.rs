@@ -34,12 +34,22 @@ pub(crate) struct Undecoded {
     index: usize,
 }
 
-/// The events of `records`, in their order, and the records that have none.
+/// A record that only a newer build can read.
+#[derive(Debug, thiserror::Error)]
+#[error("record {offset} of {topic}: {why}")]
+pub(crate) struct Newer {
+    topic: Topic,
+    offset: i64,
+    why: CodecError,
+}
+
+/// The events of `records`, in their order, and the records that have none. Fails on a record that is newer than this
+/// build: it is no damage, and whoever passed over it would lose it.
 pub(crate) fn home_events(
     codec: &Codec,
     topic: Topic,
     records: &[Record],
-) -> (Vec<HomeEvent>, Vec<Undecoded>) {
+) -> Result<(Vec<HomeEvent>, Vec<Undecoded>), Newer> {
     let mut events = Vec::with_capacity(records.len());
     let mut undecoded = Vec::new();
     for (index, record) in records.iter().enumerate() {
@@ -60,6 +70,10 @@ pub(crate) fn home_events(
                 Reason::HouseholdMismatch,
                 format!("the record's key is not its household_id {household_id}"),
             ),
+            Err(why) if why.is_newer() => {
+                let offset = record.offset;
+                return Err(Newer { topic, offset, why });
+            }
             Err(why) => (Reason::Undecodable, why.to_string()),
         };
         undecoded.push(Undecoded {
@@ -68,7 +82,7 @@ pub(crate) fn home_events(
             index,
         });
     }
-    (events, undecoded)
+    Ok((events, undecoded))
 }
 
 /// Dead letters for what could not be decoded of `records`.

@@ -11,7 +11,9 @@ use tracing::{error, warn};
 
 use crate::fence::{Fence, Fenced};
 use crate::outgoing::Outgoing;
+use crate::refused::{instead_of_record, instead_of_row};
 use platform::parts::Parts;
+use platform::retry::Backoff;
 
 /// Most rows in one write.
 const ROWS_MAX: usize = 2_000;
@@ -20,27 +22,53 @@ const PRODUCE_MAX: Duration = Duration::from_secs(60);
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
-/// Writes rows until all are durable.
+/// The same pauses each time, for the simulation. Partitions do not fail at the same moment.
+const fn backoff() -> Backoff {
+    Backoff::seeded(PAUSE_MIN, PAUSE_MAX, 1)
+}
+
+/// Writes rows until all are durable. A row that no store could hold becomes a dead letter.
 pub(crate) async fn write_patiently(
     parts: &Parts,
     rows: Vec<Row>,
     fence: &Fence,
 ) -> Result<(), Fenced> {
-    let mut rows = rows;
-    while !rows.is_empty() {
-        let rest = rows.split_off(rows.len().min(ROWS_MAX));
-        write_chunk(parts, rows, fence).await?;
-        rows = rest;
+    let mut left = rows;
+    let mut refused = Vec::new();
+    while !left.is_empty() {
+        let rest = left.split_off(left.len().min(ROWS_MAX));
+        write_chunk(parts, left, fence, &mut refused).await?;
+        left = rest;
     }
-    Ok(())
+    produce_patiently(parts, refused, fence).await
 }
 
-async fn write_chunk(parts: &Parts, rows: Vec<Row>, fence: &Fence) -> Result<(), Fenced> {
-    let mut pause = PAUSE_MIN;
-    loop {
+/// Of a chunk with bad rows the halves are tried by themselves, until each bad row stands alone.
+async fn write_chunk(
+    parts: &Parts,
+    rows: Vec<Row>,
+    fence: &Fence,
+    refused: &mut Vec<Outgoing>,
+) -> Result<(), Fenced> {
+    let mut chunks = vec![rows];
+    let mut backoff = backoff();
+    while let Some(mut rows) = chunks.pop() {
         fence.check()?;
         match parts.store.write(rows.clone()).await {
-            Ok(()) => return Ok(()),
+            Ok(()) => {
+                backoff.reset();
+                continue;
+            }
+            Err(StoreError::BadRow(detail)) => {
+                let half = rows.split_off(rows.len() / 2);
+                if rows.is_empty() {
+                    let bad = half.iter();
+                    refused.extend(bad.filter_map(|row| instead_of_row(parts, row, &detail)));
+                } else {
+                    chunks.extend([half, rows]);
+                }
+                continue;
+            }
             Err(reason @ StoreError::Unavailable(_)) => {
                 warn!(%reason, rows_count = rows.len(), "store does not take rows, trying again");
             }
@@ -49,59 +77,69 @@ async fn write_chunk(parts: &Parts, rows: Vec<Row>, fence: &Fence) -> Result<(),
                 error!(%reason, rows_count = rows.len(), "store refuses rows");
             }
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(PAUSE_MAX);
+        chunks.push(rows);
+        backoff.pause().await;
     }
+    Ok(())
 }
 
-/// Produces records until all are durable. Of a key's records in one topic the last stays the last: where one fails, those
-/// behind it are produced again after it.
+/// Produces records until all are durable. Of a key's records in one topic the last stays the last: if one fails, those
+/// behind it are produced again after it. What the log refuses for good is replaced by what stands in for it.
 pub(crate) async fn produce_patiently(
     parts: &Parts,
     outgoing: Vec<Outgoing>,
     fence: &Fence,
 ) -> Result<(), Fenced> {
     let mut left = outgoing;
-    let mut pause = PAUSE_MIN;
+    let mut backoff = backoff();
     while !left.is_empty() {
         fence.check()?;
-        let failed = produce_once(parts, &left).await?;
-        if failed.is_empty() {
-            return Ok(());
+        let Produced { again, instead } = produce_once(parts, &left).await?;
+        let is_stuck = !again.is_empty();
+        left = from_failures(left, &again);
+        left.extend(instead);
+        if is_stuck {
+            backoff.pause().await;
         }
-        left = from_failures(left, &failed);
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(PAUSE_MAX);
     }
     Ok(())
 }
 
-/// Produces each record once. Answers with the places of those that are to be tried again.
-async fn produce_once(parts: &Parts, outgoing: &[Outgoing]) -> Result<BTreeSet<usize>, Fenced> {
-    let mut again = BTreeSet::new();
+/// What is to be produced after an attempt.
+#[derive(Default)]
+struct Produced {
+    /// Indices of the records that are to be tried again.
+    again: BTreeSet<usize>,
+    /// What stands in for those that were refused.
+    instead: Vec<Outgoing>,
+}
+
+/// Produces each record once.
+async fn produce_once(parts: &Parts, outgoing: &[Outgoing]) -> Result<Produced, Fenced> {
+    let mut produced = Produced::default();
     let records = outgoing.iter().map(|record| NewRecord {
         topic: record.topic,
         key: &record.key,
         value: &record.value,
     });
     let records: Vec<NewRecord<'_>> = records.collect();
-    for (place, reason) in parts.log.produce_all(&records, PRODUCE_MAX).await {
-        let topic = outgoing[place].topic;
+    for (index, reason) in parts.log.produce_all(&records, PRODUCE_MAX).await {
+        let topic = outgoing[index].topic;
         match reason {
             LogError::Unavailable(_) => {
                 warn!(%topic, %reason, "log does not take a record, trying again");
             }
             LogError::Closed => return Err(Fenced),
-            LogError::Refused(_) => {
-                let bytes = outgoing[place].value.len();
-                error!(%topic, %reason, bytes, "log refuses a record");
+            LogError::Refused(detail) => {
+                let instead = instead_of_record(parts, &outgoing[index], &detail);
+                produced.instead.extend(instead);
                 continue;
             }
             LogError::Setup(_) => error!(%topic, %reason, "log is not set up"),
         }
-        again.insert(place);
+        produced.again.insert(index);
     }
-    Ok(again)
+    Ok(produced)
 }
 
 /// Of each key's records in one topic, the first that failed and all behind it.
@@ -129,15 +167,14 @@ where
     E: std::fmt::Display,
     F: Future<Output = Result<T, E>>,
 {
-    let mut pause = PAUSE_MIN;
+    let mut backoff = backoff();
     loop {
         fence.check()?;
         match read().await {
             Ok(value) => return Ok(value),
             Err(reason) => warn!(what, %reason, "cannot be read, trying again"),
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(PAUSE_MAX);
+        backoff.pause().await;
     }
 }
 

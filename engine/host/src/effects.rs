@@ -11,6 +11,7 @@ use model::units::HouseholdId;
 use platform::metrics::Metrics;
 use platform::store::Row;
 use schemas::codec::Message;
+use schemas::dead_letter::Reason;
 use schemas::mqtt::rfc3339;
 
 use crate::outbox::Delivery;
@@ -32,6 +33,8 @@ pub(crate) struct EffectBatch {
     pub(crate) readings_ms: Vec<i64>,
     /// Readings by kind and outcome.
     counts: BTreeMap<(Kind, ReadingOutcome), u64>,
+    /// Whether the readings were counted before.
+    is_replayed: bool,
 }
 
 impl EffectBatch {
@@ -43,8 +46,17 @@ impl EffectBatch {
         }
     }
 
-    /// Routes the fresh effects, which are of `home`. Returns why it refuses the reading that it was given, if it does.
-    pub(crate) fn route(&mut self, setup: &Setup, home: &mut Resident) -> Option<String> {
+    /// Of a home that is told again what it was told before.
+    pub(crate) fn replayed() -> Self {
+        Self {
+            is_replayed: true,
+            ..Self::default()
+        }
+    }
+
+    /// Routes the fresh effects, which are of `home`. Returns why it refuses the reading that it was given,
+    /// if it does.
+    pub(crate) fn route(&mut self, setup: &Setup, home: &mut Resident) -> Option<Refused> {
         let parts = &setup.parts;
         let mut refused = None;
         let mut fresh = std::mem::take(&mut self.fresh);
@@ -107,7 +119,15 @@ impl EffectBatch {
     /// Adds the readings to the process's count.
     pub(crate) fn count(&mut self, metrics: &Metrics) {
         for ((kind, outcome), count) in std::mem::take(&mut self.counts) {
-            metrics.count_readings(kind, outcome, count);
+            let outcome = if self.is_replayed {
+                "replayed"
+            } else {
+                outcome.as_str()
+            };
+            let readings = &metrics.readings_total;
+            readings
+                .with_label_values(&[kind.as_str(), outcome])
+                .inc_by(count);
         }
     }
 
@@ -121,9 +141,16 @@ impl EffectBatch {
     }
 }
 
-fn why_refused(reading: &Reading, refusal: Refusal, home: &Resident) -> String {
+/// Why a home refuses a reading.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) reason: Reason,
+    pub(crate) detail: String,
+}
+
+fn why_refused(reading: &Reading, refusal: Refusal, home: &Resident) -> Refused {
     let ts = rfc3339(reading.ts_ms);
-    match refusal {
+    let detail = match refusal {
         Refusal::Late => {
             let watermark = rfc3339(home.household.watermark_ms());
             format!(
@@ -133,9 +160,16 @@ fn why_refused(reading: &Reading, refusal: Refusal, home: &Resident) -> String {
         Refusal::Future => {
             format!("ts is {ts}, further ahead of the engine's clock than engine.ahead_minutes")
         }
-        Refusal::TooOld => format!("too_old: ts is {ts}, before what engine.kept_days keeps"),
+        Refusal::TooOld => format!("ts is {ts}, before what engine.kept_days keeps"),
+        Refusal::Implausible(implausible) => implausible.to_string(),
         Refusal::Full => format!(
             "ts is {ts}, but the home holds {RAW_NUMBERS_MAX} numbers of open slots already"
         ),
-    }
+    };
+    let reason = match refusal {
+        Refusal::Future => Reason::FutureTime,
+        Refusal::TooOld => Reason::PastTime,
+        Refusal::Late | Refusal::Implausible(_) | Refusal::Full => Reason::OutOfRange,
+    };
+    Refused { reason, detail }
 }

@@ -31,7 +31,7 @@ pub enum EngineError {
     Router(#[from] RouterError),
     #[error("the router panicked: {0}")]
     RouterPanicked(String),
-    #[error("the log ended the subscription to the tariffs")]
+    #[error("the tariffs are no longer followed")]
     TariffsEnded,
 }
 

@@ -22,6 +22,8 @@ pub struct Health {
     pub stale_count: usize,
     /// Homes with metadata and without a schedule that holds now.
     pub unplanned_count: usize,
+    /// Homes that are not told the time, since they panic on it.
+    pub quarantined_count: usize,
 }
 
 #[derive(Debug, Default)]
@@ -115,5 +117,8 @@ impl LagBoard {
         metrics
             .unplanned_households
             .set(count(|home| home.unplanned_count));
+        metrics
+            .quarantined_households
+            .set(count(|home| home.quarantined_count));
     }
 }

@@ -30,8 +30,10 @@ mod deliver;
 pub mod fence;
 mod outbox;
 mod outgoing;
+mod refused;
 
 pub mod optimizer;
 mod progress;
 mod superseded;
+mod unsolved;
 pub mod workers;

@@ -27,7 +27,7 @@ use crate::fence::{Fence, Fenced};
 use crate::outgoing::Outgoing;
 use crate::progress::Progress;
 use crate::superseded::superseded;
-use crate::workers::{Ended, Workers};
+use crate::workers::{Workers, WorkersError};
 
 /// Longest wait for the requests in hand when the pool closes.
 const CLOSE_MAX: Duration = Duration::from_secs(20);
@@ -42,7 +42,7 @@ pub enum OptimizerError {
     #[error("the log ended the optimizer's subscription")]
     SubscriptionEnded,
     #[error(transparent)]
-    Workers(#[from] Ended),
+    Workers(#[from] WorkersError),
     #[error("the log is closed")]
     LogClosed,
     #[error("the pool panicked: {0}")]
@@ -229,7 +229,7 @@ impl Pool {
                 self.parts.clone(),
                 self.fence.clone(),
                 Durable { from, offset },
-                answer,
+                answer.into_iter().collect(),
             );
             self.answering.push(durable.boxed());
         }
@@ -295,9 +295,8 @@ async fn make_durable(
     parts: Parts,
     fence: Fence,
     durable: Durable,
-    answer: Option<Outgoing>,
+    outgoing: Vec<Outgoing>,
 ) -> Result<Durable, OptimizerError> {
-    let outgoing = answer.into_iter().collect();
     produce_patiently(&parts, outgoing, &fence)
         .await
         .map_err(|Fenced| OptimizerError::LogClosed)?;

@@ -73,7 +73,8 @@ impl Partition {
         let from = actors.assignment.of(topic);
         actors.checkpoint.next_offsets.advance(topic, first.offset);
         let parts = &actors.assignment.setup.parts;
-        let (events, undecoded) = decode::home_events(&parts.codec, topic, records);
+        let (events, undecoded) = decode::home_events(&parts.codec, topic, records)
+            .map_err(|newer| actors.assignment.fence.give_up(newer.to_string()))?;
         let letters = decode::dead_letters(parts, from, records, undecoded);
         actors
             .homes
@@ -175,10 +176,14 @@ impl Partition {
         let actors = &mut self.actors;
         let end = (self.next_to_tick + TICK_HOMES_MAX).min(actors.homes.residents.len());
         while self.next_to_tick < end
-            && let Some((id, _)) = actors.homes.residents.get_index(self.next_to_tick)
+            && let Some((id, home)) = actors.homes.residents.get_index(self.next_to_tick)
         {
             let (id, index) = (*id, self.next_to_tick);
             self.next_to_tick += 1;
+            if home.is_quarantined() {
+                self.health.quarantined_count += 1;
+                continue;
+            }
             let event = Event::ClockTicked { now_ms };
             if actors.apply(turn, id, event, Origin::Tick, &mut batch) == Outcome::Panicked {
                 failures.note(id, Cause::Tick);

@@ -2,6 +2,7 @@
 
 use household::effect::Effect;
 use household::household::Household;
+use household::settings::Settings;
 use indexmap::IndexMap;
 use model::reading::Reading;
 use model::slot::Slot;
@@ -9,11 +10,14 @@ use model::units::HouseholdId;
 use platform::clock::wall_ms;
 use platform::store::Row;
 use tokio::time::Instant;
-use tracing::error;
+use tracing::{error, warn};
 
 use crate::unsaved::Unsaved;
 use platform::parts::Parts;
-use schemas::snapshot::{self, NextOffsets};
+use schemas::snapshot::{self, NextOffsets, SnapshotError};
+
+/// Ticks in a row on which a home may panic.
+const FAILED_TICKS_MAX: u32 = 3;
 
 /// The households of a partition that are in memory.
 pub(crate) type Residents = IndexMap<HouseholdId, Box<Resident>>;
@@ -30,6 +34,8 @@ pub(crate) struct Resident {
     pub(crate) saved_in: u64,
     /// When a record last reached it.
     pub(crate) touched: Instant,
+    /// Ticks in a row on which it has panicked.
+    pub(crate) failed_ticks_count: u32,
     /// Rows that are written together with the next snapshot, where they wait.
     readings: Vec<Reading>,
     slots: Vec<Slot>,
@@ -38,18 +44,31 @@ pub(crate) struct Resident {
 }
 
 impl Resident {
-    /// From its snapshot, or new where there is none.
-    pub(crate) fn from_snapshot(id: HouseholdId, partition: i32, bytes: Option<&[u8]>) -> Self {
-        let restored = bytes.and_then(|bytes| match snapshot::decode(bytes, partition) {
-            Ok(state) => Some(state),
-            Err(reason) => {
-                error!(household = %id, %reason, "snapshot is unusable, starting the home empty");
-                None
+    /// From its snapshot, or new if there is none. Fails on a snapshot of a newer build, which would be lost.
+    pub(crate) fn from_snapshot(
+        id: HouseholdId,
+        partition: i32,
+        bytes: Option<&[u8]>,
+        settings: &Settings,
+    ) -> Result<Self, SnapshotError> {
+        let Some(bytes) = bytes else {
+            return Ok(Self::new(Household::new(id), NextOffsets::default()));
+        };
+        let (next_offsets, mut household) = match snapshot::decode::<Household>(bytes, partition) {
+            Ok(state) => state,
+            // Offsets of another partition say nothing of this one, of which nothing has been seen.
+            Err(SnapshotError::Partition(before)) => {
+                warn!(household = %id, before, partition, "home goes on on another partition");
+                (NextOffsets::default(), snapshot::household(bytes)?)
             }
-        });
-        let (next_offsets, household) =
-            restored.unwrap_or_else(|| (NextOffsets::default(), Household::new(id)));
-        Self::new(household, next_offsets)
+            Err(newer) if newer.is_newer() => return Err(newer),
+            Err(reason) => {
+                error!(household = %id, %reason, "snapshot is damaged, starting the home empty");
+                (NextOffsets::default(), Household::new(id))
+            }
+        };
+        household.recall_inputs(settings);
+        Ok(Self::new(household, next_offsets))
     }
 
     /// A home that no record has reached before.
@@ -64,6 +83,7 @@ impl Resident {
             is_unsaved: false,
             saved_in: 0,
             touched: Instant::now(),
+            failed_ticks_count: 0,
             readings: Vec::new(),
             slots: Vec::new(),
             asked: None,
@@ -109,6 +129,11 @@ impl Resident {
         let slots = std::mem::take(&mut self.slots).into_iter();
         let slots = slots.map(move |slot| Row::Slot { household_id, slot });
         readings.map(Row::Reading).chain(slots)
+    }
+
+    /// Whether it is not told the time until a record has changed it: each panic costs its partition a revival.
+    pub(crate) const fn is_quarantined(&self) -> bool {
+        self.failed_ticks_count >= FAILED_TICKS_MAX
     }
 
     /// Whether nothing is lost when it is let go: all of it is in a snapshot, and the outbox, durable up to `durable`,

@@ -39,8 +39,11 @@ pub(crate) async fn revive(
             home.is_unsaved = failed.is_unsaved;
             home.touched = turn.now;
         }
-        let mut batch = EffectBatch::default();
+        let mut batch = EffectBatch::replayed();
         replay(actors, turn, id, &failed.next_offsets, &mut batch, failures).await?;
+        if let Some(home) = actors.homes.residents.get_mut(&id) {
+            home.failed_ticks_count = failed.failed_ticks_count;
+        }
         actors.carry_out(turn, batch, failures).await?;
     }
     Ok(())
@@ -71,7 +74,8 @@ async fn replay(
         })
         .await?;
         // What is no event is a dead letter already.
-        let (events, _) = decode::home_events(&setup.parts.codec, topic, &records);
+        let (events, _) = decode::home_events(&setup.parts.codec, topic, &records)
+            .map_err(|newer| actors.assignment.fence.give_up(newer.to_string()))?;
         actors.feed(turn, from, &records, events, batch, failures);
     }
     if let Some(home) = actors.homes.residents.get_mut(&id) {

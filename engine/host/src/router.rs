@@ -35,6 +35,9 @@ pub enum RouterError {
     /// The log, or the fence, took the partition away without the group's word.
     #[error("the shard of partition {0} is fenced off, and the partition is still assigned to it")]
     ShardFenced(i32),
+    /// What it reads is newer than this build.
+    #[error("the shard of partition {partition} cannot go on: {reason}")]
+    ShardGaveUp { partition: i32, reason: String },
 }
 
 /// A partition that is ours.
@@ -225,7 +228,14 @@ impl Router {
         };
         match answer.outcome {
             Ok(Ok(())) => {}
-            Ok(Err(Fenced)) => return Err(RouterError::ShardFenced(partition)),
+            Ok(Err(Fenced)) => {
+                let reason = owned.fence.reason().map(str::to_owned);
+                return Err(
+                    reason.map_or(RouterError::ShardFenced(partition), |reason| {
+                        RouterError::ShardGaveUp { partition, reason }
+                    }),
+                );
+            }
             Err(_) => return Err(RouterError::ShardDied(partition)),
         }
         match question {

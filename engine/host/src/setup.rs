@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use household::effect::Effect;
 use household::event::Event;
-use household::household::{Env, Household, Settings};
+use household::household::{Env, Household};
+use household::settings::Settings;
 use platform::log::ConsumerControl;
 
 use crate::lag::LagBoard;

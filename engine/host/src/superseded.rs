@@ -8,7 +8,7 @@ use platform::log::Record;
 use platform::parts::Parts;
 
 use crate::outgoing::{Outgoing, outgoing};
-use crate::workers::unsolved;
+use crate::unsolved::unsolved;
 
 /// Of `records` those to solve, and by offset the answers to those that are superseded. A request whose plan would not be
 /// adopted is a question of its own, and is always solved; so is what does not decode, which is somebody else's to refuse.
@@ -37,7 +37,7 @@ pub(crate) fn superseded(
             let schedules = &parts.metrics.schedules_total;
             schedules.with_label_values(&["superseded", "none"]).inc();
             let household_id = request.household_id;
-            let answer = unsolved(request, "superseded");
+            let answer = unsolved(request, "superseded by a newer request of this home");
             answers.insert(index, outgoing(parts, household_id, &answer));
         }
     }

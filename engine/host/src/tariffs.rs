@@ -1,23 +1,38 @@
 //! The tariffs, read whole by every engine: they are few, and each household needs one.
+//!
+//! Records are merged by time in the order of the log, so every engine comes to the same series, and so does the store.
+//! The log may keep a tariff's newest record alone. Where that record lacks something that is known, the engine writes
+//! the whole series behind it; engines that do so at once write the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use model::tariff::Tariff;
-use platform::log::{LogEvent, Start, Subscription};
-use platform::store::Row;
-use schemas::topic::Topic;
-use tokio::task::JoinHandle;
-use tracing::{info, warn};
-
-use crate::deliver::write_patiently;
-use crate::fence::{Fence, Fenced};
+use model::tariff::{PriceSeries, Tariff};
+use model::units::DAY_MS;
+use platform::log::{Consumer, LogEvent, Record, Start, Subscription, TopicPartition};
 use platform::parts::Parts;
+use platform::store::Row;
+use schemas::codec::CodecError;
+use schemas::dead_letter::Reason;
+use schemas::topic::Topic;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tracing::{error, info, warn};
+
+use crate::dead_letter::dead_letter;
+use crate::deliver::{produce_patiently, write_patiently};
+use crate::fence::Fence;
+use crate::outgoing::Outgoing;
+
+/// How long prices stay in the log after their time has passed. The store has its own time to live.
+const KEPT_MS: i64 = 35 * DAY_MS;
+/// Dead letters and whole series that wait to be produced.
+const LETTERS_MAX: usize = 1_000;
 
 pub(crate) type ByName = BTreeMap<String, Arc<Tariff>>;
 
-/// The newest tariff of each name.
+/// The tariffs that are in force.
 #[derive(Debug, Clone, Default)]
 pub struct Tariffs {
     current: Arc<RwLock<Arc<ByName>>>,
@@ -38,13 +53,14 @@ impl Tariffs {
     }
 }
 
-/// Reads the topic from its beginning and goes on; returns once everything that was there has been read.
+/// Reads the topic from its beginning and goes on; returns once everything that was there has been read, or after `wait`.
+/// The task ends when the log ends the subscription, or when what it does behind itself has ended.
 pub async fn follow(
     parts: Parts,
     wait: Duration,
 ) -> Result<(Tariffs, JoinHandle<()>), platform::log::LogError> {
     let tariffs = Tariffs::default();
-    let mut consumer = parts
+    let consumer = parts
         .log
         .subscribe(Subscription {
             group: None,
@@ -54,17 +70,61 @@ pub async fn follow(
             batch_max: 100,
         })
         .await?;
-    let (caught_up, ready) = tokio::sync::oneshot::channel();
-    let follower = tariffs.clone();
+    let (caught_up, ready) = oneshot::channel();
+    let (letters, refused) = mpsc::channel(LETTERS_MAX);
+    let unstored = watch::Sender::new(BTreeSet::new());
+    let storing = store(parts.clone(), tariffs.clone(), unstored.clone());
+    let refusing = produce(parts.clone(), refused);
+    let follower = Follower {
+        series: BTreeMap::new(),
+        lacking: BTreeSet::new(),
+        is_caught_up: false,
+        parts,
+        tariffs: tariffs.clone(),
+        unstored,
+        letters,
+    };
     let task = tokio::spawn(async move {
+        tokio::select! {
+            biased;
+            () = follower.run(consumer, caught_up) => {}
+            () = storing => {}
+            () = refusing => {}
+        }
+    });
+    if tokio::time::timeout(wait, ready).await.is_err() {
+        warn!("tariffs are still being read");
+    }
+    info!(tariffs_count = tariffs.current().len(), "tariffs read");
+    Ok((tariffs, task))
+}
+
+struct Follower {
+    series: BTreeMap<String, PriceSeries>,
+    /// Tariffs whose newest record does not say all that is known.
+    lacking: BTreeSet<String>,
+    is_caught_up: bool,
+    parts: Parts,
+    tariffs: Tariffs,
+    /// Names of tariffs that the store does not have as they are.
+    unstored: watch::Sender<BTreeSet<String>>,
+    letters: mpsc::Sender<Outgoing>,
+}
+
+impl Follower {
+    async fn run(mut self, mut consumer: Consumer, caught_up: oneshot::Sender<()>) {
         let mut caught_up = Some(caught_up);
-        let mut behind = std::collections::BTreeSet::new();
+        let mut behind = BTreeSet::new();
         while let Some(event) = consumer.events.recv().await {
             match event {
                 LogEvent::Assigned(partitions) => behind.extend(partitions),
-                LogEvent::Records { records, .. } => {
+                LogEvent::Records { from, records } => {
                     for record in records {
-                        take(&parts, &follower, &record.value).await;
+                        if let Err(newer) = self.take(from, &record).await {
+                            let (offset, reason) = (record.offset, newer.to_string());
+                            error!(offset, reason, "tariff is newer than this build");
+                            return;
+                        }
                     }
                 }
                 LogEvent::Revoked { .. } => {}
@@ -75,37 +135,101 @@ pub async fn follow(
                     {
                         // The starter may have stopped waiting.
                         let _ = caught_up.send(());
+                        self.is_caught_up = true;
+                        for name in std::mem::take(&mut self.lacking) {
+                            self.say_whole(&name).await;
+                        }
                     }
                 }
             }
         }
-    });
-    if tokio::time::timeout(wait, ready).await.is_err() {
-        warn!("tariffs are still being read");
     }
-    info!(tariffs_count = tariffs.current().len(), "tariffs read");
-    Ok((tariffs, task))
+
+    /// Puts the whole series behind the records that say parts of it.
+    async fn say_whole(&self, name: &str) {
+        let Some(tariff) = self.tariffs.current().get(name).cloned() else {
+            return;
+        };
+        match self.parts.codec.encode(tariff.as_ref()) {
+            Ok(value) => {
+                let record = Outgoing {
+                    topic: Topic::Tariffs,
+                    key: name.as_bytes().to_vec(),
+                    value,
+                };
+                // Gone only when the task ends.
+                let _ = self.letters.send(record).await;
+            }
+            Err(reason) => error!(name, %reason, "could not encode a tariff"),
+        }
+    }
+
+    /// Homes plan with a tariff at once; the store may be away.
+    async fn take(&mut self, from: TopicPartition, record: &Record) -> Result<(), CodecError> {
+        if record.value.is_empty() {
+            return Ok(());
+        }
+        match self.parts.codec.decode::<Tariff>(&record.value) {
+            Ok(tariff) => {
+                let name = tariff.name.clone();
+                let keep_from_ms = self.parts.clock.now_ms() - KEPT_MS;
+                let series = self.series.entry(name.clone()).or_default();
+                let merged = series.merge(&tariff, record.offset, keep_from_ms);
+                self.tariffs.put(Arc::new(series.tariff(&name)));
+                self.unstored.send_modify(|names| {
+                    names.insert(name.clone());
+                });
+                if !merged.record_lacks {
+                    self.lacking.remove(&name);
+                } else if self.is_caught_up {
+                    self.say_whole(&name).await;
+                } else {
+                    self.lacking.insert(name);
+                }
+            }
+            Err(newer) if newer.is_newer() => return Err(newer),
+            Err(why) => {
+                let (parts, reason) = (&self.parts, Reason::Undecodable);
+                if let Some(letter) = dead_letter(parts, from, record, reason, why.to_string()) {
+                    // Gone only when the task ends.
+                    let _ = self.letters.send(letter).await;
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
-async fn take(parts: &Parts, tariffs: &Tariffs, value: &[u8]) {
-    if value.is_empty() {
-        return;
-    }
-    match parts.codec.decode::<Tariff>(value) {
-        Ok(tariff) => {
-            let tariff = Arc::new(tariff);
-            tariffs.put(Arc::clone(&tariff));
-            write_patiently(parts, vec![Row::Tariff(tariff)], &Fence::open())
-                .await
-                .unwrap_or_else(|Fenced| warn!("tariff was not stored"));
+/// Stores tariffs as they are when the store takes them. Bounded by the number of tariffs.
+async fn store(parts: Parts, tariffs: Tariffs, unstored: watch::Sender<BTreeSet<String>>) {
+    let (mut changed, fence) = (unstored.subscribe(), Fence::open());
+    while changed.wait_for(|names| !names.is_empty()).await.is_ok() {
+        let mut names = BTreeSet::new();
+        unstored.send_if_modified(|unstored| {
+            names = std::mem::take(unstored);
+            false
+        });
+        let current = tariffs.current();
+        let rows = names.iter().filter_map(|name| current.get(name));
+        let rows = rows.map(|tariff| Row::Tariff(Arc::clone(tariff)));
+        if write_patiently(&parts, rows.collect(), &fence)
+            .await
+            .is_err()
+        {
+            return;
         }
-        Err(error) => {
-            warn!(%error, "undecodable tariff");
-            parts
-                .metrics
-                .dead_letters_total
-                .with_label_values(&["undecodable"])
-                .inc();
+    }
+}
+
+/// Produces dead letters and whole series behind the follower.
+async fn produce(parts: Parts, mut letters: mpsc::Receiver<Outgoing>) {
+    let fence = Fence::open();
+    while let Some(letter) = letters.recv().await {
+        if produce_patiently(&parts, vec![letter], &fence)
+            .await
+            .is_err()
+        {
+            return;
         }
     }
 }

@@ -7,15 +7,17 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use model::request::OptimizeRequest;
-use model::schedule::{Metrics as Figures, Plan, Schedule, Status};
+use model::schedule::Schedule;
 use platform::log::{Record, TopicPartition};
 use scheduler::Solver;
+use schemas::codec::CodecError;
 use schemas::dead_letter::Reason;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tracing::{error, warn};
 
 use crate::dead_letter::dead_letter;
 use crate::outgoing::{Outgoing, outgoing};
+use crate::unsolved::{answer_with, unsolved};
 use platform::parts::Parts;
 
 /// Tasks waiting at most, for each worker.
@@ -32,13 +34,18 @@ pub struct Workers {
 struct Task {
     from: TopicPartition,
     record: Record,
-    answer: oneshot::Sender<Option<Outgoing>>,
+    answer: oneshot::Sender<Result<Vec<Outgoing>, CodecError>>,
 }
 
-/// The threads have ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the optimizer's threads have ended")]
-pub struct Ended;
+/// Why a request has no answer, and will not have one here.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WorkersError {
+    #[error("the optimizer's threads have ended")]
+    Ended,
+    /// It is newer than this build.
+    #[error("request {offset}: {reason}")]
+    Newer { offset: i64, reason: String },
+}
 
 impl Workers {
     /// Starts `count` threads; 0 for one a core.
@@ -59,13 +66,13 @@ impl Workers {
         Ok(Self { tasks })
     }
 
-    /// Has a request answered: with a schedule, or with a dead letter.
+    /// Has a request answered: with a schedule, or with a dead letter, or with both where the solver failed on it.
     pub(crate) fn solve(
         &self,
         from: TopicPartition,
         record: Record,
-    ) -> impl Future<Output = Result<Option<Outgoing>, Ended>> + Send + use<> {
-        let tasks = self.tasks.clone();
+    ) -> impl Future<Output = Result<Vec<Outgoing>, WorkersError>> + Send + use<> {
+        let (tasks, offset) = (self.tasks.clone(), record.offset);
         async move {
             let (answer, answered) = oneshot::channel();
             let task = Task {
@@ -73,9 +80,13 @@ impl Workers {
                 record,
                 answer,
             };
-            tasks.send(task).await.map_err(|_| Ended)?;
+            tasks.send(task).await.map_err(|_| WorkersError::Ended)?;
             drop(tasks);
-            answered.await.map_err(|_| Ended)
+            let answered = answered.await.map_err(|_| WorkersError::Ended)?;
+            answered.map_err(|newer| WorkersError::Newer {
+                offset,
+                reason: newer.to_string(),
+            })
         }
     }
 }
@@ -97,32 +108,44 @@ fn answer(
     solver: &mut Solver,
     from: TopicPartition,
     record: &Record,
-) -> Option<Outgoing> {
+) -> Result<Vec<Outgoing>, CodecError> {
     if record.value.is_empty() {
-        return None;
+        return Ok(Vec::new());
     }
     let request: OptimizeRequest = match parts.codec.decode(&record.value) {
         Ok(request) => request,
+        Err(newer) if newer.is_newer() => return Err(newer),
         Err(why) => {
             let reason = Reason::Undecodable;
-            return dead_letter(parts, from, record, reason, why.to_string());
+            let letter = dead_letter(parts, from, record, reason, why.to_string());
+            return Ok(letter.into_iter().collect());
         }
     };
     let household_id = request.household_id;
-    let solved = catch_unwind(AssertUnwindSafe(|| schedule(solver, request)));
-    match solved {
-        Ok(schedule) => {
-            count(parts, &schedule);
-            outgoing(parts, household_id, &schedule)
-        }
+    let begun = Instant::now();
+    let solved = catch_unwind(AssertUnwindSafe(|| solver.solve(&request.problem)));
+    let (solved, letter) = match solved {
+        Ok(solved) => (solved.map_err(|reason| reason.to_string()), None),
         Err(_) => {
             // Its arrays may be half written.
             *solver = Solver::default();
             error!(household = %household_id, "solver failed");
             let detail = "the solver failed on this request".to_owned();
-            dead_letter(parts, from, record, Reason::Poison, detail)
+            let letter = dead_letter(parts, from, record, Reason::Poison, detail.clone());
+            (Err(detail), letter)
         }
-    }
+    };
+    let solve_us = i64::try_from(begun.elapsed().as_micros()).expect("a solve's time fits");
+    let schedule = match solved {
+        Ok(plan) => answer_with(request, plan, solve_us),
+        Err(reason) => {
+            warn!(request = request.request_id, reason, "problem not solved");
+            unsolved(request, &reason)
+        }
+    };
+    count(parts, &schedule);
+    let schedule = outgoing(parts, household_id, &schedule);
+    Ok(letter.into_iter().chain(schedule).collect())
 }
 
 fn count(parts: &Parts, schedule: &Schedule) {
@@ -143,55 +166,4 @@ fn count(parts: &Parts, schedule: &Schedule) {
         .with_label_values(&[method])
         .observe(schedule.plan.gap);
     metrics.solve_cpu_seconds_total.inc_by(seconds);
-}
-
-/// Solves one request. A problem that breaks its own limits is answered too, as infeasible, so that nobody waits.
-fn schedule(solver: &mut Solver, request: OptimizeRequest) -> Schedule {
-    let begun = Instant::now();
-    let solved = solver.solve(&request.problem);
-    let solve_us = i64::try_from(begun.elapsed().as_micros()).expect("a solve's time fits");
-    let plan = solved.unwrap_or_else(|reason| {
-        warn!(request = request.request_id, %reason, "problem refused");
-        no_plan("none")
-    });
-    answer_with(request, plan, solve_us)
-}
-
-/// The answer to a request that is not solved, so that nobody waits. `why` stands where the solver's name does.
-pub(crate) fn unsolved(request: OptimizeRequest, why: &str) -> Schedule {
-    answer_with(request, no_plan(why), 0)
-}
-
-fn answer_with(request: OptimizeRequest, plan: Plan, solve_us: i64) -> Schedule {
-    Schedule {
-        schedule_id: request.request_id.clone(),
-        request_id: request.request_id,
-        household_id: request.household_id,
-        requested_ms: request.requested_ms,
-        start_ms: request.problem.start_ms,
-        slot_minutes: request.problem.slot_minutes,
-        adopt: request.adopt,
-        solve_us,
-        plan,
-    }
-}
-
-fn no_plan(solver: &str) -> Plan {
-    let nothing = Figures {
-        cost: 0.0,
-        grid_import_kwh: 0.0,
-        grid_export_kwh: 0.0,
-        autarky: 0.0,
-        self_consumption: 0.0,
-    };
-    Plan {
-        status: Status::Infeasible,
-        relaxed: Vec::new(),
-        objective: 0.0,
-        solver: solver.to_owned(),
-        gap: 0.0,
-        metrics: nothing,
-        baseline: nothing,
-        slots: Vec::new(),
-    }
 }

@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
-#[expect(
+#[allow(
     unreachable_pub,
     dead_code,
     clippy::wildcard_enum_match_arm,
@@ -20,6 +20,8 @@ use host::router::{Router, RouterError};
 use host::setup::Setup;
 use platform::log::LogEvent;
 use platform::store::Row;
+use schemas::dead_letter::DeadLetter;
+use schemas::topic::Topic;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -187,6 +189,92 @@ fn a_shard_that_was_full_goes_on_where_it_was() {
         running.world.store.is_away.store(false, Ordering::SeqCst);
         until(|| group.committed.lock().unwrap().get(&telemetry(0)) == Some(&60)).await;
         assert!(group.paused.lock().unwrap().is_empty());
+        running.stop.send_replace(true);
+        assert_eq!(running.router.await.unwrap(), Ok(()));
+    });
+}
+
+/// A value of a schema that this build does not know.
+fn newer_value() -> Vec<u8> {
+    [&[0xc3, 0x01][..], &[9; 8], &[0; 20]].concat()
+}
+
+#[test]
+fn a_newer_record_ends_the_engine_and_is_neither_refused_nor_passed_over() {
+    run(async {
+        let running = Running::start(|_| {});
+        running.assign(&[0]).await;
+        running.read(0, 0).await;
+        let value = newer_value();
+        let record = running
+            .world
+            .append_bytes(Topic::Telemetry, 0, home(1), value);
+        let records = LogEvent::Records {
+            from: telemetry(0),
+            records: vec![record],
+        };
+        running.world.events.send(records).await.unwrap();
+        let ended = running.router.await.unwrap();
+        assert!(
+            matches!(ended, Err(RouterError::ShardGaveUp { partition: 0, .. })),
+            "{ended:?}"
+        );
+        assert!(running.world.log.values::<DeadLetter>().is_empty());
+        let committed = running.world.group.committed.lock().unwrap().clone();
+        assert!(committed.get(&telemetry(0)).is_none_or(|next| *next <= 1));
+    });
+}
+
+#[test]
+fn a_newer_snapshot_ends_the_engine_and_stays() {
+    run(async {
+        let running = Running::start(|_| {});
+        let newer = Row::Snapshot {
+            household_id: home(1),
+            state: vec![99, 1, 2, 3],
+        };
+        running.world.store.rows.lock().unwrap().push(newer.clone());
+        running.assign(&[0]).await;
+        running.read(0, 0).await;
+        let ended = running.router.await.unwrap();
+        assert!(
+            matches!(ended, Err(RouterError::ShardGaveUp { partition: 0, .. })),
+            "{ended:?}"
+        );
+        assert_eq!(*running.world.store.rows.lock().unwrap(), [newer]);
+    });
+}
+
+/// The number of partitions was changed while nothing was on its way.
+#[test]
+fn a_home_goes_on_on_another_partition() {
+    run(async {
+        let running = Running::start(|_| {});
+        running.assign(&[0]).await;
+        running.read(0, 0).await;
+        running.read(0, 20).await;
+        until(|| running.rows_count(0) >= 3).await;
+        running.stop.send_replace(true);
+        running.router.await.unwrap().unwrap();
+        let before = running.world.store.rows.lock().unwrap().clone();
+        let running = Running::start(|_| {});
+        running.world.store.rows.lock().unwrap().extend(before);
+        running.assign(&[1]).await;
+        // Its first reading there ends the slot that was open on the other partition.
+        let reading = meter(home(1), MORNING_MS + 40 * 60_000, 500.0);
+        let record = running.world.append(1, home(1), &reading);
+        let records = LogEvent::Records {
+            from: telemetry(1),
+            records: vec![record],
+        };
+        running.world.events.send(records).await.unwrap();
+        let ended_ms = MORNING_MS + 15 * 60_000;
+        until(|| {
+            let rows = running.world.store.rows.lock().unwrap();
+            rows.iter()
+                .any(|row| matches!(row, Row::Slot { slot, .. } if slot.start_ms == ended_ms))
+        })
+        .await;
         running.stop.send_replace(true);
         assert_eq!(running.router.await.unwrap(), Ok(()));
     });

@@ -22,8 +22,8 @@ fn check(stored: &[u8], has_metadata: bool, expected: &str) {
     let debug = format!("{household:?}");
     assert!(debug.contains(expected), "{debug}");
     let bytes = encode(3, &next_offsets, &household);
-    assert_eq!(bytes[0], 2);
-    let added = if has_metadata { 16 } else { 0 };
+    assert_eq!(bytes[0], 3);
+    let added = 3 + if has_metadata { 16 } else { 0 };
     assert_eq!(
         bytes.len(),
         stored.len() + added,
@@ -59,5 +59,10 @@ fn damage_and_other_versions_are_refused() {
         );
     }
     assert!(matches!(decode(&[], 3), Err(SnapshotError::Empty)));
-    assert!(matches!(decode(&[3, 0], 3), Err(SnapshotError::Version(3))));
+    assert!(matches!(decode(&[0, 0], 3), Err(SnapshotError::Version(0))));
+    assert!(matches!(decode(&[4, 0], 3), Err(SnapshotError::Newer(4))));
+    assert!(matches!(
+        decode(&[255, 0], 3),
+        Err(SnapshotError::Newer(255))
+    ));
 }

@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use crate::effect::Effect;
-use crate::household::Settings;
-use crate::planning::Runs;
+use crate::runs::{Runs, is_under_way, note_runs};
+use crate::settings::Settings;
 use model::command::{Ack, AckStatus, Command, CommandProgress, CommandState};
-use model::metadata::{ApplianceSpec, Metadata};
+use model::metadata::Metadata;
 use model::problem::{Battery, Problem, Stability};
 use model::schedule::Schedule;
 use model::units::{HouseholdId, MINUTE_MS};
@@ -82,6 +82,12 @@ impl Adopted {
         let slots_past = (at_ms - self.start_ms).checked_div_euclid(self.slot_ms())?;
         let index = usize::try_from(slots_past).ok()?;
         (index < self.slots_count).then_some(index)
+    }
+
+    /// Whether an appliance runs in the slot.
+    fn runs_something(&self, slot_index: usize) -> bool {
+        let mut runs = self.appliances.values();
+        runs.any(|indexes| indexes.binary_search(&slot_index).is_ok())
     }
 
     /// What departing from this plan costs `problem`; `None` where it says nothing of its slots.
@@ -170,11 +176,13 @@ impl Commands {
 
     /// Gives the commands of the slot that holds `present_ms` and of the one after it, which is then there in time.
     /// What a slot has been told already is not told again, and a run that has begun goes on whatever the schedule says.
+    /// Without `may_set_battery` commands have no setpoint, and only slots in which an appliance runs have one.
     pub(crate) fn give(
         &mut self,
         adopted: &Adopted,
         metadata: &Metadata,
         runs: &Runs,
+        may_set_battery: bool,
         present_ms: i64,
         effects: &mut Vec<Effect>,
     ) {
@@ -184,40 +192,56 @@ impl Commands {
         if self.looked_at == Some((adopted.requested_ms, current)) {
             return;
         }
-        self.looked_at = Some((adopted.requested_ms, current));
-        for slot_index in current..adopted.slots_count.min(current + 2) {
-            let mut command = adopted.command(metadata.household_id, slot_index);
-            for spec in &metadata.appliances {
-                if is_under_way(runs, spec, &command) {
-                    command.appliances.insert(spec.id.clone(), true);
-                }
-            }
-            if command.battery_w.is_none() && command.appliances.is_empty() {
-                continue;
-            }
-            if self.given.iter().any(|given| given.says_the_same(&command)) {
-                continue;
-            }
-            for given in &mut self.given {
-                given.superseded |= given.command.not_before_ms < command.expires_ms
-                    && command.not_before_ms < given.command.expires_ms;
-            }
-            if self.given.len() == COMMANDS_MAX {
-                self.given.pop_front();
-            }
-            self.given.push_back(Given {
-                command: command.clone(),
-                answer: None,
-                superseded: false,
-            });
-            effects.push(Effect::StoreCommand(CommandProgress {
-                command: command.clone(),
-                state: CommandState::Issued,
-                acked_ms: None,
-                reason: String::new(),
-            }));
-            effects.push(Effect::SendCommand(command));
+        if may_set_battery {
+            self.looked_at = Some((adopted.requested_ms, current));
         }
+        for slot_index in current..adopted.slots_count.min(current + 2) {
+            if !may_set_battery && !adopted.runs_something(slot_index) {
+                continue;
+            }
+            let mut command = wanted(adopted, metadata, runs, slot_index);
+            if !may_set_battery {
+                command.battery_w = None;
+            }
+            let says_something = command.battery_w.is_some() || !command.appliances.is_empty();
+            if says_something && !self.is_given(&command) {
+                self.issue(command, effects);
+            }
+        }
+    }
+
+    /// Whether the slot has been told so already. A schedule tells a slot once, unless the device rejects it.
+    fn is_given(&self, command: &Command) -> bool {
+        let standing = self
+            .given
+            .iter()
+            .filter(|given| !given.superseded && given.answer != Some(AckStatus::Rejected));
+        let mut standing = standing.map(|given| &given.command);
+        standing
+            .any(|given| given.command_id == command.command_id || says_the_same(given, command))
+    }
+
+    /// Gives the command, in place of those for the same time.
+    fn issue(&mut self, command: Command, effects: &mut Vec<Effect>) {
+        for given in &mut self.given {
+            given.superseded |= given.command.not_before_ms < command.expires_ms
+                && command.not_before_ms < given.command.expires_ms;
+        }
+        if self.given.len() == COMMANDS_MAX {
+            self.given.pop_front();
+        }
+        self.given.push_back(Given {
+            command: command.clone(),
+            answer: None,
+            superseded: false,
+        });
+        effects.push(Effect::StoreCommand(CommandProgress {
+            command: command.clone(),
+            state: CommandState::Issued,
+            acked_ms: None,
+            reason: String::new(),
+        }));
+        effects.push(Effect::SendCommand(command));
     }
 
     /// Takes an answer in. The command, where it is known and the answer is news.
@@ -242,13 +266,28 @@ impl Commands {
         Some(&given.command)
     }
 
-    /// The command that expired without an answer, where none since has had one. Superseded ones are not waited for.
-    pub(crate) fn unanswered(&self, present_ms: i64) -> Option<&Command> {
+    /// The newest command that was answered or has expired. Superseded ones are not waited for.
+    fn newest_over(&self, present_ms: i64) -> Option<&Given> {
         let waited_for = self.given.iter().filter(|given| !given.superseded);
-        let over = waited_for
-            .filter(|given| given.answer.is_some() || given.command.expires_ms <= present_ms);
-        let newest = over.max_by_key(|given| given.command.not_before_ms)?;
-        newest.answer.is_none().then_some(&newest.command)
+        waited_for
+            .filter(|given| given.answer.is_some() || given.command.expires_ms <= present_ms)
+            .max_by_key(|given| given.command.not_before_ms)
+    }
+
+    /// The newest command that is over, and whether it expired without an answer; `None` where none is over.
+    pub(crate) fn is_unanswered(&self, present_ms: i64) -> Option<(&Command, bool)> {
+        let newest = self.newest_over(present_ms)?;
+        Some((&newest.command, newest.answer.is_none()))
+    }
+
+    /// The newest command that was answered, and whether it was rejected; `None` where none was answered.
+    pub(crate) fn is_rejected(&self) -> Option<(&Command, bool)> {
+        let answered = self
+            .given
+            .iter()
+            .filter(|given| given.answer.is_some() && !given.superseded);
+        let newest = answered.max_by_key(|given| given.command.not_before_ms)?;
+        Some((&newest.command, newest.answer == Some(AckStatus::Rejected)))
     }
 
     /// Forgets commands that expired a slot ago; an answer may take that long.
@@ -276,32 +315,19 @@ impl Commands {
     }
 }
 
-impl Given {
-    fn says_the_same(&self, command: &Command) -> bool {
-        let ours = &self.command;
-        !self.superseded
-            && self.answer != Some(AckStatus::Rejected)
-            && (ours.not_before_ms, ours.expires_ms) == (command.not_before_ms, command.expires_ms)
-            && ours.battery_w == command.battery_w
-            && ours.appliances == command.appliances
-    }
-}
-
-/// Notes the runs that begin with this command. A later slot of a run that is known does not begin another.
-pub(crate) fn note_runs(runs: &mut Runs, command: &Command, metadata: &Metadata) {
+/// The command that the schedule has for a slot. A run that has begun goes on.
+fn wanted(adopted: &Adopted, metadata: &Metadata, runs: &Runs, slot_index: usize) -> Command {
+    let mut command = adopted.command(metadata.household_id, slot_index);
     for spec in &metadata.appliances {
-        let on = command.appliances.get(&spec.id) == Some(&true);
-        if on && !is_under_way(runs, spec, command) {
-            runs.insert(spec.id.clone(), command.not_before_ms);
+        if is_under_way(runs, spec, &command) {
+            command.appliances.insert(spec.id.clone(), true);
         }
     }
+    command
 }
 
-/// Whether the command's slot lies in the appliance's last run.
-fn is_under_way(runs: &Runs, spec: &ApplianceSpec, command: &Command) -> bool {
-    let slot_ms = command.expires_ms - command.not_before_ms;
-    let length = i64::try_from(spec.profile_kw.len()).expect("a profile fits a horizon");
-    runs.get(&spec.id).is_some_and(|began_ms| {
-        (*began_ms..began_ms + length * slot_ms).contains(&command.not_before_ms)
-    })
+fn says_the_same(one: &Command, other: &Command) -> bool {
+    (one.not_before_ms, one.expires_ms) == (other.not_before_ms, other.expires_ms)
+        && one.battery_w == other.battery_w
+        && one.appliances == other.appliances
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::plausible::Implausible;
 use model::alert::Alert;
 use model::command::{Command, CommandProgress};
 use model::metadata::Metadata;
@@ -30,8 +31,7 @@ pub enum Effect {
         household_id: HouseholdId,
         start_ms: i64,
     },
-    /// A reading came too late for its slot, or there was no room for it, and no store to aggregate the slot from: what
-    /// it came in becomes a dead letter.
+    /// The home does not take the reading: its record becomes a dead letter, and there is no row of it.
     RefuseReading {
         reading: Reading,
         refusal: Refusal,
@@ -44,9 +44,11 @@ pub enum Effect {
 }
 
 /// Why a home could not take a reading.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Refusal {
-    /// Its slot ended longer ago than the grace.
+    /// A value that cannot be true of this home.
+    Implausible(Implausible),
+    /// Its slot ended longer ago than the grace, and there is no store to aggregate the slot from.
     Late,
     /// It lies further ahead of the host's clock than a reading may.
     Future,

@@ -1,58 +1,37 @@
 //! One home: its state, and how an event changes it.
 //! The same events in the same order give the same state and the same effects, bit for bit.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::commanding::{Adopted, Commands, note_runs};
+use crate::alerts::{Condition, Raised};
+use crate::commanding::{Adopted, Commands};
 use crate::effect::{Effect, Refusal};
 use crate::event::Event;
-use crate::planning::{self, PlanningInput, Runs, Unplannable};
+use crate::inputs::{Inputs, Newest};
+use crate::planning::{self, PlanningInput};
+use crate::plausible::{Implausible, Ranges};
+use crate::runs::{Runs, note_runs};
+use crate::settings::Settings;
+use crate::unplannable::Unplannable;
 use crate::windows::{Windows, refuse};
-use model::alert::{Alert, AlertKind};
+use model::alert::Alert;
 use model::command::{Ack, AckStatus};
 use model::metadata::Metadata;
 use model::problem::Problem;
-use model::reading::{Measurement, Reading};
+use model::reading::{Measurement, Reading, ReadingOutcome};
 use model::request::OptimizeRequest;
 use model::rolling::Rolling;
 use model::schedule::{Schedule, Status};
 use model::slot::Slot;
 use model::tariff::Tariff;
-use model::units::{HouseholdId, SlotLength};
+use model::units::{DAY_MS, HouseholdId};
 
 /// How far a SoC reading may stand outside the bounds before it is an alert, percent of the capacity. Batteries that
 /// rest at a bound report it give or take a little.
 const SOC_TOLERANCE_PCT: f64 = 1.0;
-
-/// What is the same for every home.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Settings {
-    pub slot: SlotLength,
-    /// Slots in a plan, 1 to 672.
-    pub horizon_slots: u32,
-    /// How long after its end a slot keeps its raw readings, so that a late one corrects it exactly; 0 or more.
-    pub grace_ms: i64,
-    /// How long a reading holds where no next one of its kind comes: means are weighted by that time. 0 to an hour; with 0
-    /// each reading weighs the same.
-    pub hold_ms: i64,
-    /// How far ahead of the host's clock a reading may be; what lies further ahead is refused, and state that does is
-    /// brought back. 0 or more.
-    pub ahead_ms: i64,
-    /// How far back of the host's clock a reading may be: the store keeps nothing older. More than 0.
-    pub kept_ms: i64,
-    /// Whether each reading becomes a row of the store. Where it does not, the slot that a reading belongs to holds all
-    /// that is kept of it, and one that comes after the grace is refused.
-    pub stores_readings: bool,
-    /// A home whose last reading is older than this is stale: it is neither planned nor commanded. More than 0.
-    pub stale_after_ms: i64,
-    /// What it must save to depart from the plan that holds, so that plans do not flip for next to nothing: currency
-    /// per kWh that the battery moves otherwise, and per appliance that starts in another slot; 0 or more.
-    pub switching_cost_per_kwh: f64,
-    pub switching_cost_per_start: f64,
-}
 
 /// What a home sees of the world around it.
 #[derive(Debug, Clone, Copy)]
@@ -64,20 +43,14 @@ pub struct Env<'a> {
     pub now_ms: Option<i64>,
 }
 
-/// The latest state of charge.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-struct Soc {
-    ts_ms: i64,
-    pct: f64,
-}
-
 /// A home.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Household {
     pub(crate) id: HouseholdId,
     pub(crate) metadata: Option<Arc<Metadata>>,
     pub(crate) windows: Windows,
-    soc: Option<Soc>,
+    /// Percent of the capacity.
+    soc: Option<Newest>,
     /// The host's clock, as it was told last; it goes back where the host's does.
     clock_ms: Option<i64>,
     /// Since when readings are waited for, where none ever came.
@@ -95,7 +68,12 @@ pub struct Household {
     /// Since when the home wants a plan and has not got it.
     unplanned_since_ms: Option<i64>,
     /// Alerts raised whose condition still holds.
-    raised: BTreeSet<AlertKind>,
+    raised: Raised,
+    /// W.
+    load: Option<Newest>,
+    pv: Option<Newest>,
+    /// Since when readings come without a silence of the whole home, event time.
+    speaks_since_ms: Option<i64>,
 }
 
 impl Household {
@@ -127,7 +105,10 @@ impl Household {
             asked_slot_ms: None,
             requested_ms: i64::MIN,
             unplanned_since_ms: None,
-            raised: BTreeSet::new(),
+            raised: Raised::new(),
+            load: None,
+            pv: None,
+            speaks_since_ms: None,
         }
     }
 
@@ -152,10 +133,7 @@ impl Household {
             self.unplanned_since_ms = None;
         } else {
             self.ask(present_ms, env, effects);
-            if let (Some(adopted), Some(metadata)) = (&self.adopted, &self.metadata) {
-                self.commands
-                    .give(adopted, metadata, &self.runs, present_ms, effects);
-            }
+            self.give(present_ms, env, effects);
         }
         self.watch(present_ms, env, effects);
         self.commands.forget(present_ms);
@@ -221,29 +199,36 @@ impl Household {
     }
 
     fn reading_arrived(&mut self, reading: &Reading, env: &Env<'_>, effects: &mut Vec<Effect>) {
-        if let Some(refusal) = self.time_refused(reading.ts_ms, env) {
+        if let Some(refusal) = time_refused(reading.ts_ms, env) {
             return refuse(reading, refusal, effects);
         }
-        self.windows.take_in(reading, env.settings, effects);
-        self.active_ms = self.present_ms();
-        if let Measurement::Battery { soc_pct, .. } = reading.measurement
-            && self.soc.is_none_or(|soc| soc.ts_ms <= reading.ts_ms)
-        {
-            self.soc = Some(Soc {
-                ts_ms: reading.ts_ms,
-                pct: soc_pct,
-            });
+        let ranges = Ranges::of(self.metadata.as_deref(), env.settings);
+        let measurement = match ranges.judge(reading.measurement) {
+            Ok(measurement) => measurement,
+            Err(implausible) => return quarantine(reading, implausible, effects),
+        };
+        let judged = Reading {
+            measurement,
+            ..*reading
+        };
+        let was_silent = self.is_stale(reading.ts_ms, env.settings);
+        if was_silent || self.speaks_since_ms.is_none() {
+            self.speaks_since_ms = Some(reading.ts_ms);
         }
-    }
-
-    fn time_refused(&self, ts_ms: i64, env: &Env<'_>) -> Option<Refusal> {
-        let now_ms = env.now_ms?;
-        if ts_ms > now_ms.saturating_add(env.settings.ahead_ms) {
-            Some(Refusal::Future)
-        } else if ts_ms < now_ms.saturating_sub(env.settings.kept_ms) {
-            Some(Refusal::TooOld)
-        } else {
-            None
+        let ordered_before = effects.len();
+        self.windows.take_in(&judged, env.settings, effects);
+        if judged != *reading {
+            note_clamped(&mut effects[ordered_before..]);
+        }
+        self.active_ms = self.present_ms();
+        match measurement {
+            Measurement::Meter { consumption_w } => {
+                self.load = Newest::after(self.load, reading, consumption_w);
+            }
+            Measurement::Pv { pv_w } => self.pv = Newest::after(self.pv, reading, pv_w),
+            Measurement::Battery { soc_pct, .. } => {
+                self.soc = Newest::after(self.soc, reading, soc_pct);
+            }
         }
     }
 
@@ -256,6 +241,9 @@ impl Household {
             .retain(|id, _| metadata.appliances.iter().any(|spec| spec.id == *id));
         effects.push(Effect::StoreMetadata(Arc::clone(&metadata)));
         self.metadata = Some(metadata);
+        // Other devices may stand there now: what those before did not answer or rejected is over.
+        self.raised.note(Condition::CommandUnanswered, Some(false));
+        self.raised.note(Condition::CommandRejected, Some(false));
         self.asked_slot_ms = None;
     }
 
@@ -313,7 +301,10 @@ impl Household {
             // A plan is asked for a slot that has begun.
             self.asked_slot_ms,
             self.adopted.as_ref().map(|adopted| adopted.requested_ms),
+            self.load.map(|load| load.ts_ms),
+            self.pv.map(|pv| pv.ts_ms),
             self.soc.map(|soc| soc.ts_ms),
+            self.speaks_since_ms,
             self.windows.closed.newest_ms(),
         ];
         let latest_ms = times_ms.into_iter().flatten().max().unwrap_or(now_ms);
@@ -326,7 +317,10 @@ impl Household {
         let latest_ms = now_ms.saturating_add(settings.ahead_ms);
         let is_known = |ms: &i64| *ms <= latest_ms;
         self.windows.bring_back(now_ms, settings);
-        self.soc = self.soc.filter(|soc| is_known(&soc.ts_ms));
+        for input in [&mut self.load, &mut self.pv, &mut self.soc] {
+            *input = input.filter(|input| is_known(&input.ts_ms));
+        }
+        self.speaks_since_ms = self.speaks_since_ms.map(|ms| ms.min(now_ms));
         self.awaited_ms = self.awaited_ms.map(|ms| ms.min(now_ms));
         self.active_ms = self.active_ms.map(|ms| ms.min(now_ms));
         self.unplanned_since_ms = self.unplanned_since_ms.map(|ms| ms.min(now_ms));
@@ -362,7 +356,7 @@ impl Household {
             return;
         }
         self.unplanned_since_ms = self.unplanned_since_ms.or(Some(present_ms));
-        let Some(Ok(problem)) = self.problem(present_ms, env) else {
+        let Ok(problem) = self.problem(present_ms, env) else {
             return;
         };
         self.asked_slot_ms = Some(slot_ms);
@@ -378,92 +372,259 @@ impl Household {
         })));
     }
 
-    /// The problem as it stands; `None` without metadata.
-    fn problem(&self, present_ms: i64, env: &Env<'_>) -> Option<Result<Problem, Unplannable>> {
-        let metadata = self.metadata.as_deref()?;
-        let stated = planning::problem(&PlanningInput {
+    /// The problem as it stands.
+    ///
+    /// # Errors
+    /// What is missing, where something is; `None` where that is the metadata.
+    fn problem(&self, present_ms: i64, env: &Env<'_>) -> Result<Problem, Option<Unplannable>> {
+        // What costs next to nothing comes first: a home that lacks something comes here with each reading.
+        self.check_inputs(present_ms, env)?;
+        let metadata = self.metadata.as_deref().ok_or(None)?;
+        let problem = planning::problem(&PlanningInput {
             metadata,
             slots: &self.windows.recent(present_ms, env.settings),
             tariff: env.tariffs.get(&metadata.tariff).map(Arc::as_ref),
-            soc_pct: self.soc.map(|soc| soc.pct),
+            inputs: self.inputs(present_ms, env.settings),
             runs: &self.commands.runs_at(&self.runs, metadata, present_ms),
             now_ms: present_ms,
             settings: env.settings,
-        });
-        Some(stated.map(|problem| {
-            Problem {
-                stability: self
-                    .adopted
-                    .as_ref()
-                    .and_then(|adopted| adopted.stability(&problem, env.settings)),
-                ..problem
-            }
-        }))
+        })?;
+        let adopted = self.adopted.as_ref();
+        Ok(Problem {
+            stability: adopted.and_then(|adopted| adopted.stability(&problem, env.settings)),
+            ..problem
+        })
+    }
+
+    /// Whether a problem can be stated; errors as in [`Self::problem`].
+    fn check_inputs(&self, present_ms: i64, env: &Env<'_>) -> Result<(), Option<Unplannable>> {
+        let metadata = self.metadata.as_deref().ok_or(None)?;
+        let tariff = env.tariffs.get(&metadata.tariff).map(Arc::as_ref);
+        let inputs = self.inputs(present_ms, env.settings);
+        planning::check(metadata, tariff, &inputs, present_ms, env.settings)?;
+        Ok(())
+    }
+
+    fn inputs(&self, present_ms: i64, settings: &Settings) -> Inputs {
+        let day_before_ms = settings.slot.start_of_ms(present_ms) - DAY_MS;
+        let day_before = self.windows.closed.get(day_before_ms);
+        Inputs {
+            load_w: self.load,
+            pv_w: self.pv,
+            soc_pct: self.soc,
+            pv_day_before_w: day_before.and_then(|slot| slot.pv_w).map(f64::from),
+        }
+    }
+
+    /// Takes the newest load and PV from the slots: a state saved before homes kept them lacks them.
+    pub fn recall_inputs(&mut self, settings: &Settings) {
+        let Some(watermark_ms) = self.windows.watermark_ms else {
+            return;
+        };
+        if self.load.is_some() || self.pv.is_some() {
+            return;
+        }
+        let slots = self.windows.recent(watermark_ms, settings);
+        let inputs = Inputs::of(&slots, watermark_ms, self.windows.length);
+        self.load = self.load.or(inputs.load_w);
+        self.pv = self.pv.or(inputs.pv_w);
+    }
+
+    /// Gives the commands of the plan that holds. No setpoint is based on an input that has died since: the battery
+    /// falls back by itself once the commands given before expire, while appliances run as planned.
+    fn give(&mut self, present_ms: i64, env: &Env<'_>, effects: &mut Vec<Effect>) {
+        let inputs = self.inputs(present_ms, env.settings);
+        let (Some(adopted), Some(metadata)) = (&self.adopted, &self.metadata) else {
+            return;
+        };
+        let is_fresh = inputs
+            .check(metadata, present_ms, env.settings.stale_after_ms)
+            .is_ok();
+        self.commands
+            .give(adopted, metadata, &self.runs, is_fresh, present_ms, effects);
     }
 
     /// Raises each alert once when its condition begins to hold.
     fn watch(&mut self, present_ms: i64, env: &Env<'_>, effects: &mut Vec<Effect>) {
         let stale_after_ms = env.settings.stale_after_ms;
         let heard_ms = self.windows.watermark_ms.or(self.awaited_ms);
-        let silent = heard_ms.filter(|heard_ms| present_ms - heard_ms > stale_after_ms);
-        self.alert(AlertKind::MissingTelemetry, present_ms, effects, |_| {
-            silent.map(|_| format!("no reading for more than {} s", stale_after_ms / 1_000))
-        });
-        let overdue_ms = 2 * env.settings.slot.ms();
-        self.alert(AlertKind::ScheduleOverdue, present_ms, effects, |home| {
-            let since_ms = home.unplanned_since_ms?;
-            (present_ms - since_ms > overdue_ms).then(|| {
-                let waited_s = (present_ms - since_ms) / 1_000;
-                let why = match home.problem(present_ms, env) {
-                    Some(Err(missing)) => missing.to_string(),
-                    Some(Ok(_)) | None => "no answer to a request".to_owned(),
+        let is_silent = heard_ms.is_some_and(|heard_ms| present_ms - heard_ms > stale_after_ms);
+        self.alert(
+            Condition::Silent,
+            Some(is_silent),
+            present_ms,
+            effects,
+            |_| format!("no reading for more than {} s", stale_after_ms / 1_000),
+        );
+        if !is_silent {
+            self.watch_inputs(present_ms, env, effects);
+        }
+        let waited_ms = self.unplanned_since_ms.map_or(0, |ms| present_ms - ms);
+        let is_overdue = waited_ms > 2 * env.settings.slot.ms();
+        self.alert(
+            Condition::ScheduleOverdue,
+            Some(is_overdue),
+            present_ms,
+            effects,
+            |home| {
+                let why = match home.check_inputs(present_ms, env) {
+                    Err(Some(missing)) => missing.to_string(),
+                    Ok(()) | Err(None) => "no answer to a request".to_owned(),
                 };
-                format!("no new schedule for {waited_s} s: {why}")
-            })
-        });
-        self.alert(AlertKind::CommandUnanswered, present_ms, effects, |home| {
-            let command = home.commands.unanswered(present_ms)?;
-            Some(format!(
-                "command {} expired without an answer",
-                command.command_id
-            ))
-        });
-        self.alert(AlertKind::SocLimit, present_ms, effects, Self::soc_outside);
+                format!("no new schedule for {} s: {why}", waited_ms / 1_000)
+            },
+        );
+        self.watch_commands(present_ms, effects);
+        let outside = self.soc_outside();
+        let is_outside = Some(outside.is_some());
+        self.alert(
+            Condition::SocOutside,
+            is_outside,
+            present_ms,
+            effects,
+            |_| outside.map_or_else(String::new, |outside| outside.to_string()),
+        );
     }
 
-    fn soc_outside(&self) -> Option<String> {
-        let soc = self.soc?;
+    /// The inputs that have died while others go on. After a silence of the whole home each has time to come back.
+    fn watch_inputs(&mut self, present_ms: i64, env: &Env<'_>, effects: &mut Vec<Effect>) {
+        let Some(metadata) = self.metadata.as_deref() else {
+            return;
+        };
+        let stale_after_ms = env.settings.stale_after_ms;
+        let inputs = self.inputs(present_ms, env.settings);
+        let stale = inputs.stale(metadata, present_ms, stale_after_ms);
+        let since_ms = self.speaks_since_ms.unwrap_or(present_ms);
+        let has_had_time = present_ms.saturating_sub(since_ms) > stale_after_ms;
+        let conditions = [
+            (Condition::LoadStale, stale.load, "meter"),
+            (Condition::PvStale, stale.pv, "pv"),
+            (Condition::SocStale, stale.soc, "battery"),
+        ];
+        for (condition, is_stale, kind) in conditions {
+            let holds = (has_had_time || !is_stale).then_some(is_stale);
+            self.alert(condition, holds, present_ms, effects, |_| {
+                let seconds = stale_after_ms / 1_000;
+                format!("no {kind} reading for more than {seconds} s, others go on")
+            });
+        }
+    }
+
+    fn watch_commands(&mut self, present_ms: i64, effects: &mut Vec<Effect>) {
+        let over = self.commands.is_unanswered(present_ms);
+        let holds = over.map(|(_, is_unanswered)| is_unanswered);
+        self.alert(
+            Condition::CommandUnanswered,
+            holds,
+            present_ms,
+            effects,
+            |home| {
+                let newest = home.commands.is_unanswered(present_ms);
+                let command_id = newest.map_or("", |(command, _)| &command.command_id);
+                format!("command {command_id} expired without an answer")
+            },
+        );
+        let answered = self.commands.is_rejected();
+        let holds = answered.map(|(_, is_rejected)| is_rejected);
+        self.alert(
+            Condition::CommandRejected,
+            holds,
+            present_ms,
+            effects,
+            |home| {
+                let newest = home.commands.is_rejected();
+                let command_id = newest.map_or("", |(command, _)| &command.command_id);
+                format!("the device rejected command {command_id}")
+            },
+        );
+    }
+
+    /// The SoC, where it stands outside the bounds of plans.
+    fn soc_outside(&self) -> Option<SocOutside> {
+        let pct = self.soc?.value;
         let battery = self.metadata.as_deref()?.battery.as_ref()?;
         let least_pct = battery.min_soc_kwh / battery.capacity_kwh * 100.0;
         let most_pct = battery.max_soc_kwh / battery.capacity_kwh * 100.0;
-        let outside =
-            soc.pct < least_pct - SOC_TOLERANCE_PCT || soc.pct > most_pct + SOC_TOLERANCE_PCT;
-        outside.then(|| {
-            format!(
-                "SoC {:.1} % is outside {least_pct:.1} to {most_pct:.1} %",
-                soc.pct
-            )
+        let is_outside = pct < least_pct - SOC_TOLERANCE_PCT || pct > most_pct + SOC_TOLERANCE_PCT;
+        is_outside.then_some(SocOutside {
+            pct,
+            least_pct,
+            most_pct,
         })
     }
 
+    /// Raises the condition's alert if it begins to hold; `holds` is `None` where nothing new is known of it.
     fn alert(
         &mut self,
-        kind: AlertKind,
+        condition: Condition,
+        holds: Option<bool>,
         ts_ms: i64,
         effects: &mut Vec<Effect>,
-        detail: impl FnOnce(&Self) -> Option<String>,
+        detail: impl FnOnce(&Self) -> String,
     ) {
-        let Some(detail) = detail(self) else {
-            self.raised.remove(&kind);
-            return;
-        };
-        if self.raised.insert(kind) {
+        if self.raised.note(condition, holds) {
             effects.push(Effect::RaiseAlert(Alert {
                 household_id: self.id,
                 ts_ms,
-                kind,
-                detail,
+                kind: condition.kind(),
+                detail: detail(self),
             }));
+        }
+    }
+}
+
+/// A SoC outside the bounds of plans, all in percent of the capacity.
+struct SocOutside {
+    pct: f64,
+    least_pct: f64,
+    most_pct: f64,
+}
+
+impl std::fmt::Display for SocOutside {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            pct,
+            least_pct,
+            most_pct,
+        } = self;
+        write!(
+            f,
+            "SoC {pct:.1} % is outside {least_pct:.1} to {most_pct:.1} %"
+        )
+    }
+}
+
+/// Why the time of a reading is refused, if it is.
+fn time_refused(ts_ms: i64, env: &Env<'_>) -> Option<Refusal> {
+    let now_ms = env.now_ms?;
+    if ts_ms > now_ms.saturating_add(env.settings.ahead_ms) {
+        Some(Refusal::Future)
+    } else if ts_ms < now_ms.saturating_sub(env.settings.kept_ms) {
+        Some(Refusal::TooOld)
+    } else {
+        None
+    }
+}
+
+/// Keeps a reading that cannot be true away from windows, forecasts and rows.
+fn quarantine(reading: &Reading, implausible: Implausible, effects: &mut Vec<Effect>) {
+    effects.push(Effect::RefuseReading {
+        reading: *reading,
+        refusal: Refusal::Implausible(implausible),
+    });
+    effects.push(Effect::CountReading {
+        kind: reading.measurement.kind(),
+        outcome: ReadingOutcome::Implausible,
+    });
+}
+
+/// Counts a reading that was put back into its range as such, where it counts as new.
+fn note_clamped(ordered: &mut [Effect]) {
+    for effect in ordered {
+        if let Effect::CountReading { outcome, .. } = effect
+            && *outcome == ReadingOutcome::Accepted
+        {
+            *outcome = ReadingOutcome::Clamped;
         }
     }
 }

@@ -2,8 +2,9 @@
 
 use crate::closed_slots::ClosedSlot;
 use crate::commanding::{COMMANDS_MAX, command_id};
-use crate::household::{Household, Settings};
-use crate::windows::RAW_NUMBERS_MAX;
+use crate::household::Household;
+use crate::settings::Settings;
+use crate::windows::{NEWEST_NUMBERS_MAX, RAW_NUMBERS_MAX};
 use model::units::DAY_MS;
 
 /// Checks a state by itself.
@@ -66,7 +67,8 @@ fn closed_slots(home: &Household) -> Result<(), String> {
 fn raw_readings(home: &Household) -> Result<(), String> {
     let windows = &home.windows;
     holds(
-        windows.numbers_count() <= RAW_NUMBERS_MAX,
+        // Each slot has room for the newest of each kind.
+        windows.numbers_count() <= RAW_NUMBERS_MAX + windows.open.len() * NEWEST_NUMBERS_MAX,
         "I2: too many raw readings",
     )?;
     let starts = windows.open.iter().map(|slot| slot.start_ms);

@@ -1,14 +1,20 @@
 //! The household: a pure state machine. Events in, effects out.
 //! Nothing here reads a clock, does IO, or draws a random number: time and configuration are arguments.
 
+mod alerts;
 mod closed_slots;
 pub mod commanding;
 pub mod effect;
 pub mod event;
 pub mod household;
+pub mod inputs;
 pub mod invariants;
 mod open_slot;
 pub mod planning;
+pub mod plausible;
+pub mod runs;
+pub mod settings;
+pub mod unplannable;
 pub mod windows;
 
 #[cfg(test)]

@@ -2,18 +2,15 @@
 //!
 //! Load and PV are forecast by persistence: the same slot a day before. What is missing is never taken as zero.
 
-use std::collections::BTreeMap;
-
-use crate::household::Settings;
-use model::command::{CommandProgress, CommandState};
+use crate::inputs::Inputs;
+use crate::runs::Runs;
+use crate::settings::Settings;
+use crate::unplannable::Unplannable;
 use model::metadata::{ApplianceSpec, BatterySpec, Metadata};
 use model::problem::{Appliance, Battery, Problem};
 use model::slot::{Slot, Stat};
 use model::tariff::Tariff;
 use model::units::{DAY_MS, HOUR_MS, MINUTE_MS, SlotLength};
-
-/// Start of the last run of each appliance.
-pub type Runs = BTreeMap<String, i64>;
 
 /// What a problem is made of.
 #[derive(Debug, Clone, Copy)]
@@ -23,9 +20,9 @@ pub struct PlanningInput<'a> {
     pub slots: &'a [Slot],
     /// `None` where the home's tariff is not known.
     pub tariff: Option<&'a Tariff>,
-    /// The latest SoC, percent of the capacity; `None` where no battery was ever read.
-    pub soc_pct: Option<f64>,
-    /// When each appliance last began a run; see [`runs`]. A run that has begun goes on, and one that is done is not
+    /// The newest reading of each input.
+    pub inputs: Inputs,
+    /// When each appliance last began a run; see [`crate::runs::runs`]. A run that has begun goes on, and one that is done is not
     /// planned again in its window.
     pub runs: &'a Runs,
     /// The horizon begins with the slot that holds this moment.
@@ -33,66 +30,52 @@ pub struct PlanningInput<'a> {
     pub settings: &'a Settings,
 }
 
-/// What a problem cannot be stated without. Each goes away by itself once the missing part comes in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unplannable {
-    /// No load was read in the last 24 hours.
-    NoLoad,
-    /// The home has PV, and none was read in the last 24 hours.
-    NoPv,
-    /// The home has a battery, and its SoC was never read.
-    NoSoc,
-    /// The home's tariff is not known.
-    NoTariff,
-    /// The tariff has no price for the current slot.
-    NoPrice,
+/// Whether a home's problem can be stated at `now_ms`, as far as that can be told without stating it: a home that lacks
+/// something asks this with each reading.
+///
+/// # Errors
+/// What is missing, where something is.
+pub fn check(
+    metadata: &Metadata,
+    tariff: Option<&Tariff>,
+    inputs: &Inputs,
+    now_ms: i64,
+    settings: &Settings,
+) -> Result<(), Unplannable> {
+    let tariff = tariff.ok_or(Unplannable::NoTariff)?;
+    let start_ms = settings.slot.start_of_ms(now_ms);
+    slot_price(tariff, start_ms, settings.slot).ok_or(Unplannable::NoPrice)?;
+    inputs.check(metadata, now_ms, settings.stale_after_ms)
 }
 
-impl Unplannable {
-    /// For people.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::NoLoad => "no load was read in the last 24 hours",
-            Self::NoPv => "no PV power was read in the last 24 hours",
-            Self::NoSoc => "the battery's state of charge was not read",
-            Self::NoTariff => "the household's tariff is not known",
-            Self::NoPrice => "the tariff has no price for the current slot",
-        }
-    }
-}
-
-impl std::fmt::Display for Unplannable {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl std::error::Error for Unplannable {}
-
-/// States the problem from the slot that holds `now_ms` on. The horizon ends early where prices end.
+/// States the problem from the slot that holds `now_ms` on. The horizon ends early where prices end. The engine and the
+/// API state a home's problem with this alone.
 ///
 /// # Errors
 /// What is missing, where something is.
 pub fn problem(input: &PlanningInput<'_>) -> Result<Problem, Unplannable> {
     let PlanningInput {
-        metadata, settings, ..
+        metadata,
+        settings,
+        inputs,
+        now_ms,
+        ..
     } = *input;
-    let start_ms = settings.slot.start_of_ms(input.now_ms);
+    check(metadata, input.tariff, &inputs, now_ms, settings)?;
+    #[cfg(test)]
+    BUILDS.with(|builds| builds.set(builds.get() + 1));
+    let start_ms = settings.slot.start_of_ms(now_ms);
     let tariff = input.tariff.ok_or(Unplannable::NoTariff)?;
     let (buy_price, sell_price) = prices(tariff, start_ms, settings);
-    if buy_price.is_empty() {
-        return Err(Unplannable::NoPrice);
-    }
     let horizon = Horizon {
         start_ms,
         slots_count: buy_price.len(),
         slot: settings.slot,
     };
-    let battery = match (&metadata.battery, input.soc_pct) {
+    let battery = match (&metadata.battery, inputs.soc_pct) {
         (None, _) => None,
         (Some(_), None) => return Err(Unplannable::NoSoc),
-        (Some(spec), Some(soc_pct)) => Some(battery(spec, soc_pct, &buy_price, &sell_price)),
+        (Some(spec), Some(soc)) => Some(battery(spec, soc.value, &buy_price, &sell_price)),
     };
     let load_kw = horizon
         .persistence(input.slots, |slot| &slot.load_w)
@@ -125,6 +108,12 @@ pub fn problem(input: &PlanningInput<'_>) -> Result<Problem, Unplannable> {
             .collect(),
         weights: metadata.weights,
     })
+}
+
+#[cfg(test)]
+std::thread_local! {
+    /// Problems stated by this thread, for tests that count them.
+    pub(crate) static BUILDS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
 /// Buying and selling prices from `start_ms` on, up to the first slot whose price is not known in full.
@@ -246,39 +235,40 @@ impl Horizon {
             return None;
         }
         if let Some(rest) = last_run_ms.and_then(|began_ms| self.rest_of_run(spec, began_ms)) {
-            let latest_end_slot = u32::try_from(rest.len()).ok()?;
             return (rest.len() <= self.slots_count).then(|| Appliance {
                 id: spec.id.clone(),
                 profile_kw: rest.to_vec(),
                 earliest_slot: 0,
-                latest_end_slot,
+                latest_end_slot: count(rest.len()),
             });
         }
         let today_ms = self.start_ms - self.start_ms.rem_euclid(DAY_MS);
         // A window of yesterday may reach into today.
-        let days_ms = [today_ms - DAY_MS, today_ms, today_ms + DAY_MS];
-        let windows = days_ms.into_iter().map(|day_ms| window(spec, day_ms));
-        let length = i64::try_from(spec.profile_kw.len()).ok()?;
-        let slot_ms = self.slot.ms();
-        windows
-            .filter(|window| !last_run_ms.is_some_and(|began_ms| window.contains(&began_ms)))
-            .filter(|window| window.end <= self.end_ms())
-            .map(|window| {
-                let earliest = -(self.start_ms - window.start).div_euclid(slot_ms);
-                (
-                    earliest.max(0),
-                    (window.end - self.start_ms).div_euclid(slot_ms),
-                )
-            })
-            .find(|(earliest, latest_end)| earliest + length <= *latest_end)
-            .and_then(|(earliest, latest_end)| {
-                Some(Appliance {
-                    id: spec.id.clone(),
-                    profile_kw: spec.profile_kw.clone(),
-                    earliest_slot: u32::try_from(earliest).ok()?,
-                    latest_end_slot: u32::try_from(latest_end).ok()?,
-                })
-            })
+        for day_ms in [today_ms - DAY_MS, today_ms, today_ms + DAY_MS] {
+            let window = window(spec, day_ms);
+            let has_run = last_run_ms.is_some_and(|began_ms| window.contains(&began_ms));
+            if has_run || window.end > self.end_ms() {
+                continue;
+            }
+            let earliest_slot = self.slots_until(window.start + self.slot.ms() - 1);
+            let latest_end_slot = self.slots_until(window.end);
+            if earliest_slot + count(spec.profile_kw.len()) > latest_end_slot {
+                continue;
+            }
+            return Some(Appliance {
+                id: spec.id.clone(),
+                profile_kw: spec.profile_kw.clone(),
+                earliest_slot,
+                latest_end_slot,
+            });
+        }
+        None
+    }
+
+    /// Whole slots from the start of the horizon until `ts_ms`; 0 where that has passed.
+    fn slots_until(self, ts_ms: i64) -> u32 {
+        let slots_count = (ts_ms - self.start_ms).div_euclid(self.slot.ms());
+        u32::try_from(slots_count.max(0)).expect("two days have few slots")
     }
 
     /// The part of the profile that is still to come of a run that began at `began_ms`; `None` where it is over, or
@@ -297,27 +287,8 @@ fn window(spec: &ApplianceSpec, day_ms: i64) -> std::ops::Range<i64> {
     day_ms + start_ms..day_ms + end_ms + overnight_ms
 }
 
-/// When each appliance last began a run, from commands that ascend in time. A slot without one ends a run.
-#[must_use]
-pub fn runs(commands: &[CommandProgress]) -> Runs {
-    let mut spans: BTreeMap<&str, (i64, i64)> = BTreeMap::new();
-    let applied = commands
-        .iter()
-        .filter(|progress| progress.state == CommandState::Applied);
-    for CommandProgress { command, .. } in applied {
-        for (id, _) in command.appliances.iter().filter(|(_, runs)| **runs) {
-            let (begins_ms, ends_ms) = (command.not_before_ms, command.expires_ms);
-            let span = spans.entry(id).or_insert((begins_ms, ends_ms));
-            if begins_ms > span.1 {
-                span.0 = begins_ms;
-            }
-            span.1 = ends_ms;
-        }
-    }
-    spans
-        .into_iter()
-        .map(|(id, (began_ms, _))| (id.to_owned(), began_ms))
-        .collect()
+fn count(slots: usize) -> u32 {
+    u32::try_from(slots).expect("a horizon has 672 slots at most")
 }
 
 fn time_of_day_distance_ms(one_ms: i64, other_ms: i64) -> i64 {

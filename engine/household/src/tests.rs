@@ -2,9 +2,11 @@
 
 mod clocks;
 mod commands;
+mod inputs;
 mod limits;
 mod means;
 mod planning;
+mod plausible;
 mod snapshots;
 mod windows;
 
@@ -13,14 +15,15 @@ use std::sync::Arc;
 
 use crate::effect::{Effect, Refusal};
 use crate::event::Event;
-use crate::household::{Env, Household, Settings};
+use crate::household::{Env, Household};
+use crate::inputs::{Inputs, Newest};
 use crate::invariants::{check, check_step};
+use crate::settings::{Settings, UNKNOWN_KW_MAX};
 use model::alert::AlertKind;
 use model::command::{Ack, AckStatus, Command, CommandProgress};
 use model::metadata::{ApplianceSpec, BatterySpec, Metadata};
 use model::problem::{Grid, Weights};
-use model::reading::ReadingOutcome;
-use model::reading::{Kind, Measurement, Reading};
+use model::reading::{Kind, Measurement, Reading, ReadingOutcome};
 use model::request::OptimizeRequest;
 use model::schedule::{Metrics, Plan, PlannedSlot, Schedule, Status};
 use model::slot::Slot;
@@ -39,6 +42,9 @@ const SETTINGS: Settings = Settings {
     kept_ms: 365 * DAY_MS,
     stores_readings: true,
     stale_after_ms: HOUR_MS,
+    load_kw_max: UNKNOWN_KW_MAX,
+    pv_kw_max: UNKNOWN_KW_MAX,
+    battery_kw_max: UNKNOWN_KW_MAX,
     switching_cost_per_kwh: 0.002,
     switching_cost_per_start: 0.01,
 };
@@ -131,6 +137,7 @@ fn tariff() -> Tariff {
         sell_per_kwh: 0.1,
     };
     Tariff {
+        stated: Vec::new(),
         name: "dynamic".to_owned(),
         periods: (-48..240).map(period).collect(),
     }
@@ -198,7 +205,11 @@ impl World {
         let before = self.home.clone();
         let told_ms = match event {
             Event::ClockTicked { now_ms } => Some(now_ms),
-            _ => None,
+            Event::ReadingArrived(_)
+            | Event::MetadataChanged(_)
+            | Event::ScheduleReady(_)
+            | Event::AckArrived(_)
+            | Event::SlotRepaired(_) => None,
         };
         let mut effects = Vec::new();
         let env = Env {

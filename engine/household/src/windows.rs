@@ -7,19 +7,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::closed_slots::{ClosedSlot, ClosedSlots};
 use crate::effect::{Effect, Refusal};
-use crate::household::Settings;
 use crate::open_slot::{OpenSlot, RawReading, RawReadings};
-use model::reading::Reading;
-use model::reading::ReadingOutcome;
+use crate::settings::Settings;
+use model::reading::{Kind, Reading, ReadingOutcome};
 use model::slot::Slot;
 use model::units::{DAY_MS, HouseholdId, MINUTE_MS, SlotLength};
 
-/// Most numbers of raw readings that one home holds; a battery's reading has two. Past it readings are stored all the same, and the slot is aggregated from
-/// the store when it ends. Three quarter hours of load, PV and battery at one reading a second fit.
+/// Most numbers of raw readings that one home holds; a battery's reading has two. Past it readings are stored all the
+/// same, each open slot holds only the newest of each kind, and is aggregated from the store when it ends. Three quarter hours of load, PV and battery at one reading a second fit.
 pub const RAW_NUMBERS_MAX: usize = 10_800;
 
 /// Numbers of the newest reading of each kind.
-const TRIMMED_NUMBERS_MAX: usize = 4;
+pub(crate) const NEWEST_NUMBERS_MAX: usize = 4;
 
 /// In place of the time from which on a home has held every reading: it has held them all.
 const NEWBORN_MS: i64 = i64::MIN + 1;
@@ -95,7 +94,7 @@ impl Windows {
                 self.length.start_of_ms(reading.ts_ms + settings.grace_ms) + self.length.ms();
             self.whole_from_ms = self.whole_from_ms.max(ahead_ms);
         }
-        let room = self.numbers_count() < RAW_NUMBERS_MAX;
+        let room = self.numbers_count() + numbers_of(kind) <= RAW_NUMBERS_MAX;
         if !room && !settings.stores_readings {
             return refuse(reading, Refusal::Full, effects);
         }
@@ -147,33 +146,20 @@ impl Windows {
                 .is_ok_and(|index| self.open[index].ended && !self.open[index].from_store)
     }
 
-    /// Aggregates the ended slots anew that a reading changes: its own, and those that it holds on into.
+    /// Aggregates the ended slots anew that a reading changes: its own, and those that it holds on into. Those of them
+    /// that are not open any more are opened when slots are ended.
     fn correct(&mut self, reading: &Reading, settings: &Settings, effects: &mut Vec<Effect>) {
         let id = reading.household_id;
         let own_ms = self.length.start_of_ms(reading.ts_ms);
         let until_ms = (reading.ts_ms + settings.hold_ms).max(own_ms + 1);
         let mut start_ms = own_ms;
         while start_ms < until_ms {
-            let end_ms = start_ms + self.length.ms();
-            match self.find(start_ms) {
-                Ok(index) if self.open[index].ended => {
-                    self.order_aggregate(id, index, settings, effects);
-                }
-                Ok(_) => {}
-                // It has ended and has been let go.
-                Err(_)
-                    if settings.stores_readings
-                        && end_ms <= self.whole_from_ms
-                        && self.watermark_ms.is_some_and(|ms| end_ms <= ms) =>
-                {
-                    effects.push(Effect::RepairSlot {
-                        household_id: id,
-                        start_ms,
-                    });
-                }
-                Err(_) => {}
+            if let Ok(index) = self.find(start_ms)
+                && self.open[index].ended
+            {
+                self.order_aggregate(id, index, settings, effects);
             }
-            start_ms = end_ms;
+            start_ms += self.length.ms();
         }
     }
 
@@ -198,21 +184,18 @@ impl Windows {
     /// Opens the slots without a reading into which one from before holds on, up to those that end by `until_ms`.
     fn open_held(&mut self, until_ms: i64, settings: &Settings) {
         let length_ms = self.length.ms();
+        let mut held_ms = i64::MIN;
         let mut index = 0;
         while let Some(slot) = self.open.get(index) {
-            let next_ms = self.open.get(index + 1).map(|next| next.start_ms);
-            let mut start_ms = slot.start_ms + length_ms;
-            let held_ms = slot
-                .newest_ms()
-                .map_or(i64::MIN, |ms| ms + settings.hold_ms);
-            index += 1;
-            while start_ms < held_ms
-                && start_ms + length_ms <= until_ms
-                && next_ms.is_none_or(|next_ms| start_ms < next_ms)
-            {
-                index = self.open_slot(start_ms) + 1;
-                start_ms += length_ms;
+            if let Some(newest_ms) = slot.newest_ms() {
+                held_ms = held_ms.max(newest_ms + settings.hold_ms);
             }
+            let next_ms = slot.start_ms + length_ms;
+            if next_ms < held_ms && next_ms + length_ms <= until_ms {
+                // Also one that was opened so before may hold on.
+                self.open_slot(next_ms);
+            }
+            index += 1;
         }
     }
 
@@ -396,7 +379,7 @@ impl Windows {
             }
             let end_ms = slot.start_ms + self.length.ms();
             self.whole_from_ms = self.whole_from_ms.max(end_ms);
-            if slot.readings.numbers_count() > TRIMMED_NUMBERS_MAX {
+            if slot.readings.numbers_count() > NEWEST_NUMBERS_MAX {
                 slot.trim();
             }
         }
@@ -427,6 +410,13 @@ impl Windows {
                 slot.from_store = true;
             }
         }
+    }
+}
+
+const fn numbers_of(kind: Kind) -> usize {
+    match kind {
+        Kind::Meter | Kind::Pv => 1,
+        Kind::Battery => 2,
     }
 }
 

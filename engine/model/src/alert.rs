@@ -17,10 +17,16 @@ pub struct Alert {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AlertKind {
+    /// Nothing comes from the home any more, or nothing of one input that its plan needs.
     MissingTelemetry,
+    /// The SoC stands outside the bounds that plans keep to.
     SocLimit,
+    /// The home waits for a schedule; the detail says what is missing.
     ScheduleOverdue,
+    /// A command expired without an answer.
     CommandUnanswered,
+    /// A device rejected a command. Raised once until one is applied again.
+    CommandRejected,
 }
 
 impl AlertKind {
@@ -32,6 +38,7 @@ impl AlertKind {
             Self::SocLimit => "soc_limit",
             Self::ScheduleOverdue => "schedule_overdue",
             Self::CommandUnanswered => "command_unanswered",
+            Self::CommandRejected => "command_rejected",
         }
     }
 }

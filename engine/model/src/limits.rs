@@ -36,6 +36,13 @@ pub const PERIODS_MAX: usize = 20_000;
 /// Latest moment that a price may speak of: 9999-01-01, which RFC 3339 can still write. The earliest is 1970-01-01.
 pub const TIME_MS_MAX: i64 = 253_370_764_800_000;
 
+/// How far a SoC may stand outside 0 to 100 %, percentage points, and still be taken as empty or full.
+pub const SOC_BEYOND_PCT: f64 = 2.0;
+/// How far a meter or an inverter may stand below 0 W and still be taken as 0.
+pub const BELOW_ZERO_W: f64 = 100.0;
+/// The same of an inverter as a share of its peak power, where that is more.
+pub const BELOW_ZERO_SHARE: f64 = 0.02;
+
 /// A field that breaks its limit. It reads `battery.charge_kw is -1, expected 0 to 10000`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitError {
@@ -285,6 +292,11 @@ impl Tariff {
     pub fn check(&self) -> Result<(), LimitError> {
         named("name", &self.name, 1, NAME_BYTES_MAX)?;
         counted("periods", self.periods.len(), 0, PERIODS_MAX)?;
+        if !self.stated.is_empty() && self.stated.len() != self.periods.len() {
+            let found = format!("{} entries", self.stated.len());
+            let expected = format!("none, or {} as periods has", self.periods.len());
+            return Err(limit_error("stated", found, expected));
+        }
         let mut free_from_ms = 0;
         for (index, period) in self.periods.iter().enumerate() {
             let buy = format_args!("periods[{index}].buy");

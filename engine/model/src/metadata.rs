@@ -26,6 +26,7 @@ pub struct Metadata {
 
 /// The battery as installed. Its SoC is telemetry and stands elsewhere.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct BatterySpec {
     /// Usable capacity; more than 0.
     pub capacity_kwh: f64,
@@ -44,6 +45,7 @@ pub struct BatterySpec {
 
 /// An appliance that runs once a UTC day inside a window.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ApplianceSpec {
     pub id: String,
     /// Power in each slot of a run, kW.

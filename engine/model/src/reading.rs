@@ -75,6 +75,10 @@ pub enum ReadingOutcome {
     Late,
     /// It came too late for its slot, or the home had no room for it: it is a dead letter.
     Refused,
+    /// New, and a value a little beyond the range of its gauge was put back into it.
+    Clamped,
+    /// A value cannot be true of this home: the reading is a dead letter, and part of nothing.
+    Implausible,
 }
 
 impl ReadingOutcome {
@@ -87,6 +91,8 @@ impl ReadingOutcome {
             Self::Corrected => "corrected",
             Self::Late => "late",
             Self::Refused => "refused",
+            Self::Clamped => "clamped",
+            Self::Implausible => "implausible",
         }
     }
 }

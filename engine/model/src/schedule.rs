@@ -44,6 +44,47 @@ pub struct Plan {
     pub slots: Vec<PlannedSlot>,
 }
 
+impl Plan {
+    /// The answer to a problem that could not be solved, with the reason. It has no slots and nothing is adopted from it.
+    #[must_use]
+    pub fn failed(reason: &str) -> Self {
+        let nothing = Metrics {
+            cost: 0.0,
+            grid_import_kwh: 0.0,
+            grid_export_kwh: 0.0,
+            autarky: 0.0,
+            self_consumption: 0.0,
+        };
+        Self {
+            status: Status::Infeasible,
+            relaxed: vec![Relaxation {
+                constraint: reason.to_owned(),
+                amount: 0.0,
+            }],
+            objective: 0.0,
+            solver: FAILED_SOLVER.to_owned(),
+            gap: 0.0,
+            metrics: nothing,
+            baseline: nothing,
+            slots: Vec::new(),
+        }
+    }
+
+    /// Why the problem could not be solved, if that is so. Schedules of earlier builds give no reason.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        if self.solver != FAILED_SOLVER {
+            return None;
+        }
+        let reason = self.relaxed.first();
+        Some(reason.map_or("no reason was kept", |reason| &reason.constraint))
+    }
+}
+
+/// `solver` of a plan that none made. The reason stands where broken constraints do, so that records and tables keep
+/// their form.
+const FAILED_SOLVER: &str = "none";
+
 /// How the plan stands to the problem as it was stated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -8,9 +8,9 @@
 //! What a slot does with a content is simple: each piece of its cost has a level, the content at which `V_{t+1}` gets as
 //! steep. The store moves towards the levels, most worthwhile piece first. So the way forward needs levels alone.
 
-use crate::slot_cost::{Meter, Move, PIECES_MAX, Piece, SLIVER_KWH, shadow_price};
+use crate::numbers::{REACH_KWH, SLIVER_KWH, larger, smaller};
+use crate::slot_cost::{Meter, Move, PIECES_MAX, Piece, shadow_price};
 use crate::vessel::Vessel;
-use crate::{REACH_KWH, larger, smaller};
 
 /// No plan keeps every limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use model::schedule::{Metrics, PlannedEv, PlannedHeat, PlannedSlot};
 use model::units::MINUTE_MS;
 
 use crate::appliances::running_kw;
-use crate::larger;
+use crate::numbers::larger;
 use crate::score::{Flows, Tally};
 use crate::store::{Kind, Moved, Step, Store};
 use crate::terms::Terms;
@@ -256,7 +256,7 @@ fn used_pv(problem: &Problem, terms: &Terms, peak_kw: f64, (t, demand): (usize, 
     kinks.into_iter().flatten().fold(available, |best, kink| {
         let pv = kink.clamp(0.0, available);
         let gain = cost(best) - cost(pv);
-        let tie = NOISE_KW * terms.scale;
+        let tie = NOISE_KW * terms.typical;
         if gain > tie || (gain >= -tie && pv > best) {
             pv
         } else {

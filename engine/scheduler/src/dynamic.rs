@@ -10,10 +10,12 @@ use crate::slot_cost::{Frame, Meter, Move, is_convex_in_load};
 use crate::terms::Terms;
 use crate::vessel::Vessel;
 
-/// A hull is believed where the plan's cost is above it by no more than this, in multiples of the largest price.
+/// A hull is believed where the plan's cost is above it by no more than this, in multiples of a price.
 const HULL_KWH: f64 = 1e-11;
-/// A peak is the best where no other costs less by more than this, in multiples of the largest price.
+/// A peak is the best where no other costs less by more than this, in multiples of a price.
 const PEAK_KWH: f64 = 1e-10;
+/// How far beyond every possible import the search for a peak begins, kW.
+const BEYOND_KW: f64 = 1.0;
 /// Peaks tried at most.
 const PEAKS_MAX: usize = 100;
 
@@ -140,7 +142,7 @@ impl Dynamic {
             }
             Method::Convex
         } else {
-            self.solve_bent(vessel, home.frame.scale)?
+            self.solve_bent(vessel, home.terms.resolved())?
         };
         let moves = match method {
             Method::Convex => &self.moves,
@@ -167,22 +169,27 @@ impl Dynamic {
         if !is_held {
             return Err(Failed::TooLarge);
         }
-        let tolerance = PEAK_KWH * terms.scale;
+        let tolerance = PEAK_KWH * terms.resolved();
         let least = self.try_peak(home, grid.peak_kw)?;
         if least.slope >= 0.0 {
             return Ok(Method::Convex);
         }
+        // No slot gets there, so that the cost rises by the price from here on.
         let most_kw = (0..self.load_kw.len())
             .map(|t| {
                 let span = home.vessel.span(t);
                 self.load_kw[t] + span.flow(span.rise) / terms.dt
             })
-            .fold(grid.peak_kw, f64::max);
+            .fold(grid.peak_kw, f64::max)
+            + BEYOND_KW;
         self.left_prices.clone_from(&self.shadow_prices);
         let (mut left, mut right) = (least, self.try_peak(home, most_kw)?);
         self.right_prices.clone_from(&self.shadow_prices);
         for _ in 0..PEAKS_MAX {
             let apart = right.slope - left.slope;
+            if apart <= 0.0 {
+                break;
+            }
             let at = (left.cost - left.slope * left.peak_kw - right.cost
                 + right.slope * right.peak_kw)
                 / apart;
@@ -301,7 +308,7 @@ impl Dynamic {
         constant
     }
 
-    fn solve_bent(&mut self, vessel: &Vessel, scale: f64) -> Result<Method, Failed> {
+    fn solve_bent(&mut self, vessel: &Vessel, price: f64) -> Result<Method, Failed> {
         self.hulls.clear();
         self.hulls.extend(self.moves.iter().map(|cost| {
             if cost.is_convex {
@@ -311,10 +318,10 @@ impl Dynamic {
             }
         }));
         self.convex.solve(vessel, &self.hulls)?;
-        if self.is_physical(scale) {
+        if self.is_physical(price) {
             return Ok(Method::Hull);
         }
-        self.general.solve(vessel, &self.moves, scale)?;
+        self.general.solve(vessel, &self.moves, price)?;
         match self.convex.solve(vessel, &self.general.parts) {
             Ok(()) => Ok(Method::General),
             Err(OutOfReach) => Err(Failed::TooLarge),
@@ -322,14 +329,14 @@ impl Dynamic {
     }
 
     /// Whether the plan over the hulls costs what the hulls say.
-    fn is_physical(&self, scale: f64) -> bool {
+    fn is_physical(&self, price: f64) -> bool {
         let slots = self.moves.iter().zip(&self.hulls);
         slots
             .zip(&self.convex.changes)
             .filter(|((cost, _), _)| !cost.is_convex)
             .all(|((cost, hull), change)| {
                 !cost.is_in_gap(*change)
-                    && cost.rise_to(*change) - hull.rise_to(*change) <= HULL_KWH * scale
+                    && cost.rise_to(*change) - hull.rise_to(*change) <= HULL_KWH * price
             })
     }
 

@@ -4,14 +4,14 @@
 //! `V_t` is a piecewise-linear function of any shape: lines with gaps, and single points. Each step adds every convex
 //! part of the slot's cost to every convex run of `V_{t+1}` and takes the lower envelope.
 
-use crate::REACH_KWH;
 use crate::convex::OutOfReach;
-use crate::slot_cost::{Move, Piece, SLIVER_KWH};
+use crate::numbers::{REACH_KWH, SLIVER_KWH};
+use crate::slot_cost::{Move, Piece};
 use crate::vessel::{Span, Vessel};
 
 /// Lines of one function at most; beyond it the general program gives up.
 const LINES_MAX: usize = 4_000;
-/// Slopes this close, in multiples of the largest price, make one line.
+/// Slopes this close, in multiples of a price, make one line.
 const SAME_SLOPE: f64 = 1e-12;
 
 /// Why there is no answer.
@@ -32,22 +32,22 @@ impl From<OutOfReach> for Failed {
 /// What is too small to count.
 #[derive(Debug, Clone, Copy)]
 struct Grain {
-    /// The largest price.
-    scale: f64,
+    /// A price whose sums are exact.
+    price: f64,
     /// Lengths below this are nothing, units of content.
     sliver: f64,
 }
 
 impl Grain {
     /// As fine as the numbers of `vessel` can be told apart.
-    fn of(vessel: &Vessel, slots: usize, scale: f64) -> Self {
+    fn of(vessel: &Vessel, slots: usize, price: f64) -> Self {
         let largest = (0..slots)
             .map(|t| vessel.span(t))
             .fold(0.0, |largest: f64, span| {
                 largest.max(span.low.abs()).max(span.high.abs())
             });
         Self {
-            scale,
+            price,
             sliver: SLIVER_KWH.max(64.0 * f64::EPSILON * largest),
         }
     }
@@ -69,20 +69,54 @@ impl Line {
     }
 }
 
-/// A function's place in the arena: its lines, then its points.
-#[derive(Debug, Clone, Copy, Default)]
-struct Value {
-    from: usize,
-    points: usize,
-    to: usize,
+/// A function: its lines, which do not overlap, and its points, ascending both.
+#[derive(Debug, Clone, Copy)]
+struct Function<'a> {
+    lines: &'a [Line],
+    points: &'a [Line],
+}
+
+/// Functions in one list, the lines of each and then its points.
+#[derive(Debug, Default)]
+struct Arena {
+    lines: Vec<Line>,
+    /// Where the lines and the points of each function end.
+    ends: Vec<(usize, usize)>,
+}
+
+impl Arena {
+    fn clear(&mut self) {
+        self.lines.clear();
+        self.ends.clear();
+    }
+
+    fn push(&mut self, lines: &[Line], points: &[Line]) {
+        self.lines.extend_from_slice(lines);
+        let end = self.lines.len();
+        self.lines.extend_from_slice(points);
+        self.ends.push((end, self.lines.len()));
+    }
+
+    /// The function that was pushed as number `index`.
+    fn function(&self, index: usize) -> Function<'_> {
+        let from = index.checked_sub(1).map_or(0, |before| self.ends[before].1);
+        let (points, end) = self.ends[index];
+        Function {
+            lines: &self.lines[from..points],
+            points: &self.lines[points..end],
+        }
+    }
+
+    fn newest(&self) -> Function<'_> {
+        self.function(self.ends.len() - 1)
+    }
 }
 
 /// Working arrays and, after [`General::solve`], the answer.
 #[derive(Debug, Default)]
 pub(crate) struct General {
-    arena: Vec<Line>,
     /// `V_T` first.
-    values: Vec<Value>,
+    values: Arena,
     /// The functions of which the lower envelope is taken, one after the other, and where each begins.
     layers: Vec<Line>,
     bounds: Vec<usize>,
@@ -95,15 +129,14 @@ pub(crate) struct General {
 }
 
 impl General {
-    /// Chooses the parts. `scale` is the largest price.
+    /// Chooses the parts. What is small is measured in `price`.
     pub(crate) fn solve(
         &mut self,
         vessel: &Vessel,
         moves: &[Move],
-        scale: f64,
+        price: f64,
     ) -> Result<(), Failed> {
-        let grain = Grain::of(vessel, moves.len(), scale);
-        self.arena.clear();
+        let grain = Grain::of(vessel, moves.len(), price);
         self.values.clear();
         self.last(vessel, moves.len() - 1, grain)?;
         for t in (1..moves.len()).rev() {
@@ -166,20 +199,12 @@ impl General {
         if self.layers.len() > LINES_MAX || self.points.len() > LINES_MAX {
             return Err(Failed::TooLarge);
         }
-        let from = self.arena.len();
-        self.arena.extend_from_slice(&self.layers);
-        let points = self.arena.len();
-        self.arena.extend_from_slice(&self.points);
-        self.values.push(Value {
-            from,
-            points,
-            to: self.arena.len(),
-        });
+        self.values.push(&self.layers, &self.points);
         Ok(())
     }
 
     fn step(&mut self, vessel: &Vessel, cost: &Move, t: usize, grain: Grain) -> Result<(), Failed> {
-        let next = self.values[self.values.len() - 1];
+        let next = self.values.newest();
         let (span, before) = (*vessel.span(t), *vessel.span(t - 1));
         // The bounds before the slot, as far as they are kept in it.
         let bounds = (
@@ -191,8 +216,7 @@ impl General {
         self.points.clear();
         for part in cost.parts() {
             let offset = cost.rise_to(part.high);
-            let lines = &self.arena[next.from..next.points];
-            for run in runs(lines, grain) {
+            for run in runs(next.lines, grain) {
                 self.bounds.push(self.layers.len());
                 let start = Start {
                     low: run[0].low - part.high,
@@ -204,7 +228,7 @@ impl General {
                 });
                 add(pieces, &part, start, bounds, &mut self.layers);
             }
-            for point in &self.arena[next.points..next.to] {
+            for point in next.points {
                 let start = Start {
                     low: point.low - part.high,
                     value: point.value + offset,
@@ -261,7 +285,7 @@ impl General {
         if self.points.is_empty() {
             return;
         }
-        let tolerance = SLIVER_KWH * grain.scale;
+        let tolerance = SLIVER_KWH * grain.price;
         let lines = &self.layers;
         self.points.retain(|point| {
             value_at(lines, &[], point.low).is_none_or(|value| point.value < value - tolerance)
@@ -278,9 +302,7 @@ impl General {
         for (t, cost) in moves.iter().enumerate() {
             let span = vessel.span(t);
             content = span.keep * content + span.drift;
-            let next = self.values[moves.len() - 1 - t];
-            let lines = &self.arena[next.from..next.points];
-            let points = &self.arena[next.points..next.to];
+            let Function { lines, points } = self.values.function(moves.len() - 1 - t);
             let mut best: Option<(f64, f64, Move)> = None;
             for part in cost.parts() {
                 let mut consider = |change: f64| {
@@ -289,7 +311,7 @@ impl General {
                         return;
                     };
                     let total = value + cost.rise_to(change);
-                    let tie = SLIVER_KWH * grain.scale;
+                    let tie = SLIVER_KWH * grain.price;
                     let is_better = best.is_none_or(|(least, moved, _)| {
                         total < least - tie || (total <= least + tie && change.abs() < moved.abs())
                     });
@@ -386,7 +408,7 @@ fn runs(lines: &[Line], grain: Grain) -> impl Iterator<Item = &[Line]> {
     lines.chunk_by(move |a, b| {
         b.low - a.high <= grain.sliver
             && b.slope > a.slope
-            && (a.at(a.high) - b.value).abs() <= 1e-11 * grain.scale
+            && (a.at(a.high) - b.value).abs() <= 1e-11 * grain.price
     })
 }
 
@@ -487,8 +509,8 @@ fn push(out: &mut Vec<Line>, from: usize, line: &Line, low: f64, high: f64, grai
     if out.len() > from
         && let Some(last) = out.last_mut()
         && low - last.high <= grain.sliver
-        && (last.slope - line.slope).abs() <= SAME_SLOPE * grain.scale
-        && (last.at(low) - value).abs() <= SLIVER_KWH * grain.scale
+        && (last.slope - line.slope).abs() <= SAME_SLOPE * grain.price
+        && (last.at(low) - value).abs() <= SLIVER_KWH * grain.price
     {
         last.high = high;
         return;

@@ -1,5 +1,5 @@
 //! The household scheduler: one [`Problem`] in, one [`Plan`] out, the cheapest there is. Nothing here does IO or draws a
-//! random number; the only clock is the time limit of HiGHS.
+//! random number; the only clock is the time limit of a mixed-integer program.
 //!
 //! `docs/explanation/scheduler.md` has the model, the recursion, the proofs and the sources. In short: powers are kW at
 //! the AC side and 0 or more, energies kWh, prices currency per kWh and may be negative. In each slot of `dt` hours
@@ -22,9 +22,10 @@
 //! `validate.rs` refuses what makes no sense. `solver.rs` picks the method. With one store or none, `slot_cost.rs` says
 //! what each slot costs as a function of the store's move (`vessel.rs`), and `dynamic.rs` finds the best moves:
 //! `convex.rs` where slots are convex, `general.rs` elsewhere. `starts.rs` places appliances by branch and bound over
-//! that. What these do not hold goes to the mixed-integer program (`reference.rs`, `milp.rs`). What was decided, start
-//! slots and contents, becomes a plan by plain arithmetic in `dispatch.rs`, its figures come from `score.rs`, and
-//! `verify.rs` checks any plan without a solver.
+//! that. What these do not hold goes to the mixed-integer program (`reference.rs`, `milp.rs`). microlp solves it; where
+//! that proves no plan, HiGHS has a turn if the feature `highs` is on. What was decided, start slots and contents,
+//! becomes a plan by plain arithmetic in `dispatch.rs`, its figures come from `score.rs`, and `verify.rs` checks any plan
+//! without a solver.
 //!
 //! # Problems that cannot be held
 //! Where no plan keeps every limit, limits give at a penalty, in this order of weight: the comfort band of heat stores,
@@ -34,15 +35,23 @@
 //! [`Status::Relaxed`]: model::schedule::Status::Relaxed
 //!
 //! # Ties
-//! Of plans that cost the same the one counts that moves its store least: each unit moved is charged a billionth of the
-//! largest price (a ten-millionth in the mixed-integer program), which is in no reported figure.
+//! Of plans that cost the same the one counts that moves its store least: each unit moved is charged a billionth of a
+//! typical price (a hundred-millionth in the mixed-integer program), which is in no reported figure and in no gap.
+
+#![warn(missing_docs)]
 
 mod appliances;
+#[cfg(feature = "highs")]
+mod by_highs;
+mod by_microlp;
+mod caps;
 mod convex;
 mod dispatch;
 mod dynamic;
 mod general;
+mod linear;
 mod milp;
+mod numbers;
 mod reference;
 mod score;
 mod slot_cost;
@@ -57,35 +66,13 @@ mod vessel;
 use model::problem::Problem;
 use model::schedule::Plan;
 
-pub use crate::solver::{Method, Solver};
+pub use crate::numbers::{GAP_MAX, SEARCH_SECONDS_MAX, TOLERANCE};
+pub use crate::solver::{Method, Milp, Solver};
 use crate::terms::Terms;
 pub use crate::validate::{
-    APPLIANCES_MAX, ENERGY_KWH_MAX, POWER_KW_MAX, PRICE_MAX, ProblemError, SLOTS_MAX, STORES_MAX,
-    TEMPERATURE_C_MAX, WEIGHT_MAX, validate,
+    COP_MAX, COP_MIN, KWH_PER_K_MIN, ProblemError, TEMPERATURE_C_MAX, validate,
 };
 pub use crate::verify::{Violation, verify};
-
-/// Longest time that [`solve`] gives one search, in seconds of wall time.
-pub const SEARCH_SECONDS_MAX: f64 = 10.0;
-
-/// The gap of a plan of which nothing is proven.
-pub const GAP_MAX: f64 = 1e6;
-
-/// What counts as zero in a balance or a bound: kW, kWh or degrees, relative to the bound where that is above 1.
-pub const TOLERANCE: f64 = 1e-9;
-
-/// By how much a content may miss a bound before that counts as out of reach, kWh.
-pub(crate) const REACH_KWH: f64 = 1e-9;
-
-/// The larger of two numbers that are none of them NaN. One instruction, where `f64::max`, which looks for NaN, is four.
-pub(crate) const fn larger(a: f64, b: f64) -> f64 {
-    if a > b { a } else { b }
-}
-
-/// The smaller one, likewise.
-pub(crate) const fn smaller(a: f64, b: f64) -> f64 {
-    if a < b { a } else { b }
-}
 
 /// Solves `problem`. The same problem gives the same plan, unless a search ran out of time.
 ///
@@ -115,14 +102,14 @@ pub struct ByMilp {
     pub bound: f64,
 }
 
-/// Solves `problem` by the mixed-integer program alone, with the gap and the tie-break of [`solve`]: what the dynamic
-/// program saves the wait for. `None` where nothing was found in time.
+/// Solves `problem` by the mixed-integer program alone, with the gap of [`solve`] and without its tie-break: what the
+/// dynamic program saves the wait for. `None` where nothing was found in time.
 ///
 /// # Errors
 /// When `problem` is not one that can be stated; see [`validate`].
-pub fn by_milp(problem: &Problem) -> Result<Option<ByMilp>, ProblemError> {
+pub fn by_milp(problem: &Problem, milp: Milp) -> Result<Option<ByMilp>, ProblemError> {
     validate(problem)?;
-    let found = reference::solve(problem, &Terms::strict(problem), SEARCH_SECONDS_MAX);
+    let found = milp.alone(problem, SEARCH_SECONDS_MAX);
     Ok(found.map(|candidate| ByMilp {
         cost: candidate.cost,
         bound: candidate.bound,
@@ -130,10 +117,10 @@ pub fn by_milp(problem: &Problem) -> Result<Option<ByMilp>, ProblemError> {
 }
 
 /// As [`solve`], by the mixed-integer program alone, without a gap and without the tie-break: the oracle that tests and
-/// benchmarks compare with. `seconds` of wall time go to each of four searches at most.
+/// benchmarks compare with. `seconds` of wall time go to each search; there are six at most.
 ///
 /// # Errors
 /// When `problem` is not one that can be stated; see [`validate`].
-pub fn reference(problem: &Problem, seconds: f64) -> Result<Plan, ProblemError> {
-    solver::reference(problem, seconds)
+pub fn reference(problem: &Problem, milp: Milp, seconds: f64) -> Result<Plan, ProblemError> {
+    solver::reference(problem, milp, seconds)
 }

@@ -1,22 +1,32 @@
-//! The general path: mixed-integer programs through HiGHS. It solves whatever can be stated, and is what the dynamic
-//! program is tested against.
+//! The general path: mixed-integer programs. It solves whatever can be stated, and is what the dynamic program is tested
+//! against.
 
 use model::problem::Problem;
 use model::schedule::{Metrics, PlannedSlot};
 
+use crate::caps::Exclusions;
 use crate::dispatch::dispatch;
-use crate::milp::{self, Exclusions, Found};
+use crate::linear::Unsolved;
+use crate::milp::{self, Engine, Found};
 use crate::score;
 use crate::terms::Terms;
 
+/// How far the cost of a plan may be from what its search promised: as a share of it, and in typical prices.
+const NOISE: f64 = 1e-6;
+/// The part of that by which a plan may cost more because it moves less.
+const TIE: f64 = 0.1;
+
+/// What solves programs, and how long each search may take, seconds of wall time.
+pub(crate) type Means = (Engine, f64);
+
 /// The best plan that keeps every limit; where there is none, the best that breaks some.
-pub(crate) fn solve(problem: &Problem, strict: &Terms, seconds: f64) -> Option<Candidate> {
+pub(crate) fn solve(problem: &Problem, strict: &Terms, means: Means) -> Option<Candidate> {
     strict
         .starts_inside()
-        .then(|| search(problem, strict, seconds))
+        .then(|| search(problem, strict, means))
         .flatten()
         .filter(|candidate| score::relaxations(problem, &candidate.slots).is_empty())
-        .or_else(|| search(problem, &strict.relax(problem), seconds))
+        .or_else(|| search(problem, &strict.relax(problem), means))
 }
 
 /// A physical plan with what was proven about it.
@@ -32,17 +42,17 @@ pub(crate) struct Candidate {
 }
 
 /// Searches with few binaries, then, if the plan that follows is not what the search promised, with all.
-fn search(problem: &Problem, terms: &Terms, seconds: f64) -> Option<Candidate> {
+fn search(problem: &Problem, terms: &Terms, means: Means) -> Option<Candidate> {
     let likely = Exclusions::where_they_pay(problem, terms);
-    let first = attempt(problem, terms, &likely, seconds);
+    let first = attempt(problem, terms, &likely, means);
     if let Ok(Some((candidate, true))) = first {
         return Some(candidate);
     }
-    if matches!(first, Err(milp::Unsolved::Infeasible)) {
+    if matches!(first, Err(Unsolved::Infeasible)) {
         return None;
     }
     let first = first.ok().flatten().map(|(candidate, _)| candidate);
-    let second = attempt(problem, terms, &Exclusions::everywhere(terms), seconds)
+    let second = attempt(problem, terms, &Exclusions::everywhere(terms), means)
         .ok()
         .flatten()
         .map(|(candidate, _)| candidate);
@@ -66,30 +76,38 @@ fn attempt(
     problem: &Problem,
     terms: &Terms,
     exclusions: &Exclusions,
-    seconds: f64,
-) -> Result<Option<(Candidate, bool)>, milp::Unsolved> {
-    let Found {
-        decisions,
-        cost: promised,
-        bound,
-        shadow_prices,
-    } = milp::search(problem, terms, exclusions, seconds)?;
-    let slots = dispatch(problem, terms, &decisions, &shadow_prices);
+    means: Means,
+) -> Result<Option<(Candidate, bool)>, Unsolved> {
+    let searched = milp::search(problem, terms, exclusions, means)?;
+    let noise = |cost: f64| NOISE * (terms.typical + cost.abs());
+    let mut best: Option<(Candidate, bool)> = None;
+    for found in &searched.found {
+        let candidate = dispatched(problem, terms, found, searched.bound);
+        if !candidate.cost.is_finite() {
+            continue;
+        }
+        let keeps = candidate.cost <= found.cost + noise(found.cost)
+            && (terms.is_relaxed() || score::relaxations(problem, &candidate.slots).is_empty());
+        let is_better = best.as_ref().is_none_or(|(before, kept)| {
+            (keeps, *kept) == (true, false)
+                || (keeps == *kept && candidate.cost <= before.cost + TIE * noise(before.cost))
+        });
+        if is_better {
+            best = Some((candidate, keeps));
+        }
+    }
+    Ok(best)
+}
+
+fn dispatched(problem: &Problem, terms: &Terms, found: &Found, bound: f64) -> Candidate {
+    let slots = dispatch(problem, terms, &found.decisions, &found.shadow_prices);
     let (objective, metrics) = score::figures(problem, &slots);
     let cost = objective + score::penalty(problem, terms, &slots);
-    if !cost.is_finite() {
-        return Ok(None);
+    Candidate {
+        slots,
+        objective,
+        metrics,
+        cost,
+        bound,
     }
-    let keeps = cost <= promised + 1e-6 * (terms.scale + promised.abs())
-        && (terms.is_relaxed() || score::relaxations(problem, &slots).is_empty());
-    Ok(Some((
-        Candidate {
-            slots,
-            objective,
-            metrics,
-            cost,
-            bound,
-        },
-        keeps,
-    )))
 }

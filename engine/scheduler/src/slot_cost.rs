@@ -7,19 +7,17 @@
 
 use model::problem::Problem;
 
+use crate::numbers::{REACH_KWH, SLIVER_KWH, larger, smaller};
 use crate::terms::Terms;
 use crate::vessel::Vessel;
-use crate::{REACH_KWH, larger, smaller};
 
 /// Kinks of `h` at most: limits of export and import, with and without curtailment, and where buying begins.
 const KINKS_MAX: usize = 5;
 /// Pieces of `g` at most: those of `h`, and two more because it bends at rest and where the plan before was, or has a
 /// gap.
 pub(crate) const PIECES_MAX: usize = KINKS_MAX + 3;
-/// Slopes this close, in multiples of the largest price, are the same.
+/// Slopes this close, as a share of themselves or of a typical price, are the same.
 const SAME_SLOPE: f64 = 1e-13;
-/// Lengths below this are nothing, kWh.
-pub(crate) const SLIVER_KWH: f64 = 1e-12;
 
 /// A linear piece of a function of kWh.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -51,8 +49,8 @@ pub(crate) struct Frame {
     import_penalty: f64,
     export_penalty: f64,
     is_curtailable: bool,
-    /// The largest price, never 0.
-    pub(crate) scale: f64,
+    /// A price like most, never 0.
+    typical: f64,
 }
 
 impl Frame {
@@ -72,7 +70,7 @@ impl Frame {
             import_penalty: penalty,
             export_penalty: penalty,
             is_curtailable: problem.pv_curtailable,
-            scale: terms.scale,
+            typical: terms.typical,
         }
     }
 
@@ -134,45 +132,22 @@ pub(crate) fn shadow_price(
     value: f64,
 ) -> f64 {
     let span = vessel.span(t);
-    let near = |a: f64, b: f64| (a - b).abs() <= REACH_KWH;
-    if vessel.planned(t).is_none() && !near(change, 0.0) {
-        // Between its ends a move has one price.
-        if change > 0.0 && !near(change, span.rise) {
-            return (-value - vessel.movement) * span.charge_efficiency;
-        }
-        if change < 0.0 && !near(change, span.fall) {
-            return (vessel.movement - value) * span.discharge_per_kwh;
-        }
+    let is_between_ends = vessel.planned(t).is_none() && !near(change, 0.0);
+    if is_between_ends && change > 0.0 && !near(change, span.rise) {
+        return price_to_go_on(vessel, t, change, value, Way::Up);
     }
-    // What the AC side must cost for the store to go on falling from here, and to go on rising.
-    let side = |rises: bool| {
-        let (planned, cost) = vessel.planned(t).unwrap_or((0.0, 0.0));
-        let is_above = if near(change, planned) {
-            rises
-        } else {
-            change > planned
-        };
-        let apart = if is_above { cost } else { -cost };
-        let charges = if near(change, 0.0) {
-            rises
-        } else {
-            change > 0.0
-        };
-        if charges {
-            (-value - vessel.movement - apart) * span.charge_efficiency
-        } else {
-            (vessel.movement - value - apart) * span.discharge_per_kwh
-        }
-    };
+    if is_between_ends && change < 0.0 && !near(change, span.fall) {
+        return price_to_go_on(vessel, t, change, value, Way::Down);
+    }
     let least = if near(change, span.rise) {
         f64::NEG_INFINITY
     } else {
-        side(true)
+        price_to_go_on(vessel, t, change, value, Way::Up)
     };
     let most = if near(change, span.fall) {
         f64::INFINITY
     } else {
-        side(false)
+        price_to_go_on(vessel, t, change, value, Way::Down)
     };
     let (left, right) = meter.slopes_at(meter.net + span.flow(change));
     let (least, most) = (larger(least, left), smaller(most, right));
@@ -182,6 +157,39 @@ pub(crate) fn shadow_price(
         least
     } else {
         0.0
+    }
+}
+
+fn near(a: f64, b: f64) -> bool {
+    (a - b).abs() <= REACH_KWH
+}
+
+/// Where a store goes on from its move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Up,
+    Down,
+}
+
+/// What the AC side must cost for the store to go on this way from `change`.
+fn price_to_go_on(vessel: &Vessel, t: usize, change: f64, value: f64, way: Way) -> f64 {
+    let span = vessel.span(t);
+    let is_above = |place: f64| {
+        if near(change, place) {
+            way == Way::Up
+        } else {
+            change > place
+        }
+    };
+    let apart = match vessel.planned(t) {
+        Some((planned, cost)) if is_above(planned) => cost,
+        Some((_, cost)) => -cost,
+        None => 0.0,
+    };
+    if is_above(0.0) {
+        (-value - vessel.movement - apart) * span.charge_efficiency
+    } else {
+        (vessel.movement - value - apart) * span.discharge_per_kwh
     }
 }
 
@@ -406,6 +414,22 @@ impl Move {
 
     /// Makes this slot `t`; false where no move keeps the limits.
     pub(crate) fn set(&mut self, frame: &Frame, vessel: &Vessel, t: usize, meter: &Meter) -> bool {
+        let Some((low, high)) = Self::ends(vessel, t, meter) else {
+            return false;
+        };
+        (self.low, self.high) = (low, high);
+        (self.count, self.gap, self.is_convex) = (0, None, true);
+        let is_plain = vessel.span(t).least_rise <= 0.0 && vessel.planned(t).is_none();
+        if meter.kinks_count == 1 && is_plain {
+            self.set_plain(frame, vessel, t, meter);
+        } else {
+            self.set_bent(frame, vessel, t, meter);
+        }
+        true
+    }
+
+    /// The least and the largest move that the store and the limits of the meter allow; `None` where there is none.
+    fn ends(vessel: &Vessel, t: usize, meter: &Meter) -> Option<(f64, f64)> {
         let span = vessel.span(t);
         let mut low = larger(span.fall, span.change(meter.low - meter.net));
         let mut high = smaller(span.rise, span.change(meter.high - meter.net));
@@ -419,22 +443,18 @@ impl Move {
                 high = high.min(0.0);
             }
         }
-        if low > high {
-            if low > high + REACH_KWH {
-                return false;
-            }
-            high = low;
+        if low > high + REACH_KWH {
+            return None;
         }
-        (self.low, self.high) = (low, high);
-        (self.count, self.gap, self.is_convex) = (0, None, true);
-        let planned = vessel.planned(t);
-        if meter.kinks_count == 1 && span.least_rise <= 0.0 && planned.is_none() {
-            self.set_plain(frame, vessel, t, meter);
-            return true;
-        }
-        let (planned, apart) = planned.unwrap_or((f64::NEG_INFINITY, 0.0));
-        let mut at = low;
-        let first = meter.net + span.flow(low);
+        Some((low, larger(low, high)))
+    }
+
+    /// Any pieces: from kink to kink of the meter, and to where the store itself bends.
+    fn set_bent(&mut self, frame: &Frame, vessel: &Vessel, t: usize, meter: &Meter) {
+        let span = vessel.span(t);
+        let (planned, apart) = vessel.planned(t).unwrap_or((f64::NEG_INFINITY, 0.0));
+        let (mut at, high) = (self.low, self.high);
+        let first = meter.net + span.flow(at);
         let kinks = &meter.kinks[..meter.kinks_count];
         let mut next = kinks.iter().take_while(|kink| **kink <= first).count();
         while at < high {
@@ -446,7 +466,6 @@ impl Move {
                 next = kinks.iter().take_while(|kink| **kink <= end).count();
                 continue;
             }
-            let slope = meter.slopes[next];
             let bend = kinks
                 .get(next)
                 .map_or(high, |kink| span.change(kink - meter.net).min(high));
@@ -459,7 +478,7 @@ impl Move {
             }
             if end > at {
                 let beside = if at < planned { -apart } else { apart };
-                let slope = span.unit_cost(at >= 0.0, slope, vessel.movement);
+                let slope = span.unit_cost(at >= 0.0, meter.slopes[next], vessel.movement);
                 self.push(frame, slope + beside, end - at);
                 at = end;
             }
@@ -467,7 +486,6 @@ impl Move {
                 next += 1;
             }
         }
-        true
     }
 
     /// The pieces where the meter has one kink, as most have: before both bends, between them and after. Without
@@ -488,6 +506,7 @@ impl Move {
             rising(before)
         };
         let bends = [self.low, smaller(kink, rest), larger(kink, rest), self.high];
+        let same = SAME_SLOPE * (before.abs() + after.abs() + frame.typical);
         let mut last = f64::NEG_INFINITY;
         for (ends, slope) in bends
             .windows(2)
@@ -495,7 +514,7 @@ impl Move {
         {
             let length = ends[1] - ends[0];
             let counts = length > SLIVER_KWH;
-            let is_same = (slope - last).abs() <= SAME_SLOPE * frame.scale;
+            let is_same = (slope - last).abs() <= same;
             let slope = if is_same { last } else { slope };
             self.pieces[self.count] = Piece { slope, length };
             self.count += usize::from(counts);
@@ -510,7 +529,8 @@ impl Move {
         }
         let is_after_gap = self.gap.is_some_and(|gap| gap + 1 == self.count);
         if !is_after_gap && let Some(last) = self.pieces[..self.count].last_mut() {
-            if (last.slope - slope).abs() <= SAME_SLOPE * frame.scale {
+            let size = last.slope.abs() + slope.abs() + frame.typical;
+            if (last.slope - slope).abs() <= SAME_SLOPE * size {
                 last.length += length;
                 return;
             }

@@ -3,17 +3,27 @@
 use model::problem::Problem;
 use model::schedule::{Metrics, Plan, Status};
 
+#[cfg(feature = "highs")]
+use crate::by_highs;
+use crate::by_microlp;
 use crate::dispatch::{self, Decisions, dispatch};
 use crate::dynamic::{self, Dynamic, Home};
 use crate::general::Failed;
+use crate::milp::Engine;
+use crate::numbers::{GAP_MAX, SEARCH_SECONDS_MAX, TOLERANCE};
 use crate::reference::{self, Candidate};
+use crate::score;
 use crate::starts::Starts;
 use crate::terms::Terms;
+use crate::validate::{ProblemError, validate};
+use crate::verify::verify;
 use crate::vessel::Vessel;
-use crate::{GAP_MAX, ProblemError, SEARCH_SECONDS_MAX, TOLERANCE, score, validate};
 
 /// Choices of start slots solved at most for each second of a search: about what a core solves.
 const LEAVES_PER_SECOND: f64 = 20_000.0;
+
+/// Differences below this are no gap: as a share of the cost, and in typical prices.
+const GAP_NOISE: f64 = 1e-6;
 
 /// How a plan was found, as in [`Plan::solver`] and in metric labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -57,6 +67,39 @@ impl From<dynamic::Method> for Method {
     }
 }
 
+/// What solves mixed-integer programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Milp {
+    /// microlp, in Rust.
+    Microlp,
+    /// HiGHS, in C++; with the feature `highs`.
+    #[cfg(feature = "highs")]
+    Highs,
+}
+
+impl Milp {
+    /// Every one that is built in, in the order of their turns.
+    pub const ALL: &[Self] = &[
+        Self::Microlp,
+        #[cfg(feature = "highs")]
+        Self::Highs,
+    ];
+
+    fn engine(self) -> Engine {
+        match self {
+            Self::Microlp => by_microlp::solve,
+            #[cfg(feature = "highs")]
+            Self::Highs => by_highs::solve,
+        }
+    }
+
+    /// As [`crate::by_milp`].
+    pub(crate) fn alone(self, problem: &Problem, seconds: f64) -> Option<Candidate> {
+        let terms = Terms::strict(problem).untied();
+        reference::solve(problem, &terms, (self.engine(), seconds))
+    }
+}
+
 /// Solves one problem after the other and keeps its working arrays between them.
 #[derive(Debug, Default)]
 pub struct Solver {
@@ -91,13 +134,11 @@ impl Solver {
             .time_limit_ms
             .map_or(seconds, |limit| seconds.min(f64::from(limit) / 1_000.0));
         let strict = Terms::strict(problem);
-        let found = self.fast(problem, &strict, seconds).or_else(|| {
-            reference::solve(problem, &strict, seconds).map(|candidate| Found {
-                method: Method::Milp,
-                candidate,
-            })
-        });
-        Ok(finish(problem, &strict, found))
+        if let Some(found) = self.fast(problem, &strict, seconds) {
+            return Ok(finish(problem, &strict, found));
+        }
+        let plan = by_program(problem, &strict, seconds);
+        Ok(plan.unwrap_or_else(|| left_alone(problem, &strict)))
     }
 
     /// By dynamic programming, where it holds the problem.
@@ -205,42 +246,75 @@ fn candidate(
     }
 }
 
-/// As [`crate::reference`].
-pub(crate) fn reference(problem: &Problem, seconds: f64) -> Result<Plan, ProblemError> {
-    validate(problem)?;
-    let strict = Terms::strict(problem).exact();
-    let found = reference::solve(problem, &strict, seconds).map(|candidate| Found {
+/// The best plan that the mixed-integer program gives. Each solver has its turn until one proves its plan; a plan that
+/// does not stand up to [`verify`] is none.
+fn by_program(problem: &Problem, strict: &Terms, seconds: f64) -> Option<Plan> {
+    let mut best: Option<(f64, Plan)> = None;
+    for milp in Milp::ALL {
+        let Some(candidate) = reference::solve(problem, strict, (milp.engine(), seconds)) else {
+            continue;
+        };
+        let cost = candidate.cost;
+        let plan = finish(problem, strict, by_milp(candidate));
+        let noise = GAP_NOISE * (strict.typical + cost.abs());
+        let is_better = best.as_ref().is_none_or(|(least, before)| {
+            cost < least - noise || (cost <= least + noise && plan.gap < before.gap)
+        });
+        if is_better && verify(problem, &plan).is_empty() {
+            let is_proven = plan.gap == 0.0;
+            best = Some((cost, plan));
+            if is_proven {
+                break;
+            }
+        }
+    }
+    best.map(|(_, plan)| plan)
+}
+
+fn by_milp(candidate: Candidate) -> Found {
+    Found {
         method: Method::Milp,
         candidate,
-    });
-    Ok(finish(problem, &strict, found))
-}
-
-fn finish(problem: &Problem, strict: &Terms, found: Option<Found>) -> Plan {
-    let baseline = dispatch::baseline(problem, strict);
-    let found = found.unwrap_or_else(|| left_alone(problem, &strict.relax(problem)));
-    answer(problem, found, baseline)
-}
-
-/// What there is to say where every search failed or ran out of time: a plan of which nothing is proven.
-fn left_alone(problem: &Problem, terms: &Terms) -> Found {
-    let decisions = dispatch::left_alone(problem, terms);
-    let bound = Some(f64::NEG_INFINITY);
-    Found {
-        method: Method::LeftAlone,
-        candidate: candidate(problem, terms, &decisions, &[], bound),
     }
 }
 
-fn answer(problem: &Problem, found: Found, baseline: Metrics) -> Plan {
+/// As [`crate::reference`].
+pub(crate) fn reference(problem: &Problem, milp: Milp, seconds: f64) -> Result<Plan, ProblemError> {
+    validate(problem)?;
+    let strict = Terms::strict(problem).exact();
+    let found = reference::solve(problem, &strict, (milp.engine(), seconds));
+    Ok(match found {
+        Some(candidate) => finish(problem, &strict, by_milp(candidate)),
+        None => left_alone(problem, &strict),
+    })
+}
+
+fn finish(problem: &Problem, strict: &Terms, found: Found) -> Plan {
+    answer(problem, strict, found, dispatch::baseline(problem, strict))
+}
+
+/// What there is to say where every search failed or ran out of time: a plan of which nothing is proven.
+fn left_alone(problem: &Problem, strict: &Terms) -> Plan {
+    let terms = strict.relax(problem);
+    let decisions = dispatch::left_alone(problem, &terms);
+    let bound = Some(f64::NEG_INFINITY);
+    let found = Found {
+        method: Method::LeftAlone,
+        candidate: candidate(problem, &terms, &decisions, &[], bound),
+    };
+    finish(problem, strict, found)
+}
+
+fn answer(problem: &Problem, terms: &Terms, found: Found, baseline: Metrics) -> Plan {
     let (method, candidate) = (found.method, found.candidate);
     let relaxed = score::relaxations(problem, &candidate.slots);
     let missing = candidate.cost - candidate.bound;
     // Solver tolerances and the tie-break leave a trace below this, which is no gap.
-    let gap = if missing <= 1e-6 * (1.0 + candidate.cost.abs()) {
+    let size = candidate.cost.abs();
+    let gap = if missing <= GAP_NOISE * (terms.typical + size) {
         0.0
     } else {
-        (missing / candidate.cost.abs().max(TOLERANCE)).min(GAP_MAX)
+        (missing / size.max(TOLERANCE * terms.typical)).min(GAP_MAX)
     };
     Plan {
         status: if relaxed.is_empty() {

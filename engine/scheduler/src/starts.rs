@@ -14,7 +14,7 @@ use crate::general::Failed;
 /// Cuts kept; the oldest go first, save the first few.
 const CUTS_MAX: usize = 48;
 const CUTS_KEPT: usize = 8;
-/// What counts as no better, in multiples of the largest price.
+/// What counts as no better, in multiples of a typical price.
 const NO_BETTER_KWH: f64 = 1e-8;
 
 /// A lower bound on the cost of every choice.
@@ -218,7 +218,8 @@ impl Starts {
             }
             return Ok(());
         }
-        let tolerance = NO_BETTER_KWH * field.home.frame.scale;
+        let terms = field.home.terms;
+        let tolerance = NO_BETTER_KWH * terms.typical + terms.rounding();
         let mut candidates = std::mem::take(&mut self.candidates[depth]);
         candidates.clear();
         for start in 0..self.offsets[depth + 1] - self.offsets[depth] {

@@ -3,13 +3,17 @@
 
 use model::problem::{Battery, Ev, HeatStore, Problem};
 
-use crate::REACH_KWH;
+use crate::numbers::{REACH_KWH, larger};
 
 /// What a broken comfort band, SoC bound of the battery and goal of an EV cost, in multiples of what is dearest, per
 /// kWh and slot. See the crate's documentation for the order.
 const COMFORT_PENALTY: f64 = 10.0;
 const SOC_PENALTY: f64 = 100.0;
 const GOAL_PENALTY: f64 = 300.0;
+
+/// The least share of its distance to the surroundings that a heat store keeps over a slot: never 0, for the dynamic
+/// program divides by it, and far below what counts.
+const KEPT_MIN: f64 = 1e-18;
 
 /// Which store it is; EVs and heat stores by their index in the problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -221,7 +225,11 @@ impl<'a> Store<'a> {
             dt / heat.kwh_per_k
         };
         Step {
-            keep: 1.0 - lost,
+            keep: if lost > 0.5 {
+                larger(exponent.exp(), KEPT_MIN)
+            } else {
+                1.0 - lost
+            },
             drift: lost * heat.ambient_c[t] - degrees * heat.draw_kw[t],
             rise: degrees * heat.cop[t],
             fall: 0.0,

@@ -1,35 +1,22 @@
 //! Which problems can be stated. A problem that passes may still have no plan that keeps every limit.
 
-use std::collections::BTreeSet;
-
+use model::limits::{
+    self, APPLIANCES_MAX, EFFICIENCY_MIN, ENERGY_KWH_MAX, LimitError, POWER_KW_MAX, PRICE_MAX,
+    SLOTS_MAX, STORES_MAX, TIME_MS_MAX,
+};
 use model::problem::{Appliance, Battery, Problem};
-use model::units::SlotLength;
+use model::units::{HOUR_MS, SlotLength};
 
-/// Most slots in a horizon: a week of quarter hours.
-pub const SLOTS_MAX: usize = 672;
-/// Most appliances in a problem.
-pub const APPLIANCES_MAX: usize = 16;
-/// Largest power, kW.
-pub const POWER_KW_MAX: f64 = 10_000.0;
-/// Largest energy, kWh.
-pub const ENERGY_KWH_MAX: f64 = 100_000.0;
-/// Largest price of either sign, currency per kWh. It leaves room for currencies of small units.
-pub const PRICE_MAX: f64 = 100_000.0;
-/// Largest weight.
-pub const WEIGHT_MAX: f64 = 1_000.0;
-/// Smallest efficiency.
-const EFFICIENCY_MIN: f64 = 0.01;
-/// Most EVs, and most heat stores, in a problem.
-pub const STORES_MAX: usize = 8;
 /// Largest temperature of either sign, degrees Celsius.
 pub const TEMPERATURE_C_MAX: f64 = 1_000.0;
-/// Smallest heat capacity of a store: a litre of water.
-const KWH_PER_K_MIN: f64 = 0.001;
-/// Coefficients of performance.
-const COP_MIN: f64 = 0.1;
-const COP_MAX: f64 = 100.0;
-/// Longest id of an appliance, EV or heat store, bytes.
-const ID_BYTES_MAX: usize = 64;
+/// Smallest heat capacity of a store, kWh per kelvin: a litre of water.
+pub const KWH_PER_K_MIN: f64 = 0.001;
+/// Least coefficient of performance of a heater.
+pub const COP_MIN: f64 = 0.1;
+/// Largest coefficient of performance of a heater.
+pub const COP_MAX: f64 = 100.0;
+/// Latest start of a horizon: its last slot still has a date that can be written.
+const START_MS_MAX: i64 = TIME_MS_MAX - SLOTS_MAX as i64 * HOUR_MS;
 
 /// Why a problem cannot be stated. `field` is its name in `POST /api/optimize`.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -37,52 +24,70 @@ pub enum ProblemError {
     /// A number beyond its limit, or none at all.
     #[error("{field} is {value}, but must be {limit}")]
     OutOfRange {
+        /// Its path, such as `battery.charge_kw` or `load_kw[3]`.
         field: String,
+        /// What stands there, in the field's unit.
         value: f64,
+        /// What may stand there.
         limit: String,
     },
     /// A series or list of the wrong length.
     #[error("{field} has {count} entries, but must have {limit}")]
     Count {
+        /// Its path.
         field: String,
+        /// Its entries.
         count: usize,
+        /// How many it may have.
         limit: String,
     },
     /// A text, or a time, that cannot be used.
     #[error("{field} is {value:?}, but must be {limit}")]
     Name {
+        /// Its path.
         field: String,
+        /// What stands there.
         value: String,
+        /// What may stand there.
         limit: String,
     },
+    /// A limit of every home, whoever states it.
+    #[error(transparent)]
+    Home(#[from] LimitError),
 }
 
 impl ProblemError {
-    /// The field at fault, such as `battery.charge_kw` or `load_kw[3]`.
+    /// Returns the path of the field at fault, such as `battery.charge_kw` or `load_kw[3]`.
     #[must_use]
     pub fn field(&self) -> &str {
         match self {
             Self::OutOfRange { field, .. }
             | Self::Count { field, .. }
-            | Self::Name { field, .. } => field,
+            | Self::Name { field, .. }
+            | Self::Home(LimitError { field, .. }) => field,
         }
     }
 
-    /// What the field must be.
+    /// Returns what the field must be.
     #[must_use]
     pub fn limit(&self) -> &str {
         match self {
             Self::OutOfRange { limit, .. }
             | Self::Count { limit, .. }
-            | Self::Name { limit, .. } => limit,
+            | Self::Name { limit, .. }
+            | Self::Home(LimitError {
+                expected: limit, ..
+            }) => limit,
         }
     }
 
-    /// The same problem fails again.
+    /// Returns false: the same problem fails again.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         match self {
-            Self::OutOfRange { .. } | Self::Count { .. } | Self::Name { .. } => false,
+            Self::OutOfRange { .. } | Self::Count { .. } | Self::Name { .. } | Self::Home(_) => {
+                false
+            }
         }
     }
 }
@@ -97,27 +102,13 @@ pub fn validate(problem: &Problem) -> Result<(), ProblemError> {
     if let Some(battery) = &problem.battery {
         self::battery(battery)?;
     }
-    let limits = [
-        ("grid.import_limit_kw", problem.grid.import_limit_kw),
-        ("grid.export_limit_kw", problem.grid.export_limit_kw),
-    ];
-    for (field, limit) in limits {
-        if let Some(limit) = limit {
-            within(field, limit, 0.0, POWER_KW_MAX)?;
-        }
-    }
-    let grid = problem.grid;
-    let price = grid.peak_price_per_kw;
-    within("grid.peak_price_per_kw", price, 0.0, PRICE_MAX)?;
-    within("grid.peak_kw", grid.peak_kw, 0.0, POWER_KW_MAX)?;
+    problem.grid.check()?;
     appliances(problem)?;
     evs(problem)?;
     heat_stores(problem)?;
     stability(problem)?;
-    let weights = problem.weights;
-    within("weights.cost", weights.cost, 0.0, WEIGHT_MAX)?;
-    within("weights.autarky", weights.autarky, 0.0, WEIGHT_MAX)?;
-    within("weights.revenue", weights.revenue, 0.0, WEIGHT_MAX)
+    problem.weights.check()?;
+    Ok(())
 }
 
 /// `value` is finite and from `least` to `most`.
@@ -140,16 +131,14 @@ fn time(problem: &Problem) -> Result<(), ProblemError> {
             limit: "1, 5, 15, 30 or 60".to_owned(),
         });
     };
-    // The upper end is in the year 33658 and keeps the slots' starts from overflowing.
-    if (0..=1_000_000_000_000_000).contains(&problem.start_ms) && problem.start_ms % slot.ms() == 0
-    {
+    if (0..=START_MS_MAX).contains(&problem.start_ms) && problem.start_ms % slot.ms() == 0 {
         return Ok(());
     }
     Err(ProblemError::Name {
         field: "start".to_owned(),
         value: format!("{} ms", problem.start_ms),
         limit: format!(
-            "a multiple of {} minutes since 1970-01-01T00:00:00Z",
+            "a multiple of {} minutes since 1970-01-01T00:00:00Z, before the year 9999",
             problem.slot_minutes
         ),
     })
@@ -232,29 +221,9 @@ fn appliances(problem: &Problem) -> Result<(), ProblemError> {
         });
     }
     let ids = problem.appliances.iter().map(|a| a.id.as_str());
-    names("appliances", ids)?;
+    limits::ids("appliances", ids)?;
     for (index, appliance) in problem.appliances.iter().enumerate() {
         self::appliance(problem, index, appliance)?;
-    }
-    Ok(())
-}
-
-/// Each of the list's `ids` is used once.
-fn names<'a>(list: &str, ids: impl Iterator<Item = &'a str>) -> Result<(), ProblemError> {
-    let mut known = BTreeSet::new();
-    for (index, id) in ids.enumerate() {
-        let limit = if id.is_empty() || id.len() > ID_BYTES_MAX {
-            format!("1 to {ID_BYTES_MAX} bytes")
-        } else if !known.insert(id) {
-            "used once".to_owned()
-        } else {
-            continue;
-        };
-        return Err(ProblemError::Name {
-            field: format!("{list}[{index}].id"),
-            value: id.chars().take(ID_BYTES_MAX).collect(),
-            limit,
-        });
     }
     Ok(())
 }
@@ -267,7 +236,7 @@ fn evs(problem: &Problem) -> Result<(), ProblemError> {
             limit: format!("0 to {STORES_MAX}"),
         });
     }
-    names("evs", problem.evs.iter().map(|ev| ev.id.as_str()))?;
+    limits::ids("evs", problem.evs.iter().map(|ev| ev.id.as_str()))?;
     for (index, ev) in problem.evs.iter().enumerate() {
         let slots_count = problem.load_kw.len();
         if ev.departure_slot as usize > slots_count || ev.departure_slot <= ev.arrival_slot {
@@ -323,7 +292,7 @@ fn heat_stores(problem: &Problem) -> Result<(), ProblemError> {
             limit: format!("0 to {STORES_MAX}"),
         });
     }
-    names("heat_stores", stores.iter().map(|store| store.id.as_str()))?;
+    limits::ids("heat_stores", stores.iter().map(|store| store.id.as_str()))?;
     for (index, store) in stores.iter().enumerate() {
         let name = format!("heat_stores[{index}]");
         let celsius = (-TEMPERATURE_C_MAX, TEMPERATURE_C_MAX);

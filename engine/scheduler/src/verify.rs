@@ -5,7 +5,8 @@ use model::problem::{Battery, Ev, HeatStore, Problem};
 use model::schedule::{Metrics, Plan, PlannedSlot, Relaxation, Status};
 use model::units::MINUTE_MS;
 
-use crate::{TOLERANCE, score};
+use crate::numbers::TOLERANCE;
+use crate::score;
 
 /// Something that a plan must not have.
 #[derive(Debug, Clone, PartialEq)]
@@ -196,10 +197,9 @@ impl Check<'_> {
             self.within(at, &name("power_kw"), power, (0.0, store.power_kw));
             let heat_kw = store.cop[t] * power - store.draw_kw[t];
             let expected = if store.loss_kw_per_k > 0.0 {
-                // Where it would settle, and how far it is from there after the slot.
-                let settled = store.ambient_c[t] + heat_kw / store.loss_kw_per_k;
-                let hours = store.kwh_per_k / store.loss_kw_per_k;
-                settled + (before - settled) * (-self.dt / hours).exp()
+                // The part of the way to its surroundings that it has gone, and the heat that has not been lost.
+                let gone = -(-self.dt * store.loss_kw_per_k / store.kwh_per_k).exp_m1();
+                before + gone * (store.ambient_c[t] - before) + heat_kw * gone / store.loss_kw_per_k
             } else {
                 before + heat_kw * self.dt / store.kwh_per_k
             };

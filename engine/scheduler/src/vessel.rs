@@ -6,7 +6,7 @@ use model::problem::Problem;
 use crate::store::{Kind, Store};
 use crate::terms::Terms;
 
-/// What a unit through the store costs on top of its wear, in multiples of the largest price. It breaks ties towards
+/// What a unit through the store costs on top of its wear, in multiples of a typical price. It breaks ties towards
 /// rest: a plan may be worse by this share of a price for each unit that it does not move.
 const TIE_BREAK: f64 = 1e-9;
 
@@ -125,7 +125,7 @@ impl Vessel {
         self.end_low = store.end_low;
         (self.end_value, self.end_zero) = (store.end_value, store.end_zero);
         self.wear = store.wear;
-        self.movement = store.wear + TIE_BREAK * terms.scale;
+        self.movement = store.wear + TIE_BREAK * terms.typical;
         if terms.is_relaxed() {
             self.soft = Some(Soft {
                 low: store.low,

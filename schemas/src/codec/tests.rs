@@ -80,8 +80,10 @@ fn metadata() -> Metadata {
     metadata
 }
 
-fn tariff() -> Tariff {
+/// As the first version of the schema could say it.
+fn tariff_v1() -> Tariff {
     Tariff {
+        stated: Vec::new(),
         name: "dynamic".to_owned(),
         periods: vec![PricePeriod {
             start_ms: START_MS,
@@ -89,6 +91,13 @@ fn tariff() -> Tariff {
             buy_per_kwh: -0.05,
             sell_per_kwh: 0.01,
         }],
+    }
+}
+
+fn tariff() -> Tariff {
+    Tariff {
+        stated: vec![17],
+        ..tariff_v1()
     }
 }
 
@@ -301,12 +310,21 @@ fn dead_letter(reason: Reason) -> DeadLetter {
     }
 }
 
-fn alert() -> Alert {
+/// As the first version of the schema could say it.
+fn alert_v1() -> Alert {
     Alert {
         household_id: id(),
         ts_ms: START_MS,
         kind: AlertKind::SocLimit,
         detail: "SoC is 2 percent".to_owned(),
+    }
+}
+
+fn alert() -> Alert {
+    Alert {
+        kind: AlertKind::CommandRejected,
+        detail: "the device rejected command 42-1757671200000-1-0".to_owned(),
+        ..alert_v1()
     }
 }
 
@@ -413,14 +431,14 @@ fn every_value_survives_and_golden_samples_decode() {
     };
     check("v1-battery", &reading(battery));
     check("v2-household", &metadata());
-    check("v1-tariff", &tariff());
+    check("v2-tariff", &tariff());
     check("v1-weather", &weather());
     check("v2-request", &request());
     check("v2-schedule", &schedule());
     check("v1-command", &command());
     check("v1-ack", &ack());
     check("v2-dead-letter", &dead_letter(Reason::PastTime));
-    check("v1-alert", &alert());
+    check("v2-alert", &alert());
     check("v1-slot", &slot());
 }
 
@@ -430,6 +448,8 @@ fn records_of_older_versions_decode() {
     check_older("v1-request", &request_v1());
     check_older("v1-schedule", &schedule_v1());
     check_older("v1-dead-letter", &dead_letter(Reason::MissingField));
+    check_older("v1-tariff", &tariff_v1());
+    check_older("v1-alert", &alert_v1());
 }
 
 #[test]
@@ -440,8 +460,8 @@ fn every_schema_reads_what_the_others_wrote() {
             let older = Schema::parse_str(older).unwrap();
             let reads = SchemaCompatibility::can_read(&older, &newest);
             assert_eq!(reads.unwrap(), Compatibility::Full, "{topic}");
-            // The first dead letters had no symbol to fall back on.
-            if topic != Topic::DeadLetters {
+            // The first dead letters and alerts had no symbol to fall back on.
+            if !matches!(topic, Topic::DeadLetters | Topic::Alerts) {
                 let both_ways = SchemaCompatibility::mutual_read(&older, &newest);
                 assert_eq!(both_ways.unwrap(), Compatibility::Full, "{topic}");
             }

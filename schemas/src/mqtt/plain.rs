@@ -44,7 +44,7 @@ pub(super) fn reading(text: &str, source: Source) -> Option<Reading> {
         }
         Channel::Pv => {
             let read: Pv<'_> = object(text)?;
-            let pv_w = within(read.pv_w, PV_W)?.max(0.0);
+            let pv_w = within(read.pv_w, PV_W)?;
             (read.household_id, read.ts, Measurement::Pv { pv_w })
         }
         Channel::Battery => {

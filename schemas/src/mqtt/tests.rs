@@ -42,7 +42,7 @@ fn good_payloads_are_taken() {
     check(
         "home/1/pv",
         r#"{"household_id":1,"ts":"2025-09-12T10:00:00Z","pv_w":-3}"#,
-        reading(Measurement::Pv { pv_w: 0.0 }),
+        reading(Measurement::Pv { pv_w: -3.0 }),
     );
     let battery = Measurement::Battery {
         soc_pct: 57.5,

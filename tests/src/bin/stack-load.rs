@@ -21,6 +21,12 @@ struct Cli {
     /// Time between two readings of one home, milliseconds.
     #[arg(long, default_value_t = 1_000)]
     interval_ms: i64,
+    /// Longest time of warming up, which no figure holds, seconds; 0 for none.
+    #[arg(long, default_value_t = 120)]
+    warm_up_seconds: u64,
+    /// Time at each rate of the search for the highest one that holds, seconds; 0 for no search.
+    #[arg(long, default_value_t = 20)]
+    search_seconds: u64,
     #[arg(long, default_value = "target/load/report.json")]
     report: PathBuf,
 }
@@ -42,10 +48,6 @@ async fn main() -> Result<ExitCode> {
     let config = config.to_str().context("a path of UTF-8")?;
     let hearth = HearthProcess::start(&["--config", config, "all"], &[])?;
     hearth.wait_ready(http_port).await?;
-    say(&format!(
-        "{} homes publish for {} s ...",
-        cli.homes, cli.seconds
-    ));
     let access = stack.mosquitto.home(1);
     let (user, password) = access.credentials.context("homes have credentials")?;
     let scenario = Steady {
@@ -65,10 +67,27 @@ async fn main() -> Result<ExitCode> {
         cql: stack.cassandra.contact_point(),
         keyspace: "hearth".to_owned(),
     };
-    let report = load::steady(&scenario).await?;
-    let lost = report.readings.lost;
-    let clean = report.is_clean();
-    let reports = [report];
+    say("warming up; these readings are in no figure ...");
+    load::warm_up(&scenario, Duration::from_secs(cli.warm_up_seconds), &say).await?;
+    say(&format!(
+        "{} homes publish for {} s ...",
+        cli.homes, cli.seconds
+    ));
+    let mut reports = vec![load::steady(&scenario, &say).await?];
+    if cli.search_seconds > 0 {
+        let search = Steady {
+            seconds: cli.search_seconds,
+            ..scenario
+        };
+        match load::saturating(&search, &say).await? {
+            Some(report) => reports.push(report),
+            None => say("no rate holds"),
+        }
+    }
+    let lost: u64 = reports.iter().map(|report| report.readings.lost).sum();
+    let steps = reports.iter().flat_map(|report| &report.steps);
+    let lost = lost.max(steps.map(|step| step.lost).sum());
+    let clean = reports.iter().all(load::Report::is_clean) && lost == 0;
     load::write(&reports, &cli.report)?;
     say(&format!(
         "{}report: {}\nlost = {lost}",

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
-use super::{Ca, MqttAccess, Process, free_port, watchdog};
+use super::{Ca, HOMES, MqttAccess, Process, free_port, watchdog};
 
 const CONF: &str = include_str!("../../../deploy/stack/mosquitto.conf");
 const ACL: &str = include_str!("../../../deploy/stack/mosquitto.acl");
@@ -16,8 +16,6 @@ const STOP_LIMIT: Duration = Duration::from_secs(30);
 
 /// The user that may read every home's topics and write commands and status.
 pub const BRIDGE_USER: &str = "hearth-bridge";
-/// Homes 1 to this have a user each.
-pub const HOMES: u64 = 2_000;
 
 /// A broker with TLS. Its sessions survive [`Mosquitto::stop`], not [`Mosquitto::kill`].
 #[derive(Debug)]

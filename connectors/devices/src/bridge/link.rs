@@ -296,7 +296,7 @@ impl Link {
         self.queue(packets::disconnect(version));
         let written = timeout(FINISH_MAX, self.write()).await;
         if !matches!(written, Ok(Ok(()))) {
-            warn!("the bridge leaves without a word");
+            warn!("the bridge left before its last acknowledgements were out");
         }
     }
 

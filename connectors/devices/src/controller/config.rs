@@ -2,41 +2,41 @@
 
 use std::net::SocketAddr;
 
-use serde::{Deserialize, Serialize};
+use platform::settings::BadSetting;
 
 use crate::mqtt_client::MqttEndpoint;
 
-/// Settings of the controller.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ControllerConfig {
-    /// Brokers and gateways; each command goes to all of them, as any may hold the device.
-    pub endpoints: Vec<MqttEndpoint>,
-    /// Consumer group.
-    pub group: String,
-    /// Stable name of this member of the group, so that a restart moves no partitions.
-    pub member: Option<String>,
-    /// Time until an unanswered command is sent again, ms of Hearth's clock.
-    pub retry_ms: i64,
-    /// Most commands in memory; beyond it the log waits.
-    pub pending_max: usize,
-    /// Most records taken from the log at once.
-    pub batch_max: usize,
-    /// Real time between two commits, ms.
-    pub commit_every_ms: u64,
+platform::settings! {
+    /// Settings of the controller.
+    pub struct ControllerConfig {
+        /// Brokers and gateways; each command goes to all of them, as any may hold the device.
+        #[section]
+        endpoints: Vec<MqttEndpoint> = vec![MqttEndpoint::default()],
+        /// Consumer group.
+        #[expects("a name", |group: &String| !group.is_empty())]
+        group: String = "controller".to_owned(),
+        /// Stable name of this member of the group, so that a restart moves no partitions.
+        member: Option<String> = None,
+        /// Time until an unanswered command is sent again, ms of Hearth's clock.
+        #[range(1..=86_400_000)]
+        retry_ms: i64 = 30_000,
+        /// Most commands in memory; beyond it the log waits.
+        #[range(1..=100_000_000)]
+        pending_max: usize = 500_000,
+        /// Most records taken from the log at once.
+        #[range(1..=100_000)]
+        batch_max: usize = 500,
+        /// Real time between two commits, ms.
+        #[range(1..=600_000)]
+        commit_every_ms: u64 = 1000,
+        ; together check_together
+    }
 }
 
-impl Default for ControllerConfig {
-    fn default() -> Self {
-        Self {
-            endpoints: vec![MqttEndpoint::default()],
-            group: "controller".to_owned(),
-            member: None,
-            retry_ms: 30_000,
-            pending_max: 500_000,
-            batch_max: 500,
-            commit_every_ms: 1000,
-        }
+fn check_together(config: &ControllerConfig, section: &str, bad: &mut Vec<BadSetting>) {
+    if config.endpoints.is_empty() {
+        let expected = "expected at least one endpoint";
+        bad.push(BadSetting::new(section, "endpoints", expected));
     }
 }
 

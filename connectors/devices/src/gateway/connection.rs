@@ -12,17 +12,18 @@ use mqtt_protocol_core::mqtt::connection::{ConnectionOptions, Event, TimerKind};
 use mqtt_protocol_core::mqtt::packet::{GenericPacketTrait, Packet, Qos, SubEntry};
 use mqtt_protocol_core::mqtt::result_code::{DisconnectReasonCode, MqttError, PubackReasonCode};
 use mqtt_protocol_core::mqtt::{Connection as Protocol, Version, role};
+use platform::lifetime::stopped;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 use tokio::time::{Instant as Moment, sleep_until, timeout, timeout_at};
 
+use super::Shared;
 use super::access::{FilterRefusal, Identity, Publishing, filter, publishing};
 use super::exactly_once::{ExactlyOnce, Released};
 use super::incoming::{Hello, Incoming};
 use super::packets::{self, Welcome};
 use super::refusals::{End, Refusal};
 use super::subscribers::{Entry, Inbox, Message, Place};
-use super::{Shared, stopped};
 use crate::ingest::{InTurn, NotDurable};
 use crate::mqtt_stream::{Stream, read_some};
 
@@ -113,7 +114,7 @@ impl Connection {
         protocol.set_auto_pub_response(false);
         protocol.set_auto_ping_response(true);
         let patience = Duration::from_millis(shared.config.patience_ms);
-        let publishes = InTurn::new(Arc::clone(&shared.ingest), patience);
+        let publishes = shared.ingest.in_turn(patience);
         Self {
             stream,
             peer,

@@ -5,92 +5,92 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
-use tracing::{error, info};
+use tokio::time::timeout;
+use tracing::info;
 
-use super::flow::{Fate, into_log};
-use super::{Shared, stopped};
+use super::sink::{Remainder, Sink};
 use crate::spool::{SpoolError, SpooledRecord};
+use platform::lifetime::stopped;
 use platform::log::NewRecord;
+use platform::report::Outage;
+use platform::retry::Backoff;
 
 /// Records tried in the log together: they enter it in order, and are released up to the first that failed.
 const WINDOW_ENTRIES_MAX: usize = 2_048;
 const WINDOW_BYTES_MAX: usize = 4 << 20;
-const BACKOFF_MIN: Duration = Duration::from_millis(100);
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// Runs until the ingest stops.
-pub(super) async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
+pub(super) async fn run(sink: Arc<Sink>, mut stop: watch::Receiver<bool>) {
     tokio::select! {
-        () = drain(&shared) => {}
+        () = drain(&sink) => {}
         () = stopped(&mut stop) => {}
     }
 }
 
-async fn drain(shared: &Shared) {
-    let mut backoff = BACKOFF_MIN;
-    let mut away = shared.away.subscribe();
+async fn drain(sink: &Sink) {
+    let mut backoff = Backoff::new(PAUSE_MIN, PAUSE_MAX);
+    let spool = Outage::of("spool");
+    let mut away = sink.away();
     let mut drained = 0_u64;
     loop {
-        if !shared.must_spool() {
+        if !sink.must_spool() {
             if drained > 0 {
                 info!(records = drained, "the spool is empty again");
                 drained = 0;
             }
             tokio::select! {
-                () = shared.spool.appended() => {}
+                () = sink.spool.appended() => {}
                 _ = away.changed() => {}
             }
             continue;
         }
-        match step(shared).await {
-            Ok((released, true)) => {
+        match step(sink).await {
+            Ok((released, is_all)) => {
                 drained += released;
-                backoff = BACKOFF_MIN;
+                spool.succeeded();
+                if is_all {
+                    backoff.reset();
+                    continue;
+                }
             }
-            Ok((released, false)) => {
-                drained += released;
-                sleep(backoff).await;
-                backoff = BACKOFF_MAX.min(backoff * 2);
-            }
-            Err(error) => {
-                error!(%error, "the spool cannot be read");
-                sleep(BACKOFF_MAX).await;
-            }
+            Err(error) => spool.failed(error),
         }
+        backoff.pause().await;
     }
 }
 
 /// One window into the log, or a question to the log where the spool is empty. Says how many records were released, and
 /// whether the log took all it was given.
-async fn step(shared: &Shared) -> Result<(u64, bool), SpoolError> {
-    let window = shared
+async fn step(sink: &Sink) -> Result<(u64, bool), SpoolError> {
+    let window = sink
         .spool
         .oldest(WINDOW_ENTRIES_MAX, WINDOW_BYTES_MAX)
         .await?;
     if window.is_empty() {
         let answers = matches!(
-            timeout(shared.produce_timeout, shared.log.ping()).await,
+            timeout(sink.produce_timeout, sink.log.ping()).await,
             Ok(Ok(()))
         );
         if answers {
-            shared.set_away(false);
+            sink.set_back();
         }
         // Not at once again: an append may still be on its way to the disk.
         return Ok((0, false));
     }
     let records: Vec<NewRecord<'_>> = window.iter().map(SpooledRecord::as_new_record).collect();
-    let fates = into_log(shared, &records).await;
-    let first_open = fates.iter().find(|(_, fate)| match fate {
-        Fate::Replaced => false,
-        Fate::Letter(_) | Fate::Open => true,
+    let remainders = sink.into_log(&records).await;
+    let first_open = remainders.iter().find(|(_, remainder)| match remainder {
+        Remainder::Nothing => false,
+        Remainder::Letter(_) | Remainder::Record => true,
     });
     let taken = first_open.map_or(window.len(), |(index, _)| *index);
     let all = taken == window.len();
     if all {
-        shared.set_away(false);
+        sink.set_back();
     }
-    shared.spool.release(taken).await?;
-    shared.show_spool();
+    sink.spool.release(taken).await?;
+    sink.show_spool();
     Ok((taken as u64, all))
 }

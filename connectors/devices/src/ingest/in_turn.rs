@@ -1,221 +1,259 @@
-//! The payloads of one sender, a connection for instance: taken in together, answered in order. While one is safe
-//! nowhere it is tried again, and those behind it wait, so that nothing is dropped and no home's order changes.
+//! The payloads of one sender, a connection for instance: taken in together, answered in the order in which they came.
+//! What is not durable is tried again, and what comes behind it waits for its answer.
+//!
+//! Each payload has a slot. A slot waits, is under way or has its answer, and the answer of the first slot is the next to
+//! be handed out. After a failure one slot at a time is tried, with pauses; after a success all go on.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::BoxFuture;
-use futures::stream::FuturesOrdered;
-use tokio::time::{Instant, sleep};
+use futures::stream::FuturesUnordered;
+use platform::retry::Backoff;
+use tokio::time::{Instant, Sleep, sleep};
 
-use super::{Ingest, NotDurable};
+use super::config::permits_of;
+use super::outcome::{NotDurable, Payload};
 
-const BACKOFF_MIN: Duration = Duration::from_millis(50);
-const BACKOFF_MAX: Duration = Duration::from_secs(2);
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// Most payloads that are accepted together.
+const TOGETHER_MAX: usize = 256;
+
+/// Takes payloads in, and gives them back with those that are not durable.
+pub(super) type Accept = Arc<dyn Fn(Vec<Payload>) -> BoxFuture<'static, Accepted> + Send + Sync>;
+
+/// What became of payloads that were accepted together.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    pub(super) payloads: Vec<Payload>,
+    /// By their index, ascending.
+    pub(super) failed: Vec<(usize, NotDurable)>,
+}
 
 /// Payloads on their way, each with a tag that comes back with its answer.
 pub struct InTurn<T> {
-    ingest: Arc<Ingest>,
+    accept: Accept,
     patience: Duration,
-    /// Not set going yet.
-    fresh: VecDeque<Tried<T>>,
-    /// Batches on their way, and how many they hold.
-    trying: FuturesOrdered<BoxFuture<'static, Vec<Tried<T>>>>,
-    trying_count: usize,
-    /// Answered and not handed out yet.
-    answered: VecDeque<Tried<T>>,
-    /// The first of these was safe nowhere; the others came behind it.
-    held: VecDeque<Tried<T>>,
-    /// The first of the held ones on its way again.
-    again: Option<BoxFuture<'static, Result<(), NotDurable>>>,
+    /// Permits that payloads accepted together may take.
+    together_max: u32,
+    slots: VecDeque<Slot<T>>,
+    /// Number of the first slot; they are numbered from the first push on.
+    first: u64,
+    /// No slot before this number waits. `None` after a failure, until something succeeds.
+    untried: Option<u64>,
+    under_way: FuturesUnordered<BoxFuture<'static, Batch>>,
+    /// Set while the last answer was a failure: when to try again.
+    pause: Option<Pin<Box<Sleep>>>,
+    backoff: Backoff,
 }
 
-struct Tried<T> {
+struct Slot<T> {
     tag: T,
-    topic: String,
-    payload: Bytes,
-    /// `None` where it waits to be tried.
-    outcome: Option<Result<(), NotDurable>>,
+    state: State,
+    /// Since when it has been failing.
+    failing_since: Option<Instant>,
+}
+
+enum State {
+    Waiting(Payload),
+    UnderWay,
+    Answered(Result<(), NotDurable>),
+}
+
+/// The answer to slots that were tried together.
+struct Batch {
+    numbers: Vec<u64>,
+    accepted: Accepted,
 }
 
 impl<T> std::fmt::Debug for InTurn<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("InTurn")
-            .field("fresh", &self.fresh.len())
-            .field("trying", &self.trying_count)
-            .field("answered", &self.answered.len())
-            .field("held", &self.held.len())
+            .field("slots", &self.slots.len())
+            .field("is_failing", &self.pause.is_some())
             .finish_non_exhaustive()
     }
 }
 
-impl<T: Send + 'static> InTurn<T> {
-    /// Nothing on its way yet. A payload that is safe nowhere is given up after `patience`.
-    #[must_use]
-    pub fn new(ingest: Arc<Ingest>, patience: Duration) -> Self {
+impl<T> InTurn<T> {
+    /// Nothing on its way yet. A payload that is not durable is given up after `patience`.
+    pub(super) fn new(accept: Accept, together_max: u32, patience: Duration) -> Self {
         Self {
-            ingest,
+            accept,
             patience,
-            fresh: VecDeque::new(),
-            trying: FuturesOrdered::new(),
-            trying_count: 0,
-            answered: VecDeque::new(),
-            held: VecDeque::new(),
-            again: None,
+            together_max,
+            slots: VecDeque::new(),
+            first: 0,
+            untried: Some(0),
+            under_way: FuturesUnordered::new(),
+            pause: None,
+            backoff: Backoff::new(PAUSE_MIN, PAUSE_MAX),
         }
     }
 
     /// How many have not been handed out. The caller bounds it.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.fresh.len() + self.trying_count + self.answered.len() + self.held.len()
+        self.slots.len()
     }
 
     /// Whether everything has been handed out.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.slots.is_empty()
     }
 
     /// Puts a payload behind the others; `next` sets it going.
-    pub fn push(&mut self, topic: String, payload: Bytes, tag: T) {
-        self.fresh.push_back(Tried {
-            tag,
-            topic,
-            payload,
-            outcome: None,
-        });
+    pub fn push(&mut self, topic: String, bytes: Bytes, tag: T) {
+        self.push_slot(tag, State::Waiting(Payload { topic, bytes }));
     }
 
     /// Puts something behind the others that has its answer already.
     pub fn push_done(&mut self, tag: T) {
-        self.fresh.push_back(Tried {
+        self.push_slot(tag, State::Answered(Ok(())));
+    }
+
+    fn push_slot(&mut self, tag: T, state: State) {
+        self.slots.push_back(Slot {
             tag,
-            topic: String::new(),
-            payload: Bytes::new(),
-            outcome: Some(Ok(())),
+            state,
+            failing_since: None,
         });
     }
 
     /// The next answer, in the order of the pushes; `None` where nothing is on its way. Dropping the future loses
     /// nothing.
     pub async fn next(&mut self) -> Option<(T, Result<(), NotDurable>)> {
-        if self.held.is_empty() {
+        loop {
+            if let Some(answered) = self.next_answered() {
+                return Some(answered);
+            }
+            if self.slots.is_empty() {
+                return None;
+            }
             self.set_going();
-            if self.answered.is_empty() {
-                self.take_batch().await;
-            }
-            let tried = self.answered.pop_front()?;
-            match tried.outcome {
-                Some(outcome @ (Ok(()) | Err(NotDurable::Closed))) => {
-                    return Some((tried.tag, outcome));
-                }
-                Some(Err(NotDurable::Spool(_))) | None => self.held.push_back(tried),
+            let is_idle = self.under_way.is_empty();
+            tokio::select! {
+                Some(batch) = self.under_way.next() => self.settle(batch),
+                () = until(self.pause.as_mut()), if is_idle => self.try_first(),
             }
         }
-        // Whatever came behind it is answered before it is tried again, or it would be overtaken.
-        self.held.append(&mut self.answered);
-        while self.trying_count > 0 {
-            self.take_batch().await;
-            self.held.append(&mut self.answered);
-        }
-        let first = self.held.front()?;
-        if matches!(first.outcome, Some(Ok(()))) {
-            return self.held.pop_front().map(|done| (done.tag, Ok(())));
-        }
-        let again = self.again.get_or_insert_with(|| {
-            let (topic, payload) = (first.topic.clone(), first.payload.clone());
-            persist(Arc::clone(&self.ingest), topic, payload, self.patience)
-        });
-        let outcome = again.await;
-        self.again = None;
-        let first = self.held.pop_front()?;
-        if outcome.is_ok() {
-            // In front of what came in the meantime.
-            self.held.append(&mut self.fresh);
-            std::mem::swap(&mut self.held, &mut self.fresh);
-        }
-        Some((first.tag, outcome))
     }
 
     /// The next answer where there is one already.
     pub fn next_answered(&mut self) -> Option<(T, Result<(), NotDurable>)> {
-        let is_good = |tried: &Tried<T>| matches!(tried.outcome, Some(Ok(())));
-        if !self.held.is_empty() || !self.answered.front().is_some_and(is_good) {
-            return None;
+        let is_answered = |slot: &mut Slot<T>| matches!(slot.state, State::Answered(_));
+        let slot = self.slots.pop_front_if(is_answered)?;
+        self.first += 1;
+        match slot.state {
+            State::Answered(outcome) => Some((slot.tag, outcome)),
+            State::Waiting(_) | State::UnderWay => None,
         }
-        let done = self.answered.pop_front()?;
-        Some((done.tag, Ok(())))
     }
 
-    /// Sets going what was pushed, in batches that the ingest takes together.
+    /// Sets going what waits, in batches that leave room for other senders; nothing while something is failing.
     fn set_going(&mut self) {
-        while !self.fresh.is_empty() {
-            let lengths = self.fresh.iter().map(|tried| tried.payload.len());
-            let count = self.ingest.together(lengths);
-            let batch: Vec<Tried<T>> = self.fresh.drain(..count).collect();
-            self.trying_count += batch.len();
-            self.trying
-                .push_back(attempt(Arc::clone(&self.ingest), batch));
-        }
-    }
-
-    /// Waits for the oldest batch on its way, where there is one.
-    async fn take_batch(&mut self) {
-        if let Some(batch) = self.trying.next().await {
-            self.trying_count -= batch.len();
-            self.answered.extend(batch);
-        }
-    }
-}
-
-/// Tries those of a batch that have not been taken in yet.
-fn attempt<T: Send + 'static>(
-    ingest: Arc<Ingest>,
-    mut batch: Vec<Tried<T>>,
-) -> BoxFuture<'static, Vec<Tried<T>>> {
-    let open = |tried: &Tried<T>| !matches!(tried.outcome, Some(Ok(())));
-    Box::pin(async move {
-        let tried = batch.iter().filter(|tried| open(tried));
-        let payloads: Vec<(&str, &Bytes)> = tried
-            .map(|tried| (tried.topic.as_str(), &tried.payload))
-            .collect();
-        let failed = if payloads.is_empty() {
-            Vec::new()
-        } else {
-            ingest.accept_all(&payloads).await
+        let Some(untried) = self.untried else {
+            return;
         };
-        drop(payloads);
-        let mut failed = failed.into_iter().peekable();
-        let tried = batch.iter_mut().filter(|tried| open(tried));
-        for (index, tried) in tried.enumerate() {
-            let failure = failed.next_if(|(of, _)| *of == index);
-            tried.outcome = Some(failure.map_or(Ok(()), |(_, error)| Err(error)));
+        let end = self.first + self.slots.len() as u64;
+        let mut number = untried.max(self.first);
+        self.untried = Some(end);
+        while number < end {
+            let (mut numbers, mut payloads, mut permits) = (Vec::new(), Vec::new(), 0_u32);
+            while number < end && payloads.len() < TOGETHER_MAX {
+                let state = &mut self.slots[index(self.first, number)].state;
+                if let State::Waiting(payload) = state {
+                    permits = permits.saturating_add(permits_of(payload.bytes.len()));
+                    if permits > self.together_max && !payloads.is_empty() {
+                        break;
+                    }
+                    if let State::Waiting(payload) = std::mem::replace(state, State::UnderWay) {
+                        payloads.push(payload);
+                        numbers.push(number);
+                    }
+                }
+                number += 1;
+            }
+            self.send(numbers, payloads);
         }
-        batch
-    })
+    }
+
+    /// The pause is over: tries the first that waits. All before it have their answers.
+    fn try_first(&mut self) {
+        self.pause = None;
+        for (slot, number) in self.slots.iter_mut().zip(self.first..) {
+            if matches!(slot.state, State::Waiting(_))
+                && let State::Waiting(payload) = std::mem::replace(&mut slot.state, State::UnderWay)
+            {
+                return self.send(vec![number], vec![payload]);
+            }
+        }
+    }
+
+    fn send(&self, numbers: Vec<u64>, payloads: Vec<Payload>) {
+        if payloads.is_empty() {
+            return;
+        }
+        let accepting = (self.accept)(payloads);
+        self.under_way.push(Box::pin(async move {
+            Batch {
+                numbers,
+                accepted: accepting.await,
+            }
+        }));
+    }
+
+    fn settle(&mut self, batch: Batch) {
+        let Accepted { payloads, failed } = batch.accepted;
+        let mut failed = failed.into_iter().peekable();
+        let mut is_failing = false;
+        for (at, (number, payload)) in batch.numbers.into_iter().zip(payloads).enumerate() {
+            let slot = &mut self.slots[index(self.first, number)];
+            slot.state = match failed.next_if(|(of, _)| *of == at) {
+                None => State::Answered(Ok(())),
+                Some((_, error @ NotDurable::Closed)) => State::Answered(Err(error)),
+                Some((_, error @ NotDurable::Spool(_))) => {
+                    is_failing = true;
+                    let since = *slot.failing_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() < self.patience {
+                        State::Waiting(payload)
+                    } else {
+                        State::Answered(Err(error))
+                    }
+                }
+            };
+        }
+        if is_failing {
+            self.untried = None;
+            let pause = self.backoff.next_pause();
+            self.pause.get_or_insert_with(|| Box::pin(sleep(pause)));
+        } else if self.pause.is_none() {
+            // What failed before waits anywhere.
+            self.backoff.reset();
+            self.untried = self.untried.or(Some(self.first));
+        }
+    }
 }
 
-fn persist(
-    ingest: Arc<Ingest>,
-    topic: String,
-    payload: Bytes,
-    patience: Duration,
-) -> BoxFuture<'static, Result<(), NotDurable>> {
-    Box::pin(async move {
-        let deadline = Instant::now() + patience;
-        let mut backoff = BACKOFF_MIN;
-        loop {
-            match ingest.accept(&topic, payload.clone()).await {
-                Ok(()) => return Ok(()),
-                Err(NotDurable::Spool(_)) if Instant::now() < deadline => {}
-                Err(error @ (NotDurable::Spool(_) | NotDurable::Closed)) => return Err(error),
-            }
-            sleep(backoff).await;
-            backoff = BACKOFF_MAX.min(backoff * 2);
-        }
-    })
+/// The place of a slot.
+fn index(first: u64, number: u64) -> usize {
+    usize::try_from(number - first).expect("as many slots as memory holds")
 }
+
+/// Resolves at the end of the pause; never where there is none.
+async fn until(pause: Option<&mut Pin<Box<Sleep>>>) {
+    match pause {
+        Some(pause) => pause.await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+#[path = "in_turn_tests.rs"]
+mod tests;

@@ -35,6 +35,7 @@ pub struct MemoryLog {
     stuck: AtomicBool,
     unstuck: Notify,
     value_bytes_max: AtomicUsize,
+    gives_up_after: Mutex<Duration>,
 }
 
 impl Default for MemoryLog {
@@ -45,6 +46,7 @@ impl Default for MemoryLog {
             stuck: AtomicBool::new(false),
             unstuck: Notify::new(),
             value_bytes_max: AtomicUsize::new(usize::MAX),
+            gives_up_after: Mutex::default(),
         }
     }
 }
@@ -62,6 +64,10 @@ impl MemoryLog {
     pub fn refuse_above(&self, value_bytes_max: usize) {
         self.value_bytes_max
             .store(value_bytes_max, Ordering::SeqCst);
+    }
+
+    pub fn give_up_after(&self, limit: Duration) {
+        *self.gives_up_after.lock().unwrap() = limit;
     }
 
     async fn unstuck(&self) {
@@ -145,6 +151,10 @@ impl Log for MemoryLog {
         // The places are taken; the answer comes later.
         tokio::task::yield_now().await;
         failed
+    }
+
+    fn gives_up_after(&self) -> Duration {
+        *self.gives_up_after.lock().unwrap()
     }
 
     async fn subscribe(&self, _: Subscription) -> Result<Consumer, LogError> {

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tracing::warn;
 
+use super::brokers::Brokers;
 use super::poller::Poller;
 use super::shared::{Events, Shared};
 use super::{KafkaConfig, classify, setup};
@@ -224,6 +225,7 @@ pub(super) async fn start(
     config: &KafkaConfig,
     subscription: Subscription,
     closing: Arc<AtomicBool>,
+    brokers: &Arc<Brokers>,
 ) -> Result<(Consumer, JoinHandle<()>), LogError> {
     let (sender, events) = mpsc::channel(EVENTS_MAX);
     let patience = Duration::from_millis(u64::from(config.session_timeout_ms) * 3 / 4);
@@ -231,7 +233,14 @@ pub(super) async fn start(
         Some(_) => subscription.topics.iter().skip(1).copied().collect(),
         None => Vec::new(),
     };
-    let shared = Shared::new(config.prefix.clone(), followers, sender, patience, closing);
+    let shared = Shared::new(
+        config.prefix.clone(),
+        followers,
+        sender,
+        patience,
+        closing,
+        Arc::clone(brokers),
+    );
     let shared = Arc::new(shared);
     let mut consumer: BaseConsumer<Events> = settings(config, &subscription)
         .create_with_context(Events(Arc::clone(&shared)))

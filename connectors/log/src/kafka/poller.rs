@@ -13,7 +13,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
 use tokio::sync::mpsc::error::TrySendError;
-use tracing::{debug, error, warn};
+use tracing::{debug, error};
 
 use super::shared::{Events, NAP, Shared};
 use platform::log::{LogEvent, Record, TopicPartition};
@@ -164,7 +164,7 @@ impl Poller {
                         "a record of {topic}, partition {partition}, came outside its queue"
                     )));
                 }
-                Some(Err(reason)) => noted(&reason)?,
+                Some(Err(reason)) => self.noted(&reason)?,
             }
         }
         Ok(())
@@ -226,13 +226,28 @@ impl Poller {
         };
         while batch.records.len() < self.batch_max && batch.bytes.len() < BATCH_BYTES_MAX {
             match queue.poll(Duration::ZERO) {
-                Some(Ok(message)) => batch.push(&message),
+                Some(Ok(message)) => {
+                    self.shared.brokers.heard();
+                    batch.push(&message);
+                }
                 Some(Err(KafkaError::PartitionEOF(_))) => return Ok((batch, true)),
-                Some(Err(reason)) => noted(&reason)?,
+                Some(Err(reason)) => self.noted(&reason)?,
                 None => break,
             }
         }
         Ok((batch, false))
+    }
+
+    /// librdkafka mends most things by itself and says so again until it has.
+    fn noted(&self, reason: &KafkaError) -> Result<(), Fatal> {
+        if matches!(reason, KafkaError::MessageConsumptionFatal(_)) {
+            return Err(Fatal(reason.to_string()));
+        }
+        // The end of a partition, seen in the main queue, does not say of which topic.
+        if !matches!(reason, KafkaError::PartitionEOF(_)) {
+            self.shared.brokers.trouble(&reason.to_string());
+        }
+        Ok(())
     }
 
     /// Lets go of everything, so that another member can go on at once. Closing, unlike unsubscribing, leaves a static
@@ -250,18 +265,6 @@ impl Poller {
         drop(consumer);
         shared.end();
     }
-}
-
-/// librdkafka mends most things by itself and says so again until it has.
-fn noted(reason: &KafkaError) -> Result<(), Fatal> {
-    if matches!(reason, KafkaError::MessageConsumptionFatal(_)) {
-        return Err(Fatal(reason.to_string()));
-    }
-    // The end of a partition, seen in the main queue, does not say of which topic.
-    if !matches!(reason, KafkaError::PartitionEOF(_)) {
-        warn!(%reason, "poll");
-    }
-    Ok(())
 }
 
 impl Batch {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, ProducerContext, ThreadedProducer};
@@ -12,6 +13,7 @@ use tokio::sync::oneshot;
 use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep};
 
+use super::brokers::Brokers;
 use platform::log::NewRecord;
 
 /// How long a full queue is left to empty itself before it is tried again.
@@ -22,15 +24,26 @@ pub(super) type WaveProducer = ThreadedProducer<Answering>;
 
 /// Takes librdkafka's delivery reports.
 #[derive(Debug)]
-pub(super) struct Answering;
+pub(super) struct Answering(pub(super) Arc<Brokers>);
 
-impl ClientContext for Answering {}
+impl ClientContext for Answering {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.0.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.0.error(&error, reason);
+    }
+}
 
 impl ProducerContext for Answering {
     type DeliveryOpaque = Box<Ticket>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, ticket: Self::DeliveryOpaque) {
         let failure = result.as_ref().err().map(|(error, _)| error.clone());
+        if failure.is_none() {
+            self.0.heard();
+        }
         ticket.wave.answer(ticket.index, failure);
     }
 }

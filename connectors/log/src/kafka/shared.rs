@@ -9,14 +9,15 @@ use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
 use schemas::topic::Topic;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, oneshot};
-use tracing::{debug, error, warn};
+use tracing::{error, warn};
 
+use super::brokers::Brokers;
 use platform::log::{LogEvent, TopicPartition};
 
 /// Pause between two looks at a full channel.
@@ -45,6 +46,7 @@ pub(super) struct Shared {
     pub(super) wake: Arc<Wake>,
     /// Set when the log closes.
     pub(super) closing: Arc<AtomicBool>,
+    pub(super) brokers: Arc<Brokers>,
 }
 
 /// Lets the polling thread sleep until there is something to poll.
@@ -78,6 +80,7 @@ impl Shared {
         sender: mpsc::Sender<LogEvent>,
         patience: Duration,
         closing: Arc<AtomicBool>,
+        brokers: Arc<Brokers>,
     ) -> Self {
         Self {
             prefix,
@@ -93,6 +96,7 @@ impl Shared {
             patience,
             wake: Arc::default(),
             closing,
+            brokers,
         }
     }
 
@@ -238,17 +242,7 @@ pub(super) struct Events(pub(super) Arc<Shared>);
 
 impl ClientContext for Events {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        match level {
-            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
-                error!(target: "librdkafka", facility, "{message}");
-            }
-            RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => {
-                warn!(target: "librdkafka", facility, "{message}");
-            }
-            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
-                debug!(target: "librdkafka", facility, "{message}");
-            }
-        }
+        self.0.brokers.log(level, facility, message);
     }
 
     fn stats(&self, statistics: Statistics) {
@@ -271,11 +265,7 @@ impl ClientContext for Events {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        // Reaching the end is no error; the poll hands it over as well.
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
-            return;
-        }
-        warn!(target: "librdkafka", %error, reason, "kafka");
+        self.0.brokers.error(&error, reason);
     }
 }
 

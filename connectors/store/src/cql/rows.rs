@@ -277,7 +277,7 @@ pub(super) fn size_of(cells: &[Cell]) -> usize {
 /// The UTC day that holds `ts_ms`, in days since 1970.
 pub(super) fn day_of(ts_ms: i64) -> Result<i32, StoreError> {
     i32::try_from(ts_ms.div_euclid(DAY_MS))
-        .map_err(|_| StoreError::Refused(format!("{ts_ms} ms is beyond every calendar")))
+        .map_err(|_| StoreError::BadRow(format!("{ts_ms} ms is beyond every calendar")))
 }
 
 /// A day as CQL counts: 1970 stands in the middle of the unsigned range.
@@ -316,7 +316,7 @@ fn date(day: i32) -> Cell {
 fn json<T: serde::Serialize>(value: &T) -> Result<Cell, StoreError> {
     serde_json::to_string(value)
         .map(|json| MaybeUnset::Set(CqlValue::Text(json)))
-        .map_err(|error| StoreError::Refused(format!("encode a row: {error}")))
+        .map_err(|error| StoreError::BadRow(format!("encode a row: {error}")))
 }
 
 /// The measurement that stands in one or two columns.

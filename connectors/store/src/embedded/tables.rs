@@ -162,7 +162,7 @@ pub(super) fn schedule_prefix(household_id: HouseholdId, adopt: bool) -> Vec<u8>
 /// The length stands first, so that no name is another's beginning.
 pub(super) fn tariff_key(name: &str, start_ms: i64) -> Result<Vec<u8>, StoreError> {
     let length = u16::try_from(name.len())
-        .map_err(|_| StoreError::Refused("a tariff's name is at most 65,535 bytes".to_owned()))?;
+        .map_err(|_| StoreError::BadRow("a tariff's name is at most 65,535 bytes".to_owned()))?;
     let mut key = length.to_be_bytes().to_vec();
     key.extend_from_slice(name.as_bytes());
     key.extend_from_slice(&ordered(start_ms));
@@ -172,7 +172,7 @@ pub(super) fn tariff_key(name: &str, start_ms: i64) -> Result<Vec<u8>, StoreErro
 /// A value in postcard, behind the version byte.
 pub(super) fn packed<T: Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
     postcard::to_extend(value, vec![VERSION])
-        .map_err(|error| StoreError::Refused(format!("encode a row: {error}")))
+        .map_err(|error| StoreError::BadRow(format!("encode a row: {error}")))
 }
 
 /// Reads what [`packed`] wrote.
@@ -265,7 +265,7 @@ pub(super) fn changes_of(row: Row, changes: &mut Vec<Change>) -> Result<(), Stor
         Row::Household(metadata) => {
             let mut value = vec![VERSION];
             serde_json::to_writer(&mut value, metadata.as_ref())
-                .map_err(|error| StoreError::Refused(format!("encode metadata: {error}")))?;
+                .map_err(|error| StoreError::BadRow(format!("encode metadata: {error}")))?;
             changes.push(Change::Put {
                 table: Table::Households,
                 key: household_key(metadata.household_id),

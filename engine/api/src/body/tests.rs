@@ -396,55 +396,56 @@ fn a_schedule_is_written_as_documented() {
     check_json(
         &ScheduleBody::from(&schedule),
         &expect![[r#"
-        {
-          "id": "1-1757671200000-0",
-          "household_id": 1,
-          "requested": "2025-09-12T09:59:59.999Z",
-          "adopted": true,
-          "start": "2025-09-12T10:00:00Z",
-          "slot_minutes": 15,
-          "status": "relaxed",
-          "relaxed": [
             {
-              "constraint": "grid.import_limit_kw",
-              "amount": 0.5
-            }
-          ],
-          "objective": 1.5,
-          "solver": "milp",
-          "gap": 0.0,
-          "solve_us": 1234,
-          "metrics": {
-            "cost": 1.5,
-            "grid_import_kwh": 5.0,
-            "grid_export_kwh": 0.0,
-            "autarky": 0.25,
-            "self_consumption": 1.0
-          },
-          "baseline": {
-            "cost": 1.5,
-            "grid_import_kwh": 5.0,
-            "grid_export_kwh": 0.0,
-            "autarky": 0.25,
-            "self_consumption": 1.0
-          },
-          "slots": [
-            {
+              "id": "1-1757671200000-0",
+              "household_id": 1,
+              "requested": "2025-09-12T09:59:59.999Z",
+              "adopted": true,
               "start": "2025-09-12T10:00:00Z",
-              "load_kw": 0.5,
-              "pv_kw": 0.0,
-              "grid_import_kw": 0.5,
-              "grid_export_kw": 0.0,
-              "battery_charge_kw": 0.0,
-              "battery_discharge_kw": 0.0,
-              "soc_kwh": 4.0,
-              "appliances": {
-                "dishwasher": true
+              "slot_minutes": 15,
+              "status": "relaxed",
+              "reason": null,
+              "relaxed": [
+                {
+                  "constraint": "grid.import_limit_kw",
+                  "amount": 0.5
+                }
+              ],
+              "objective": 1.5,
+              "solver": "milp",
+              "gap": 0.0,
+              "solve_us": 1234,
+              "metrics": {
+                "cost": 1.5,
+                "grid_import_kwh": 5.0,
+                "grid_export_kwh": 0.0,
+                "autarky": 0.25,
+                "self_consumption": 1.0
               },
-              "shadow_price": 0.3
-            }
-          ]
-        }"#]],
+              "baseline": {
+                "cost": 1.5,
+                "grid_import_kwh": 5.0,
+                "grid_export_kwh": 0.0,
+                "autarky": 0.25,
+                "self_consumption": 1.0
+              },
+              "slots": [
+                {
+                  "start": "2025-09-12T10:00:00Z",
+                  "load_kw": 0.5,
+                  "pv_kw": 0.0,
+                  "grid_import_kw": 0.5,
+                  "grid_export_kw": 0.0,
+                  "battery_charge_kw": 0.0,
+                  "battery_discharge_kw": 0.0,
+                  "soc_kwh": 4.0,
+                  "appliances": {
+                    "dishwasher": true
+                  },
+                  "shadow_price": 0.3
+                }
+              ]
+            }"#]],
     );
 }
 
@@ -556,7 +557,7 @@ fn metadata_is_checked() {
     put(&battery(10.0, 10.0, 1.0)).unwrap();
     refused(&battery(0.0, 0.0, 1.0), "battery.capacity_kwh");
     refused(&battery(10.0, 11.0, 1.0), "battery.max_soc_kwh");
-    refused(&battery(10.0, 0.5, 1.0), "battery.max_soc_kwh");
+    refused(&battery(10.0, 0.5, 1.0), "battery.min_soc_kwh");
     refused(&battery(10.0, 10.0, 1.1), "battery.charge_efficiency");
 }
 

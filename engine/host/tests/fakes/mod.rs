@@ -9,7 +9,8 @@ use std::time::Duration;
 use host::lag::LagBoard;
 use host::setup::Setup;
 use host::tariffs::Tariffs;
-use household::household::{Household, Settings};
+use household::household::Household;
+use household::settings::Settings;
 use model::command::CommandProgress;
 use model::metadata::Metadata;
 use model::reading::{Measurement, Reading};
@@ -38,6 +39,8 @@ pub struct FakeStore {
     pub rows: Mutex<Vec<Row>>,
     /// Writes find nobody there.
     pub is_away: AtomicBool,
+    /// Readings of this time cannot be stored.
+    pub bad_ms: Mutex<Option<i64>>,
     /// Whoever asks for the snapshot of this home panics.
     pub deadly: Mutex<Option<HouseholdId>>,
 }
@@ -56,6 +59,12 @@ impl Store for FakeStore {
         if self.is_away.load(Ordering::SeqCst) {
             return Err(StoreError::Unavailable("away".to_owned()));
         }
+        let bad_ms = *self.bad_ms.lock().expect("no holder panics");
+        let is_bad =
+            |row: &Row| matches!(row, Row::Reading(reading) if Some(reading.ts_ms) == bad_ms);
+        if rows.iter().any(is_bad) {
+            return Err(StoreError::BadRow("beyond every calendar".to_owned()));
+        }
         self.rows.lock().expect("no holder panics").extend(rows);
         Ok(())
     }
@@ -72,11 +81,13 @@ impl Store for FakeStore {
                 if reading.household_id == household_id
                     && (from_ms..to_ms).contains(&reading.ts_ms) =>
             {
-                Some(*reading)
+                Some(((reading.ts_ms, reading.measurement.kind()), *reading))
             }
             _ => None,
         });
-        Ok(readings.collect())
+        // The same reading again is the same row.
+        let newest: BTreeMap<_, Reading> = readings.collect();
+        Ok(newest.into_values().collect())
     }
 
     async fn slots(&self, _: HouseholdId, _: i64, _: i64) -> Result<Vec<Slot>, StoreError> {
@@ -120,14 +131,14 @@ impl Store for FakeStore {
         let deadly = *self.deadly.lock().expect("no holder panics");
         assert!(deadly != Some(household_id), "a store that kills");
         let rows = self.rows.lock().expect("no holder panics");
-        let snapshots = rows.iter().filter_map(|row| match row {
+        let mut snapshots = rows.iter().filter_map(|row| match row {
             Row::Snapshot {
                 household_id: id,
                 state,
             } if *id == household_id => Some(state.clone()),
             _ => None,
         });
-        Ok(snapshots.last())
+        Ok(snapshots.next_back())
     }
 
     async fn close(&self) {}
@@ -136,30 +147,35 @@ impl Store for FakeStore {
 /// A log in memory: what is produced, and what its consumers are handed.
 #[derive(Debug, Default)]
 pub struct FakeLog {
-    pub produced: Mutex<Vec<(Topic, Vec<u8>, Vec<u8>)>>,
+    pub produced: Mutex<Vec<(Topic, Vec<u8>)>>,
     /// Topics of which every record is refused.
     pub refusing: Mutex<BTreeSet<Topic>>,
+    /// Longer records are refused.
+    pub bytes_max: Mutex<Option<usize>>,
+    /// What the next subscription is handed.
+    pub subscription: Mutex<Option<Consumer>>,
 }
 
 impl FakeLog {
     pub fn values<T: Message>(&self) -> Vec<T> {
         let produced = self.produced.lock().expect("no holder panics");
-        let ours = produced.iter().filter(|(topic, ..)| *topic == T::TOPIC);
-        ours.map(|(_, _, value)| Codec::single_object().decode(value).expect("it is ours"))
+        let ours = produced.iter().filter(|(topic, _)| *topic == T::TOPIC);
+        ours.map(|(_, value)| Codec::single_object().decode(value).expect("it is ours"))
             .collect()
     }
 }
 
 #[async_trait::async_trait]
 impl Log for FakeLog {
-    async fn produce(&self, topic: Topic, key: &[u8], value: Vec<u8>) -> Result<(), LogError> {
+    async fn produce(&self, topic: Topic, _: &[u8], value: Vec<u8>) -> Result<(), LogError> {
         let refusing = self.refusing.lock().expect("no holder panics");
-        if refusing.contains(&topic) {
+        let bytes_max = *self.bytes_max.lock().expect("no holder panics");
+        if refusing.contains(&topic) || bytes_max.is_some_and(|max| value.len() > max) {
             return Err(LogError::Refused("too large".to_owned()));
         }
         drop(refusing);
         let mut produced = self.produced.lock().expect("no holder panics");
-        produced.push((topic, key.to_vec(), value));
+        produced.push((topic, value));
         Ok(())
     }
 
@@ -177,7 +193,8 @@ impl Log for FakeLog {
     }
 
     async fn subscribe(&self, _: Subscription) -> Result<Consumer, LogError> {
-        Err(LogError::Setup("tests hand consumers over".to_owned()))
+        let mut subscription = self.subscription.lock().expect("no holder panics");
+        Ok(subscription.take().expect("a test hands it over"))
     }
 
     async fn init(&self) -> Result<(), LogError> {
@@ -297,6 +314,9 @@ impl World {
                 kept_ms: i64::MAX / 4,
                 stores_readings: true,
                 stale_after_ms: 60 * MINUTE_MS,
+                load_kw_max: 100.0,
+                pv_kw_max: 100.0,
+                battery_kw_max: 100.0,
                 switching_cost_per_kwh: 0.0,
                 switching_cost_per_start: 0.0,
             },

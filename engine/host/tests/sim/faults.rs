@@ -22,6 +22,7 @@ pub enum Fault {
     LogUnavailable,
     LogAnswerLost,
     LogNotSetUp,
+    LogRefused,
     LogOutage,
     LogSlow,
     CommitUnavailable,

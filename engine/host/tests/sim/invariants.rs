@@ -77,11 +77,11 @@ pub fn on_append(state: &mut State, at: TopicPartition, kept: &Kept) {
         }
         Topic::DeadLetters => {
             let letter: DeadLetter = decode(kept).expect("it is valid");
-            let from = letter.partition.zip(letter.offset);
-            let (partition, offset) = from.expect("it came out of the log");
-            state
-                .dead_letters
-                .insert((letter.source, partition, offset));
+            // What the log refused of the engine's own has no place in the log.
+            if let Some((partition, offset)) = letter.partition.zip(letter.offset) {
+                let place = (letter.source, partition, offset);
+                state.dead_letters.insert(place);
+            }
         }
         Topic::Tariffs
         | Topic::WeatherForecast
@@ -166,7 +166,7 @@ pub fn on_row(state: &mut State, row: &Row) {
         platform::log::partition_of(household_id.to_string().as_bytes(), state.partitions_count);
     let checked = snapshot::decode(bytes, partition)
         .map_err(|reason| reason.to_string())
-        .and_then(|(_, home)| household::invariants::check(&home));
+        .and_then(|(_, home)| household::invariants::check(&home, &state.offline.settings));
     if let Err(reason) = checked {
         state
             .violations

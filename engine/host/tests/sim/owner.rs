@@ -141,7 +141,8 @@ impl Owner {
             stalled = Some((draws.one_of(&SHARD_TOPICS), until));
         }
         let parts = Parts {
-            clock: Clock::wall(),
+            // Of the time of its homes: prices of long ago are forgotten.
+            clock: Clock::simulated(world.scenario.begins_ms, 1.0),
             metrics: metrics.clone(),
             codec: Codec::single_object(),
             log: Arc::new(SimLog(Arc::clone(life))),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use household::household::Settings;
+use household::settings::{Settings, UNKNOWN_KW_MAX};
 use model::metadata::{ApplianceSpec, BatterySpec, Metadata};
 use model::problem::{Grid, Weights};
 use model::reading::{Kind, Measurement, Reading};
@@ -91,11 +91,14 @@ impl Scenario {
             slot,
             horizon_slots: draws.one_of(&[4, 12]),
             grace_ms: draws.one_of(&[0, 5, 20, 45]) * MINUTE_MS,
-            hold_ms: 0,
+            hold_ms: draws.one_of(&[0, 1, 15]) * MINUTE_MS,
             ahead_ms: i64::MAX / 4,
             kept_ms: i64::MAX / 4,
             stores_readings: draws.permille(500),
             stale_after_ms: draws.one_of(&[30 * MINUTE_MS, 6 * HOUR_MS]),
+            load_kw_max: UNKNOWN_KW_MAX,
+            pv_kw_max: UNKNOWN_KW_MAX,
+            battery_kw_max: UNKNOWN_KW_MAX,
             switching_cost_per_kwh: 0.0,
             switching_cost_per_start: 0.0,
         };
@@ -140,6 +143,9 @@ impl Scenario {
                 kept_ms: i64::MAX / 4,
                 stores_readings: false,
                 stale_after_ms: 30 * MINUTE_MS,
+                load_kw_max: UNKNOWN_KW_MAX,
+                pv_kw_max: UNKNOWN_KW_MAX,
+                battery_kw_max: UNKNOWN_KW_MAX,
                 switching_cost_per_kwh: 0.0,
                 switching_cost_per_start: 0.0,
             },
@@ -296,14 +302,27 @@ impl Scenario {
         };
         let ts_ms = self.stands_at_ms();
         for id in &self.homes {
-            let reading = Reading {
-                household_id: *id,
-                ts_ms,
-                measurement: Measurement::Meter {
+            // An input that has not been read for long is unknown, and a home without it has no plan.
+            let mut last = vec![
+                Measurement::Meter {
                     consumption_w: 100.5,
                 },
-            };
-            closing.send(&reading, id.to_string().as_bytes(), ts_ms);
+                Measurement::Pv { pv_w: 50.25 },
+            ];
+            if self.with_battery.contains(id) {
+                last.push(Measurement::Battery {
+                    soc_pct: 50.0,
+                    power_w: 0.0,
+                });
+            }
+            for measurement in last {
+                let reading = Reading {
+                    household_id: *id,
+                    ts_ms,
+                    measurement,
+                };
+                closing.send(&reading, id.to_string().as_bytes(), ts_ms);
+            }
         }
         closing.sent
     }
@@ -351,7 +370,7 @@ fn metadata(household_id: HouseholdId, has_battery: bool, version: u32) -> Metad
         household_id,
         name: format!("home {household_id}, version {version}"),
         location: "48.14,11.58".to_owned(),
-        pv_capacity_kw: 5.0,
+        pv_capacity_kw: 10.0,
         battery: has_battery.then_some(battery),
         grid: Grid::OPEN,
         pv_curtailable: false,
@@ -368,6 +387,7 @@ fn metadata(household_id: HouseholdId, has_battery: bool, version: u32) -> Metad
 
 fn tariff() -> Tariff {
     Tariff {
+        stated: Vec::new(),
         name: TARIFF.to_owned(),
         periods: vec![PricePeriod {
             start_ms: BEGINS_MS - 10 * DAY_MS,

@@ -31,6 +31,16 @@ impl Log for SimLog {
         let fate = {
             let state = &mut *world.state();
             invariants::on_produce(state, topic, &value, life.number);
+            // For good, as if it were too large.
+            let may_be_refused = matches!(
+                topic,
+                Topic::Alerts | Topic::Commands | Topic::OptimizeRequests
+            );
+            if may_be_refused && !state.faults.calm && state.draws.permille(state.faults.share / 4)
+            {
+                state.faults.count(Fault::LogRefused);
+                return Err(LogError::Refused("simulated".to_owned()));
+            }
             state.faults.of_produce(&mut state.draws)
         };
         if matches!(fate, Fate::Done | Fate::AnswerLost) {

@@ -185,6 +185,63 @@ fn an_unanswered_command_is_an_alert_once() {
     assert_eq!(unanswered(&world), 2);
 }
 
+/// A device that answers every command with `status` from 10:15 on; the number of alerts about rejections after it.
+fn answered_until(world: &mut World, minutes: std::ops::Range<i64>, status: AckStatus) -> usize {
+    for minute in minutes.step_by(5) {
+        world.read_all(at(minute));
+        let last = world.requests.last().unwrap().clone();
+        if !world.schedules.contains(&last.request_id) {
+            world.answer(&last, f64::from(i32::try_from(minute).unwrap()) / 1e3);
+        }
+        let open = world
+            .commands
+            .values()
+            .filter(|given| given.acked_ms.is_none());
+        let ids: Vec<String> = open.map(|given| given.command.command_id.clone()).collect();
+        ids.iter().for_each(|id| world.ack(id, status));
+    }
+    let kinds = world.alerts.iter();
+    kinds
+        .filter(|kind| **kind == AlertKind::CommandRejected)
+        .count()
+}
+
+#[test]
+fn a_device_that_rejects_is_an_alert_once_an_episode() {
+    let mut world = planned_home();
+    assert_eq!(answered_until(&mut world, 605..720, AckStatus::Rejected), 1);
+    assert_eq!(answered_until(&mut world, 720..780, AckStatus::Applied), 1);
+    assert_eq!(answered_until(&mut world, 780..840, AckStatus::Rejected), 2);
+    assert!(!world.alerts.contains(&AlertKind::CommandUnanswered));
+    // Silence is no proof that it obeys: the episode goes on after its commands are forgotten.
+    for minute in 841..1_000 {
+        world.tick(at(minute));
+    }
+    assert_eq!(
+        answered_until(&mut world, 1_000..1_060, AckStatus::Rejected),
+        2
+    );
+}
+
+#[test]
+fn one_rejection_among_many_is_an_alert_that_ends() {
+    let mut world = planned_home();
+    assert_eq!(answered_until(&mut world, 605..615, AckStatus::Applied), 0);
+    assert_eq!(answered_until(&mut world, 615..620, AckStatus::Rejected), 1);
+    assert_eq!(answered_until(&mut world, 630..635, AckStatus::Applied), 1);
+    assert_eq!(answered_until(&mut world, 645..650, AckStatus::Rejected), 2);
+}
+
+#[test]
+fn other_devices_begin_without_a_rejection() {
+    let mut world = planned_home();
+    assert_eq!(answered_until(&mut world, 605..660, AckStatus::Rejected), 1);
+    let mut changed = metadata();
+    changed.battery.as_mut().unwrap().capacity_kwh = 12.0;
+    world.tell(Event::MetadataChanged(Arc::new(changed)));
+    assert_eq!(answered_until(&mut world, 660..720, AckStatus::Rejected), 2);
+}
+
 #[test]
 fn a_silent_home_is_an_alert_and_is_not_commanded() {
     let mut world = planned_home();

@@ -22,6 +22,7 @@ fn check_tariff(expected: &str, periods: &[(i64, i64, f64, f64)]) {
             sell_per_kwh: *sell,
         });
     let tariff = Tariff {
+        stated: Vec::new(),
         name: "dynamic".to_owned(),
         periods: periods.collect(),
     };

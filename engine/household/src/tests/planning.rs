@@ -1,7 +1,9 @@
 //! What is stated to the solver, and when.
 
 use super::*;
-use crate::planning::{PlanningInput, Runs, Unplannable, problem};
+use crate::planning::{PlanningInput, problem};
+use crate::runs::Runs;
+use crate::unplannable::Unplannable;
 use model::problem::{Appliance, Problem};
 use model::slot::Stat;
 
@@ -22,6 +24,20 @@ fn slots(from: i64, values_w: &[(Option<f64>, Option<f64>)]) -> Vec<Slot> {
     starts.zip(values_w).map(slot).collect()
 }
 
+/// Inputs that were read just now.
+fn fresh(soc_pct: Option<f64>, now_ms: i64) -> Inputs {
+    let newest = |value| Newest {
+        ts_ms: now_ms,
+        value,
+    };
+    Inputs {
+        load_w: Some(newest(500.0)),
+        pv_w: Some(newest(0.0)),
+        soc_pct: soc_pct.map(newest),
+        pv_day_before_w: None,
+    }
+}
+
 fn state(
     metadata: &Metadata,
     slots: &[Slot],
@@ -33,7 +49,7 @@ fn state(
         metadata,
         slots,
         tariff: Some(&tariff()),
-        soc_pct: Some(50.0),
+        inputs: fresh(Some(50.0), now_ms),
         runs,
         now_ms,
         settings,
@@ -68,7 +84,7 @@ fn missing_is_never_zero() {
             metadata,
             slots,
             tariff,
-            soc_pct,
+            inputs: fresh(soc_pct, now_ms),
             runs,
             now_ms,
             settings,
@@ -174,7 +190,7 @@ fn a_price_is_the_mean_over_the_slot() {
         metadata: &metadata(),
         slots: &known,
         tariff: Some(&quarter_hours),
-        soc_pct: Some(50.0),
+        inputs: fresh(Some(50.0), at(0)),
         runs: &Runs::new(),
         now_ms: at(0),
         settings: &settings,
@@ -198,7 +214,7 @@ fn the_battery_starts_where_it_stands() {
         metadata: &metadata(),
         slots: &known,
         tariff: Some(&tariff()),
-        soc_pct: Some(104.0),
+        inputs: fresh(Some(104.0), at(0)),
         runs: &Runs::new(),
         now_ms: at(0),
         settings: &SETTINGS,

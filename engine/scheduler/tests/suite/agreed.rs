@@ -2,7 +2,7 @@
 
 use model::problem::Problem;
 use model::schedule::{Plan, Status};
-use scheduler::{penalised, reference, solve, verify};
+use scheduler::{Milp, penalised, reference, solve, verify};
 
 /// Largest difference of objectives, relative to the larger of 1 and the objective.
 const SAME: f64 = 1e-7;
@@ -21,7 +21,8 @@ pub(crate) fn proven(label: &str, problem: &Problem) -> Plan {
 /// As [`proven`], and no worse than what the mixed-integer program finds.
 pub(crate) fn agreed(label: &str, problem: &Problem) -> Plan {
     let plan = proven(label, problem);
-    let oracle = reference(problem, REFERENCE_SECONDS).expect("the problem can be stated");
+    let oracle =
+        reference(problem, Milp::Highs, REFERENCE_SECONDS).expect("the problem can be stated");
     assert_eq!(plan.status, oracle.status, "{label}: {problem:#?}");
     let (found, best) = match plan.status {
         Status::Optimal => (plan.objective, oracle.objective),

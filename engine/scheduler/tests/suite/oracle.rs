@@ -7,12 +7,12 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use scheduler::{reference, solve};
+use scheduler::{Milp, reference, solve};
 
 use crate::agreed::{REFERENCE_SECONDS, agreed};
 use crate::support::{appliance, home, with};
 
-fn draw<T>(seed: u64, strategy: &impl Strategy<Value = T>) -> T {
+pub(crate) fn draw<T>(seed: u64, strategy: &impl Strategy<Value = T>) -> T {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
@@ -106,7 +106,11 @@ fn battery() -> impl Strategy<Value = Battery> {
 }
 
 /// A home with a battery, prices between `least` and `most` to buy; what selling earns is a share of that, or its own.
-fn battery_home(least: f64, most: f64, sells_dear: bool) -> impl Strategy<Value = Problem> {
+pub(crate) fn battery_home(
+    least: f64,
+    most: f64,
+    sells_dear: bool,
+) -> impl Strategy<Value = Problem> {
     (pick(&[1_usize, 2, 7, 24, 48]), pick(&[5_u32, 15, 30, 60])).prop_flat_map(
         move |(slots, minutes)| {
             (
@@ -153,7 +157,7 @@ fn battery_home(least: f64, most: f64, sells_dear: bool) -> impl Strategy<Value 
     )
 }
 
-fn appliance_home(count: usize) -> impl Strategy<Value = Problem> {
+pub(crate) fn appliance_home(count: usize) -> impl Strategy<Value = Problem> {
     let one = (vec(0.2..3.0_f64, 1..=4), 0.0..1.0_f64, 0.0..1.0_f64);
     (battery_home(0.05, 0.5, false), vec(one, count)).prop_map(|(problem, appliances)| {
         with(problem, |p| {
@@ -260,35 +264,35 @@ fn without_battery(problem: impl Strategy<Value = Problem>) -> impl Strategy<Val
     problem.prop_map(|problem| with(problem, |p| p.battery = None))
 }
 
-fn any_prices() -> impl Strategy<Value = Problem> {
+pub(crate) fn any_prices() -> impl Strategy<Value = Problem> {
     prop_oneof![
         2 => battery_home(0.05, 0.5, false).boxed(),
         1 => battery_home(-0.3, 0.4, true).boxed(),
     ]
 }
 
-fn ev_home() -> impl Strategy<Value = Problem> {
+pub(crate) fn ev_home() -> impl Strategy<Value = Problem> {
     and(without_battery(any_prices()), ev, |p, ev| p.evs.push(ev))
 }
 
-fn ev_and_battery_home() -> impl Strategy<Value = Problem> {
+pub(crate) fn ev_and_battery_home() -> impl Strategy<Value = Problem> {
     and(any_prices(), ev, |p, ev| p.evs.push(ev))
 }
 
-fn heat_home() -> impl Strategy<Value = Problem> {
+pub(crate) fn heat_home() -> impl Strategy<Value = Problem> {
     and(without_battery(any_prices()), heat_store, |p, store| {
         p.heat_stores.push(store);
     })
 }
 
-fn everything_home() -> impl Strategy<Value = Problem> {
+pub(crate) fn everything_home() -> impl Strategy<Value = Problem> {
     let home = and(appliance_home(1), heat_store, |p, store| {
         p.heat_stores.push(store);
     });
     and(home, ev, |p, ev| p.evs.push(ev))
 }
 
-fn peak_home() -> impl Strategy<Value = Problem> {
+pub(crate) fn peak_home() -> impl Strategy<Value = Problem> {
     let drawn = |_| (pick(&[0.05, 0.5, 3.0]), pick(&[0.0, 1.0, 3.0]));
     let homes = prop_oneof![
         2 => any_prices().boxed(),
@@ -300,7 +304,7 @@ fn peak_home() -> impl Strategy<Value = Problem> {
     })
 }
 
-fn stable_home() -> impl Strategy<Value = Problem> {
+pub(crate) fn stable_home() -> impl Strategy<Value = Problem> {
     let homes = prop_oneof![any_prices().boxed(), appliance_home(1).boxed()];
     let drawn = |slots| {
         let change = prop_oneof![Just(0.0), -1.0..1.0_f64];
@@ -400,7 +404,7 @@ fn one_seed() {
     };
     println!("{problem:#?}");
     let plan = solve(&problem).unwrap();
-    let oracle = reference(&problem, REFERENCE_SECONDS).unwrap();
+    let oracle = reference(&problem, Milp::Highs, REFERENCE_SECONDS).unwrap();
     for (t, (ours, theirs)) in plan.slots.iter().zip(&oracle.slots).enumerate() {
         println!("{t}: {ours:?}\n   {theirs:?}");
     }

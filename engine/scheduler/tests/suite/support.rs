@@ -84,8 +84,8 @@ pub(crate) fn ev(id: &str, arrival: u32, departure: u32) -> Ev {
     }
 }
 
-/// `problem` changed by `change`.
-pub(crate) fn with(mut problem: Problem, change: impl FnOnce(&mut Problem)) -> Problem {
-    change(&mut problem);
-    problem
+/// `value` changed by `change`.
+pub(crate) fn with<T>(mut value: T, change: impl FnOnce(&mut T)) -> T {
+    change(&mut value);
+    value
 }

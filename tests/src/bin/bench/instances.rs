@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, anyhow};
-use household::household::Settings;
+use household::inputs::{Inputs, Newest};
 use household::planning::{self, PlanningInput};
+use household::settings::{Settings, UNKNOWN_KW_MAX};
 use loadtest::homes::{self, Draw, Home};
 use model::metadata::BatterySpec;
 use model::problem::{Appliance, Battery, Ev, Problem};
@@ -46,6 +47,9 @@ const SETTINGS: Settings = Settings {
     kept_ms: i64::MAX / 4,
     stores_readings: true,
     stale_after_ms: i64::MAX,
+    load_kw_max: UNKNOWN_KW_MAX,
+    pv_kw_max: UNKNOWN_KW_MAX,
+    battery_kw_max: UNKNOWN_KW_MAX,
     switching_cost_per_kwh: 0.0,
     switching_cost_per_start: 0.0,
 };
@@ -320,7 +324,13 @@ fn stated(
         metadata: &metadata,
         slots: &slots,
         tariff: Some(tariff),
-        soc_pct: Some(0.0),
+        inputs: Inputs {
+            soc_pct: Some(Newest {
+                ts_ms: start_ms,
+                value: 0.0,
+            }),
+            ..Inputs::of(&slots, start_ms, SETTINGS.slot)
+        },
         runs: &BTreeMap::new(),
         now_ms: start_ms,
         settings: &SETTINGS,

@@ -9,7 +9,7 @@ use schemas::mqtt::{self, PAYLOAD_BYTES_MAX, Parsed, Refusal, TimeWindow};
 use schemas::topic::Topic;
 use tracing::error;
 
-use super::RefusalNotice;
+use super::outcome::{Payload, RefusalNotice};
 use crate::spool::SpooledRecord;
 use platform::clock::Clock;
 use platform::log::NewRecord;
@@ -24,7 +24,7 @@ const KEY_BYTES_MAX: usize = 256;
 
 /// One record of a payload.
 #[derive(Debug)]
-pub(super) struct Part {
+pub(super) struct DecodedRecord {
     /// Which of the payloads that were accepted together.
     pub(super) payload: usize,
     pub(super) record: SpooledRecord,
@@ -41,11 +41,9 @@ pub(super) enum Counted {
 
 /// Where a record became durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
-    /// In the log.
-    Received,
-    /// In the spool.
-    Spooled,
+pub(super) enum StoredIn {
+    Log,
+    Spool,
 }
 
 /// Counters of what came in, looked up once.
@@ -69,9 +67,9 @@ impl Counters {
     }
 
     /// Counts one that is durable.
-    pub(super) fn count(&self, counted: Counted, outcome: Outcome) {
+    pub(super) fn count(&self, counted: Counted, stored_in: StoredIn) {
         match counted {
-            Counted::Reading(kind) => self.readings[kind as usize][outcome as usize].inc(),
+            Counted::Reading(kind) => self.readings[kind as usize][stored_in as usize].inc(),
             Counted::Ack => {}
             Counted::DeadLetter(reason) => {
                 let labels = [reason.as_str()];
@@ -82,16 +80,16 @@ impl Counters {
     }
 }
 
-/// Makes records of payloads.
+/// Makes records of payloads. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct Maker {
+pub(super) struct Decoder {
     codec: Codec,
     clock: Clock,
     age_ms_max: i64,
     skew_ms: i64,
 }
 
-impl Maker {
+impl Decoder {
     pub(super) const fn new(codec: Codec, clock: Clock, age_ms_max: i64, skew_ms: i64) -> Self {
         Self {
             codec,
@@ -101,14 +99,37 @@ impl Maker {
         }
     }
 
-    /// Adds the records of the payload with this number, in its order. Returns what to tell the home where something
-    /// was refused.
-    pub(super) fn parts(
+    /// The records of `payloads` in their order, and what to tell homes of which something was refused.
+    pub(super) fn decode(&self, payloads: &[Payload]) -> (Vec<DecodedRecord>, Vec<RefusalNotice>) {
+        let (mut records, mut notices) = (Vec::with_capacity(payloads.len()), Vec::new());
+        for (number, payload) in payloads.iter().enumerate() {
+            notices.extend(self.decode_one(number, &payload.topic, &payload.bytes, &mut records));
+        }
+        (records, notices)
+    }
+
+    /// Dead letters of payloads that the decoder failed on.
+    pub(super) fn give_up(&self, payloads: &[Payload]) -> Vec<DecodedRecord> {
+        let payloads = payloads.iter().enumerate();
+        let letters = payloads.filter_map(|(number, payload)| {
+            let detail = "the decoder failed".to_owned();
+            let refusal = refusal(Reason::Undecodable, detail, &payload.bytes);
+            let (record, counted) = self.dead_letter(&payload.topic, refusal)?;
+            Some(DecodedRecord {
+                payload: number,
+                record,
+                counted,
+            })
+        });
+        letters.collect()
+    }
+
+    fn decode_one(
         &self,
         number: usize,
         topic: &str,
         payload: &[u8],
-        parts: &mut Vec<Part>,
+        records: &mut Vec<DecodedRecord>,
     ) -> Option<RefusalNotice> {
         let times = TimeWindow::around(self.clock.now_ms(), self.age_ms_max, self.skew_ms);
         let Parsed {
@@ -125,7 +146,7 @@ impl Maker {
             })
         });
         let mut add = |made: Option<(SpooledRecord, Counted)>| {
-            parts.extend(made.map(|(record, counted)| Part {
+            records.extend(made.map(|(record, counted)| DecodedRecord {
                 payload: number,
                 record,
                 counted,
@@ -145,7 +166,11 @@ impl Maker {
     }
 
     /// The dead letter of a record that the log refuses for good, under the same key.
-    pub(super) fn refused_by_log(&self, record: &NewRecord<'_>, detail: String) -> Option<Part> {
+    pub(super) fn refused_by_log(
+        &self,
+        record: &NewRecord<'_>,
+        detail: String,
+    ) -> Option<DecodedRecord> {
         let source = record.topic.as_str();
         // Much shorter than what was refused, so that this one is not.
         let kept_bytes = record.value.len().min(REFUSED_KEPT_BYTES);
@@ -153,7 +178,7 @@ impl Maker {
         refusal.payload_bytes = record.value.len();
         let (mut letter, counted) = self.dead_letter(source, refusal)?;
         letter.key = record.key.to_vec();
-        Some(Part {
+        Some(DecodedRecord {
             payload: 0,
             record: letter,
             counted,
@@ -246,23 +271,26 @@ mod tests {
     use schemas::codec::Codec;
     use schemas::dead_letter::{DeadLetter, Reason};
 
-    use super::{Counted, Maker};
+    use super::{Counted, Decoder};
+    use crate::ingest::Payload;
     use platform::clock::Clock;
 
     #[test]
     fn a_flood_of_bad_elements_is_one_dead_letter() {
-        let maker = Maker::new(Codec::single_object(), Clock::wall(), i64::MAX, 0);
-        let payload = Bytes::from(format!("[{}1]", "1,".repeat(100_000)));
-        let mut parts = Vec::new();
-        let notice = maker.parts(0, "home/7/meter", &payload, &mut parts);
-        assert_eq!(notice.unwrap().refused, 100_001);
-        let [part] = parts.as_slice() else {
-            panic!("{} parts", parts.len())
+        let decoder = Decoder::new(Codec::single_object(), Clock::wall(), i64::MAX, 0);
+        let payload = Payload {
+            topic: "home/7/meter".to_owned(),
+            bytes: Bytes::from(format!("[{}1]", "1,".repeat(100_000))),
         };
-        assert!(matches!(part.counted, Counted::DeadLetter(_)));
-        assert_eq!(part.record.key, b"7");
-        let letter: DeadLetter = Codec::single_object().decode(&part.record.value).unwrap();
-        assert_eq!(letter.payload, payload);
+        let (records, notices) = decoder.decode(std::slice::from_ref(&payload));
+        assert_eq!(notices[0].refused, 100_001);
+        let [record] = records.as_slice() else {
+            panic!("{} records", records.len())
+        };
+        assert!(matches!(record.counted, Counted::DeadLetter(_)));
+        assert_eq!(record.record.key, b"7");
+        let letter: DeadLetter = Codec::single_object().decode(&record.record.value).unwrap();
+        assert_eq!(letter.payload, payload.bytes);
         assert_ne!(letter.reason, Reason::Oversized);
     }
 }

@@ -1,0 +1,69 @@
+//! Jumps of the machine's clock: it is set right after a start without network, or stands still while a machine sleeps.
+//! Everything reads the clock anew and goes on; an operator should know.
+
+use std::time::{Duration, Instant};
+
+use tracing::warn;
+
+use crate::clock::wall_ms;
+use crate::metrics::Metrics;
+
+/// A jump that is worth a word, ms. Clocks that are kept right by small steps stay far below it.
+const JUMP_MS_MIN: i64 = 2_000;
+/// Pause between two looks at both clocks.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Notices when the wall clock and the time that has really passed part. Pure.
+#[derive(Debug, Clone, Copy)]
+pub struct JumpWatch {
+    wall_ms: i64,
+    passed_ms: i64,
+}
+
+impl JumpWatch {
+    /// The wall clock shows `wall_ms` while a clock that cannot be set shows `passed_ms`.
+    #[must_use]
+    pub const fn new(wall_ms: i64, passed_ms: i64) -> Self {
+        Self { wall_ms, passed_ms }
+    }
+
+    /// Looks again. Returns by how much the wall clock has jumped since, ms; negative if it has gone back.
+    pub fn look(&mut self, wall_ms: i64, passed_ms: i64) -> Option<i64> {
+        let jump_ms = (wall_ms - self.wall_ms) - (passed_ms - self.passed_ms);
+        (self.wall_ms, self.passed_ms) = (wall_ms, passed_ms);
+        (jump_ms.abs() >= JUMP_MS_MIN).then_some(jump_ms)
+    }
+}
+
+/// Counts jumps of the machine's clock, and says so. Never ends.
+pub async fn watch_jumps(metrics: Metrics) {
+    let origin = Instant::now();
+    let passed_ms = || i64::try_from(origin.elapsed().as_millis()).unwrap_or(i64::MAX);
+    let mut watch = JumpWatch::new(wall_ms(), passed_ms());
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        if let Some(jump_ms) = watch.look(wall_ms(), passed_ms()) {
+            let direction = if jump_ms > 0 { "forward" } else { "back" };
+            let jumps = &metrics.clock_jumps_total;
+            jumps.with_label_values(&[direction]).inc();
+            warn!(jump_ms, "the machine's clock has jumped");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::JumpWatch;
+
+    #[test]
+    fn a_jump_either_way_is_noticed_once() {
+        let mut watch = JumpWatch::new(1_000_000, 0);
+        assert_eq!(watch.look(1_001_000, 1_000), None);
+        assert_eq!(watch.look(1_001_900, 2_000), None, "a small step");
+        // Set right by an hour, and back again.
+        assert_eq!(watch.look(4_602_900, 3_000), Some(3_600_000));
+        assert_eq!(watch.look(4_603_900, 4_000), None);
+        assert_eq!(watch.look(1_004_900, 5_000), Some(-3_600_000));
+        assert_eq!(watch.look(1_005_900, 6_000), None);
+    }
+}

@@ -1,0 +1,149 @@
+//! What the API says of the fleet, of commands and alerts, and of the tariffs that there are.
+
+use std::collections::BTreeMap;
+
+use model::alert::{Alert, AlertKind};
+use model::command::{CommandProgress, CommandState};
+use model::tariff::Tariff;
+use model::units::HouseholdId;
+use serde::{Deserialize, Serialize};
+
+use schemas::time::rfc3339;
+
+/// The answer of `GET /api/fleet`: sums over the homes heard of since the process started.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FleetBody {
+    pub now: String,
+    /// When this process began to listen; the sums know nothing from before.
+    pub since: String,
+    /// Homes heard of since then.
+    pub households: u64,
+    /// False if there are more homes than the sums have room for.
+    pub is_complete: bool,
+    /// Homes whose newest closed slot is older than two slots and `engine.stale_minutes`.
+    pub stale: u64,
+    /// Homes without a plan that still holds.
+    pub without_plan: u64,
+    /// Bills of the plans that hold, and the same with batteries idle and appliances at their earliest start.
+    pub planned_cost: f64,
+    pub baseline_cost: f64,
+    /// `baseline_cost` less `planned_cost`.
+    pub planned_saving: f64,
+    /// A day back and a day ahead, ascending.
+    pub slots: Vec<FleetSlotBody>,
+}
+
+/// The fleet in one slot, W. Numbers are null where no home is counted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FleetSlotBody {
+    pub start: String,
+    /// Homes whose readings are in the sums.
+    pub homes: i64,
+    pub load_w: Option<i64>,
+    pub pv_w: Option<i64>,
+    /// Positive while charging.
+    pub battery_w: Option<i64>,
+    /// Import less export, as it follows from the three.
+    pub grid_w: Option<i64>,
+    /// Homes whose plans are in the sum.
+    pub planned_homes: i64,
+    /// Import less export, as planned.
+    pub planned_grid_w: Option<i64>,
+}
+
+/// The answer of `GET /api/households/{id}/commands`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CommandsBody {
+    pub household_id: HouseholdId,
+    /// Ascending by `not_before`.
+    pub commands: Vec<CommandBody>,
+}
+
+/// A command and how far it has come.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CommandBody {
+    pub command_id: String,
+    pub schedule_id: String,
+    pub not_before: String,
+    pub expires: String,
+    /// Positive while charging; null without a battery.
+    pub battery_w: Option<f64>,
+    pub appliances: BTreeMap<String, bool>,
+    pub state: CommandState,
+    /// When the device answered; null while it has not.
+    pub acked: Option<String>,
+    /// What the device said; empty if nothing.
+    pub reason: String,
+}
+
+impl From<&CommandProgress> for CommandBody {
+    fn from(progress: &CommandProgress) -> Self {
+        let command = &progress.command;
+        Self {
+            command_id: command.command_id.clone(),
+            schedule_id: command.schedule_id.clone(),
+            not_before: rfc3339(command.not_before_ms),
+            expires: rfc3339(command.expires_ms),
+            battery_w: command.battery_w,
+            appliances: command.appliances.clone(),
+            state: progress.state,
+            acked: progress.acked_ms.map(rfc3339),
+            reason: progress.reason.clone(),
+        }
+    }
+}
+
+/// The answer of `GET /api/households/{id}/alerts`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AlertsBody {
+    pub household_id: HouseholdId,
+    /// The oldest first, as far as the log keeps them.
+    pub alerts: Vec<AlertBody>,
+}
+
+/// Something that an operator should know of a home.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AlertBody {
+    pub ts: String,
+    pub kind: AlertKind,
+    pub detail: String,
+}
+
+impl From<&Alert> for AlertBody {
+    fn from(alert: &Alert) -> Self {
+        Self {
+            ts: rfc3339(alert.ts_ms),
+            kind: alert.kind,
+            detail: alert.detail.clone(),
+        }
+    }
+}
+
+/// The answer of `GET /api/tariffs`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TariffsBody {
+    /// By name, ascending.
+    pub tariffs: Vec<TariffSpan>,
+}
+
+/// What a tariff covers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TariffSpan {
+    pub name: String,
+    /// Start of its first period and end of its last; null without one.
+    pub from: Option<String>,
+    pub until: Option<String>,
+    /// Number of periods.
+    pub periods: usize,
+}
+
+impl From<&Tariff> for TariffSpan {
+    fn from(tariff: &Tariff) -> Self {
+        Self {
+            name: tariff.name.clone(),
+            from: tariff.periods.first().map(|first| rfc3339(first.start_ms)),
+            until: tariff.periods.last().map(|last| rfc3339(last.end_ms)),
+            periods: tariff.periods.len(),
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Every setting. Each part's own lie beside that part.
+
+use std::path::PathBuf;
+
+use api::config::HttpConfig;
+use devices::bridge::BridgeConfig;
+use devices::controller::ControllerConfig;
+use devices::gateway::GatewayConfig;
+use devices::ingest::IngestConfig;
+use hearth_log::embedded::EmbeddedLogConfig;
+use hearth_log::kafka::KafkaConfig;
+use hearth_log::registry::RegistryConfig;
+use hearth_store::cql::CqlConfig;
+use hearth_store::embedded::EmbeddedStoreConfig;
+use host::config::{EngineConfig, OptimizerConfig};
+use serde::{Deserialize, Serialize};
+use tracing_subscriber::EnvFilter;
+
+const LOG_FILTER: &str = "info,rumqttc=warn,scylla=warn,librdkafka=warn,fjall=warn,lsm_tree=warn";
+
+platform::settings! {
+    /// Every setting.
+    pub struct Config {
+        #[section]
+        log: LogConfig = LogConfig::default(),
+        #[section]
+        store: StoreConfig = StoreConfig::default(),
+        #[section]
+        registry: RegistryConfig = RegistryConfig::default(),
+        #[section]
+        ingest: IngestConfig = IngestConfig::default(),
+        #[section]
+        gateway: GatewayConfig = GatewayConfig::default(),
+        #[section]
+        bridge: BridgeConfig = BridgeConfig::default(),
+        #[section]
+        engine: EngineConfig = EngineConfig::default(),
+        #[section]
+        optimizer: OptimizerConfig = OptimizerConfig::default(),
+        #[section]
+        controller: ControllerConfig = ControllerConfig::default(),
+        #[section]
+        http: HttpConfig = HttpConfig::default(),
+        #[section]
+        operation: OperationConfig = OperationConfig::default(),
+    }
+}
+
+platform::settings! {
+    /// Which log, and its settings.
+    pub struct LogConfig {
+        /// Which log.
+        #[expects("kafka or embedded")]
+        kind: LogKind = LogKind::Kafka,
+        /// Folder of the embedded log.
+        dir: PathBuf = PathBuf::from("hearth-data/log"),
+        #[section]
+        kafka: KafkaConfig = KafkaConfig::default(),
+        #[section]
+        embedded: EmbeddedLogConfig = EmbeddedLogConfig::default(),
+    }
+}
+
+/// The implementations of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogKind {
+    Kafka,
+    Embedded,
+}
+
+platform::settings! {
+    /// Which store, and its settings.
+    pub struct StoreConfig {
+        /// Which store.
+        #[expects("cql or embedded")]
+        kind: StoreKind = StoreKind::Cql,
+        /// Folder of the embedded store.
+        dir: PathBuf = PathBuf::from("hearth-data/store"),
+        #[section]
+        cql: CqlConfig = CqlConfig::default(),
+        #[section]
+        embedded: EmbeddedStoreConfig = EmbeddedStoreConfig::default(),
+    }
+}
+
+/// The implementations of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreKind {
+    Cql,
+    Embedded,
+}
+
+platform::settings! {
+    /// How a process starts, ends and speaks.
+    pub struct OperationConfig {
+        /// Longest wait for log, store and registry at the start, seconds.
+        #[range(1..=3_600)]
+        start_s_max: u64 = 120,
+        /// Longest wait for a clean end, seconds.
+        #[range(1..=3_600)]
+        drain_s_max: u64 = 30,
+        /// Form of the process's own lines.
+        #[expects("text or json")]
+        log_format: LogFormat = LogFormat::Text,
+        /// Filter as in `RUST_LOG`, such as `info,hearth=debug`.
+        #[expects("a filter such as info,hearth=debug", is_filter)]
+        log_filter: String = LOG_FILTER.to_owned(),
+    }
+}
+
+/// Formats of the process's own log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+fn is_filter(text: &str) -> bool {
+    EnvFilter::try_new(text).is_ok()
+}

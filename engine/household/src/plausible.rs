@@ -1,0 +1,115 @@
+//! Which readings can be true of a home. Gauges that report a little beyond their range are put back into it; what no
+//! plant of this size can do is kept away from windows and forecasts.
+
+use crate::settings::Settings;
+use model::limits::{BELOW_ZERO_SHARE, BELOW_ZERO_W, SOC_BEYOND_PCT};
+use model::metadata::Metadata;
+use model::reading::Measurement;
+
+/// A fuse carries about one and a half times its rating for a while, a bright edge of a cloud lifts PV above its peak.
+const MARGIN: f64 = 1.5;
+/// Standby of inverters and the like: no range is narrower.
+const LEAST_W: f64 = 1_000.0;
+
+/// What a home's gauges may report, W. The battery's range is negative while discharging.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ranges {
+    load_w_max: f64,
+    pv_w_min: f64,
+    pv_w_max: f64,
+    battery_w_min: f64,
+    battery_w_max: f64,
+}
+
+/// A value that cannot be true of this home.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Implausible {
+    /// Name of the field as devices send it.
+    pub field: &'static str,
+    pub value: f64,
+    /// The values that would be plausible.
+    pub least: f64,
+    pub most: f64,
+}
+
+impl std::fmt::Display for Implausible {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            field,
+            value,
+            least,
+            most,
+        } = self;
+        write!(
+            f,
+            "{field} is {value}, plausible for this home is {least} to {most}"
+        )
+    }
+}
+
+impl std::error::Error for Implausible {}
+
+impl Ranges {
+    /// What is plausible for a home with this metadata: the load is at most what grid, PV and battery bring in together.
+    /// What is not known, or 0 for none, is as large as the settings say.
+    #[must_use]
+    pub fn of(metadata: Option<&Metadata>, settings: &Settings) -> Self {
+        let known =
+            |kw: Option<f64>, unknown_kw: f64| kw.filter(|kw| *kw > 0.0).unwrap_or(unknown_kw);
+        let battery = metadata.and_then(|metadata| metadata.battery.as_ref());
+        let import_kw = metadata.and_then(|metadata| metadata.grid.import_limit_kw);
+        let pv_kw = metadata.map(|metadata| metadata.pv_capacity_kw);
+        let discharge_kw = battery.map(|spec| spec.discharge_kw);
+        let charge_kw = battery.map(|spec| spec.charge_kw);
+        let load_kw = import_kw.map_or(settings.load_kw_max, |import_kw| {
+            import_kw + pv_kw.unwrap_or(0.0) + discharge_kw.unwrap_or(0.0)
+        });
+        let most_w = |kw: f64| (MARGIN * kw * 1e3).max(LEAST_W);
+        let below_w = BELOW_ZERO_SHARE * pv_kw.unwrap_or(0.0) * 1e3;
+        Self {
+            load_w_max: most_w(load_kw),
+            pv_w_min: -below_w.max(BELOW_ZERO_W),
+            pv_w_max: most_w(known(pv_kw, settings.pv_kw_max)),
+            battery_w_min: -most_w(known(discharge_kw, settings.battery_kw_max)),
+            battery_w_max: most_w(known(charge_kw, settings.battery_kw_max)),
+        }
+    }
+
+    /// The measurement as it counts: as it is, or put back into the range of its gauge.
+    ///
+    /// # Errors
+    /// The first field that cannot be true.
+    pub fn judge(&self, measurement: Measurement) -> Result<Measurement, Implausible> {
+        Ok(match measurement {
+            Measurement::Meter { consumption_w } => {
+                let span = (-BELOW_ZERO_W, self.load_w_max);
+                let consumption_w = inside("consumption_w", consumption_w, span)?.max(0.0);
+                Measurement::Meter { consumption_w }
+            }
+            Measurement::Pv { pv_w } => {
+                let pv_w = inside("pv_w", pv_w, (self.pv_w_min, self.pv_w_max))?.max(0.0);
+                Measurement::Pv { pv_w }
+            }
+            Measurement::Battery { soc_pct, power_w } => {
+                let span = (-SOC_BEYOND_PCT, 100.0 + SOC_BEYOND_PCT);
+                Measurement::Battery {
+                    soc_pct: inside("soc_pct", soc_pct, span)?.clamp(0.0, 100.0),
+                    power_w: inside("power_w", power_w, (self.battery_w_min, self.battery_w_max))?,
+                }
+            }
+        })
+    }
+}
+
+fn inside(field: &'static str, value: f64, (least, most): (f64, f64)) -> Result<f64, Implausible> {
+    if (least..=most).contains(&value) {
+        Ok(value)
+    } else {
+        Err(Implausible {
+            field,
+            value,
+            least,
+            most,
+        })
+    }
+}
