@@ -40,6 +40,11 @@ fn exposition() -> String {
         (&metrics.schedules_total, 2),
         (&metrics.commands_total, 1),
         (&metrics.alerts_total, 1),
+        (&metrics.gateway_refused_total, 1),
+        (&metrics.household_failures_total, 1),
+        (&metrics.records_refused_total, 1),
+        (&metrics.rows_refused_total, 1),
+        (&metrics.clock_jumps_total, 1),
     ] {
         counter.with_label_values(&["x"; 2][..labels]).inc();
     }

@@ -59,7 +59,7 @@ impl Ingest {
         codec: Codec,
         clock: Clock,
         metrics: Metrics,
-        config: IngestConfig,
+        config: &IngestConfig,
     ) -> Result<Arc<Self>, IngestError> {
         let in_flight_max = config.permits()?;
         let limits = SpoolLimits {

@@ -81,13 +81,13 @@ async fn each_gets_a_dead_letter_with_its_reason_and_blocks_nothing() {
     let config = IngestConfig {
         spool_dir: dir.path().join("spool"),
         produce_timeout_ms: 60_000,
-        // The corpus speaks of one day in 2025.
-        past_days_max: 0,
+        // The corpus speaks of one day in 2025, and of clocks that were never set.
+        past_days_max: 3_650,
         ..IngestConfig::default()
     };
     let codec = Codec::single_object();
     let shared: Arc<dyn Log> = Arc::clone(&log) as _;
-    let ingest = Ingest::start(shared, codec, clock, metrics.clone(), config).unwrap();
+    let ingest = Ingest::start(shared, codec, clock, metrics.clone(), &config).unwrap();
     let config = GatewayConfig {
         listen: "127.0.0.1:0".to_owned(),
         ..GatewayConfig::default()
@@ -168,7 +168,7 @@ async fn hostile_payloads_hold_up_nobody() {
     };
     let shared: Arc<dyn Log> = Arc::clone(&log) as _;
     let codec = Codec::single_object();
-    let ingest = Ingest::start(shared, codec, clock, metrics.clone(), config).unwrap();
+    let ingest = Ingest::start(shared, codec, clock, metrics.clone(), &config).unwrap();
     let config = GatewayConfig {
         listen: "127.0.0.1:0".to_owned(),
         ..GatewayConfig::default()

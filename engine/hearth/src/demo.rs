@@ -112,7 +112,7 @@ pub async fn run(options: &DemoOptions, config: &Config) -> Result<()> {
         warn!(left, "readings of the fleet were not acknowledged");
     }
     fleet.close().await;
-    tell("the clock", &mut false, keep_clock(&clock_file, clock));
+    tell("the clock", &mut false, &keep_clock(&clock_file, clock));
     running.close().await;
     Ok(failed?)
 }
@@ -199,12 +199,12 @@ async fn summarize(
             _ = looks.tick() => {}
         }
         if priced_until_ms - parts.clock.now_ms() < PRICES_AHEAD_MS - DAY_MS / 4
-            && tell("prices", &mut prices_failed, renew_prices(parts).await)
+            && tell("prices", &mut prices_failed, &renew_prices(parts).await)
         {
             priced_until_ms = parts.clock.now_ms() + PRICES_AHEAD_MS;
         }
         let kept = keep_clock(clock_file, parts.clock);
-        tell("the clock", &mut clock_failed, kept);
+        tell("the clock", &mut clock_failed, &kept);
         let line = line(parts, fleet.counts());
         say(&if in_place {
             format!("\r\x1b[2K{line}")
@@ -216,8 +216,8 @@ async fn summarize(
 
 /// Whether it went well. A full disk or a log that is away for a while ends no demo: it says so once, and again when
 /// all is well.
-fn tell(what: &str, has_failed: &mut bool, outcome: Result<()>) -> bool {
-    let failed = match &outcome {
+fn tell(what: &str, has_failed: &mut bool, outcome: &Result<()>) -> bool {
+    let failed = match outcome {
         Ok(()) if *has_failed => {
             warn!(what, "written again");
             false

@@ -315,11 +315,10 @@ fn rows(file: &Path) -> Result<impl Iterator<Item = Result<(u64, Metadata), RowF
         let record = record.map_err(|error| RowFault {
             line: error.position().map_or(0, csv::Position::line),
             column: "all".to_owned(),
-            expected: match error.kind() {
-                csv::ErrorKind::UnequalLengths { len, .. } => {
-                    format!("expected {} cells, found {len}", columns.len())
-                }
-                _ => error.to_string(),
+            expected: if let csv::ErrorKind::UnequalLengths { len, .. } = error.kind() {
+                format!("expected {} cells, found {len}", columns.len())
+            } else {
+                error.to_string()
             },
         })?;
         let line = record.position().map_or(0, csv::Position::line);
@@ -497,7 +496,7 @@ mod tests {
                 "line 3, column household_id: expected a positive whole number, found \"7.5\"",
                 "line 4, column tariff: expected a text, found nothing",
                 "line 5, column pv_capacity_kw: expected a number, found \"ten\"",
-                "line 6, column pv_capacity_kw: expected 0 to 100000, found -1",
+                "line 6, column pv_capacity_kw: expected 0 to 10000, found -1",
                 "line 7, column pv_curtailable: expected true or false, found \"yes\"",
                 "line 9, column household_id: 11 stands in line 8 already",
                 "line 10, column all: expected 4 cells, found 2",

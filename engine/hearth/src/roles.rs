@@ -111,7 +111,7 @@ impl Running {
                 parts.codec.clone(),
                 parts.clock,
                 parts.metrics.clone(),
-                config.ingest.clone(),
+                &config.ingest,
             )
             .context("start the ingest")?;
             running.supervise_task("ingest", ingest.ended());

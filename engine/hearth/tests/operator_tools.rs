@@ -63,7 +63,7 @@ async fn refuse_by_a_wrong_clock(parts: &Parts, config: &Config, reading: &Readi
         parts.codec.clone(),
         Clock::simulated(wall_ms() - DAY_MS, 1.0),
         parts.metrics.clone(),
-        config.ingest.clone(),
+        &config.ingest,
     )
     .unwrap();
     let topic = format!("home/{}/meter", reading.household_id);
@@ -119,7 +119,7 @@ async fn stored(parts: &Parts, reading: &Reading) {
             .readings(id, ts_ms - DAY_MS, ts_ms + DAY_MS)
             .await;
         let found = found.unwrap();
-        if found == [reading.clone()] {
+        if found == [*reading] {
             return;
         }
         assert!(found.is_empty(), "{found:?}");

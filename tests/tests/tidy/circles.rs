@@ -34,7 +34,7 @@ struct Crate {
 }
 
 /// Returns the files that `root` (a `lib.rs` or `main.rs`) leads to, each with the files it uses.
-pub fn uses_of_files(root: &Path) -> BTreeMap<PathBuf, BTreeSet<PathBuf>> {
+pub(crate) fn uses_of_files(root: &Path) -> BTreeMap<PathBuf, BTreeSet<PathBuf>> {
     let mut krate = Crate::default();
     let dir = root.parent().expect("a file lies in a folder");
     krate.read_file(root, &Vec::new(), dir);
@@ -42,7 +42,7 @@ pub fn uses_of_files(root: &Path) -> BTreeMap<PathBuf, BTreeSet<PathBuf>> {
 }
 
 /// Returns the groups of at least two nodes that reach each other.
-pub fn circles<T: Ord + Clone>(uses: &BTreeMap<T, BTreeSet<T>>) -> Vec<BTreeSet<T>> {
+pub(crate) fn circles<T: Ord + Clone>(uses: &BTreeMap<T, BTreeSet<T>>) -> Vec<BTreeSet<T>> {
     let reached: BTreeMap<&T, BTreeSet<&T>> =
         uses.keys().map(|node| (node, reach(node, uses))).collect();
     let mut found = Vec::new();
@@ -181,6 +181,10 @@ fn file_of_child(dir: &Path, name: &str, attrs: &[Attribute]) -> (PathBuf, PathB
 }
 
 fn is_for_tests(item: &Item) -> bool {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "other kinds of code hold no modules and use none"
+    )]
     let attrs = match item {
         Item::Mod(item) => &item.attrs,
         Item::Use(item) => &item.attrs,

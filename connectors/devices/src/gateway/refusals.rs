@@ -95,6 +95,10 @@ impl End {
     }
 
     pub(super) fn protocol(error: MqttError) -> Self {
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "whatever else breaks the protocol is answered alike"
+        )]
         let refusal = match error {
             MqttError::PacketTooLarge => Refusal::PacketTooLarge,
             _ => Refusal::Protocol,

@@ -80,7 +80,7 @@ async fn step(sink: &Sink) -> Result<(u64, bool), SpoolError> {
         return Ok((0, false));
     }
     let records: Vec<NewRecord<'_>> = window.iter().map(SpooledRecord::as_new_record).collect();
-    let remainders = sink.into_log(&records).await;
+    let remainders = sink.append(&records).await;
     let first_open = remainders.iter().find(|(_, remainder)| match remainder {
         Remainder::Nothing => false,
         Remainder::Letter(_) | Remainder::Record => true,

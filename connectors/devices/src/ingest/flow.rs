@@ -105,7 +105,7 @@ async fn attempt(sink: &Sink, bound: &AtomicUsize, mut wave: Vec<Decoded>) -> Ve
     if !sink.must_spool() && bound.load(Ordering::SeqCst) == 0 {
         let decoded = wave.iter().flat_map(|job| &job.records);
         let records: Vec<NewRecord<'_>> = decoded.map(|of| of.record.as_new_record()).collect();
-        let remainders = sink.into_log(&records).await;
+        let remainders = sink.append(&records).await;
         drop(records);
         let mut remainders = remainders.into_iter().peekable();
         let mut index = 0;

@@ -147,8 +147,11 @@ impl<T> InTurn<T> {
 
     /// The next answer where there is one already.
     pub fn next_answered(&mut self) -> Option<(T, Result<(), NotDurable>)> {
-        let is_answered = |slot: &mut Slot<T>| matches!(slot.state, State::Answered(_));
-        let slot = self.slots.pop_front_if(is_answered)?;
+        let first = self.slots.front()?;
+        if !matches!(first.state, State::Answered(_)) {
+            return None;
+        }
+        let slot = self.slots.pop_front()?;
         self.first += 1;
         match slot.state {
             State::Answered(outcome) => Some((slot.tag, outcome)),

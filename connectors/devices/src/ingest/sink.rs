@@ -73,7 +73,7 @@ impl Sink {
     /// The log has answered.
     pub(super) fn set_back(&self) {
         self.outage.succeeded();
-        self.away.send_if_modified(|away| std::mem::take(away));
+        self.away.send_if_modified(std::mem::take);
     }
 
     fn set_away(&self, error: &LogError) {
@@ -97,7 +97,7 @@ impl Sink {
 
     /// Appends records in their order, within a bounded time. Returns those that did not simply go in, by their index,
     /// ascending, and notes whether the log is there.
-    pub(super) async fn into_log(&self, records: &[NewRecord<'_>]) -> Vec<(usize, Remainder)> {
+    pub(super) async fn append(&self, records: &[NewRecord<'_>]) -> Vec<(usize, Remainder)> {
         let mut remainders = Vec::new();
         for (index, error) in self.produce(records).await {
             let remainder = match error {

@@ -209,8 +209,14 @@ impl Bench {
         change(&mut config);
         let (metrics, clock) = (Metrics::new(), Clock::wall());
         let codec = Codec::single_object();
-        let ingest =
-            Ingest::start(Arc::clone(&log) as _, codec, clock, metrics.clone(), config).unwrap();
+        let ingest = Ingest::start(
+            Arc::clone(&log) as _,
+            codec,
+            clock,
+            metrics.clone(),
+            &config,
+        )
+        .unwrap();
         Self {
             log,
             ingest,

@@ -160,9 +160,10 @@ fn check_table(keys: &Keys, section: &str, table: &toml::Table, bad: &mut Vec<Ba
 /// A value of the wrong type.
 fn misfit(keys: &Keys, error: &figment::Error) -> BadSetting {
     let key = error.path.join(".");
-    let found = match &error.kind {
-        Kind::InvalidType(found, _) | Kind::InvalidValue(found, _) => Some(found.to_string()),
-        _ => None,
+    let found = if let Kind::InvalidType(found, _) | Kind::InvalidValue(found, _) = &error.kind {
+        Some(found.to_string())
+    } else {
+        None
     };
     let expected = match (keys.expects(&key), found) {
         (Some(expects), Some(found)) => format!("expected {expects}, found {found}"),

@@ -40,12 +40,12 @@ impl Judge<'_> {
             return Err(format!("only {kept} of its {whole} bytes were kept"));
         }
         match Topic::parse(&letter.source) {
-            Some(topic) => self.from_log(topic, key, &letter.payload),
-            None => self.from_mqtt(&letter.source, &letter.payload),
+            Some(topic) => self.of_log(topic, key, &letter.payload),
+            None => self.of_mqtt(&letter.source, &letter.payload),
         }
     }
 
-    fn from_mqtt(&self, topic: &str, payload: &[u8]) -> Result<Vec<Returned>, String> {
+    fn of_mqtt(&self, topic: &str, payload: &[u8]) -> Result<Vec<Returned>, String> {
         let parsed = mqtt::parse(topic, payload, self.times);
         if let Some(refusal) = parsed.refusals.first() {
             return Err(format!("{}: {}", refusal.reason.as_str(), refusal.detail));
@@ -66,7 +66,7 @@ impl Judge<'_> {
         })
     }
 
-    fn from_log(&self, topic: Topic, key: &[u8], value: &[u8]) -> Result<Vec<Returned>, String> {
+    fn of_log(&self, topic: Topic, key: &[u8], value: &[u8]) -> Result<Vec<Returned>, String> {
         let owner = match topic {
             Topic::Telemetry => self.read::<Reading>(value)?.household_id.to_string(),
             Topic::Households => self.read::<Metadata>(value)?.household_id.to_string(),

@@ -310,7 +310,7 @@ mod tests {
             },
             Filter {
                 household: HouseholdId::new(8),
-                ..fitting.clone()
+                ..fitting
             },
         ] {
             assert!(!other.takes(&letter), "{other:?}");

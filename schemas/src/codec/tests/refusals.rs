@@ -266,6 +266,7 @@ const SPOIL_TIMES: [Checked<i64>; 21] = [
             end_ms,
             ..first
         });
+        tariff.stated.clear();
         tariff.check()
     }),
     ("issued_ms", |issued_ms| {
