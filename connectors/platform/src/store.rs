@@ -11,6 +11,7 @@ use model::schedule::Schedule;
 use model::slot::Slot;
 use model::tariff::Tariff;
 use model::units::HouseholdId;
+use serde::{Deserialize, Serialize};
 
 /// One row of one table.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +38,105 @@ pub enum Row {
     },
 }
 
+/// How many writes an owner may order before it claims again: microseconds of a minute.
+const EPOCH_ORDERS: i64 = 60_000_000;
+/// Orders of writes that belong to no partition begin here, above every microsecond before the year 2255.
+const RECORD_ORDERS_FIRST: i64 = 1 << 53;
+
+/// The place of a write among all writes of a row. No host's clock decides it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WriteOrder {
+    number: i64,
+    owner: Option<(i32, i64)>,
+}
+
+impl WriteOrder {
+    /// For rows that follow from the record at `offset` of a topic that every process reads as a whole. The rows of one
+    /// table must all come from one such topic.
+    #[must_use]
+    pub const fn of_record(offset: i64) -> Self {
+        Self {
+            number: RECORD_ORDERS_FIRST.saturating_add(offset),
+            owner: None,
+        }
+    }
+
+    /// What is compared: 1 or more. Stands for microseconds where a store wants a timestamp.
+    #[must_use]
+    pub const fn number(self) -> i64 {
+        self.number
+    }
+
+    /// Partition and number of the epoch in which it was drawn; `None` where no partition is behind it.
+    #[must_use]
+    pub const fn owner(self) -> Option<(i32, i64)> {
+        self.owner
+    }
+}
+
+/// The stretch of orders that one owner of a partition may use.
+///
+/// Numbers are taken near the time of the claim, in microseconds, so that a store that sorts its files by the time of
+/// writing (as time-window compaction does) goes on doing so. That is all the clock is for: a stretch begins where the
+/// one before ended, or later, whatever a clock says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Epoch {
+    /// Whose it is.
+    pub partition: i32,
+    /// 1 for the first owner, and one more for each that follows.
+    pub number: i64,
+    /// Next order to use.
+    next: i64,
+    /// First order that is not part of it.
+    end: i64,
+}
+
+impl Epoch {
+    /// The stretch of an owner of `partition` that follows `before`, claimed at `now_us`; as the same owner where
+    /// `goes_on`.
+    #[must_use]
+    pub fn after(partition: i32, before: Option<Self>, goes_on: bool, now_us: i64) -> Self {
+        let (number, end) = before.map_or((0, 1), |before| (before.number, before.end));
+        let next = end.max(now_us);
+        Self {
+            partition,
+            number: if goes_on { number } else { number + 1 },
+            next,
+            end: next.saturating_add(EPOCH_ORDERS),
+        }
+    }
+
+    /// As it stands in a store: the number of the owner, and where its stretch ends.
+    #[must_use]
+    pub const fn stored(&self) -> (i64, i64) {
+        (self.number, self.end)
+    }
+
+    /// From what stands in a store. Of it nothing can be drawn; another stretch can follow it.
+    #[must_use]
+    pub const fn from_stored(partition: i32, number: i64, end: i64) -> Self {
+        Self {
+            partition,
+            number,
+            next: end,
+            end,
+        }
+    }
+
+    /// The next order; `None` where all are used, and another stretch must be claimed.
+    pub fn draw(&mut self) -> Option<WriteOrder> {
+        let number = self.next;
+        if number >= self.end {
+            return None;
+        }
+        self.next += 1;
+        Some(WriteOrder {
+            number,
+            owner: Some((self.partition, self.number)),
+        })
+    }
+}
+
 /// Why the store could not do as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -49,6 +149,9 @@ pub enum StoreError {
     /// A stored value does not decode.
     #[error("stored {table} row does not decode: {detail}")]
     Corrupt { table: &'static str, detail: String },
+    /// A later owner has claimed the partition. Never succeeds: the later owner does the work.
+    #[error("partition {partition} has a later owner")]
+    Superseded { partition: i32 },
 }
 
 impl StoreError {
@@ -57,7 +160,7 @@ impl StoreError {
     pub const fn is_retryable(&self) -> bool {
         match self {
             Self::Unavailable(_) => true,
-            Self::Refused(_) | Self::Corrupt { .. } => false,
+            Self::Refused(_) | Self::Corrupt { .. } | Self::Superseded { .. } => false,
         }
     }
 }
@@ -71,7 +174,16 @@ pub trait Store: Send + Sync + 'static {
     async fn ping(&self) -> Result<(), StoreError>;
     /// Writes rows of any tables and households; resolves once all are durable. After an error some may be there.
     /// Rows are grouped by partition inside; concurrency is bounded.
-    async fn write(&self, rows: Vec<Row>) -> Result<(), StoreError>;
+    ///
+    /// Of two writes of a row the one of the higher `order` holds, whichever lands later. A store that can tell answers
+    /// a write of an owner that another has followed with [`StoreError::Superseded`].
+    async fn write(&self, rows: Vec<Row>, order: WriteOrder) -> Result<(), StoreError>;
+    /// Takes the orders that an owner of `partition` may use next, by compare and set: no two owners ever have one in
+    /// common, and those of a later owner are higher.
+    ///
+    /// Without `held` the caller becomes the owner, and whoever was it before is superseded. With `held` it goes on as
+    /// the owner, if it still is; else [`StoreError::Superseded`].
+    async fn claim(&self, partition: i32, held: Option<Epoch>) -> Result<Epoch, StoreError>;
     /// Readings of every kind in `[from_ms, to_ms)`, ascending by (time, kind).
     async fn readings(
         &self,
@@ -120,4 +232,46 @@ pub trait Store: Send + Sync + 'static {
     async fn snapshot(&self, household_id: HouseholdId) -> Result<Option<Vec<u8>>, StoreError>;
     /// Makes everything durable and closes.
     async fn close(&self);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{EPOCH_ORDERS, Epoch, WriteOrder};
+
+    #[test]
+    fn a_later_owner_orders_above_an_earlier_one_whatever_clocks_say() {
+        for (first_us, second_us) in [(0, 0), (1_000, 5), (5, i64::MAX / 2), (i64::MAX / 2, 0)] {
+            let mut first = Epoch::after(3, None, false, first_us);
+            let mut second = Epoch::after(3, Some(first), false, second_us);
+            let mut latest = first.draw().expect("a fresh stretch has orders");
+            for _ in 1..1_000 {
+                let next = first.draw().expect("a stretch has more orders");
+                assert!(next.number() > latest.number());
+                latest = next;
+            }
+            let later = second.draw().expect("a fresh stretch has orders");
+            assert!(later.number() > latest.number());
+            assert!(later.number() >= first.stored().1);
+            assert_eq!((first.number, second.number), (1, 2));
+        }
+    }
+
+    #[test]
+    fn a_stretch_ends_and_the_next_goes_on_as_the_same_owner() {
+        let mut epoch = Epoch::after(0, None, false, 10);
+        let drawn = std::iter::from_fn(|| epoch.draw()).count();
+        assert_eq!(i64::try_from(drawn), Ok(EPOCH_ORDERS));
+        let mut next = Epoch::after(0, Some(epoch), true, 0);
+        assert_eq!(next.number, epoch.number);
+        let order = next.draw().expect("a fresh stretch has orders");
+        assert_eq!(order.number(), epoch.stored().1);
+        assert_eq!(order.owner(), Some((0, 1)));
+    }
+
+    #[test]
+    fn records_order_above_every_time_of_our_days() {
+        let in_2200_us = 7_258_118_400_000_000;
+        assert!(WriteOrder::of_record(0).number() > in_2200_us);
+        assert!(WriteOrder::of_record(1).number() > WriteOrder::of_record(0).number());
+    }
 }

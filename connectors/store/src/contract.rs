@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use model::command::{Command, CommandProgress, CommandState};
 use model::metadata::{BatterySpec, Metadata};
@@ -15,7 +15,7 @@ use model::tariff::{PricePeriod, Tariff};
 use model::units::{DAY_MS, HOUR_MS, HouseholdId, MINUTE_MS};
 
 use crate::retention::RANGE_DAYS_MAX;
-use platform::store::{Row, Store, StoreError};
+use platform::store::{Epoch, Row, Store, StoreError, WriteOrder};
 
 /// Number of households that the checks use, from the first on.
 pub const HOUSEHOLDS_COUNT: i64 = 8;
@@ -32,6 +32,9 @@ pub async fn run(store: &dyn Store, first_id: i64) -> Result<(), String> {
     called("init", store.init().await)?;
     called("init again", store.init().await)?;
     called("ping", store.ping().await)?;
+    let partition = i32::try_from(first_id % 1_000_000).expect("six digits fit");
+    let owner = Owner::claim(store, partition).await?;
+    let store = &owner;
     called("write nothing", store.write(Vec::new()).await)?;
     readings(store, home(0)?, home(1)?).await?;
     slots(store, home(0)?).await?;
@@ -40,10 +43,94 @@ pub async fn run(store: &dyn Store, first_id: i64) -> Result<(), String> {
     let homes: Vec<HouseholdId> = (0..HOUSEHOLDS_COUNT).map(home).collect::<Result<_, _>>()?;
     households(store, &homes).await?;
     tariffs(store, &format!("contract-{first_id}")).await?;
-    snapshots(store, home(4)?, home(5)?).await
+    snapshots(store, home(4)?, home(5)?).await?;
+    owners(store, partition, home(6)?).await
 }
 
-async fn readings(store: &dyn Store, one: HouseholdId, other: HouseholdId) -> Result<(), String> {
+/// An owner of a partition: what it writes is ordered after what the owners before it wrote.
+struct Owner<'a> {
+    store: &'a dyn Store,
+    epoch: Mutex<Epoch>,
+}
+
+impl<'a> Owner<'a> {
+    async fn claim(store: &'a dyn Store, partition: i32) -> Result<Self, String> {
+        let epoch = called("claim", store.claim(partition, None).await)?;
+        Ok(Self {
+            store,
+            epoch: Mutex::new(epoch),
+        })
+    }
+
+    fn draw(&self) -> WriteOrder {
+        let mut epoch = self.epoch.lock().expect("no holder panics");
+        epoch.draw().expect("a check writes less than an epoch holds")
+    }
+
+    async fn write(&self, rows: Vec<Row>) -> Result<(), StoreError> {
+        self.store.write(rows, self.draw()).await
+    }
+}
+
+impl<'a> std::ops::Deref for Owner<'a> {
+    type Target = dyn Store + 'a;
+
+    fn deref(&self) -> &Self::Target {
+        self.store
+    }
+}
+
+/// Whoever owned the partition before cannot undo what its owner has written, however late its writes come.
+async fn owners(before: &Owner<'_>, partition: i32, home: HouseholdId) -> Result<(), String> {
+    let row = |consumption_w: f64| {
+        let measurement = Measurement::Meter { consumption_w };
+        vec![Row::Reading(reading(home, NOON_MS, measurement))]
+    };
+    let snapshot = |byte: u8| {
+        vec![Row::Snapshot {
+            household_id: home,
+            state: vec![byte; 3],
+        }]
+    };
+    let held = *before.epoch.lock().expect("no holder panics");
+    called("write", before.write(row(1.0)).await)?;
+    let renewed = called("go on as the owner", before.claim(partition, Some(held)).await)?;
+    equal("the owner's number", &renewed.number, &held.number)?;
+    let (early, late) = (before.draw(), before.draw());
+    called("write the later order", before.store.write(snapshot(2), late).await)?;
+
+    let owner = Owner::claim(before.store, partition).await?;
+    called("write", owner.write(row(2.0)).await)?;
+    called("write", owner.write(snapshot(3)).await)?;
+    for (rows, order) in [(row(3.0), early), (snapshot(1), late)] {
+        match before.store.write(rows, order).await {
+            Ok(()) | Err(StoreError::Superseded { .. }) => {}
+            Err(error) => return Err(format!("a write that comes late: {error}")),
+        }
+    }
+    let found = before.readings(home, NOON_MS, NOON_MS + 1).await;
+    let expected = vec![reading(home, NOON_MS, Measurement::Meter { consumption_w: 2.0 })];
+    equal("a late reading", &called("read readings", found)?, &expected)?;
+    let found = called("read a snapshot", before.snapshot(home).await)?;
+    equal("a late snapshot", &found, &Some(vec![3; 3]))?;
+    match before.claim(partition, Some(renewed)).await {
+        Err(StoreError::Superseded { .. }) => {}
+        other => return Err(format!("an owner of before goes on: {other:?}")),
+    }
+
+    // Of those who claim at the same time each gets a stretch of its own.
+    let claims = (0..4).map(|_| before.claim(partition, None));
+    let mut numbers = BTreeSet::new();
+    let mut ends = BTreeSet::new();
+    for claimed in futures::future::join_all(claims).await {
+        let claimed = called("claim with others", claimed)?;
+        numbers.insert(claimed.number);
+        ends.insert(claimed.stored().1);
+    }
+    equal("owners", &(numbers.len(), ends.len()), &(4, 4))
+}
+
+async fn readings(store: &Owner<'_>, one: HouseholdId, other: HouseholdId) -> Result<(), String> {
     let meter = |ts_ms, consumption_w| reading(one, ts_ms, Measurement::Meter { consumption_w });
     // Two days, more rows than fit one batch, of every kind.
     let start_ms = NOON_MS + 13 * HOUR_MS;
@@ -116,7 +203,7 @@ async fn readings(store: &dyn Store, one: HouseholdId, other: HouseholdId) -> Re
     }
 }
 
-async fn slots(store: &dyn Store, home: HouseholdId) -> Result<(), String> {
+async fn slots(store: &Owner<'_>, home: HouseholdId) -> Result<(), String> {
     let start_ms = NOON_MS - NOON_MS.rem_euclid(DAY_MS);
     let mut full = Slot::empty(start_ms, 15);
     for step in 0..90_u32 {
@@ -155,7 +242,7 @@ async fn slots(store: &dyn Store, home: HouseholdId) -> Result<(), String> {
     )
 }
 
-async fn schedules(store: &dyn Store, home: HouseholdId) -> Result<(), String> {
+async fn schedules(store: &Owner<'_>, home: HouseholdId) -> Result<(), String> {
     let found = called("latest schedule", store.latest_schedule(home).await)?;
     let repeated = found.is_some();
     let older = schedule(home, NOON_MS, 1, true);
@@ -180,7 +267,7 @@ async fn schedules(store: &dyn Store, home: HouseholdId) -> Result<(), String> {
     equal("an unknown schedule", &found, &None)
 }
 
-async fn commands(store: &dyn Store, home: HouseholdId) -> Result<(), String> {
+async fn commands(store: &Owner<'_>, home: HouseholdId) -> Result<(), String> {
     let issued = |index: i64| CommandProgress {
         command: Command {
             command_id: format!("{home}-{NOON_MS}-1-{index}"),
@@ -239,7 +326,7 @@ async fn commands(store: &dyn Store, home: HouseholdId) -> Result<(), String> {
     )
 }
 
-async fn households(store: &dyn Store, homes: &[HouseholdId]) -> Result<(), String> {
+async fn households(store: &Owner<'_>, homes: &[HouseholdId]) -> Result<(), String> {
     let rows = homes
         .iter()
         .map(|id| Row::Household(Arc::new(metadata(*id, "before"))))
@@ -278,7 +365,7 @@ async fn households(store: &dyn Store, homes: &[HouseholdId]) -> Result<(), Stri
     }
 }
 
-async fn tariffs(store: &dyn Store, name: &str) -> Result<(), String> {
+async fn tariffs(store: &Owner<'_>, name: &str) -> Result<(), String> {
     let period = |start_min: i64, end_min: i64, buy_per_kwh: f64| PricePeriod {
         start_ms: NOON_MS + start_min * MINUTE_MS,
         end_ms: NOON_MS + end_min * MINUTE_MS,
@@ -337,7 +424,7 @@ async fn tariffs(store: &dyn Store, name: &str) -> Result<(), String> {
     equal("an unknown tariff", &called("read a tariff", found)?, &None)
 }
 
-async fn snapshots(store: &dyn Store, one: HouseholdId, other: HouseholdId) -> Result<(), String> {
+async fn snapshots(store: &Owner<'_>, one: HouseholdId, other: HouseholdId) -> Result<(), String> {
     for state in [vec![1_u8; 200_000], vec![0, 255, 7], Vec::new()] {
         let rows = vec![Row::Snapshot {
             household_id: one,

@@ -1,6 +1,7 @@
 //! The store over CQL, for Scylla and Cassandra. Rows of one partition travel in one batch; a batch never spans two
 //! partitions. Every statement may be repeated, and is, with growing pauses, until the write's time is over.
 
+mod claims;
 mod rows;
 mod statements;
 
@@ -22,7 +23,6 @@ use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::deserialize::row::DeserializeRow;
 use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
-use scylla::policies::timestamp_generator::MonotonicTimestampGenerator;
 use scylla::serialize::row::SerializeRow;
 use scylla::statement::Consistency;
 use scylla::statement::batch::{Batch, BatchStatement, BatchType};
@@ -39,7 +39,8 @@ use self::statements::{Insert, Statements};
 use crate::retention::{Retention, check_range, without_overlaps};
 use platform::metrics::Metrics;
 use platform::secret::Secret;
-use platform::store::{Row, Store, StoreError};
+use platform::clock::wall_ms;
+use platform::store::{Epoch, Row, Store, StoreError, WriteOrder};
 use platform::tls;
 
 /// Partitions that one question reads at the same time.
@@ -168,8 +169,7 @@ impl CqlStore {
             .known_nodes(&config.nodes)
             .connection_timeout(Duration::from_millis(config.connect_timeout_ms))
             .default_execution_profile_handle(profile.into_handle())
-            // The later write of this process wins, whichever node takes it.
-            .timestamp_generator(Arc::new(MonotonicTimestampGenerator::new()));
+;
         if !config.username.is_empty() {
             builder = builder.user(&config.username, config.password.expose());
         }
@@ -226,16 +226,25 @@ impl CqlStore {
         parcels
     }
 
-    async fn send(&self, parcel: Parcel, deadline: Instant) -> Result<(), StoreError> {
-        let statement = self.statements().await?.insert(parcel.insert);
+    /// The order is the timestamp of what is written: of two the higher one holds, on whichever node they meet.
+    async fn send(
+        &self,
+        parcel: Parcel,
+        order: WriteOrder,
+        deadline: Instant,
+    ) -> Result<(), StoreError> {
+        let mut statement = self.statements().await?.insert(parcel.insert).clone();
         if let [row] = parcel.rows.as_slice() {
+            statement.set_timestamp(Some(order.number()));
+            let statement = &statement;
             return self
                 .persist(deadline, || self.session.execute_unpaged(statement, row))
                 .await;
         }
-        let copies = vec![BatchStatement::PreparedStatement(statement.clone()); parcel.rows.len()];
+        let copies = vec![BatchStatement::PreparedStatement(statement); parcel.rows.len()];
         let mut batch = Batch::new_with_statements(BatchType::Unlogged, copies);
         batch.set_is_idempotent(true);
+        batch.set_timestamp(Some(order.number()));
         self.persist(deadline, || self.session.batch(&batch, &parcel.rows))
             .await
     }
@@ -280,7 +289,12 @@ impl CqlStore {
     }
 
     /// Removes the periods that a written series covers but does not hold, so that a coarser series replaces a finer.
-    async fn forget_replaced(&self, tariff: &Tariff, deadline: Instant) -> Result<(), StoreError> {
+    async fn forget_replaced(
+        &self,
+        tariff: &Tariff,
+        order: WriteOrder,
+        deadline: Instant,
+    ) -> Result<(), StoreError> {
         let (Some(first), Some(last)) = (tariff.periods.first(), tariff.periods.last()) else {
             return Ok(());
         };
@@ -291,6 +305,9 @@ impl CqlStore {
             CqlTimestamp(last.end_ms),
         );
         let found: Vec<(CqlTimestamp,)> = self.select(&statements.period_starts, span).await?;
+        let mut remove = statements.remove_period.clone();
+        remove.set_timestamp(Some(order.number()));
+        let remove = &remove;
         let held: BTreeSet<i64> = tariff
             .periods
             .iter()
@@ -303,7 +320,7 @@ impl CqlStore {
             .map(|(start,)| {
                 self.persist(deadline, move || {
                     self.session
-                        .execute_unpaged(&statements.remove_period, (&tariff.name, start))
+                        .execute_unpaged(remove, (&tariff.name, start))
                 })
             })
             .buffer_unordered(PARTITIONS_READ_MAX)
@@ -397,7 +414,7 @@ impl Store for CqlStore {
             .map_err(|error| refused_or_unavailable("ping", &error))
     }
 
-    async fn write(&self, rows: Vec<Row>) -> Result<(), StoreError> {
+    async fn write(&self, rows: Vec<Row>, order: WriteOrder) -> Result<(), StoreError> {
         let started = Instant::now();
         let deadline = started + Duration::from_millis(self.config.write_timeout_ms);
         let mut grouped = Grouped::new();
@@ -406,7 +423,7 @@ impl Store for CqlStore {
             group(row, &mut grouped)?;
         }
         let outcome = stream::iter(self.parcels(grouped))
-            .map(|parcel| self.send(parcel, deadline))
+            .map(|parcel| self.send(parcel, order, deadline))
             .buffer_unordered(self.config.concurrency_max.max(1))
             .try_collect()
             .await;
@@ -421,9 +438,22 @@ impl Store for CqlStore {
             }
         }
         for tariff in tariffs.into_values() {
-            self.forget_replaced(tariff, deadline).await?;
+            self.forget_replaced(tariff, order, deadline).await?;
         }
         Ok(())
+    }
+
+    async fn claim(&self, partition: i32, held: Option<Epoch>) -> Result<Epoch, StoreError> {
+        let statements = self.statements().await?;
+        let now_us = wall_ms().saturating_mul(1_000);
+        Box::pin(claims::claim(
+            &self.session,
+            statements,
+            partition,
+            held,
+            now_us,
+        ))
+        .await
     }
 
     async fn readings(

@@ -1,5 +1,5 @@
 //! The store on one machine: tables in fjall, one folder, one process. A write is durable once it resolves: writes that
-//! wait together share one fsync. It never reads a clock.
+//! wait together share one fsync. No order depends on a clock.
 
 mod schedule_v1;
 mod tables;
@@ -21,13 +21,14 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use self::tables::{
-    Answer, Table, Tables, body, changes_of, corrupt, household_key, reading_of, schedule_prefix,
+    Answer, Change, Table, Tables, body, packed, changes_of, corrupt, household_key, reading_of, schedule_prefix,
     tariff_key, timed_key, unpacked, unpacked_schedule,
 };
 use self::writer::Write;
 use crate::retention::{Retention, check_range, without_overlaps};
 use platform::metrics::Metrics;
-use platform::store::{Row, Store, StoreError};
+use platform::clock::wall_ms;
+use platform::store::{Epoch, Row, Store, StoreError, WriteOrder};
 
 /// Settings of the embedded store.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -63,6 +64,8 @@ pub struct EmbeddedStore {
     config: EmbeddedStoreConfig,
     metrics: Option<Metrics>,
     running: Mutex<Option<Running>>,
+    /// Held while a partition is claimed: claims come one after the other.
+    claiming: tokio::sync::Mutex<()>,
 }
 
 /// What ends when the store is closed.
@@ -114,6 +117,7 @@ impl EmbeddedStore {
             tables,
             config,
             metrics: None,
+            claiming: tokio::sync::Mutex::new(()),
             running: Mutex::new(Some(Running {
                 writes,
                 writer,
@@ -146,6 +150,24 @@ impl EmbeddedStore {
         let running = self.running();
         let running = running.as_ref().ok_or_else(closed)?;
         Ok(running.writes.clone())
+    }
+
+    /// Hands changes to the writer, and waits until they are durable.
+    async fn change(
+        &self,
+        changes: Vec<Change>,
+        owner: Option<(i32, i64)>,
+    ) -> Result<(), StoreError> {
+        let (done, answer) = oneshot::channel();
+        let write = Write {
+            changes,
+            owner,
+            done,
+        };
+        let writes = self.writes()?;
+        writes.send(write).await.map_err(|_| closed())?;
+        drop(writes);
+        answer.await.map_err(|_| closed())?
     }
 
     /// Reads off the runtime's threads: a read may wait for the disk.
@@ -199,7 +221,7 @@ impl Store for EmbeddedStore {
         self.writes().map(|_| ())
     }
 
-    async fn write(&self, rows: Vec<Row>) -> Result<(), StoreError> {
+    async fn write(&self, rows: Vec<Row>, order: WriteOrder) -> Result<(), StoreError> {
         let started = Instant::now();
         let mut changes = Vec::with_capacity(rows.len());
         for row in rows {
@@ -208,20 +230,44 @@ impl Store for EmbeddedStore {
         if changes.is_empty() {
             return Ok(());
         }
-        let (done, answer) = oneshot::channel();
-        let writes = self.writes()?;
-        writes
-            .send(Write { changes, done })
-            .await
-            .map_err(|_| closed())?;
-        drop(writes);
-        let outcome = answer.await.map_err(|_| closed())?;
+        let outcome = self.change(changes, order.owner()).await;
         if let Some(metrics) = &self.metrics {
             metrics
                 .store_write_seconds
                 .observe(started.elapsed().as_secs_f64());
         }
         outcome
+    }
+
+    async fn claim(&self, partition: i32, held: Option<Epoch>) -> Result<Epoch, StoreError> {
+        let _one = self.claiming.lock().await;
+        let key = partition.to_be_bytes().to_vec();
+        let stored = self
+            .read({
+                let key = key.clone();
+                move |tables| {
+                    get(tables, Table::PartitionEpochs, &key)?
+                        .map(|value| unpacked::<(i64, i64)>(Table::PartitionEpochs, &value))
+                        .transpose()
+                }
+            })
+            .await?;
+        let before = stored.map(|(number, end)| Epoch::from_stored(partition, number, end));
+        if let Some(held) = held
+            && before.is_none_or(|before| before.number != held.number)
+        {
+            return Err(StoreError::Superseded { partition });
+        }
+        let now_us = wall_ms().saturating_mul(1_000);
+        let next = Epoch::after(partition, before, held.is_some(), now_us);
+        let change = Change::Put {
+            table: Table::PartitionEpochs,
+            key,
+            value: packed(&next.stored())?,
+        };
+        self.change(vec![change], Some((partition, next.number)))
+            .await?;
+        Ok(next)
     }
 
     async fn readings(

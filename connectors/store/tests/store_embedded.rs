@@ -13,7 +13,7 @@ use model::reading::{Measurement, Reading};
 use model::slot::Slot;
 use model::units::{DAY_MS, HouseholdId};
 use platform::metrics::Metrics;
-use platform::store::{Row, Store, StoreError};
+use platform::store::{Row, Store, StoreError, WriteOrder};
 
 fn open(dir: &Path) -> EmbeddedStore {
     EmbeddedStore::open(dir, EmbeddedStoreConfig::default()).unwrap()
@@ -46,7 +46,7 @@ async fn passes_the_contract_and_again_after_a_restart() {
 async fn keeps_everything_that_was_answered_without_being_closed() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
-    store.write(vec![meter(1, 1000)]).await.unwrap();
+    store.write(vec![meter(1, 1000)], WriteOrder::of_record(0)).await.unwrap();
     drop(store);
     let store = open(dir.path());
     let home = HouseholdId::new(1).unwrap();
@@ -60,7 +60,7 @@ async fn one_process_at_a_time() {
     let error = EmbeddedStore::open(dir.path(), EmbeddedStoreConfig::default()).unwrap_err();
     assert!(error.to_string().contains("in use by another process"));
     store.close().await;
-    let refused = store.write(vec![meter(1, 1000)]).await.unwrap_err();
+    let refused = store.write(vec![meter(1, 1000)], WriteOrder::of_record(0)).await.unwrap_err();
     assert!(matches!(refused, StoreError::Refused(_)));
 }
 
@@ -82,7 +82,9 @@ async fn concurrent_writers_are_all_answered_and_all_there() {
             let store = Arc::clone(&store);
             tokio::spawn(async move {
                 for minute in 0..20 {
-                    store.write(vec![meter(id, minute * 60_000)]).await.unwrap();
+                    let order = WriteOrder::of_record(minute);
+                    let rows = vec![meter(id, minute * 60_000)];
+                    store.write(rows, order).await.unwrap();
                 }
             })
         })
@@ -122,7 +124,7 @@ async fn old_rows_go_counted_back_from_the_newest_of_each_household() {
         })
         .flatten()
         .collect();
-    store.write(rows).await.unwrap();
+    store.write(rows, WriteOrder::of_record(0)).await.unwrap();
     assert_eq!(store.expire().await.unwrap(), 9);
     assert_eq!(store.expire().await.unwrap(), 0);
     let (one, two) = (HouseholdId::new(1).unwrap(), HouseholdId::new(2).unwrap());
@@ -147,7 +149,10 @@ async fn expiry_runs_by_itself() {
     let store = EmbeddedStore::open(dir.path(), config).unwrap();
     let home = HouseholdId::new(1).unwrap();
     store
-        .write(vec![meter(1, 0), meter(1, 3 * DAY_MS)])
+        .write(
+            vec![meter(1, 0), meter(1, 3 * DAY_MS)],
+            WriteOrder::of_record(0),
+        )
         .await
         .unwrap();
     while store.readings(home, 0, DAY_MS).await.unwrap().len() == 1 {

@@ -3,7 +3,7 @@
 use scylla::client::session::Session;
 use scylla::statement::prepared::PreparedStatement;
 
-use super::{CqlConfig, StoreError, refused_or_unavailable};
+use super::{CqlConfig, StoreError, claims, refused_or_unavailable};
 
 const KEYSPACE: &str = include_str!("../../../../schemas/cql/keyspace.cql");
 const TABLES: &str = include_str!("../../../../schemas/cql/tables.cql");
@@ -108,6 +108,9 @@ pub(super) struct Statements {
     pub(super) period_before: PreparedStatement,
     pub(super) periods: PreparedStatement,
     pub(super) snapshot: PreparedStatement,
+    pub(super) epoch: PreparedStatement,
+    pub(super) epoch_first: PreparedStatement,
+    pub(super) epoch_next: PreparedStatement,
 }
 
 impl Statements {
@@ -195,6 +198,27 @@ impl Statements {
             )
             .await?,
             snapshot: select("state", "snapshots WHERE household_id = ?").await?,
+            epoch: select("number, end_order", "partition_epochs WHERE partition = ?")
+                .await
+                .map(claims::conditional)?,
+            epoch_first: one(
+                session,
+                &format!(
+                    "INSERT INTO {keyspace}.partition_epochs (partition, number, end_order) \
+                     VALUES (?, ?, ?) IF NOT EXISTS"
+                ),
+            )
+            .await
+            .map(claims::conditional)?,
+            epoch_next: one(
+                session,
+                &format!(
+                    "UPDATE {keyspace}.partition_epochs SET number = ?, end_order = ? \
+                     WHERE partition = ? IF number = ? AND end_order = ?"
+                ),
+            )
+            .await
+            .map(claims::conditional)?,
         })
     }
 
@@ -302,7 +326,7 @@ mod tests {
     #[test]
     fn every_table_is_filled_in_and_has_the_columns_that_are_written() {
         let tables = tables(&CqlConfig::default());
-        assert_eq!(tables.len(), 11);
+        assert_eq!(tables.len(), 12);
         for (table, create) in &tables {
             assert!(!create.contains("{keyspace}"), "{table}");
             assert!(

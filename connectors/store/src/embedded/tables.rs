@@ -37,10 +37,12 @@ pub(super) enum Table {
     Tariffs,
     WeatherForecast,
     Snapshots,
+    /// Who owns each partition: see [`platform::store::Epoch`].
+    PartitionEpochs,
 }
 
 impl Table {
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 13] = [
         Self::MeterReadings,
         Self::PvGeneration,
         Self::BatteryState,
@@ -53,6 +55,7 @@ impl Table {
         Self::Tariffs,
         Self::WeatherForecast,
         Self::Snapshots,
+        Self::PartitionEpochs,
     ];
 
     pub(super) const fn as_str(self) -> &'static str {
@@ -69,6 +72,7 @@ impl Table {
             Self::Tariffs => "tariffs",
             Self::WeatherForecast => "weather_forecast",
             Self::Snapshots => "snapshots",
+            Self::PartitionEpochs => "partition_epochs",
         }
     }
 

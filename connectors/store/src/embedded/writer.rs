@@ -21,6 +21,8 @@ const DAY_MS: i64 = model::units::DAY_MS;
 #[derive(Debug)]
 pub(super) struct Write {
     pub(super) changes: Vec<Change>,
+    /// Partition and epoch of the owner that writes, or that claims the partition with this.
+    pub(super) owner: Option<(i32, i64)>,
     pub(super) done: oneshot::Sender<Result<(), StoreError>>,
 }
 
@@ -30,13 +32,22 @@ pub(super) struct Write {
     reason = "the thread owns what it works on"
 )]
 pub(super) fn run(tables: Tables, mut writes: mpsc::Receiver<Write>, changes_max: usize) {
+    // The newest epoch that was seen of each partition: one process has the store, and this is the one thread.
+    let mut owners: BTreeMap<i32, i64> = BTreeMap::new();
     while let Some(first) = writes.blocking_recv() {
         let mut changes = Vec::new();
         let mut waiting = Vec::new();
         let mut next = Some(first);
         while let Some(write) = next {
-            changes.extend(write.changes);
-            waiting.push(write.done);
+            match superseded(&mut owners, write.owner) {
+                None => {
+                    changes.extend(write.changes);
+                    waiting.push(write.done);
+                }
+                Some(error) => {
+                    let _ = write.done.send(Err(error));
+                }
+            }
             next = if changes.len() < changes_max {
                 writes.try_recv().ok()
             } else {
@@ -53,6 +64,17 @@ pub(super) fn run(tables: Tables, mut writes: mpsc::Receiver<Write>, changes_max
             let _ = done.send(answer);
         }
     }
+}
+
+/// Why a write of `owner` comes too late, if it does. A later owner is remembered from its claim on.
+fn superseded(owners: &mut BTreeMap<i32, i64>, owner: Option<(i32, i64)>) -> Option<StoreError> {
+    let (partition, epoch) = owner?;
+    let newest = owners.entry(partition).or_insert(epoch);
+    if epoch < *newest {
+        return Some(StoreError::Superseded { partition });
+    }
+    *newest = epoch;
+    None
 }
 
 /// One batch, one fsync. All changes of a batch get the same sequence number, so each key may occur once: the last
@@ -190,7 +212,11 @@ fn expire_table(
 fn write_blocking(writes: &mpsc::Sender<Write>, changes: Vec<Change>) -> Result<(), StoreError> {
     let (done, answer) = oneshot::channel();
     writes
-        .blocking_send(Write { changes, done })
+        .blocking_send(Write {
+            changes,
+            owner: None,
+            done,
+        })
         .map_err(|_| super::closed())?;
     answer.blocking_recv().map_err(|_| super::closed())?
 }
