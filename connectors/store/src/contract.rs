@@ -25,7 +25,7 @@ const NOON_MS: i64 = 1_757_671_200_000;
 
 /// Runs every check with the households `first_id` to `first_id + HOUSEHOLDS_COUNT - 1`; names the first that fails.
 /// May run again on the same store.
-pub async fn run(store: &dyn Store, first_id: i64) -> Result<(), String> {
+pub async fn run(store: &(dyn Store + 'static), first_id: i64) -> Result<(), String> {
     let home = |index: i64| {
         HouseholdId::new(first_id + index).ok_or_else(|| format!("{first_id} is no household"))
     };
@@ -49,12 +49,12 @@ pub async fn run(store: &dyn Store, first_id: i64) -> Result<(), String> {
 
 /// An owner of a partition: what it writes is ordered after what the owners before it wrote.
 struct Owner<'a> {
-    store: &'a dyn Store,
+    store: &'a (dyn Store + 'static),
     epoch: Mutex<Epoch>,
 }
 
 impl<'a> Owner<'a> {
-    async fn claim(store: &'a dyn Store, partition: i32) -> Result<Self, String> {
+    async fn claim(store: &'a (dyn Store + 'static), partition: i32) -> Result<Self, String> {
         let epoch = called("claim", store.claim(partition, None).await)?;
         Ok(Self {
             store,
@@ -72,8 +72,8 @@ impl<'a> Owner<'a> {
     }
 }
 
-impl<'a> std::ops::Deref for Owner<'a> {
-    type Target = dyn Store + 'a;
+impl std::ops::Deref for Owner<'_> {
+    type Target = dyn Store;
 
     fn deref(&self) -> &Self::Target {
         self.store
