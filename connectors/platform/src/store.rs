@@ -38,6 +38,23 @@ pub enum Row {
     },
 }
 
+impl Row {
+    /// Whose row it is; `None` where it is of no home.
+    #[must_use]
+    pub fn household_id(&self) -> Option<HouseholdId> {
+        match self {
+            Self::Reading(reading) => Some(reading.household_id),
+            Self::Slot { household_id, .. } | Self::Snapshot { household_id, .. } => {
+                Some(*household_id)
+            }
+            Self::Schedule(schedule) => Some(schedule.household_id),
+            Self::Command(progress) => Some(progress.command.household_id),
+            Self::Household(metadata) => Some(metadata.household_id),
+            Self::Tariff(_) => None,
+        }
+    }
+}
+
 /// How many writes an owner may order before it claims again: microseconds of a minute.
 const EPOCH_ORDERS: i64 = 60_000_000;
 /// Orders of writes that belong to no partition begin here, above every microsecond before the year 2255.

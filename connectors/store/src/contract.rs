@@ -64,7 +64,9 @@ impl<'a> Owner<'a> {
 
     fn draw(&self) -> WriteOrder {
         let mut epoch = self.epoch.lock().expect("no holder panics");
-        epoch.draw().expect("a check writes less than an epoch holds")
+        epoch
+            .draw()
+            .expect("a check writes less than an epoch holds")
     }
 
     async fn write(&self, rows: Vec<Row>) -> Result<(), StoreError> {
@@ -94,10 +96,16 @@ async fn owners(before: &Owner<'_>, partition: i32, home: HouseholdId) -> Result
     };
     let held = *before.epoch.lock().expect("no holder panics");
     called("write", before.write(row(1.0)).await)?;
-    let renewed = called("go on as the owner", before.claim(partition, Some(held)).await)?;
+    let renewed = called(
+        "go on as the owner",
+        before.claim(partition, Some(held)).await,
+    )?;
     equal("the owner's number", &renewed.number, &held.number)?;
     let (early, late) = (before.draw(), before.draw());
-    called("write the later order", before.store.write(snapshot(2), late).await)?;
+    called(
+        "write the later order",
+        before.store.write(snapshot(2), late).await,
+    )?;
 
     let owner = Owner::claim(before.store, partition).await?;
     called("write", owner.write(row(2.0)).await)?;
@@ -109,8 +117,16 @@ async fn owners(before: &Owner<'_>, partition: i32, home: HouseholdId) -> Result
         }
     }
     let found = before.readings(home, NOON_MS, NOON_MS + 1).await;
-    let expected = vec![reading(home, NOON_MS, Measurement::Meter { consumption_w: 2.0 })];
-    equal("a late reading", &called("read readings", found)?, &expected)?;
+    let expected = vec![reading(
+        home,
+        NOON_MS,
+        Measurement::Meter { consumption_w: 2.0 },
+    )];
+    equal(
+        "a late reading",
+        &called("read readings", found)?,
+        &expected,
+    )?;
     let found = called("read a snapshot", before.snapshot(home).await)?;
     equal("a late snapshot", &found, &Some(vec![3; 3]))?;
     match before.claim(partition, Some(renewed)).await {

@@ -37,9 +37,9 @@ use self::rows::{
 };
 use self::statements::{Insert, Statements};
 use crate::retention::{Retention, check_range, without_overlaps};
+use platform::clock::wall_ms;
 use platform::metrics::Metrics;
 use platform::secret::Secret;
-use platform::clock::wall_ms;
 use platform::store::{Epoch, Row, Store, StoreError, WriteOrder};
 use platform::tls;
 
@@ -168,8 +168,7 @@ impl CqlStore {
         let mut builder = SessionBuilder::new()
             .known_nodes(&config.nodes)
             .connection_timeout(Duration::from_millis(config.connect_timeout_ms))
-            .default_execution_profile_handle(profile.into_handle())
-;
+            .default_execution_profile_handle(profile.into_handle());
         if !config.username.is_empty() {
             builder = builder.user(&config.username, config.password.expose());
         }
@@ -319,8 +318,7 @@ impl CqlStore {
         stream::iter(replaced)
             .map(|(start,)| {
                 self.persist(deadline, move || {
-                    self.session
-                        .execute_unpaged(remove, (&tariff.name, start))
+                    self.session.execute_unpaged(remove, (&tariff.name, start))
                 })
             })
             .buffer_unordered(PARTITIONS_READ_MAX)

@@ -21,13 +21,13 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use self::tables::{
-    Answer, Change, Table, Tables, body, packed, changes_of, corrupt, household_key, reading_of, schedule_prefix,
-    tariff_key, timed_key, unpacked, unpacked_schedule,
+    Answer, Change, Table, Tables, body, changes_of, corrupt, household_key, packed, reading_of,
+    schedule_prefix, tariff_key, timed_key, unpacked, unpacked_schedule,
 };
 use self::writer::Write;
 use crate::retention::{Retention, check_range, without_overlaps};
-use platform::metrics::Metrics;
 use platform::clock::wall_ms;
+use platform::metrics::Metrics;
 use platform::store::{Epoch, Row, Store, StoreError, WriteOrder};
 
 /// Settings of the embedded store.

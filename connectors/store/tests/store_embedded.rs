@@ -46,7 +46,10 @@ async fn passes_the_contract_and_again_after_a_restart() {
 async fn keeps_everything_that_was_answered_without_being_closed() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
-    store.write(vec![meter(1, 1000)], WriteOrder::of_record(0)).await.unwrap();
+    store
+        .write(vec![meter(1, 1000)], WriteOrder::of_record(0))
+        .await
+        .unwrap();
     drop(store);
     let store = open(dir.path());
     let home = HouseholdId::new(1).unwrap();
@@ -60,7 +63,10 @@ async fn one_process_at_a_time() {
     let error = EmbeddedStore::open(dir.path(), EmbeddedStoreConfig::default()).unwrap_err();
     assert!(error.to_string().contains("in use by another process"));
     store.close().await;
-    let refused = store.write(vec![meter(1, 1000)], WriteOrder::of_record(0)).await.unwrap_err();
+    let refused = store
+        .write(vec![meter(1, 1000)], WriteOrder::of_record(0))
+        .await
+        .unwrap_err();
     assert!(matches!(refused, StoreError::Refused(_)));
 }
 

@@ -26,6 +26,7 @@ use crate::failures::{Cause, Failures};
 use crate::fence::{Fence, Fenced};
 use crate::homes::Homes;
 use crate::outbox::Outbox;
+use crate::ownership::Ownership;
 use crate::setup::Setup;
 use crate::tariffs::ByName;
 
@@ -70,8 +71,10 @@ impl Actors {
     /// No home in memory yet. Must be called inside a tokio runtime.
     pub(crate) fn new(setup: Setup, partition: i32, fence: Fence) -> Self {
         let parts = &setup.parts;
+        let control = Arc::clone(&setup.control);
+        let ownership = Ownership::new(parts.clone(), control, partition, fence.clone());
         Self {
-            outbox: Outbox::open(parts.clone(), fence.clone()),
+            outbox: Outbox::open(parts.clone(), ownership, fence.clone()),
             homes: Homes::new(parts.metrics.clone()),
             checkpoint: Checkpoint::new(Instant::now()),
             assignment: Assignment {
@@ -203,11 +206,6 @@ impl Actors {
         loop {
             batch.count(&self.assignment.setup.parts.metrics);
             let repairs = std::mem::take(&mut batch.repairs);
-            for (id, _) in &repairs {
-                if let Some(home) = self.homes.residents.get_mut(id) {
-                    batch.rows.extend(home.take_rows());
-                }
-            }
             self.outbox.send(batch.into_delivery()).await?;
             if repairs.is_empty() {
                 return Ok(());
@@ -254,7 +252,7 @@ impl Actors {
     async fn aggregate(&self, id: HouseholdId, start_ms: i64) -> Result<Slot, Fenced> {
         let Assignment { setup, fence, .. } = &self.assignment;
         let (length, store) = (setup.settings.slot, &setup.parts.store);
-        let readings = read_patiently("readings", fence, || {
+        let readings = read_patiently("readings", id, fence, || {
             store.readings(id, start_ms, start_ms + length.ms())
         })
         .await?;

@@ -97,7 +97,6 @@ impl Checkpoint {
                 };
                 home.is_unsaved = false;
                 home.saved_in = saved_in;
-                delivery.rows.extend(home.take_rows());
                 delivery.snapshots.push(home.snapshot(partition));
             }
             outbox.send(delivery).await?;

@@ -34,9 +34,6 @@ pub struct EngineConfig {
     /// Whether each reading becomes a row of the store. Without, slots are all that is kept, and a reading behind the
     /// grace is a dead letter.
     pub store_readings: bool,
-    /// Whether the rows of readings and slots wait for the snapshot of their home and are written with it, together:
-    /// far less work for the store, spread evenly, and rows that are up to `checkpoint_ms` behind.
-    pub rows_wait: bool,
     /// Whether each slot becomes a row of the store, and a record of the topic `slots`.
     pub store_slots: bool,
     pub publish_slots: bool,
@@ -65,7 +62,6 @@ impl Default for EngineConfig {
             checkpoint_ms: 30_000,
             checkpoint_records_max: 1_000_000,
             store_readings: true,
-            rows_wait: false,
             store_slots: true,
             publish_slots: false,
             tick_ms: 1_000,

@@ -50,12 +50,9 @@ impl EffectBatch {
         let mut fresh = std::mem::take(&mut self.fresh);
         for effect in fresh.drain(..) {
             match effect {
-                Effect::StoreReading(reading) if setup.rows_wait => {
-                    home.wait_with_reading(reading);
-                }
                 Effect::StoreReading(reading) => self.rows.push(Row::Reading(reading)),
                 Effect::StoreSlot { household_id, slot } => {
-                    self.store_slot(setup, home, HouseholdSlot { household_id, slot });
+                    self.store_slot(setup, HouseholdSlot { household_id, slot });
                 }
                 Effect::StoreMetadata(metadata) => self.rows.push(Row::Household(metadata)),
                 Effect::StoreSchedule(schedule) => self.rows.push(Row::Schedule(schedule)),
@@ -87,15 +84,13 @@ impl EffectBatch {
         refused
     }
 
-    fn store_slot(&mut self, setup: &Setup, home: &mut Resident, slot: HouseholdSlot) {
+    fn store_slot(&mut self, setup: &Setup, slot: HouseholdSlot) {
         setup.parts.metrics.slots_total.inc();
         if setup.publish_slots {
             self.send(&setup.parts, slot.household_id, &slot);
         }
         let HouseholdSlot { household_id, slot } = slot;
-        if setup.store_slots && setup.rows_wait {
-            home.wait_with_slot(slot);
-        } else if setup.store_slots {
+        if setup.store_slots {
             self.rows.push(Row::Slot { household_id, slot });
         }
     }

@@ -85,7 +85,6 @@ impl Engine {
             checkpoint_records_max: config.checkpoint_records_max,
             passivate_after: Duration::from_secs(config.passivate_minutes * 60),
             live_homes_max: config.live_homes_max,
-            rows_wait: config.rows_wait,
             store_slots: config.store_slots,
             publish_slots: config.publish_slots,
             handle: Household::handle,

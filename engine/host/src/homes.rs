@@ -90,7 +90,7 @@ impl Homes {
             let mut restored = each(absent, RESTORES_MAX, |id| async move {
                 let begun = Instant::now();
                 let snapshot =
-                    read_patiently("snapshot", fence, || parts.store.snapshot(id)).await?;
+                    read_patiently("snapshot", id, fence, || parts.store.snapshot(id)).await?;
                 let resident =
                     Resident::from_snapshot(id, assignment.partition, snapshot.as_deref());
                 let elapsed = begun.elapsed().as_secs_f64();

@@ -30,6 +30,7 @@ mod deliver;
 pub mod fence;
 mod outbox;
 mod outgoing;
+mod ownership;
 
 pub mod optimizer;
 pub mod workers;

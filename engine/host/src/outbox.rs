@@ -1,18 +1,23 @@
 //! What homes want done and is not durable yet. One task makes it durable in the order in which it came, while the
-//! partition goes on with the next records.
+//! partition goes on with the next records. While the store is slower than the partition, more and more waits, and is
+//! written together: a home's rows in one batch, which a store takes many times faster than row by row. Once it has
+//! caught up, each delivery is written at once.
+
+use std::sync::Arc;
 
 use platform::store::Row;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use crate::deliver::{produce_patiently, write_patiently};
 use crate::fence::{Fence, Fenced};
 use crate::outgoing::Outgoing;
+use crate::ownership::Ownership;
 use platform::parts::Parts;
 
-/// Deliveries that wait; a partition that is further ahead waits itself.
-const DELIVERIES_MAX: usize = 8;
-/// Rows and records delivered together: deliveries are put together up to about this.
-const TOGETHER_MAX: usize = 4_000;
+/// Rows and records that wait or are being delivered; a partition that is further ahead waits itself.
+const WAITING_MAX: u32 = 32_768;
+/// Deliveries that wait: enough for small ones to come to as many rows.
+const DELIVERIES_MAX: usize = 4_096;
 
 /// What must become durable, in this order.
 #[derive(Debug, Default)]
@@ -48,17 +53,20 @@ impl Delivery {
 /// The partition's end.
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    deliveries: mpsc::Sender<(u64, Delivery)>,
+    deliveries: mpsc::Sender<Waiting>,
+    /// A permit for each row and record that may wait.
+    room: Arc<Semaphore>,
     durable: watch::Receiver<u64>,
     sent: u64,
 }
 
 impl Outbox {
     /// Starts the task. It ends with this, when everything sent is durable, or behind the fence.
-    pub(crate) fn open(parts: Parts, fence: Fence) -> Self {
+    pub(crate) fn open(parts: Parts, ownership: Ownership, fence: Fence) -> Self {
         let (deliveries, waiting) = mpsc::channel(DELIVERIES_MAX);
         let (done, durable) = watch::channel(0);
         let writer = Writer {
+            ownership,
             parts,
             fence,
             waiting,
@@ -67,6 +75,7 @@ impl Outbox {
         tokio::spawn(writer.run());
         Self {
             deliveries,
+            room: Arc::new(Semaphore::new(WAITING_MAX as usize)),
             durable,
             sent: 0,
         }
@@ -77,8 +86,20 @@ impl Outbox {
         if delivery.is_nothing() {
             return Ok(());
         }
+        let size = u32::try_from(delivery.size()).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room).acquire_many_owned(size.min(WAITING_MAX));
+        // The room closes with the writer, which ends behind the fence.
+        let room = tokio::select! {
+            room = room => room.map_err(|_| Fenced)?,
+            () = self.deliveries.closed() => return Err(Fenced),
+        };
         self.sent += 1;
-        let sent = self.deliveries.send((self.sent, delivery)).await;
+        let waiting = Waiting {
+            number: self.sent,
+            delivery,
+            room,
+        };
+        let sent = self.deliveries.send(waiting).await;
         sent.map_err(|_| Fenced)
     }
 
@@ -100,37 +121,49 @@ impl Outbox {
     }
 }
 
+/// A delivery that waits, with the room it takes up.
+#[derive(Debug)]
+struct Waiting {
+    number: u64,
+    delivery: Delivery,
+    room: OwnedSemaphorePermit,
+}
+
 struct Writer {
+    ownership: Ownership,
     parts: Parts,
     fence: Fence,
-    waiting: mpsc::Receiver<(u64, Delivery)>,
+    waiting: mpsc::Receiver<Waiting>,
     done: watch::Sender<u64>,
 }
 
 impl Writer {
     async fn run(mut self) {
-        while let Some((mut number, mut delivery)) = self.waiting.recv().await {
-            while delivery.size() < TOGETHER_MAX
-                && let Ok((next_number, next)) = self.waiting.try_recv()
-            {
-                number = next_number;
-                delivery.append(next);
+        while let Some(first) = self.waiting.recv().await {
+            let mut together = first;
+            while let Ok(next) = self.waiting.try_recv() {
+                together.number = next.number;
+                together.delivery.append(next.delivery);
+                together.room.merge(next.room);
             }
-            if self.deliver(delivery).await.is_err() {
+            if self.deliver(together.delivery).await.is_err() {
                 return;
             }
-            self.done.send_replace(number);
+            drop(together.room);
+            self.done.send_replace(together.number);
         }
     }
 
     /// Rows come before records, so that whoever reads a record finds its rows. Snapshots come last: one that is
     /// durable says that all before it is.
-    async fn deliver(&self, delivery: Delivery) -> Result<(), Fenced> {
+    async fn deliver(&mut self, delivery: Delivery) -> Result<(), Fenced> {
         let (parts, fence) = (&self.parts, &self.fence);
-        write_patiently(parts, delivery.restored, fence).await?;
-        write_patiently(parts, delivery.rows, fence).await?;
+        let owner = &mut self.ownership;
+        write_patiently(owner, parts, delivery.restored, fence).await?;
+        write_patiently(owner, parts, delivery.rows, fence).await?;
+        owner.confirm().await?;
         produce_patiently(parts, delivery.outgoing, fence).await?;
-        write_patiently(parts, delivery.snapshots, fence).await?;
+        write_patiently(owner, parts, delivery.snapshots, fence).await?;
         parts.metrics.observe_stored(&delivery.readings_ms);
         Ok(())
     }

@@ -3,8 +3,6 @@
 use household::effect::Effect;
 use household::household::Household;
 use indexmap::IndexMap;
-use model::reading::Reading;
-use model::slot::Slot;
 use model::units::HouseholdId;
 use platform::clock::wall_ms;
 use platform::store::Row;
@@ -30,9 +28,6 @@ pub(crate) struct Resident {
     pub(crate) saved_in: u64,
     /// When a record last reached it.
     pub(crate) touched: Instant,
-    /// Rows that are written together with the next snapshot, where they wait.
-    readings: Vec<Reading>,
-    slots: Vec<Slot>,
     /// The newest request, and when the record that led to it entered the log.
     asked: Option<Box<(String, i64)>>,
 }
@@ -64,8 +59,6 @@ impl Resident {
             is_unsaved: false,
             saved_in: 0,
             touched: Instant::now(),
-            readings: Vec::new(),
-            slots: Vec::new(),
             asked: None,
         }
     }
@@ -84,31 +77,6 @@ impl Resident {
             self.is_unsaved = true;
             unsaved.note(self.household.id(), since, now);
         }
-    }
-
-    /// Keeps what becomes a row with the next snapshot.
-    pub(crate) fn wait_with_reading(&mut self, reading: Reading) {
-        self.readings.push(reading);
-    }
-
-    /// The same of a slot; of one that is corrected only the last is kept.
-    pub(crate) fn wait_with_slot(&mut self, slot: Slot) {
-        let place = |held: &&mut Slot| {
-            (held.start_ms, held.slot_minutes) == (slot.start_ms, slot.slot_minutes)
-        };
-        match self.slots.iter_mut().find(place) {
-            Some(held) => *held = slot,
-            None => self.slots.push(slot),
-        }
-    }
-
-    /// Takes out what has waited, as rows.
-    pub(crate) fn take_rows(&mut self) -> impl Iterator<Item = Row> + use<> {
-        let household_id = self.household.id();
-        let readings = std::mem::take(&mut self.readings).into_iter();
-        let slots = std::mem::take(&mut self.slots).into_iter();
-        let slots = slots.map(move |slot| Row::Slot { household_id, slot });
-        readings.map(Row::Reading).chain(slots)
     }
 
     /// Whether nothing is lost when it is let go: all of it is in a snapshot, and the outbox, durable up to `durable`,

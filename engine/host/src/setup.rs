@@ -24,7 +24,6 @@ pub struct Setup {
     pub checkpoint_records_max: u64,
     pub passivate_after: Duration,
     pub live_homes_max: usize,
-    pub rows_wait: bool,
     pub store_slots: bool,
     pub publish_slots: bool,
     /// What a home does with an event: [`Household::handle`], unless a test needs one that fails.

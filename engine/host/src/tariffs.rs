@@ -5,13 +5,13 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use model::tariff::Tariff;
-use platform::log::{LogEvent, Start, Subscription};
+use platform::log::{LogEvent, Record, Start, Subscription};
 use platform::store::Row;
 use schemas::topic::Topic;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-use crate::deliver::write_patiently;
+use crate::deliver::write_of_record;
 use crate::fence::{Fence, Fenced};
 use platform::parts::Parts;
 
@@ -64,7 +64,7 @@ pub async fn follow(
                 LogEvent::Assigned(partitions) => behind.extend(partitions),
                 LogEvent::Records { records, .. } => {
                     for record in records {
-                        take(&parts, &follower, &record.value).await;
+                        take(&parts, &follower, &record).await;
                     }
                 }
                 LogEvent::Revoked { .. } => {}
@@ -87,7 +87,8 @@ pub async fn follow(
     Ok((tariffs, task))
 }
 
-async fn take(parts: &Parts, tariffs: &Tariffs, value: &[u8]) {
+async fn take(parts: &Parts, tariffs: &Tariffs, record: &Record) {
+    let value = &record.value;
     if value.is_empty() {
         return;
     }
@@ -95,7 +96,7 @@ async fn take(parts: &Parts, tariffs: &Tariffs, value: &[u8]) {
         Ok(tariff) => {
             let tariff = Arc::new(tariff);
             tariffs.put(Arc::clone(&tariff));
-            write_patiently(parts, vec![Row::Tariff(tariff)], &Fence::open())
+            write_of_record(parts, Row::Tariff(tariff), record.offset, &Fence::open())
                 .await
                 .unwrap_or_else(|Fenced| warn!("tariff was not stored"));
         }

@@ -31,6 +31,7 @@ pub enum Fault {
     BeginningUnknown,
     CrashInCall,
     FenceInTheMidst,
+    OwnerSleeps,
     Leave,
     LeaveFenced,
     ClockJump,

@@ -38,6 +38,9 @@ pub enum Order {
     Crash(u64),
     /// The partition goes to another owner while this one is in the midst of something.
     Fence,
+    /// The process stands still for so long, and the partition goes to another owner meanwhile. It wakes in the midst of
+    /// what it did, and learns of the other owner only some time after.
+    Sleep(Duration),
     /// The partition goes to another owner in peace.
     Leave,
     /// It is over.
@@ -85,11 +88,24 @@ pub async fn supervise(
                     world.count(Fault::FenceInTheMidst);
                     fence.raise();
                 }
+                Order::Sleep(span) => {
+                    world.count(Fault::OwnerSleeps);
+                    life.sleep(span);
+                    let unaware = Duration::from_millis(world.draw() % 10_000);
+                    let (life, fence) = (Arc::clone(&life), fence.clone());
+                    tokio::task::spawn_local(async move {
+                        tokio::time::sleep(span + unaware).await;
+                        fence.raise();
+                        // What it has begun may still go on for a while.
+                        tokio::time::sleep(Duration::from_secs(60)).await;
+                        life.end();
+                    });
+                }
                 Order::Leave | Order::Finish => {
                     world.count(Fault::Leave);
                     let save_max = match order {
                         Order::Finish => Duration::MAX,
-                        Order::Crash(_) | Order::Fence | Order::Leave => {
+                        Order::Crash(_) | Order::Fence | Order::Sleep(_) | Order::Leave => {
                             Duration::from_millis(world.draw() % 100)
                         }
                     };
@@ -194,7 +210,6 @@ impl Owner {
             checkpoint_records_max: hosting.checkpoint_records_max,
             passivate_after: hosting.passivate_after,
             live_homes_max: hosting.live_homes_max,
-            rows_wait: hosting.rows_wait,
             store_slots: hosting.store_slots,
             publish_slots: hosting.publish_slots,
             handle: poison::handle,

@@ -47,12 +47,12 @@ impl RowKey {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stored {
     pub row: Row,
-    pub issued: u64,
+    pub issued: i64,
 }
 
 impl Stored {
     /// Another write of the same row lands.
-    pub fn take(&mut self, row: Row, issued: u64) {
+    pub fn take(&mut self, row: Row, issued: i64) {
         if issued < self.issued {
             return;
         }

@@ -186,6 +186,11 @@ impl ConsumerControl for SimControl {
         Ok(records)
     }
 
+    async fn committed(&self, partition: TopicPartition) -> Result<Option<i64>, LogError> {
+        self.life.point().await;
+        Ok(self.life.world.state().committed.get(&partition).copied())
+    }
+
     async fn is_unread_and_whole(&self, partitions: &[TopicPartition]) -> Result<bool, LogError> {
         self.life.point().await;
         let state = &mut *self.life.world.state();

@@ -1,5 +1,5 @@
-//! The store of the simulation, as one owner sees it. A row is last-write-wins by the time at which its write was
-//! issued, as with the timestamps that the CQL store's client gives.
+//! The store of the simulation, as one owner sees it. Of two writes of a row the one of the higher order holds, whichever
+//! lands later, and an owner that another has followed is not told so until it claims again: as with CQL.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use model::schedule::Schedule;
 use model::slot::Slot;
 use model::tariff::Tariff;
 use model::units::HouseholdId;
-use platform::store::{Row, Store, StoreError};
+use platform::store::{Epoch, Row, Store, StoreError, WriteOrder};
 
 use super::faults::{Fate, Fault, late};
 use super::rows::RowKey;
@@ -21,7 +21,7 @@ use super::world::{Life, State};
 pub struct SimStore(pub Arc<Life>);
 
 impl SimStore {
-    async fn read<T>(&self, read: impl FnOnce(&State) -> T) -> Result<T, StoreError> {
+    async fn read<T>(&self, read: impl FnOnce(&mut State) -> T) -> Result<T, StoreError> {
         let world = &self.0.world;
         self.0.point().await;
         tokio::time::sleep(world.delay(Fault::StoreSlow)).await;
@@ -49,15 +49,32 @@ impl Store for SimStore {
         Ok(())
     }
 
-    async fn write(&self, mut rows: Vec<Row>) -> Result<(), StoreError> {
+    async fn claim(&self, partition: i32, held: Option<Epoch>) -> Result<Epoch, StoreError> {
+        let now_us = self.0.world.clock_ms().saturating_mul(1_000);
+        self.read(move |state| {
+            let before = state.epochs.get(&partition).copied();
+            if let Some(held) = held
+                && before.is_none_or(|before| before.number != held.number)
+            {
+                return Err(StoreError::Superseded { partition });
+            }
+            let epoch = Epoch::after(partition, before, held.is_some(), now_us);
+            state.epochs.insert(partition, epoch);
+            Ok(epoch)
+        })
+        .await?
+    }
+
+    async fn write(&self, mut rows: Vec<Row>, order: WriteOrder) -> Result<(), StoreError> {
         let (life, world) = (&self.0, &self.0.world);
         life.point().await;
-        let (issued, mut fate, after) = {
+        let issued = order.number();
+        let (mut fate, after) = {
             let state = &mut *world.state();
             let fate = state.faults.of_write(&mut state.draws);
             let outlives = state.draws.permille(500);
             let after = outlives.then(|| late(&mut state.draws));
-            (state.issue(), fate, after)
+            (fate, after)
         };
         tokio::time::sleep(world.delay(Fault::StoreSlow)).await;
         // What is on its way when its process dies may still arrive.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use model::schedule::Schedule;
 use model::units::HouseholdId;
 use platform::log::{TopicPartition, partition_of};
-use platform::store::Row;
+use platform::store::{Epoch, Row};
 use schemas::topic::Topic;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -40,8 +40,10 @@ pub struct State {
     /// Number of the life that owns each partition.
     pub owners: BTreeMap<i32, u64>,
     pub rows: BTreeMap<RowKey, Stored>,
-    /// Writes issued so far. Of two writes of a row the one issued later holds, whichever lands later.
-    pub writes_count: u64,
+    /// Rows that have landed so far.
+    pub landed_count: u64,
+    /// The newest claim of each partition.
+    pub epochs: BTreeMap<i32, Epoch>,
     pub offline: Offline,
     /// What must be durable before each record of a shard's topics is committed, by offset.
     pub due: BTreeMap<TopicPartition, Vec<Due>>,
@@ -81,7 +83,8 @@ impl World {
             committed: BTreeMap::new(),
             owners: BTreeMap::new(),
             rows: BTreeMap::new(),
-            writes_count: 0,
+            landed_count: 0,
+            epochs: BTreeMap::new(),
             offline: Offline::new(scenario.settings),
             due: BTreeMap::new(),
             schedules: BTreeMap::new(),
@@ -157,13 +160,9 @@ impl World {
 }
 
 impl State {
-    pub const fn issue(&mut self) -> u64 {
-        self.writes_count += 1;
-        self.writes_count
-    }
-
-    /// A row of write `issued` lands.
-    pub fn land(&mut self, row: Row, issued: u64) {
+    /// A row of the write of order `issued` lands.
+    pub fn land(&mut self, row: Row, issued: i64) {
+        self.landed_count += 1;
         invariants::on_row(self, &row);
         let key = RowKey::of(&row);
         match self.rows.get_mut(&key) {
@@ -182,6 +181,7 @@ pub struct Life {
     pub world: Arc<World>,
     /// Calls until it ends; `u64::MAX` for a long life.
     points_left: AtomicU64,
+    asleep_until: Mutex<Option<Instant>>,
     dead: watch::Sender<bool>,
 }
 
@@ -197,6 +197,7 @@ impl Life {
             number,
             world: Arc::clone(world),
             points_left: AtomicU64::new(u64::MAX),
+            asleep_until: Mutex::new(None),
             dead: watch::channel(false).0,
         })
     }
@@ -204,6 +205,12 @@ impl Life {
     /// Ends it at its `calls`-th call from now.
     pub fn end_after(&self, calls: u64) {
         self.points_left.store(calls, Ordering::Relaxed);
+    }
+
+    /// It stands still for `span`: its next call goes on only then.
+    pub fn sleep(&self, span: Duration) {
+        let until = Instant::now() + span;
+        *self.asleep_until.lock().expect("no holder panics") = Some(until);
     }
 
     /// Ends it now.
@@ -223,6 +230,10 @@ impl Life {
 
     /// A place where the process may die.
     pub async fn point(&self) {
+        let asleep_until = *self.asleep_until.lock().expect("no holder panics");
+        if let Some(until) = asleep_until {
+            tokio::time::sleep_until(until).await;
+        }
         let left = self.points_left.load(Ordering::Relaxed);
         if left == 0 && !self.is_over() {
             self.world.count(Fault::CrashInCall);

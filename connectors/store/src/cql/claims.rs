@@ -40,11 +40,15 @@ pub(super) async fn claim(
         let outcome = match before.map(|before| before.stored()) {
             None => {
                 let first = (partition, number, end);
-                session.execute_unpaged(&statements.epoch_first, first).await
+                session
+                    .execute_unpaged(&statements.epoch_first, first)
+                    .await
             }
             Some((number_before, end_before)) => {
                 let change = (number, end, partition, number_before, end_before);
-                session.execute_unpaged(&statements.epoch_next, change).await
+                session
+                    .execute_unpaged(&statements.epoch_next, change)
+                    .await
             }
         };
         let outcome = outcome.map_err(|error| refused_or_unavailable("claim", &error))?;

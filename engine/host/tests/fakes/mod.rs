@@ -24,7 +24,7 @@ use platform::log::{
 };
 use platform::metrics::Metrics;
 use platform::parts::Parts;
-use platform::store::{Row, Store, StoreError};
+use platform::store::{Epoch, Row, Store, StoreError, WriteOrder};
 use schemas::codec::{Codec, Message};
 use schemas::topic::Topic;
 use tokio::sync::mpsc;
@@ -36,6 +36,7 @@ pub const MORNING_MS: i64 = 1_757_394_000_000;
 #[derive(Debug, Default)]
 pub struct FakeStore {
     pub rows: Mutex<Vec<Row>>,
+    epochs: Mutex<BTreeMap<i32, Epoch>>,
     /// Writes find nobody there.
     pub is_away: AtomicBool,
     /// Whoever asks for the snapshot of this home panics.
@@ -52,7 +53,15 @@ impl Store for FakeStore {
         Ok(())
     }
 
-    async fn write(&self, rows: Vec<Row>) -> Result<(), StoreError> {
+    async fn claim(&self, partition: i32, held: Option<Epoch>) -> Result<Epoch, StoreError> {
+        let mut epochs = self.epochs.lock().expect("no holder panics");
+        let before = epochs.get(&partition).copied();
+        let epoch = Epoch::after(partition, before, held.is_some(), 0);
+        epochs.insert(partition, epoch);
+        Ok(epoch)
+    }
+
+    async fn write(&self, rows: Vec<Row>, _: WriteOrder) -> Result<(), StoreError> {
         if self.is_away.load(Ordering::SeqCst) {
             return Err(StoreError::Unavailable("away".to_owned()));
         }
@@ -304,7 +313,6 @@ impl World {
             checkpoint_records_max: 1_000,
             passivate_after: Duration::from_secs(3_600),
             live_homes_max: 1_000,
-            rows_wait: false,
             store_slots: true,
             publish_slots: false,
             handle: Household::handle,
