@@ -72,7 +72,14 @@ impl Actors {
     pub(crate) fn new(setup: Setup, partition: i32, fence: Fence) -> Self {
         let parts = &setup.parts;
         let control = Arc::clone(&setup.control);
-        let ownership = Ownership::new(parts.clone(), control, partition, fence.clone());
+        let committing = Arc::default();
+        let ownership = Ownership::new(
+            parts.clone(),
+            control,
+            Arc::clone(&committing),
+            partition,
+            fence.clone(),
+        );
         Self {
             outbox: Outbox::open(parts.clone(), ownership, fence.clone()),
             homes: Homes::new(parts.metrics.clone()),
@@ -81,6 +88,7 @@ impl Actors {
                 setup,
                 partition,
                 fence,
+                committing,
             },
         }
     }

@@ -1,7 +1,10 @@
 //! A partition that is assigned to us.
 
+use std::sync::Arc;
+
 use platform::log::TopicPartition;
 use schemas::topic::Topic;
+use tokio::sync::Mutex;
 
 use crate::fence::Fence;
 use crate::setup::Setup;
@@ -14,6 +17,8 @@ pub(crate) struct Assignment {
     pub(crate) partition: i32,
     /// Raised when the partition goes to another owner.
     pub(crate) fence: Fence,
+    /// Held while offsets are read and committed, so that none goes back.
+    pub(crate) committing: Arc<Mutex<()>>,
 }
 
 impl Assignment {

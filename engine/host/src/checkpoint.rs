@@ -135,6 +135,7 @@ impl Checkpoint {
         let offsets = ready.offsets.iter();
         let offsets = offsets.map(|(topic, next)| (assignment.of(topic), next));
         let partition = assignment.partition;
+        let _one = assignment.committing.lock().await;
         match assignment.setup.control.commit(offsets.collect()).await {
             Ok(()) => self.committed = ready.offsets,
             // It is committed with the next ones; until then a restart reads a little more.

@@ -13,6 +13,7 @@ use platform::parts::Parts;
 use platform::retry::Backoff;
 use platform::store::{Epoch, StoreError, WriteOrder};
 use schemas::snapshot::SHARD_TOPICS;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -28,6 +29,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 pub(crate) struct Ownership {
     parts: Parts,
     control: Arc<dyn ConsumerControl>,
+    committing: Arc<Mutex<()>>,
     partition: i32,
     fence: Fence,
     /// `None` before the first claim.
@@ -40,12 +42,14 @@ impl Ownership {
     pub(crate) fn new(
         parts: Parts,
         control: Arc<dyn ConsumerControl>,
+        committing: Arc<Mutex<()>>,
         partition: i32,
         fence: Fence,
     ) -> Self {
         Self {
             parts,
             control,
+            committing,
             partition,
             fence,
             held: None,
@@ -131,6 +135,7 @@ impl Ownership {
     }
 
     async fn commit_again(&self) -> Result<(), LogError> {
+        let _one = self.committing.lock().await;
         let mut offsets = Vec::new();
         for topic in SHARD_TOPICS {
             let partition = self.partition;

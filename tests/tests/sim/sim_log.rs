@@ -34,7 +34,7 @@ impl Log for SimLog {
             state.faults.of_produce(&mut state.draws)
         };
         if matches!(fate, Fate::Done | Fate::AnswerLost) {
-            world.append(topic, key, value);
+            world.append_by(Some(life.number), topic, key, value);
         }
         life.point().await;
         tokio::time::sleep(world.delay(Fault::LogSlow)).await;

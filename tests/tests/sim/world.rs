@@ -27,6 +27,9 @@ pub struct Kept {
     pub key: Vec<u8>,
     pub value: Vec<u8>,
     pub timestamp_ms: i64,
+    /// From an owner that slept, woke, and has not heard yet that another followed. The log takes it: whoever reads the
+    /// topic `slots` may see an older aggregate once more.
+    pub is_of_former_owner: bool,
 }
 
 /// All that is shared.
@@ -124,6 +127,11 @@ impl World {
 
     /// Appends a record; from this moment it is there for good.
     pub fn append(&self, topic: Topic, key: &[u8], value: Vec<u8>) {
+        self.append_by(None, topic, key, value);
+    }
+
+    /// The same, by the owner of that number.
+    pub fn append_by(&self, life: Option<u64>, topic: Topic, key: &[u8], value: Vec<u8>) {
         let timestamp_ms = self.event_ms();
         let mut state = self.state();
         let partition = partition_of(key, state.partitions_count);
@@ -132,6 +140,8 @@ impl World {
             key: key.to_vec(),
             value,
             timestamp_ms,
+            is_of_former_owner: life
+                .is_some_and(|life| state.owners.get(&partition) != Some(&life)),
         };
         invariants::on_append(&mut state, at, &kept);
         state.log.entry(at).or_default().push(kept);
