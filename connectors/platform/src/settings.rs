@@ -184,6 +184,7 @@ macro_rules! settings {
         $(#[doc = $about])*
         #[derive(Debug, Clone, PartialEq, ::serde::Serialize, ::serde::Deserialize)]
         $(#[derive($($derive),+)])?
+        #[allow(unreachable_pub, reason = "whoever declares settings decides who sees them")]
         #[serde(default, deny_unknown_fields)]
         pub struct $name {
             $(
