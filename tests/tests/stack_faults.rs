@@ -18,6 +18,8 @@ use tests::harness::{
 
 const LIMIT: Duration = Duration::from_secs(150);
 const MINUTE_MS: i64 = 60_000;
+/// The default of `engine.hold_minutes`.
+const HOLD_MS: i64 = 900_000;
 const SLOT_MS: i64 = 15 * MINUTE_MS;
 
 /// Each role as a process of its own, as in a cluster.
@@ -151,16 +153,20 @@ fn offline(readings: &[Reading], end_ms: i64) -> BTreeMap<i64, Slot> {
     let mut sorted = readings.to_vec();
     sorted.sort_by_key(|reading| (reading.ts_ms, reading.measurement.kind()));
     let mut by_slot: BTreeMap<i64, Vec<Reading>> = BTreeMap::new();
-    for reading in sorted {
+    for reading in &sorted {
         by_slot
             .entry(reading.ts_ms - reading.ts_ms.rem_euclid(SLOT_MS))
             .or_default()
-            .push(reading);
+            .push(*reading);
     }
     by_slot
         .into_iter()
         .filter(|(start_ms, _)| start_ms + SLOT_MS <= end_ms)
-        .map(|(start_ms, readings)| (start_ms, Slot::of(start_ms, 15, &readings)))
+        .map(|(start_ms, _)| {
+            let before_end = sorted.iter().filter(|read| read.ts_ms < start_ms + SLOT_MS);
+            let timed = before_end.map(|read| (read.ts_ms, read.measurement));
+            (start_ms, Slot::of(start_ms, 15, HOLD_MS, i64::MAX, timed))
+        })
         .collect()
 }
 

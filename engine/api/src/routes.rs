@@ -179,16 +179,18 @@ impl Api {
         let length = self.settings.slot;
         let mut slots = self.parts.store.slots(id, from_ms, now_ms).await?;
         let open_ms = length.start_of_ms(now_ms);
+        let hold_ms = self.settings.hold_ms;
         if slots.last().is_none_or(|last| last.start_ms < open_ms) {
             let readings = self
                 .parts
                 .store
-                .readings(id, open_ms, open_ms + length.ms())
+                .readings(id, open_ms - hold_ms, open_ms + length.ms())
                 .await?;
             if readings.is_empty() {
                 self.add_unstored(id, from_ms..=now_ms, &mut slots).await?;
             } else {
-                slots.push(Slot::of(open_ms, length.minutes(), &readings));
+                let timed = readings.iter().map(|read| (read.ts_ms, read.measurement));
+                slots.push(Slot::of(open_ms, length.minutes(), hold_ms, now_ms, timed));
             }
         }
         Ok(slots)
@@ -212,7 +214,9 @@ impl Api {
             }
         };
         let known: BTreeSet<i64> = slots.iter().map(|slot| slot.start_ms).collect();
-        let recent = household.recent_slots().into_iter();
+        let recent = household
+            .recent_slots(*span_ms.end(), &self.settings)
+            .into_iter();
         slots.extend(recent.filter(|slot| {
             let is_new = span_ms.contains(&slot.start_ms) && !known.contains(&slot.start_ms);
             is_new && slot.samples_count() > 0

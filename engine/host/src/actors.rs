@@ -21,7 +21,7 @@ use crate::checkpoint::Checkpoint;
 use crate::dead_letter::dead_letter;
 use crate::decode::HomeEvent;
 use crate::deliver::{each, read_patiently};
-use crate::effects::EffectBatch;
+use crate::effects::{EffectBatch, Refused};
 use crate::failures::{Cause, Failures};
 use crate::fence::{Fence, Fenced};
 use crate::homes::Homes;
@@ -170,6 +170,7 @@ impl Actors {
         let env = Env {
             settings: &setup.settings,
             tariffs: &turn.tariffs,
+            now_ms: Some(setup.parts.clock.now_ms()),
         };
         let (household, handle, fresh) = (&mut home.household, setup.handle, &mut batch.fresh);
         let outcome = catch_unwind(AssertUnwindSafe(|| handle(household, event, &env, fresh)));
@@ -194,8 +195,9 @@ impl Actors {
         home.change(&mut checkpoint.unsaved, &checkpoint.next_offsets, turn.now);
         home.watch_answer(&setup.parts, answered.as_deref(), origin.since_ms(), fresh);
         let refused = batch.route(setup, home);
-        if let (Some(detail), Origin::Record(from, record)) = (refused, origin) {
-            let letter = dead_letter(&setup.parts, from, record, Reason::OutOfRange, detail);
+        if let (Some(refused), Origin::Record(from, record)) = (refused, origin) {
+            let Refused { reason, detail } = refused;
+            let letter = dead_letter(&setup.parts, from, record, reason, detail);
             batch.outgoing.extend(letter);
         }
         Outcome::Handled
@@ -261,12 +263,21 @@ impl Actors {
 
     async fn aggregate(&self, id: HouseholdId, start_ms: i64) -> Result<Slot, Fenced> {
         let Assignment { setup, fence, .. } = &self.assignment;
-        let (length, store) = (setup.settings.slot, &setup.parts.store);
+        let (settings, store) = (&setup.settings, &setup.parts.store);
+        let (length, hold_ms) = (settings.slot, settings.hold_ms);
+        // What came before holds on into the slot.
         let readings = read_patiently("readings", fence, || {
-            store.readings(id, start_ms, start_ms + length.ms())
+            store.readings(id, start_ms - hold_ms, start_ms + length.ms())
         })
         .await?;
-        Ok(Slot::of(start_ms, length.minutes(), &readings))
+        let timed = readings.iter().map(|read| (read.ts_ms, read.measurement));
+        Ok(Slot::of(
+            start_ms,
+            length.minutes(),
+            hold_ms,
+            i64::MAX,
+            timed,
+        ))
     }
 
     /// Saves the `count` homes that changed first.

@@ -2,7 +2,7 @@
 
 use household::settings::{Settings, UNKNOWN_KW_MAX};
 use model::limits::{POWER_KW_MAX, PRICE_MAX};
-use model::units::{MINUTE_MS, SlotLength};
+use model::units::{DAY_MS, MINUTE_MS, SlotLength};
 use platform::settings::BadSetting;
 
 platform::settings! {
@@ -22,6 +22,16 @@ platform::settings! {
         /// Minutes that a slot waits for late readings before its raw readings are let go.
         #[range(0..=1_440)]
         grace_minutes: u32 = 15,
+        /// Minutes that a reading holds where no next one of its kind comes: means are weighted by that time. 0 weighs
+        /// each reading the same.
+        #[range(0..=60)]
+        hold_minutes: u32 = 15,
+        /// Minutes that a reading may be ahead of the engine's clock; what is further ahead is a dead letter.
+        #[range(0..=1_440)]
+        ahead_minutes: u32 = 5,
+        /// Days that a reading may be old; what is older is a dead letter. No more than the store keeps.
+        #[range(1..=36_500)]
+        kept_days: u32 = 90,
         /// Minutes without a reading after which a home counts as stale, and each of its inputs as unknown.
         #[range(1..=525_600)]
         stale_minutes: u32 = 60,
@@ -92,6 +102,9 @@ impl EngineConfig {
             slot: self.slot_minutes,
             horizon_slots: self.horizon_slots,
             grace_ms: i64::from(self.grace_minutes) * MINUTE_MS,
+            hold_ms: i64::from(self.hold_minutes) * MINUTE_MS,
+            ahead_ms: i64::from(self.ahead_minutes) * MINUTE_MS,
+            kept_ms: i64::from(self.kept_days) * DAY_MS,
             stores_readings: self.store_readings,
             stale_after_ms: i64::from(self.stale_minutes) * MINUTE_MS,
             load_kw_max: self.load_kw_max,

@@ -11,6 +11,7 @@ use model::units::HouseholdId;
 use platform::metrics::Metrics;
 use platform::store::Row;
 use schemas::codec::Message;
+use schemas::dead_letter::Reason;
 use schemas::mqtt::rfc3339;
 
 use crate::outbox::Delivery;
@@ -53,8 +54,9 @@ impl EffectBatch {
         }
     }
 
-    /// Routes the fresh effects, which are of `home`. Returns why it refuses the reading that it was given, if it does.
-    pub(crate) fn route(&mut self, setup: &Setup, home: &mut Resident) -> Option<String> {
+    /// Routes the fresh effects, which are of `home`. Returns why it refuses the reading that it was given,
+    /// if it does.
+    pub(crate) fn route(&mut self, setup: &Setup, home: &mut Resident) -> Option<Refused> {
         let parts = &setup.parts;
         let mut refused = None;
         let mut fresh = std::mem::take(&mut self.fresh);
@@ -139,18 +141,35 @@ impl EffectBatch {
     }
 }
 
-fn why_refused(reading: &Reading, refusal: Refusal, home: &Resident) -> String {
+/// Why a home refuses a reading.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) reason: Reason,
+    pub(crate) detail: String,
+}
+
+fn why_refused(reading: &Reading, refusal: Refusal, home: &Resident) -> Refused {
     let ts = rfc3339(reading.ts_ms);
-    match refusal {
+    let detail = match refusal {
         Refusal::Late => {
             let watermark = rfc3339(home.household.watermark_ms());
             format!(
                 "ts is {ts}, but the home has come to {watermark} and engine.grace_minutes are over"
             )
         }
+        Refusal::Future => {
+            format!("ts is {ts}, further ahead of the engine's clock than engine.ahead_minutes")
+        }
+        Refusal::TooOld => format!("ts is {ts}, before what engine.kept_days keeps"),
         Refusal::Implausible(implausible) => implausible.to_string(),
         Refusal::Full => format!(
             "ts is {ts}, but the home holds {RAW_NUMBERS_MAX} numbers of open slots already"
         ),
-    }
+    };
+    let reason = match refusal {
+        Refusal::Future => Reason::FutureTime,
+        Refusal::TooOld => Reason::PastTime,
+        Refusal::Late | Refusal::Implausible(_) | Refusal::Full => Reason::OutOfRange,
+    };
+    Refused { reason, detail }
 }

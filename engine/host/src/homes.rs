@@ -91,9 +91,14 @@ impl Homes {
                 let begun = Instant::now();
                 let snapshot =
                     read_patiently("snapshot", fence, || parts.store.snapshot(id)).await?;
-                let resident =
-                    Resident::from_snapshot(id, assignment.partition, snapshot.as_deref())
-                        .map_err(|newer| fence.give_up(format!("snapshot of {id}: {newer}")))?;
+                let settings = &assignment.setup.settings;
+                let resident = Resident::from_snapshot(
+                    id,
+                    assignment.partition,
+                    snapshot.as_deref(),
+                    settings,
+                )
+                .map_err(|newer| fence.give_up(format!("snapshot of {id}: {newer}")))?;
                 let elapsed = begun.elapsed().as_secs_f64();
                 parts.metrics.restore_seconds.observe(elapsed);
                 Ok((id, Box::new(resident)))

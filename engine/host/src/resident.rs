@@ -2,6 +2,7 @@
 
 use household::effect::Effect;
 use household::household::Household;
+use household::settings::Settings;
 use indexmap::IndexMap;
 use model::reading::Reading;
 use model::slot::Slot;
@@ -48,6 +49,7 @@ impl Resident {
         id: HouseholdId,
         partition: i32,
         bytes: Option<&[u8]>,
+        settings: &Settings,
     ) -> Result<Self, SnapshotError> {
         let Some(bytes) = bytes else {
             return Ok(Self::new(Household::new(id), NextOffsets::default()));
@@ -65,7 +67,7 @@ impl Resident {
                 (NextOffsets::default(), Household::new(id))
             }
         };
-        household.recall_inputs();
+        household.recall_inputs(settings);
         Ok(Self::new(household, next_offsets))
     }
 

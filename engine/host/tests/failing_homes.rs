@@ -76,7 +76,10 @@ async fn a_panic_on_a_repaired_slot_costs_neither_the_shard_nor_the_slot() {
     }
     partition.leave(std::time::Duration::MAX).await.unwrap();
     assert!(REPAIRS.load(Ordering::SeqCst) > 1);
-    let expected = Slot::of(MORNING_MS, 15, &[readings[0], readings[3]]);
+    let expected = {
+        let timed = [readings[0], readings[3]].map(|read| (read.ts_ms, read.measurement));
+        Slot::of(MORNING_MS, 15, 0, i64::MAX, timed)
+    };
     let rows = world.store.rows.lock().unwrap();
     let newest = rows.iter().rev().find_map(|row| match row {
         Row::Slot { slot, .. } if slot.start_ms == MORNING_MS => Some(*slot),

@@ -154,6 +154,15 @@ impl ClosedSlots {
         self.trim();
     }
 
+    /// Forgets the slots that begin after `ts_ms`.
+    pub(crate) fn forget_after(&mut self, ts_ms: i64) {
+        while self.newest_ms().is_some_and(|newest_ms| newest_ms > ts_ms)
+            || self.ring.back().is_some_and(Entry::is_gap)
+        {
+            self.ring.pop_back();
+        }
+    }
+
     /// Gaps at the front say nothing.
     fn trim(&mut self) {
         while self.ring.front().is_some_and(Entry::is_gap) {

@@ -50,6 +50,10 @@ pub enum Refusal {
     Implausible(Implausible),
     /// Its slot ended longer ago than the grace, and there is no store to aggregate the slot from.
     Late,
+    /// It lies further ahead of the host's clock than a reading may.
+    Future,
+    /// It is older than what is kept.
+    TooOld,
     /// The home holds as many raw readings as it may.
     Full,
 }

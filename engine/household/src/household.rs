@@ -16,7 +16,7 @@ use crate::plausible::{Implausible, Ranges};
 use crate::runs::{Runs, note_runs};
 use crate::settings::Settings;
 use crate::unplannable::Unplannable;
-use crate::windows::Windows;
+use crate::windows::{Windows, refuse};
 use model::alert::Alert;
 use model::command::{Ack, AckStatus};
 use model::metadata::Metadata;
@@ -39,6 +39,8 @@ pub struct Env<'a> {
     pub settings: &'a Settings,
     /// By name.
     pub tariffs: &'a BTreeMap<String, Arc<Tariff>>,
+    /// The host's clock, UTC epoch milliseconds; `None` where the times of readings are not to be judged.
+    pub now_ms: Option<i64>,
 }
 
 /// A home.
@@ -49,7 +51,7 @@ pub struct Household {
     pub(crate) windows: Windows,
     /// Percent of the capacity.
     soc: Option<Newest>,
-    /// The host's clock, when it was last told; never goes back.
+    /// The host's clock, as it was told last; it goes back where the host's does.
     clock_ms: Option<i64>,
     /// Since when readings are waited for, where none ever came.
     awaited_ms: Option<i64>,
@@ -180,15 +182,15 @@ impl Household {
 
     /// Rolling means, daily sums and peak at `now_ms`.
     #[must_use]
-    pub fn rolling(&self, now_ms: i64) -> Rolling {
-        Rolling::of(&self.windows.recent(), now_ms)
+    pub fn rolling(&self, now_ms: i64, settings: &Settings) -> Rolling {
+        Rolling::of(&self.windows.recent(now_ms, settings), now_ms)
     }
 
-    /// The slots of the last 24 hours that have ended, ascending, then what is known of the open ones. Of a series
-    /// only the mean and the peak are kept: each slot stands as if it had one reading.
+    /// The slots of the last 24 hours that have ended, ascending, then what is known of the open ones at `now_ms`. Of a
+    /// series only the mean and the peak are kept: each slot stands as if it had one reading.
     #[must_use]
-    pub fn recent_slots(&self) -> Vec<Slot> {
-        self.windows.recent()
+    pub fn recent_slots(&self, now_ms: i64, settings: &Settings) -> Vec<Slot> {
+        self.windows.recent(now_ms, settings)
     }
 
     /// The home's present: its watermark or the host's clock, whichever is later.
@@ -197,6 +199,9 @@ impl Household {
     }
 
     fn reading_arrived(&mut self, reading: &Reading, env: &Env<'_>, effects: &mut Vec<Effect>) {
+        if let Some(refusal) = time_refused(reading.ts_ms, env) {
+            return refuse(reading, refusal, effects);
+        }
         let ranges = Ranges::of(self.metadata.as_deref(), env.settings);
         let measurement = match ranges.judge(reading.measurement) {
             Ok(measurement) => measurement,
@@ -272,12 +277,67 @@ impl Household {
     }
 
     fn clock_ticked(&mut self, now_ms: i64, env: &Env<'_>, effects: &mut Vec<Effect>) {
-        self.clock_ms = self.clock_ms.max(Some(now_ms));
+        self.clock_ms = Some(now_ms);
+        if self.lies_ahead(now_ms, env.settings) {
+            self.bring_back(now_ms, env.settings);
+        }
         if self.windows.watermark_ms.is_none() {
             self.awaited_ms = self.awaited_ms.or(Some(now_ms));
         }
+        let until_ms = now_ms - patience_ms(env.settings);
         self.windows
-            .end_until(self.id, now_ms - patience_ms(env.settings), effects);
+            .end_until(self.id, until_ms, env.settings, effects);
+    }
+
+    /// Whether part of the state is further ahead of `now_ms` than a reading may be: a clock was ahead.
+    pub(crate) fn lies_ahead(&self, now_ms: i64, settings: &Settings) -> bool {
+        let slot_ms = settings.slot.ms();
+        let times_ms = [
+            self.windows.watermark_ms,
+            self.awaited_ms,
+            self.active_ms,
+            Some(self.requested_ms),
+            self.unplanned_since_ms,
+            // A plan is asked for a slot that has begun.
+            self.asked_slot_ms,
+            self.adopted.as_ref().map(|adopted| adopted.requested_ms),
+            self.load.map(|load| load.ts_ms),
+            self.pv.map(|pv| pv.ts_ms),
+            self.soc.map(|soc| soc.ts_ms),
+            self.speaks_since_ms,
+            self.windows.closed.newest_ms(),
+        ];
+        let latest_ms = times_ms.into_iter().flatten().max().unwrap_or(now_ms);
+        latest_ms > now_ms.saturating_add(settings.ahead_ms + slot_ms)
+            || self.windows.watermark_ms > Some(now_ms.saturating_add(settings.ahead_ms))
+    }
+
+    /// Takes back what a clock that was ahead has led to, so that the home lives on at `now_ms`.
+    fn bring_back(&mut self, now_ms: i64, settings: &Settings) {
+        let latest_ms = now_ms.saturating_add(settings.ahead_ms);
+        let is_known = |ms: &i64| *ms <= latest_ms;
+        self.windows.bring_back(now_ms, settings);
+        for input in [&mut self.load, &mut self.pv, &mut self.soc] {
+            *input = input.filter(|input| is_known(&input.ts_ms));
+        }
+        self.speaks_since_ms = self.speaks_since_ms.map(|ms| ms.min(now_ms));
+        self.awaited_ms = self.awaited_ms.map(|ms| ms.min(now_ms));
+        self.active_ms = self.active_ms.map(|ms| ms.min(now_ms));
+        self.unplanned_since_ms = self.unplanned_since_ms.map(|ms| ms.min(now_ms));
+        self.asked_slot_ms = self.asked_slot_ms.filter(is_known);
+        self.requested_ms = self.requested_ms.min(now_ms);
+        self.runs.retain(|_, began_ms| is_known(began_ms));
+        if self
+            .adopted
+            .as_ref()
+            .is_some_and(|adopted| adopted.requested_ms > latest_ms)
+        {
+            self.adopted = None;
+            self.asked_slot_ms = None;
+        }
+        self.commands
+            .given
+            .retain(|given| given.command.requested_ms <= latest_ms);
     }
 
     /// Asks for a plan, once in a slot: as soon as a reading of the slot shows that the one before has ended, or when
@@ -322,7 +382,7 @@ impl Household {
         let metadata = self.metadata.as_deref().ok_or(None)?;
         let problem = planning::problem(&PlanningInput {
             metadata,
-            slots: &self.windows.recent(),
+            slots: &self.windows.recent(present_ms, env.settings),
             tariff: env.tariffs.get(&metadata.tariff).map(Arc::as_ref),
             inputs: self.inputs(present_ms, env.settings),
             runs: &self.commands.runs_at(&self.runs, metadata, present_ms),
@@ -357,14 +417,15 @@ impl Household {
     }
 
     /// Takes the newest load and PV from the slots: a state saved before homes kept them lacks them.
-    pub fn recall_inputs(&mut self) {
+    pub fn recall_inputs(&mut self, settings: &Settings) {
         let Some(watermark_ms) = self.windows.watermark_ms else {
             return;
         };
         if self.load.is_some() || self.pv.is_some() {
             return;
         }
-        let inputs = Inputs::of(&self.windows.recent(), watermark_ms, self.windows.length);
+        let slots = self.windows.recent(watermark_ms, settings);
+        let inputs = Inputs::of(&slots, watermark_ms, self.windows.length);
         self.load = self.load.or(inputs.load_w);
         self.pv = self.pv.or(inputs.pv_w);
     }
@@ -530,6 +591,18 @@ impl std::fmt::Display for SocOutside {
             f,
             "SoC {pct:.1} % is outside {least_pct:.1} to {most_pct:.1} %"
         )
+    }
+}
+
+/// Why the time of a reading is refused, if it is.
+fn time_refused(ts_ms: i64, env: &Env<'_>) -> Option<Refusal> {
+    let now_ms = env.now_ms?;
+    if ts_ms > now_ms.saturating_add(env.settings.ahead_ms) {
+        Some(Refusal::Future)
+    } else if ts_ms < now_ms.saturating_sub(env.settings.kept_ms) {
+        Some(Refusal::TooOld)
+    } else {
+        None
     }
 }
 

@@ -3,25 +3,35 @@
 use crate::closed_slots::ClosedSlot;
 use crate::commanding::{COMMANDS_MAX, command_id};
 use crate::household::Household;
-use crate::windows::RAW_NUMBERS_MAX;
+use crate::settings::Settings;
+use crate::windows::{NEWEST_NUMBERS_MAX, RAW_NUMBERS_MAX};
 use model::units::DAY_MS;
 
 /// Checks a state by itself.
 ///
 /// # Errors
 /// The first invariant that does not hold.
-pub fn check(home: &Household) -> Result<(), String> {
+pub fn check(home: &Household, settings: &Settings) -> Result<(), String> {
     closed_slots(home)?;
     raw_readings(home)?;
-    ended_slots(home)?;
+    ended_slots(home, settings)?;
     commands(home)
 }
 
-/// Checks a state against the one before the last event.
+/// Checks a state against the one before the last event, after which the host's clock stands at `now_ms` if it was told.
+/// A state that lies ahead of the clock may be brought back.
 ///
 /// # Errors
 /// The invariant that does not hold.
-pub fn check_step(before: &Household, after: &Household) -> Result<(), String> {
+pub fn check_step(
+    before: &Household,
+    after: &Household,
+    now_ms: Option<i64>,
+    settings: &Settings,
+) -> Result<(), String> {
+    if now_ms.is_some_and(|now_ms| before.lies_ahead(now_ms, settings)) {
+        return Ok(());
+    }
     let adopted_ms = |home: &Household| home.adopted.as_ref().map(|adopted| adopted.requested_ms);
     holds(
         adopted_ms(before) <= adopted_ms(after),
@@ -57,7 +67,8 @@ fn closed_slots(home: &Household) -> Result<(), String> {
 fn raw_readings(home: &Household) -> Result<(), String> {
     let windows = &home.windows;
     holds(
-        windows.numbers_count() <= RAW_NUMBERS_MAX,
+        // Each slot has room for the newest of each kind.
+        windows.numbers_count() <= RAW_NUMBERS_MAX + windows.open.len() * NEWEST_NUMBERS_MAX,
         "I2: too many raw readings",
     )?;
     let starts = windows.open.iter().map(|slot| slot.start_ms);
@@ -81,19 +92,22 @@ fn raw_readings(home: &Household) -> Result<(), String> {
 }
 
 /// I3: a slot that has ended, and whose readings are all here, stands among the closed slots as their aggregate.
-fn ended_slots(home: &Household) -> Result<(), String> {
+fn ended_slots(home: &Household, settings: &Settings) -> Result<(), String> {
     let windows = &home.windows;
     let Some(newest_ms) = windows.closed.newest_ms() else {
         return Ok(());
     };
-    let whole = windows
-        .open
-        .iter()
-        .filter(|slot| slot.ended && !slot.from_store);
-    for slot in whole.filter(|slot| slot.start_ms > newest_ms - DAY_MS) {
+    for (index, slot) in windows.open.iter().enumerate() {
+        let is_recent = slot.start_ms > newest_ms - DAY_MS;
+        // Without rows, what has been let go cannot be told by `is_whole`.
+        let is_held = settings.stores_readings || !windows.is_late(slot.start_ms, settings);
+        if !slot.ended || !is_recent || !is_held || !windows.is_whole(index, settings) {
+            continue;
+        }
+        let aggregate = windows.aggregate(index, i64::MAX, settings);
         holds(
-            windows.closed.get(slot.start_ms)
-                == Some(ClosedSlot::of(&slot.aggregate(windows.length))),
+            aggregate.samples_count() == 0
+                || windows.closed.get(slot.start_ms) == Some(ClosedSlot::of(&aggregate)),
             "I3: an ended slot is not the aggregate of its raw readings",
         )?;
     }

@@ -4,8 +4,6 @@ use serde::{Deserialize, Serialize};
 
 use model::reading::ReadingOutcome;
 use model::reading::{Kind, Measurement};
-use model::slot::Slot;
-use model::units::SlotLength;
 
 /// A reading inside its slot.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -93,6 +91,28 @@ impl RawReadings {
         }
     }
 
+    /// Puts the reading in place of the newest of its kind, if it is newer than that.
+    fn hold_newest(&mut self, reading: RawReading) {
+        let kind = reading.measurement.kind();
+        let newest = self.iter().filter(|held| held.measurement.kind() == kind);
+        let newest_ms = newest.map(|held| held.offset_ms).last();
+        if newest_ms.is_some_and(|newest_ms| newest_ms > reading.offset_ms) {
+            return;
+        }
+        if let Some(newest_ms) = newest_ms {
+            let is_replaced = |entry: &Entry| {
+                let of_kind = match kind {
+                    Kind::Meter => entry.series() == METER,
+                    Kind::Pv => entry.series() == PV,
+                    Kind::Battery => matches!(entry.series(), SOC | POWER),
+                };
+                of_kind && entry.key() >> 2 == newest_ms
+            };
+            self.0.retain(|entry| !is_replaced(entry));
+        }
+        self.take_in(reading, true);
+    }
+
     fn put<const N: usize>(&mut self, new: [Entry; N], room: bool) -> Option<ReadingOutcome> {
         let key = new[0].key();
         let found = match self.0.last() {
@@ -157,10 +177,12 @@ pub(crate) struct OpenSlot {
 }
 
 impl OpenSlot {
-    /// Puts the reading where it belongs. Without `room` a new one is not kept.
+    /// Puts the reading where it belongs. Without `room` a new one is kept only in place of the newest of its kind, as it
+    /// may hold on into the slots behind.
     pub(crate) fn take_in(&mut self, reading: RawReading, room: bool) -> ReadingOutcome {
         self.readings.take_in(reading, room).unwrap_or_else(|| {
             self.from_store = true;
+            self.readings.hold_newest(reading);
             ReadingOutcome::Accepted
         })
     }
@@ -172,13 +194,24 @@ impl OpenSlot {
         self.readings.iter().map(timed)
     }
 
-    /// The aggregate of the readings that are here; the same bits whatever order they came in.
-    pub(crate) fn aggregate(&self, length: SlotLength) -> Slot {
-        let mut slot = Slot::empty(self.start_ms, length.minutes());
-        for (ts_ms, reading) in self.timed_readings() {
-            slot.add(ts_ms, &reading.measurement);
+    /// Lets all readings go but the newest of each kind, which may hold on into the slots behind.
+    pub(crate) fn trim(&mut self) {
+        let mut newest: [Option<RawReading>; Kind::ALL.len()] = [None; Kind::ALL.len()];
+        for reading in self.readings.iter() {
+            newest[reading.measurement.kind() as usize] = Some(reading);
         }
-        slot
+        let mut kept = RawReadings::EMPTY;
+        for reading in newest.into_iter().flatten() {
+            kept.take_in(reading, true);
+        }
+        kept.0.shrink_to_fit();
+        self.readings = kept;
+    }
+
+    /// Time of the newest reading.
+    pub(crate) fn newest_ms(&self) -> Option<i64> {
+        let entry = self.readings.0.last()?;
+        Some(self.start_ms + i64::from(entry.key() >> 2))
     }
 }
 

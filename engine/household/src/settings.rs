@@ -10,6 +10,14 @@ pub struct Settings {
     pub horizon_slots: u32,
     /// How long after its end a slot keeps its raw readings, so that a late one corrects it exactly; 0 or more.
     pub grace_ms: i64,
+    /// How long a reading holds where no next one of its kind comes: means are weighted by that time. 0 to an hour; with 0
+    /// each reading weighs the same.
+    pub hold_ms: i64,
+    /// How far ahead of the host's clock a reading may be; what lies further ahead is refused, and state that does is
+    /// brought back. 0 or more.
+    pub ahead_ms: i64,
+    /// How far back of the host's clock a reading may be: the store keeps nothing older. More than 0.
+    pub kept_ms: i64,
     /// Whether each reading becomes a row of the store. Where it does not, the slot that a reading belongs to holds all
     /// that is kept of it, and one that comes after the grace is refused.
     pub stores_readings: bool,

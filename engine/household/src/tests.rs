@@ -1,8 +1,10 @@
 //! A home in a small world that carries its effects out, and checks its invariants after every event.
 
+mod clocks;
 mod commands;
 mod inputs;
 mod limits;
+mod means;
 mod planning;
 mod plausible;
 mod snapshots;
@@ -35,6 +37,9 @@ const SETTINGS: Settings = Settings {
     slot: SlotLength::QUARTER_HOUR,
     horizon_slots: 96,
     grace_ms: 15 * MINUTE_MS,
+    hold_ms: 15 * MINUTE_MS,
+    ahead_ms: 5 * MINUTE_MS,
+    kept_ms: 365 * DAY_MS,
     stores_readings: true,
     stale_after_ms: HOUR_MS,
     load_kw_max: UNKNOWN_KW_MAX,
@@ -153,6 +158,8 @@ struct World {
     refused: Vec<(i64, Refusal)>,
     /// Times that a slot was aggregated from the store.
     repairs_count: usize,
+    /// The host's clock, where times of readings are judged.
+    now_ms: Option<i64>,
 }
 
 impl World {
@@ -171,6 +178,7 @@ impl World {
             outcomes: BTreeMap::new(),
             refused: Vec::new(),
             repairs_count: 0,
+            now_ms: None,
         }
     }
 
@@ -185,10 +193,7 @@ impl World {
     fn tell(&mut self, event: Event) {
         let mut repairs = self.tell_once(event);
         while let Some(start_ms) = repairs.pop() {
-            let end_ms = start_ms + self.settings.slot.ms();
-            let span = (start_ms, Kind::Meter)..(end_ms, Kind::Meter);
-            let readings: Vec<Reading> = self.readings.range(span).map(|(_, read)| *read).collect();
-            let slot = Slot::of(start_ms, self.settings.slot.minutes(), &readings);
+            let slot = self.stored_slot(start_ms);
             self.repairs_count += 1;
             repairs.extend(self.tell_once(Event::SlotRepaired(slot)));
         }
@@ -198,14 +203,23 @@ impl World {
     #[track_caller]
     fn tell_once(&mut self, event: Event) -> Vec<i64> {
         let before = self.home.clone();
+        let told_ms = match event {
+            Event::ClockTicked { now_ms } => Some(now_ms),
+            Event::ReadingArrived(_)
+            | Event::MetadataChanged(_)
+            | Event::ScheduleReady(_)
+            | Event::AckArrived(_)
+            | Event::SlotRepaired(_) => None,
+        };
         let mut effects = Vec::new();
         let env = Env {
             settings: &self.settings,
             tariffs: &self.tariffs,
+            now_ms: self.now_ms,
         };
         self.home.handle(event, &env, &mut effects);
-        check(&self.home).unwrap();
-        check_step(&before, &self.home).unwrap();
+        check(&self.home, &self.settings).unwrap();
+        check_step(&before, &self.home, told_ms, &self.settings).unwrap();
         let mut repairs = Vec::new();
         for effect in effects {
             match effect {
@@ -278,19 +292,26 @@ impl World {
         self.outcomes.get(outcome.as_str()).copied().unwrap_or(0)
     }
 
-    /// What each slot with readings must be, from the stored readings alone.
+    /// The aggregate of a slot from the stored readings alone.
+    fn stored_slot(&self, start_ms: i64) -> Slot {
+        let (minutes, hold_ms) = (self.settings.slot.minutes(), self.settings.hold_ms);
+        let end_ms = start_ms + self.settings.slot.ms();
+        let span = (start_ms - hold_ms, Kind::Meter)..(end_ms, Kind::Meter);
+        let readings = self.readings.range(span).map(|(_, read)| *read);
+        let timed = readings.map(|read| (read.ts_ms, read.measurement));
+        Slot::of(start_ms, minutes, hold_ms, i64::MAX, timed)
+    }
+
+    /// What each slot must be that has a reading or into which one holds on, once all have ended.
     fn offline(&self) -> BTreeMap<i64, Slot> {
         let length = self.settings.slot;
-        let mut slots: BTreeMap<i64, Vec<Reading>> = BTreeMap::new();
-        for read in self.readings.values() {
-            slots
-                .entry(length.start_of_ms(read.ts_ms))
-                .or_default()
-                .push(*read);
-        }
-        slots
-            .into_iter()
-            .map(|(start_ms, read)| (start_ms, Slot::of(start_ms, length.minutes(), &read)))
+        let starts = self.readings.keys().flat_map(|(ts_ms, _)| {
+            let until_ms = (ts_ms + self.settings.hold_ms).max(ts_ms + 1);
+            let step = usize::try_from(length.ms()).unwrap();
+            (length.start_of_ms(*ts_ms)..until_ms).step_by(step)
+        });
+        starts
+            .map(|start_ms| (start_ms, self.stored_slot(start_ms)))
             .collect()
     }
 }

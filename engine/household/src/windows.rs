@@ -9,14 +9,16 @@ use crate::closed_slots::{ClosedSlot, ClosedSlots};
 use crate::effect::{Effect, Refusal};
 use crate::open_slot::{OpenSlot, RawReading, RawReadings};
 use crate::settings::Settings;
-use model::reading::Reading;
-use model::reading::ReadingOutcome;
+use model::reading::{Kind, Reading, ReadingOutcome};
 use model::slot::Slot;
-use model::units::{HouseholdId, MINUTE_MS, SlotLength};
+use model::units::{DAY_MS, HouseholdId, MINUTE_MS, SlotLength};
 
-/// Most numbers of raw readings that one home holds; a battery's reading has two. Past it readings are stored all the same, and the slot is aggregated from
-/// the store when it ends. Three quarter hours of load, PV and battery at one reading a second fit.
+/// Most numbers of raw readings that one home holds; a battery's reading has two. Past it readings are stored all the
+/// same, each open slot holds only the newest of each kind, and is aggregated from the store when it ends. Three quarter hours of load, PV and battery at one reading a second fit.
 pub const RAW_NUMBERS_MAX: usize = 10_800;
+
+/// Numbers of the newest reading of each kind.
+pub(crate) const NEWEST_NUMBERS_MAX: usize = 4;
 
 /// In place of the time from which on a home has held every reading: it has held them all.
 const NEWBORN_MS: i64 = i64::MIN + 1;
@@ -79,34 +81,35 @@ impl Windows {
         settings: &Settings,
         effects: &mut Vec<Effect>,
     ) {
-        let grace_ms = settings.grace_ms;
         let start_ms = self.length.start_of_ms(reading.ts_ms);
-        let end_ms = start_ms + self.length.ms();
-        let household_id = reading.household_id;
         let kind = reading.measurement.kind();
-        if self
-            .watermark_ms
-            .is_some_and(|watermark_ms| end_ms + grace_ms <= watermark_ms)
-        {
-            return self.come_late(reading, start_ms, settings, effects);
+        let is_late = self.is_late(start_ms, settings);
+        if is_late && !settings.stores_readings {
+            return refuse(reading, Refusal::Late, effects);
         }
         let may_have_lived = self.watermark_ms.is_none() && self.whole_from_ms != NEWBORN_MS;
         if may_have_lived && settings.stores_readings {
             // Before a lost state, readings may have come that are ahead of this one by up to the grace.
-            let ahead_ms = self.length.start_of_ms(reading.ts_ms + grace_ms) + self.length.ms();
+            let ahead_ms =
+                self.length.start_of_ms(reading.ts_ms + settings.grace_ms) + self.length.ms();
             self.whole_from_ms = self.whole_from_ms.max(ahead_ms);
         }
-        let room = self.numbers_count() < RAW_NUMBERS_MAX;
+        let room = self.numbers_count() + numbers_of(kind) <= RAW_NUMBERS_MAX;
+        if !room && !settings.stores_readings {
+            return refuse(reading, Refusal::Full, effects);
+        }
         let raw = RawReading {
             offset_ms: u32::try_from(reading.ts_ms - start_ms)
                 .expect("a slot lasts an hour at most"),
             measurement: reading.measurement,
         };
-        if !room && !settings.stores_readings {
-            return refuse(reading, Refusal::Full, effects);
-        }
         let index = self.open_slot(start_ms);
-        let outcome = self.open[index].take_in(raw, room);
+        let mut outcome = self.open[index].take_in(raw, room);
+        if is_late {
+            // What is held of its slot is not all there is, so this is no duplicate.
+            self.open[index].ended = true;
+            outcome = ReadingOutcome::Late;
+        }
         effects.push(Effect::CountReading { kind, outcome });
         if outcome == ReadingOutcome::Duplicate {
             return;
@@ -117,37 +120,47 @@ impl Windows {
             // Also where the setting was another one when the slot began.
             self.open[index].from_store = false;
         }
-        if self.open[index].ended {
-            self.order_aggregate(household_id, index, effects);
-        }
         let watermark_ms = self
             .watermark_ms
             .map_or(reading.ts_ms, |ms| ms.max(reading.ts_ms));
         self.watermark_ms = Some(watermark_ms);
-        self.end_until(household_id, watermark_ms, effects);
+        self.correct(reading, settings, effects);
+        self.end_until(reading.household_id, watermark_ms, settings, effects);
         self.let_go(watermark_ms, settings);
     }
 
-    /// A reading whose slot has let its raw readings go.
-    fn come_late(
-        &mut self,
-        reading: &Reading,
-        start_ms: i64,
-        settings: &Settings,
-        effects: &mut Vec<Effect>,
-    ) {
-        if !settings.stores_readings {
-            return refuse(reading, Refusal::Late, effects);
+    /// Whether the slot has let its raw readings go.
+    pub(crate) fn is_late(&self, start_ms: i64, settings: &Settings) -> bool {
+        let over_ms = start_ms + self.length.ms() + settings.grace_ms;
+        self.watermark_ms
+            .is_some_and(|watermark_ms| over_ms <= watermark_ms)
+            || (!settings.stores_readings && self.is_trimmed(start_ms))
+    }
+
+    /// Whether an open slot holds only its newest readings.
+    fn is_trimmed(&self, start_ms: i64) -> bool {
+        let end_ms = start_ms + self.length.ms();
+        end_ms <= self.whole_from_ms
+            && self
+                .find(start_ms)
+                .is_ok_and(|index| self.open[index].ended && !self.open[index].from_store)
+    }
+
+    /// Aggregates the ended slots anew that a reading changes: its own, and those that it holds on into. Those of them
+    /// that are not open any more are opened when slots are ended.
+    fn correct(&mut self, reading: &Reading, settings: &Settings, effects: &mut Vec<Effect>) {
+        let id = reading.household_id;
+        let own_ms = self.length.start_of_ms(reading.ts_ms);
+        let until_ms = (reading.ts_ms + settings.hold_ms).max(own_ms + 1);
+        let mut start_ms = own_ms;
+        while start_ms < until_ms {
+            if let Ok(index) = self.find(start_ms)
+                && self.open[index].ended
+            {
+                self.order_aggregate(id, index, settings, effects);
+            }
+            start_ms += self.length.ms();
         }
-        effects.push(Effect::StoreReading(*reading));
-        effects.push(Effect::RepairSlot {
-            household_id: reading.household_id,
-            start_ms,
-        });
-        effects.push(Effect::CountReading {
-            kind: reading.measurement.kind(),
-            outcome: ReadingOutcome::Late,
-        });
     }
 
     /// Ends the slots whose end has come by `until_ms`.
@@ -155,14 +168,34 @@ impl Windows {
         &mut self,
         household_id: HouseholdId,
         until_ms: i64,
+        settings: &Settings,
         effects: &mut Vec<Effect>,
     ) {
+        self.open_held(until_ms, settings);
         for index in 0..self.open.len() {
             let slot = &mut self.open[index];
             if !slot.ended && slot.start_ms + self.length.ms() <= until_ms {
                 slot.ended = true;
-                self.order_aggregate(household_id, index, effects);
+                self.order_aggregate(household_id, index, settings, effects);
             }
+        }
+    }
+
+    /// Opens the slots without a reading into which one from before holds on, up to those that end by `until_ms`.
+    fn open_held(&mut self, until_ms: i64, settings: &Settings) {
+        let length_ms = self.length.ms();
+        let mut held_ms = i64::MIN;
+        let mut index = 0;
+        while let Some(slot) = self.open.get(index) {
+            if let Some(newest_ms) = slot.newest_ms() {
+                held_ms = held_ms.max(newest_ms + settings.hold_ms);
+            }
+            let next_ms = slot.start_ms + length_ms;
+            if next_ms < held_ms && next_ms + length_ms <= until_ms {
+                // Also one that was opened so before may hold on.
+                self.open_slot(next_ms);
+            }
+            index += 1;
         }
     }
 
@@ -192,7 +225,8 @@ impl Windows {
         let held: Vec<(i64, RawReading)> = if settings.stores_readings {
             Vec::new()
         } else {
-            let slots = self.open.iter();
+            // The row of a slot that has ended keeps what is in it.
+            let slots = self.open.iter().filter(|slot| !slot.ended);
             slots.flat_map(OpenSlot::timed_readings).collect()
         };
         let spans = self
@@ -234,19 +268,59 @@ impl Windows {
         }
     }
 
-    /// The slots of the last 24 hours, ascending: those that have ended, then what is known of the others.
-    pub(crate) fn recent(&self) -> Vec<Slot> {
+    /// The slots of the last 24 hours, ascending: those that have ended, then what is known of the others at `now_ms`.
+    pub(crate) fn recent(&self, now_ms: i64, settings: &Settings) -> Vec<Slot> {
         let closed = self.closed.iter();
         let mut slots: Vec<Slot> = closed.map(|slot| slot.slot(self.length)).collect();
-        let unclosed = |slot: &&OpenSlot| self.closed.get(slot.start_ms).is_none();
-        slots.extend(
-            self.open
-                .iter()
-                .filter(unclosed)
-                .map(|slot| slot.aggregate(self.length)),
-        );
+        let open = (0..self.open.len()).filter(|index| {
+            let slot = &self.open[*index];
+            !self.is_late(slot.start_ms, settings) && self.closed.get(slot.start_ms).is_none()
+        });
+        slots.extend(open.map(|index| self.aggregate(index, now_ms, settings)));
         slots.sort_by_key(|slot| slot.start_ms);
         slots
+    }
+
+    /// The aggregate of an open slot up to `until_ms`, of the readings that are here; the same bits whatever order they
+    /// came in.
+    pub(crate) fn aggregate(&self, index: usize, until_ms: i64, settings: &Settings) -> Slot {
+        let slot = &self.open[index];
+        let since_ms = slot.start_ms - settings.hold_ms;
+        let first = self
+            .open
+            .partition_point(|one| one.start_ms + self.length.ms() <= since_ms);
+        let held = self.open.range(first..=index);
+        let timed = held.flat_map(OpenSlot::timed_readings);
+        Slot::of(
+            slot.start_ms,
+            self.length.minutes(),
+            settings.hold_ms,
+            until_ms,
+            timed.map(|(ts_ms, reading)| (ts_ms, reading.measurement)),
+        )
+    }
+
+    /// Whether every reading is here that counts in an open slot, also those that hold on from before it.
+    pub(crate) fn is_whole(&self, index: usize, settings: &Settings) -> bool {
+        if !settings.stores_readings {
+            return true;
+        }
+        let slot = &self.open[index];
+        let is_let_go = slot.start_ms + self.length.ms() <= self.whole_from_ms;
+        if slot.from_store || is_let_go {
+            return false;
+        }
+        if settings.hold_ms == 0 {
+            return true;
+        }
+        let since_ms = slot.start_ms - settings.hold_ms;
+        let whole = self.open.iter().find(|one| !one.from_store);
+        let known_ms = whole.map_or(self.whole_from_ms, |one| {
+            one.start_ms.min(self.whole_from_ms)
+        });
+        let reaches_in =
+            |one: &&OpenSlot| one.start_ms + self.length.ms() > since_ms && one.from_store;
+        known_ms <= since_ms && !self.open.range(..index).any(|one| reaches_in(&one))
     }
 
     pub(crate) fn numbers_count(&self) -> usize {
@@ -254,11 +328,13 @@ impl Windows {
         slots.map(|slot| slot.readings.numbers_count()).sum()
     }
 
-    fn open_slot(&mut self, start_ms: i64) -> usize {
-        match self
-            .open
+    fn find(&self, start_ms: i64) -> Result<usize, usize> {
+        self.open
             .binary_search_by_key(&start_ms, |slot| slot.start_ms)
-        {
+    }
+
+    fn open_slot(&mut self, start_ms: i64) -> usize {
+        match self.find(start_ms) {
             Ok(index) => index,
             Err(index) => {
                 let slot = OpenSlot {
@@ -277,37 +353,74 @@ impl Windows {
         &mut self,
         household_id: HouseholdId,
         index: usize,
+        settings: &Settings,
         effects: &mut Vec<Effect>,
     ) {
-        let open = &self.open[index];
-        if open.from_store {
+        if self.is_whole(index, settings) {
+            let slot = self.aggregate(index, i64::MAX, settings);
+            if slot.samples_count() > 0 {
+                effects.push(Effect::StoreSlot { household_id, slot });
+                self.closed.insert(&ClosedSlot::of(&slot));
+            }
+        } else {
             effects.push(Effect::RepairSlot {
                 household_id,
-                start_ms: open.start_ms,
+                start_ms: self.open[index].start_ms,
             });
-        } else {
-            let slot = open.aggregate(self.length);
-            effects.push(Effect::StoreSlot { household_id, slot });
-            self.closed.insert(&ClosedSlot::of(&slot));
         }
     }
 
-    /// Lets the raw readings of the slots go whose grace is over.
+    /// Lets the raw readings of the slots go whose grace is over, but for the newest of each kind, as long as they hold.
     fn let_go(&mut self, watermark_ms: i64, settings: &Settings) {
-        while let Some(oldest) = self.open.front() {
-            let end_ms = oldest.start_ms + self.length.ms();
-            if end_ms + settings.grace_ms > watermark_ms {
+        let over_ms = watermark_ms - settings.grace_ms - self.length.ms();
+        for slot in &mut self.open {
+            if slot.start_ms > over_ms {
                 break;
             }
-            if settings.stores_readings {
-                self.whole_from_ms = self.whole_from_ms.max(end_ms);
+            let end_ms = slot.start_ms + self.length.ms();
+            self.whole_from_ms = self.whole_from_ms.max(end_ms);
+            if slot.readings.numbers_count() > NEWEST_NUMBERS_MAX {
+                slot.trim();
+            }
+        }
+        // The first slot whose readings are all here begins no earlier than this.
+        let first_ms = self.length.start_of_ms(over_ms) + self.length.ms();
+        while let Some(oldest) = self.open.front() {
+            let end_ms = oldest.start_ms + self.length.ms();
+            if oldest.start_ms > over_ms || end_ms + settings.hold_ms > first_ms {
+                break;
             }
             self.open.pop_front();
         }
     }
+
+    /// Brings back what lies in the future, after a clock that was ahead. What is open and near is kept: its time comes.
+    pub(crate) fn bring_back(&mut self, now_ms: i64, settings: &Settings) {
+        self.watermark_ms = self.watermark_ms.map(|ms| ms.min(now_ms));
+        self.open.retain(|slot| slot.start_ms <= now_ms + DAY_MS);
+        for slot in &mut self.open {
+            slot.ended &= slot.start_ms + self.length.ms() <= now_ms;
+        }
+        self.closed
+            .forget_after(self.length.start_of_ms(now_ms) - 1);
+        if settings.stores_readings && self.whole_from_ms > now_ms {
+            let ahead_ms = self.length.start_of_ms(now_ms + settings.grace_ms) + self.length.ms();
+            self.whole_from_ms = ahead_ms;
+            for slot in self.open.iter_mut().filter(|slot| slot.start_ms < ahead_ms) {
+                slot.from_store = true;
+            }
+        }
+    }
 }
 
-fn refuse(reading: &Reading, refusal: Refusal, effects: &mut Vec<Effect>) {
+const fn numbers_of(kind: Kind) -> usize {
+    match kind {
+        Kind::Meter | Kind::Pv => 1,
+        Kind::Battery => 2,
+    }
+}
+
+pub(crate) fn refuse(reading: &Reading, refusal: Refusal, effects: &mut Vec<Effect>) {
     effects.push(Effect::RefuseReading {
         reading: *reading,
         refusal,

@@ -1,7 +1,7 @@
 //! Rolling figures of a home.
 
 use crate::slot::{Slot, Stat};
-use crate::units::{DAY_MS, HOUR_MS};
+use crate::units::{DAY_MS, HOUR_MS, MINUTE_MS};
 
 /// Rolling figures over slots. `None` where nothing was read; a sum is over what was read.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -12,7 +12,7 @@ pub struct Rolling {
     /// Mean PV power of the same spans, W.
     pub pv_w_mean_1h: Option<f64>,
     pub pv_w_mean_24h: Option<f64>,
-    /// Energy since 00:00 UTC, kWh, from the slots that were measured.
+    /// Energy since 00:00 UTC, kWh, from the slots that were measured; the open one counts the time that has passed.
     pub load_kwh_today: f64,
     pub pv_kwh_today: f64,
     /// Highest reading of the load in the last 24 hours, W.
@@ -20,8 +20,9 @@ pub struct Rolling {
 }
 
 impl Rolling {
-    /// Of `slots`, which may reach further back than needed, at `now_ms`. A span holds the slots that began in it, and
-    /// each slot weighs the same, however many readings it has.
+    /// Of `slots`, which may reach further back than needed, at `now_ms`. A span holds the slots that began in it. Each
+    /// weighs as long as it has lasted: the open one counts the time that has passed, and not at all in its first moment,
+    /// unless it is all there is.
     #[must_use]
     pub fn of(slots: &[Slot], now_ms: i64) -> Self {
         let since = |from_ms: i64| {
@@ -29,18 +30,24 @@ impl Rolling {
                 .iter()
                 .filter(move |slot| (from_ms..=now_ms).contains(&slot.start_ms))
         };
+        let energy = |from_ms: i64, series: fn(&Slot) -> &Stat| {
+            let known = since(from_ms).filter_map(|slot| {
+                let hours = hours_passed(slot, now_ms);
+                Some((series(slot).mean()?, hours))
+            });
+            known.fold((0.0, 0.0), |(energy_wh, hours), (mean_w, more)| {
+                (energy_wh + mean_w * more, hours + more)
+            })
+        };
         let mean = |from_ms: i64, series: fn(&Slot) -> &Stat| {
-            let mut means_w = Stat::EMPTY;
-            let known = since(from_ms).filter_map(|slot| series(slot).mean());
-            known.for_each(|mean_w| means_w.add(mean_w));
-            means_w.mean()
+            let (energy_wh, hours) = energy(from_ms, series);
+            if hours > 0.0 {
+                return Some(energy_wh / hours);
+            }
+            since(from_ms).find_map(|slot| series(slot).mean())
         };
-        let energy_kwh = |from_ms: i64, series: fn(&Slot) -> &Stat| -> f64 {
-            since(from_ms)
-                .filter_map(|slot| Some(series(slot).mean()? * f64::from(slot.slot_minutes)))
-                .sum::<f64>()
-                / 60_000.0
-        };
+        let energy_kwh =
+            |from_ms: i64, series: fn(&Slot) -> &Stat| energy(from_ms, series).0 / 1_000.0;
         let (hour_ms, day_ms) = (now_ms - HOUR_MS, now_ms - DAY_MS);
         let midnight_ms = now_ms - now_ms.rem_euclid(DAY_MS);
         let read = since(day_ms).filter(|slot| slot.load_w.count > 0);
@@ -54,4 +61,11 @@ impl Rolling {
             load_w_peak_24h: read.map(|slot| slot.load_w.max).reduce(f64::max),
         }
     }
+}
+
+/// How much of a slot has passed, hours.
+#[expect(clippy::cast_precision_loss, reason = "an hour in milliseconds fits")]
+fn hours_passed(slot: &Slot, now_ms: i64) -> f64 {
+    let length_ms = i64::from(slot.slot_minutes) * MINUTE_MS;
+    (now_ms - slot.start_ms).clamp(0, length_ms) as f64 / HOUR_MS as f64
 }

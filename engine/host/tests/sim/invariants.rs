@@ -166,7 +166,7 @@ pub fn on_row(state: &mut State, row: &Row) {
         platform::log::partition_of(household_id.to_string().as_bytes(), state.partitions_count);
     let checked = snapshot::decode(bytes, partition)
         .map_err(|reason| reason.to_string())
-        .and_then(|(_, home)| household::invariants::check(&home));
+        .and_then(|(_, home)| household::invariants::check(&home, &state.offline.settings));
     if let Err(reason) = checked {
         state
             .violations

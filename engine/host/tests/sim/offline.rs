@@ -53,17 +53,28 @@ impl Offline {
             .unwrap_or(i64::MIN)
     }
 
-    /// The aggregate of each slot that has a reading.
+    /// The aggregate of each slot that has a reading, or into which one holds on.
     pub fn slots(&self) -> BTreeMap<(HouseholdId, i64), Slot> {
-        let length = self.settings.slot;
+        let Settings { slot, hold_ms, .. } = self.settings;
         let mut slots = BTreeMap::new();
-        for ((id, ts_ms, _), reading) in &self.accepted {
-            let start_ms = length.start_of_ms(*ts_ms);
-            slots
-                .entry((*id, start_ms))
-                .or_insert_with(|| Slot::empty(start_ms, length.minutes()))
-                .add(*ts_ms, &reading.measurement);
+        for (id, ts_ms, _) in self.accepted.keys() {
+            let mut start_ms = slot.start_of_ms(*ts_ms);
+            while start_ms < (ts_ms + hold_ms).max(ts_ms + 1) {
+                slots
+                    .entry((*id, start_ms))
+                    .or_insert_with(|| self.slot(*id, start_ms));
+                start_ms += slot.ms();
+            }
         }
         slots
+    }
+
+    fn slot(&self, id: HouseholdId, start_ms: i64) -> Slot {
+        let Settings { slot, hold_ms, .. } = self.settings;
+        let from = (id, start_ms - hold_ms, Kind::Meter);
+        let until = (id, start_ms + slot.ms(), Kind::Meter);
+        let readings = self.accepted.range(from..until);
+        let timed = readings.map(|(_, read)| (read.ts_ms, read.measurement));
+        Slot::of(start_ms, slot.minutes(), hold_ms, i64::MAX, timed)
     }
 }

@@ -40,7 +40,8 @@ fn the_clock_ends_a_slot_once_it_has_waited() {
     assert_eq!(world.slots[&at(30)].load_w.count, 1);
     // A reading that was on its way all the same corrects it.
     world.read(load(at(44), 300.0));
-    assert_eq!(world.slots[&at(30)].load_w.mean(), Some(200.0));
+    // 100 W up to then, a minute of it held from the slot before, and a minute with 300 W: 1,700 / 15.
+    assert_eq!(world.slots[&at(30)].load_w.mean(), Some(1_700.0 / 15.0));
     assert_eq!(world.outcome(ReadingOutcome::Late), 0);
 }
 
@@ -52,11 +53,12 @@ fn repeats_and_corrections_count_once() {
     world.read(load(at(20), 100.0));
     world.read(load(at(20), 150.0));
     world.read(load(at(31), 1.0));
-    assert_eq!(world.slots[&at(15)].load_w.sum, 150.0);
+    // 1 W is held for five minutes of the slot.
+    assert_eq!(world.slots[&at(15)].load_w.mean(), Some(1_505.0 / 15.0));
     // The slot has ended, and its grace has not.
     world.read(load(at(20), 180.0));
     world.read(load(at(25), 20.0));
-    assert_eq!(world.slots[&at(15)].load_w.sum, 200.0);
+    assert_eq!(world.slots[&at(15)].load_w.mean(), Some(67.0));
     assert_eq!(world.outcome(ReadingOutcome::Duplicate), 1);
     assert_eq!(world.outcome(ReadingOutcome::Corrected), 2);
     assert_eq!(world.outcome(ReadingOutcome::Accepted), 4);
@@ -71,11 +73,16 @@ fn a_late_reading_is_stored_and_repairs_its_slot() {
     let repairs_count = world.repairs_count;
     world.read(load(at(20) + 1, 260.0));
     assert_eq!(world.outcome(ReadingOutcome::Late), 1);
-    assert_eq!(world.repairs_count, repairs_count + 1);
-    assert_eq!(world.slots[&at(15)].load_w.mean(), Some(110.0));
-    let recent = world.home.recent_slots();
+    // Its own slot, and the next one, into which it may hold on.
+    assert_eq!(world.repairs_count, repairs_count + 2);
+    // 260 W for 59,999 of 900,000 ms.
+    let mean_w = 100.0 + 160.0 * 59_999.0 / 900_000.0;
+    let stored_w = world.slots[&at(15)].load_w.mean().unwrap();
+    assert!((stored_w - mean_w).abs() < 1e-9, "{stored_w}");
+    let recent = world.home.recent_slots(at(120), &world.settings);
     let repaired = recent.iter().find(|slot| slot.start_ms == at(15)).unwrap();
-    assert_eq!(repaired.load_w.mean(), Some(110.0));
+    let repaired_w = repaired.load_w.mean().unwrap();
+    assert!((repaired_w - mean_w).abs() < 1e-4, "{repaired_w}");
 }
 
 #[test]
@@ -90,7 +97,9 @@ fn a_backlog_is_worked_off_slot_by_slot() {
     assert_eq!(world.slots.len(), 39);
     assert_eq!(world.outcome(ReadingOutcome::Late), 0);
     world.tick(at(601));
-    assert_eq!(world.slots, world.offline());
+    let mut ended = world.offline();
+    ended.remove(&at(600));
+    assert_eq!(world.slots, ended);
     // Only the present is planned, not the slots that went by.
     assert_eq!(world.requests.len(), requests_count + 1);
     assert_eq!(world.requests.last().unwrap().problem.start_ms, at(600));
@@ -106,7 +115,7 @@ fn a_flood_is_bounded_and_loses_nothing() {
     world.read(load(at(31), 1.0));
     let slot = world.slots[&at(15)];
     assert_eq!(slot.load_w.count as usize, RAW_NUMBERS_MAX + 500);
-    world.tick(at(46));
+    world.tick(at(61));
     assert_eq!(world.slots, world.offline());
 }
 
@@ -139,7 +148,14 @@ fn a_longer_grace_does_not_take_back_what_was_let_go() {
     }
     world.settings.grace_ms = DAY_MS;
     world.read(load(at(20) + 1, 260.0));
-    assert_eq!(world.slots[&at(15)].load_w.mean(), Some(110.0));
+    let slot = world.slots[&at(15)];
+    // 260 W for 59,999 of 900,000 ms, 100 W otherwise.
+    let mean_w = 100.0 + 160.0 * 59_999.0 / 900_000.0;
+    assert!(
+        (slot.load_w.mean().unwrap() - mean_w).abs() < 1e-9,
+        "{slot:?}"
+    );
+    assert_eq!(slot.load_w.count, 16);
 }
 
 /// Settings of a fleet whose readings are not kept as rows.
@@ -196,8 +212,8 @@ fn without_rows_another_slot_length_keeps_what_is_open() {
         world.read(load(at(minute), 100.0));
     }
     let counts: Vec<u32> = world.slots.values().map(|slot| slot.load_w.count).collect();
-    // 75 to 90 was still open when the length changed, 60 to 75 had been let go.
-    assert_eq!(counts, [15, 30]);
+    // 75 to 90 had ended when the length changed: its row keeps its readings, and none of another length is written.
+    assert_eq!(counts, [30]);
 }
 
 #[test]
@@ -209,7 +225,7 @@ fn rolling_figures_hold_a_day() {
     }
     world.read(load(at(26 * 60), 0.0));
     let closed: Vec<Slot> = world.slots.values().copied().collect();
-    let rolling = Rolling::of(&closed, at(26 * 60) - 1);
+    let rolling = Rolling::of(&closed, at(26 * 60));
     assert_eq!(rolling.load_w_mean_1h, Some(2_500.0));
     assert_eq!(rolling.load_w_peak_24h, Some(2_500.0));
     // 00:00 to 01:00 with 2.4 kW, then an hour with 2.5 kW.
@@ -217,7 +233,7 @@ fn rolling_figures_hold_a_day() {
     assert_eq!((rolling.pv_w_mean_24h, rolling.pv_kwh_today), (None, 0.0));
     let mean_w = rolling.load_w_mean_24h.unwrap();
     assert!((mean_w - 1_350.0).abs() < 1e-9, "{mean_w}");
-    assert_eq!(world.home.rolling(at(26 * 60) - 1), rolling);
+    assert_eq!(world.home.rolling(at(26 * 60), &world.settings), rolling);
 }
 
 /// Readings over three hours, up to a second apart, in any order and some of them twice.
