@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The value of the `dead-letters` topic.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "DeadLetterRecord", into = "DeadLetterRecord")]
 pub struct DeadLetter {
     /// MQTT topic or Kafka topic it came from.
     pub source: String,
@@ -18,8 +19,64 @@ pub struct DeadLetter {
     /// Length of the original; more than `payload` holds where that was cut at 256 KiB.
     pub payload_bytes: i64,
     /// The original bytes.
-    #[serde(with = "apache_avro::serde::bytes")]
     pub payload: Vec<u8>,
+}
+
+/// A dead letter as its record says it. An enum of Avro cannot grow: readers with the older schema would not read what
+/// has a new symbol. So `reason` keeps its first symbols, and `code` says what is more exact.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename = "DeadLetter")]
+struct DeadLetterRecord {
+    source: String,
+    partition: Option<i32>,
+    offset: Option<i64>,
+    reason: Reason,
+    code: String,
+    detail: String,
+    refused_ms: i64,
+    payload_bytes: i64,
+    #[serde(with = "apache_avro::serde::bytes")]
+    payload: Vec<u8>,
+}
+
+impl From<DeadLetter> for DeadLetterRecord {
+    fn from(letter: DeadLetter) -> Self {
+        let reason = letter.reason.first_symbol();
+        let code = if reason == letter.reason {
+            String::new()
+        } else {
+            letter.reason.as_str().to_owned()
+        };
+        Self {
+            source: letter.source,
+            partition: letter.partition,
+            offset: letter.offset,
+            reason,
+            code,
+            detail: letter.detail,
+            refused_ms: letter.refused_ms,
+            payload_bytes: letter.payload_bytes,
+            payload: letter.payload,
+        }
+    }
+}
+
+impl From<DeadLetterRecord> for DeadLetter {
+    fn from(record: DeadLetterRecord) -> Self {
+        let mut known = Reason::ALL.into_iter();
+        // A code of a newer build is not known here: what it comes under is.
+        let exact = known.find(|reason| reason.as_str() == record.code);
+        Self {
+            source: record.source,
+            partition: record.partition,
+            offset: record.offset,
+            reason: exact.unwrap_or(record.reason),
+            detail: record.detail,
+            refused_ms: record.refused_ms,
+            payload_bytes: record.payload_bytes,
+            payload: record.payload,
+        }
+    }
 }
 
 /// Why something became a dead letter; the label `reason` of `hearth_dead_letters_total`.
@@ -84,7 +141,31 @@ impl Reason {
         Self::Implausible,
     ];
 
-    /// Metric label and Avro symbol.
+    /// What it comes under among the reasons of the first schema.
+    #[must_use]
+    pub const fn first_symbol(self) -> Self {
+        match self {
+            Self::PastTime => Self::BadTime,
+            Self::Implausible => Self::OutOfRange,
+            Self::Oversized
+            | Self::BadUtf8
+            | Self::BadJson
+            | Self::NotAnObject
+            | Self::MissingField
+            | Self::WrongType
+            | Self::NotFinite
+            | Self::OutOfRange
+            | Self::BadTime
+            | Self::FutureTime
+            | Self::BadHousehold
+            | Self::HouseholdMismatch
+            | Self::UnknownTopic
+            | Self::Undecodable
+            | Self::Poison => self,
+        }
+    }
+
+    /// Metric label, and symbol or code in Avro.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
