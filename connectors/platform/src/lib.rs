@@ -10,6 +10,7 @@ pub mod clock;
 pub mod clock_jumps;
 pub mod lifetime;
 pub mod metrics;
+pub mod order;
 pub mod report;
 pub mod retry;
 pub mod secret;

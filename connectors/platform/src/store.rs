@@ -1,6 +1,7 @@
 //! The seam to the wide-column store, with two implementations that ship: CQL (Scylla, Cassandra), and an embedded one.
 //!
-//! Writes are upserts: the same row again changes nothing. A write resolves only once its rows are durable.
+//! Writes are upserts: the same row again changes nothing. A write resolves only once its rows are durable. Each write
+//! has an [`Order`], and a row never replaces one of a higher order.
 
 use std::sync::Arc;
 
@@ -10,7 +11,9 @@ use model::reading::Reading;
 use model::schedule::Schedule;
 use model::slot::Slot;
 use model::tariff::Tariff;
-use model::units::HouseholdId;
+use model::units::{DAY_MS, HouseholdId};
+
+use crate::order::{Epoch, Order};
 
 /// One row of one table.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +38,52 @@ pub enum Row {
         household_id: HouseholdId,
         state: Vec<u8>,
     },
+}
+
+/// Which rows a store holds together, and takes together for little more than one of them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Place {
+    /// What a household has of one UTC day, in days since 1970.
+    Day(HouseholdId, i64),
+    /// What a household has of no day.
+    Household(HouseholdId),
+    /// A tariff, by its name.
+    Tariff(String),
+}
+
+impl Row {
+    /// Where it belongs.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        let day = |ts_ms: i64| ts_ms.div_euclid(DAY_MS);
+        match self {
+            Self::Reading(reading) => Place::Day(reading.household_id, day(reading.ts_ms)),
+            Self::Slot { household_id, slot } => Place::Day(*household_id, day(slot.start_ms)),
+            Self::Command(progress) => {
+                let command = &progress.command;
+                Place::Day(command.household_id, day(command.not_before_ms))
+            }
+            Self::Schedule(schedule) => Place::Household(schedule.household_id),
+            Self::Household(metadata) => Place::Household(metadata.household_id),
+            Self::Snapshot { household_id, .. } => Place::Household(*household_id),
+            Self::Tariff(tariff) => Place::Tariff(tariff.name.clone()),
+        }
+    }
+
+    /// Bytes that it takes in memory and on the wire, roughly.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        const SMALL: usize = 128;
+        match self {
+            Self::Reading(_) => SMALL,
+            Self::Slot { .. } => 2 * SMALL,
+            Self::Command(_) => 4 * SMALL,
+            Self::Household(_) => 16 * SMALL,
+            Self::Schedule(schedule) => SMALL * (4 + 3 * schedule.plan.slots.len()),
+            Self::Tariff(tariff) => SMALL * (1 + tariff.periods.len()),
+            Self::Snapshot { state, .. } => SMALL + state.len(),
+        }
+    }
 }
 
 /// Why the store could not do as asked.
@@ -73,9 +122,17 @@ pub trait Store: Send + Sync + 'static {
     async fn init(&self) -> Result<(), StoreError>;
     /// Whether the store answers now.
     async fn ping(&self) -> Result<(), StoreError>;
+    /// Claims a partition of the log: a higher epoch each time, whoever claims at the same time. After an error the
+    /// claim may have been made; the next one is higher still.
+    async fn claim(&self, partition: i32) -> Result<Epoch, StoreError>;
+    /// Claims again for the owner who holds `held`; `None` if somebody has claimed since, who then is the owner.
+    async fn renew(&self, partition: i32, held: Epoch) -> Result<Option<Epoch>, StoreError>;
+    /// The epoch that was claimed last, as everybody sees it; `None` if nobody has claimed yet.
+    async fn newest_epoch(&self, partition: i32) -> Result<Option<Epoch>, StoreError>;
     /// Writes rows of any tables and households; resolves once all are durable. After an error some may be there.
-    /// Rows are grouped by partition inside; concurrency is bounded.
-    async fn write(&self, rows: Vec<Row>) -> Result<(), StoreError>;
+    /// A row stays as it is where one of a higher order stands already; of two rows for one place in this write the later
+    /// holds. Rows are grouped by partition inside; concurrency is bounded.
+    async fn write(&self, order: Order, rows: Vec<Row>) -> Result<(), StoreError>;
     /// Readings of every kind in `[from_ms, to_ms)`, ascending by (time, kind).
     async fn readings(
         &self,

@@ -15,10 +15,14 @@ use model::tariff::{PricePeriod, Tariff};
 use model::units::{DAY_MS, HOUR_MS, HouseholdId, MINUTE_MS};
 
 use crate::retention::RANGE_DAYS_MAX;
+use platform::order::{Epoch, Order};
 use platform::store::{Row, Store, StoreError};
 
 /// Number of households that the checks use, from the first on.
 pub const HOUSEHOLDS_COUNT: i64 = 8;
+
+/// The partition that they claim, and the two behind it.
+const PARTITION: i32 = 1_000_000;
 
 /// 2025-09-12T10:00:00Z.
 const NOON_MS: i64 = 1_757_671_200_000;
@@ -32,7 +36,7 @@ pub async fn run(store: &dyn Store, first_id: i64) -> Result<(), String> {
     called("init", store.init().await)?;
     called("init again", store.init().await)?;
     called("ping", store.ping().await)?;
-    called("write nothing", store.write(Vec::new()).await)?;
+    called("write nothing", write(store, Vec::new()).await)?;
     readings(store, home(0)?, home(1)?).await?;
     slots(store, home(0)?).await?;
     schedules(store, home(2)?).await?;
@@ -40,7 +44,154 @@ pub async fn run(store: &dyn Store, first_id: i64) -> Result<(), String> {
     let homes: Vec<HouseholdId> = (0..HOUSEHOLDS_COUNT).map(home).collect::<Result<_, _>>()?;
     households(store, &homes).await?;
     tariffs(store, &format!("contract-{first_id}")).await?;
-    snapshots(store, home(4)?, home(5)?).await
+    snapshots(store, home(4)?, home(5)?).await?;
+    epochs(store).await?;
+    orders(store, home(6)?).await?;
+    tariff_orders(store, &format!("contract-orders-{first_id}")).await
+}
+
+/// Writes as the next owner of a partition that nothing else uses, so that each write's order is above those before.
+pub async fn write(store: &dyn Store, rows: Vec<Row>) -> Result<(), StoreError> {
+    let epoch = store.claim(PARTITION).await?;
+    store.write(order(epoch, 0), rows).await
+}
+
+fn order(epoch: Epoch, sequence: i64) -> Order {
+    epoch
+        .order(sequence)
+        .expect("an epoch has thousands of orders")
+}
+
+async fn epochs(store: &dyn Store) -> Result<(), String> {
+    let before = called("newest epoch", store.newest_epoch(PARTITION).await)?;
+    let held = called("claim", store.claim(PARTITION).await)?;
+    if before.is_some_and(|before| before >= held) {
+        return Err(format!("{held:?} was claimed after {before:?}"));
+    }
+    let newest = called("newest epoch", store.newest_epoch(PARTITION).await)?;
+    equal("the newest epoch", &newest, &Some(held))?;
+    let other = called("claim another", store.claim(PARTITION + 1).await)?;
+    let newest = called("newest epoch", store.newest_epoch(PARTITION).await)?;
+    equal("a partition beside", &newest, &Some(held))?;
+    let renewed = called("renew", store.renew(PARTITION, held).await)?;
+    if renewed.is_none_or(|renewed| renewed <= held) {
+        return Err(format!("{held:?} was renewed to {renewed:?}"));
+    }
+    let late = called("renew what was renewed", store.renew(PARTITION, held).await)?;
+    equal("an owner before renews", &late, &None)?;
+    // Whoever claims at the same time, each has its own.
+    let claims = (0..8).map(|_| store.claim(PARTITION + 1));
+    let claims = futures::future::join_all(claims).await;
+    let mut seen = BTreeSet::from([other]);
+    for claimed in claims {
+        let claimed = called("claim together", claimed)?;
+        if claimed <= other || !seen.insert(claimed) {
+            return Err(format!("{claimed:?} was claimed twice, or after {other:?}"));
+        }
+    }
+    let newest = called("newest epoch", store.newest_epoch(PARTITION + 1).await)?;
+    equal("the highest of them", &newest, &seen.last().copied())?;
+    let missing = called("newest epoch", store.newest_epoch(PARTITION + 2).await)?;
+    equal("a partition that nobody claims", &missing, &None)
+}
+
+/// An owner that sleeps past its time writes what it had in hand.
+async fn orders(store: &dyn Store, home: HouseholdId) -> Result<(), String> {
+    let asleep = called("claim", store.claim(PARTITION).await)?;
+    let awake = called("claim", store.claim(PARTITION).await)?;
+    let rows = |value: u8| {
+        let mut slot = Slot::empty(NOON_MS, 15);
+        let consumption_w = f64::from(value);
+        slot.add(NOON_MS, &Measurement::Meter { consumption_w });
+        let state = vec![value; 9];
+        vec![
+            Row::Reading(reading(home, NOON_MS, Measurement::Meter { consumption_w })),
+            Row::Slot {
+                household_id: home,
+                slot,
+            },
+            Row::Household(Arc::new(metadata(home, &value.to_string()))),
+            Row::Snapshot {
+                household_id: home,
+                state,
+            },
+        ]
+    };
+    let check = async |what: &str, value: u8| {
+        let found = called(what, store.readings(home, NOON_MS, NOON_MS + 1).await)?;
+        let power = Measurement::Meter {
+            consumption_w: f64::from(value),
+        };
+        equal(what, &found, &vec![reading(home, NOON_MS, power)])?;
+        let found = called(what, store.slots(home, NOON_MS, NOON_MS + 1).await)?;
+        let means: Vec<Option<f64>> = found.iter().map(|slot| slot.load_w.mean()).collect();
+        equal(what, &means, &vec![Some(f64::from(value))])?;
+        let found = called(what, store.household(home).await)?;
+        equal(
+            what,
+            &found.map(|found| found.name),
+            &Some(value.to_string()),
+        )?;
+        let found = called(what, store.snapshot(home).await)?;
+        equal(what, &found, &Some(vec![value; 9]))
+    };
+    called("write", store.write(order(awake, 0), rows(1)).await)?;
+    check("the owner's rows", 1).await?;
+    called("write late", store.write(order(asleep, 9), rows(2)).await)?;
+    check("rows of an owner before", 1).await?;
+    called("write again", store.write(order(awake, 2), rows(3)).await)?;
+    check("a later write of the owner, as a repair", 3).await?;
+    called("write late", store.write(order(awake, 1), rows(4)).await)?;
+    check("an earlier write of the owner that lands late", 3).await?;
+    called("repeat", store.write(order(awake, 2), rows(3)).await)?;
+    check("the same write again", 3).await?;
+    let next = called("claim", store.claim(PARTITION).await)?;
+    called("write", store.write(order(next, 0), rows(5)).await)?;
+    check("the next owner's first write", 5).await
+}
+
+/// What a series has replaced stays away, and a series that comes late takes nothing back.
+async fn tariff_orders(store: &dyn Store, name: &str) -> Result<(), String> {
+    let older = called("claim", store.claim(PARTITION).await)?;
+    let newer = called("claim", store.claim(PARTITION).await)?;
+    let series = |minutes: i64, buy_per_kwh: f64| {
+        let period = |index: i64| PricePeriod {
+            start_ms: NOON_MS + index * minutes * MINUTE_MS,
+            end_ms: NOON_MS + (index + 1) * minutes * MINUTE_MS,
+            buy_per_kwh,
+            sell_per_kwh: 0.0,
+        };
+        let periods: Vec<PricePeriod> = (0..120 / minutes).map(period).collect();
+        let tariff = Tariff {
+            stated: Vec::new(),
+            name: name.to_owned(),
+            periods: periods.clone(),
+        };
+        (periods, vec![Row::Tariff(Arc::new(tariff))])
+    };
+    let check = async |what: &str, expected: &Vec<PricePeriod>| {
+        let found = store.tariff(name, NOON_MS, NOON_MS + 2 * HOUR_MS).await;
+        let found = called(what, found)?.map(|tariff| tariff.periods);
+        equal(what, &found.unwrap_or_default(), expected)
+    };
+    let (quarters, quarter_rows) = series(15, 0.1);
+    called(
+        "write quarters",
+        store.write(order(older, 1), quarter_rows.clone()).await,
+    )?;
+    let (hours, hour_rows) = series(60, 0.2);
+    called("write hours", store.write(order(newer, 5), hour_rows).await)?;
+    check("hours replace quarters", &hours).await?;
+    called(
+        "write quarters late",
+        store.write(order(older, 2), quarter_rows.clone()).await,
+    )?;
+    check("quarters of an order below", &hours).await?;
+    called(
+        "write quarters again",
+        store.write(order(newer, 6), quarter_rows).await,
+    )?;
+    check("quarters of the order next to it", &quarters).await
 }
 
 async fn readings(store: &dyn Store, one: HouseholdId, other: HouseholdId) -> Result<(), String> {
@@ -65,8 +216,8 @@ async fn readings(store: &dyn Store, one: HouseholdId, other: HouseholdId) -> Re
     let mut rows: Vec<Row> = expected.iter().copied().map(Row::Reading).collect();
     rows.push(Row::Reading(foreign));
     rows.reverse();
-    called("write readings", store.write(rows.clone()).await)?;
-    called("write readings again", store.write(rows).await)?;
+    called("write readings", write(store, rows.clone()).await)?;
+    called("write readings again", write(store, rows).await)?;
     let found = called("read readings", store.readings(one, start_ms, end_ms).await)?;
     equal("readings of two days", &found, &expected)?;
 
@@ -99,7 +250,7 @@ async fn readings(store: &dyn Store, one: HouseholdId, other: HouseholdId) -> Re
         Row::Reading(meter(start_ms, 9999.0)),
         Row::Reading(meter(start_ms, 451.0)),
     ];
-    called("correct a reading", store.write(rows).await)?;
+    called("correct a reading", write(store, rows).await)?;
     let found = called(
         "read readings",
         store.readings(one, start_ms, start_ms + 1).await,
@@ -143,8 +294,8 @@ async fn slots(store: &dyn Store, home: HouseholdId) -> Result<(), String> {
         };
         slots.iter().map(row).collect()
     };
-    called("write slots", store.write(rows(&expected)).await)?;
-    called("write slots again", store.write(rows(&expected)).await)?;
+    called("write slots", write(store, rows(&expected)).await)?;
+    called("write slots again", write(store, rows(&expected)).await)?;
     let found = store.slots(home, start_ms, start_ms + DAY_MS + 1).await;
     equal("slots", &called("read slots", found)?, &expected)?;
     let found = store.slots(home, start_ms + 1, start_ms + DAY_MS).await;
@@ -164,7 +315,7 @@ async fn schedules(store: &dyn Store, home: HouseholdId) -> Result<(), String> {
     let all = [&newer, &what_if, &older];
     for schedule in all {
         let rows = vec![Row::Schedule(Arc::new(schedule.clone()))];
-        called("write a schedule", store.write(rows).await)?;
+        called("write a schedule", write(store, rows).await)?;
         if !repeated {
             let found = called("latest schedule", store.latest_schedule(home).await)?;
             equal("the one requested last holds", &found, &Some(newer.clone()))?;
@@ -213,16 +364,16 @@ async fn commands(store: &dyn Store, home: HouseholdId) -> Result<(), String> {
         .chain((2..60).map(issued))
         .collect();
     let all_issued: Vec<Row> = (0..60).map(issued).map(Row::Command).collect();
-    called("issue commands", store.write(all_issued.clone()).await)?;
+    called("issue commands", write(store, all_issued.clone()).await)?;
     let answers = vec![Row::Command(applied), Row::Command(rejected)];
-    called("answer commands", store.write(answers).await)?;
+    called("answer commands", write(store, answers).await)?;
     let found = store.commands(home, NOON_MS, end_ms).await;
     equal(
         "commands over two days",
         &called("read commands", found)?,
         &expected,
     )?;
-    called("issue commands again", store.write(all_issued).await)?;
+    called("issue commands again", write(store, all_issued).await)?;
     let found = store.commands(home, NOON_MS, end_ms).await;
     equal(
         "an order again keeps the answer",
@@ -244,12 +395,12 @@ async fn households(store: &dyn Store, homes: &[HouseholdId]) -> Result<(), Stri
         .iter()
         .map(|id| Row::Household(Arc::new(metadata(*id, "before"))))
         .collect();
-    called("write households", store.write(rows).await)?;
+    called("write households", write(store, rows).await)?;
     let rows: Vec<Row> = homes
         .iter()
         .map(|id| Row::Household(Arc::new(metadata(*id, "after"))))
         .collect();
-    called("change households", store.write(rows).await)?;
+    called("change households", write(store, rows).await)?;
     for id in homes {
         let found = called("read a household", store.household(*id).await)?;
         equal("metadata", &found, &Some(metadata(*id, "after")))?;
@@ -293,7 +444,7 @@ async fn tariffs(store: &dyn Store, name: &str) -> Result<(), String> {
         };
         called(
             "write a tariff",
-            store.write(vec![Row::Tariff(Arc::new(tariff))]).await,
+            write(store, vec![Row::Tariff(Arc::new(tariff))]).await,
         )
     };
     let read = async |from_min: i64, to_min: i64| {
@@ -344,7 +495,7 @@ async fn snapshots(store: &dyn Store, one: HouseholdId, other: HouseholdId) -> R
             household_id: one,
             state: state.clone(),
         }];
-        called("write a snapshot", store.write(rows).await)?;
+        called("write a snapshot", write(store, rows).await)?;
         let found = called("read a snapshot", store.snapshot(one).await)?;
         equal("the last snapshot", &found, &Some(state))?;
     }

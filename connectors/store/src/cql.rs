@@ -1,10 +1,10 @@
 //! The store over CQL, for Scylla and Cassandra. Rows of one partition travel in one batch; a batch never spans two
 //! partitions. Every statement may be repeated, and is, with growing pauses, until the write's time is over.
 
+mod epochs;
 mod rows;
 mod statements;
 
-use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,6 @@ use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::deserialize::row::DeserializeRow;
 use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
-use scylla::policies::timestamp_generator::MonotonicTimestampGenerator;
 use scylla::serialize::row::SerializeRow;
 use scylla::statement::Consistency;
 use scylla::statement::batch::{Batch, BatchStatement, BatchType};
@@ -38,6 +37,7 @@ use self::rows::{
 use self::statements::{Insert, Statements};
 use crate::retention::{Retention, check_range, without_overlaps};
 use platform::metrics::Metrics;
+use platform::order::{Epoch, Order};
 use platform::secret::Secret;
 use platform::settings::{BadSetting, is_host_and_port};
 use platform::store::{Row, Store, StoreError};
@@ -58,6 +58,16 @@ pub enum ReplicasAsked {
     Quorum,
     LocalQuorum,
     All,
+}
+
+impl ReplicasAsked {
+    /// Whether replicas of the own data centre are enough.
+    const fn is_local(self) -> bool {
+        match self {
+            Self::LocalOne | Self::LocalQuorum => true,
+            Self::One | Self::Quorum | Self::All => false,
+        }
+    }
 }
 
 impl From<ReplicasAsked> for Consistency {
@@ -155,11 +165,8 @@ pub struct CqlStore {
     config: CqlConfig,
 }
 
-/// Rows of one partition for one statement.
-struct Parcel {
-    insert: Insert,
-    rows: Vec<Vec<Cell>>,
-}
+/// Rows of one partition, each with its statement.
+type Parcel = (Vec<Insert>, Vec<Vec<Cell>>);
 
 impl CqlStore {
     /// Connects. `Unavailable` where no node answers yet: the caller decides how long to try again.
@@ -177,9 +184,7 @@ impl CqlStore {
         let mut builder = SessionBuilder::new()
             .known_nodes(&config.nodes)
             .connection_timeout(Duration::from_millis(config.connect_timeout_ms))
-            .default_execution_profile_handle(profile.into_handle())
-            // The later write of this process wins, whichever node takes it.
-            .timestamp_generator(Arc::new(MonotonicTimestampGenerator::new()));
+            .default_execution_profile_handle(profile.into_handle());
         if !config.username.is_empty() {
             builder = builder.user(&config.username, config.password.expose());
         }
@@ -206,7 +211,7 @@ impl CqlStore {
 
     async fn statements(&self) -> Result<&Statements, StoreError> {
         self.statements
-            .get_or_try_init(|| Box::pin(Statements::prepare(&self.session, &self.config.keyspace)))
+            .get_or_try_init(|| Box::pin(Statements::prepare(&self.session, &self.config)))
             .await
     }
 
@@ -214,39 +219,47 @@ impl CqlStore {
     fn parcels(&self, grouped: Grouped) -> Vec<Parcel> {
         let rows_max = self.config.batch_rows_max.clamp(1, 1000);
         let mut parcels = Vec::new();
-        for ((insert, _partition), rows) in grouped {
-            let mut parcel = Vec::new();
+        for rows in grouped.into_values() {
+            let mut parcel = Parcel::default();
             let mut bytes = 0;
-            for cells in rows.into_values() {
+            for ((insert, _place), cells) in rows {
                 let size = size_of(&cells);
-                let full = parcel.len() >= rows_max || bytes + size > self.config.batch_bytes_max;
-                if full && !parcel.is_empty() {
-                    let rows = std::mem::take(&mut parcel);
-                    parcels.push(Parcel { insert, rows });
+                let full = parcel.1.len() >= rows_max || bytes + size > self.config.batch_bytes_max;
+                if full && !parcel.1.is_empty() {
+                    parcels.push(std::mem::take(&mut parcel));
                     bytes = 0;
                 }
                 bytes += size;
-                parcel.push(cells);
+                parcel.0.push(insert);
+                parcel.1.push(cells);
             }
-            parcels.push(Parcel {
-                insert,
-                rows: parcel,
-            });
+            parcels.push(parcel);
         }
         parcels
     }
 
-    async fn send(&self, parcel: Parcel, deadline: Instant) -> Result<(), StoreError> {
-        let statement = self.statements().await?.insert(parcel.insert);
-        if let [row] = parcel.rows.as_slice() {
+    async fn send(
+        &self,
+        (inserts, rows): Parcel,
+        order: Order,
+        deadline: Instant,
+    ) -> Result<(), StoreError> {
+        let statements = self.statements().await?;
+        if let ([insert], [row]) = (inserts.as_slice(), rows.as_slice()) {
+            let mut statement = statements.insert(*insert).clone();
+            statement.set_timestamp(Some(order.get()));
             return self
-                .persist(deadline, || self.session.execute_unpaged(statement, row))
+                .persist(deadline, || self.session.execute_unpaged(&statement, row))
                 .await;
         }
-        let copies = vec![BatchStatement::PreparedStatement(statement.clone()); parcel.rows.len()];
-        let mut batch = Batch::new_with_statements(BatchType::Unlogged, copies);
+        let copies = inserts.into_iter().map(|insert| {
+            let statement = statements.insert(insert).clone();
+            BatchStatement::PreparedStatement(statement)
+        });
+        let mut batch = Batch::new_with_statements(BatchType::Unlogged, copies.collect());
         batch.set_is_idempotent(true);
-        self.persist(deadline, || self.session.batch(&batch, &parcel.rows))
+        batch.set_timestamp(Some(order.get()));
+        self.persist(deadline, || self.session.batch(&batch, &rows))
             .await
     }
 
@@ -289,35 +302,25 @@ impl CqlStore {
         }
     }
 
-    /// Removes the periods that a written series covers but does not hold, so that a coarser series replaces a finer.
-    async fn forget_replaced(&self, tariff: &Tariff, deadline: Instant) -> Result<(), StoreError> {
+    /// Removes what was known of the time that a series covers, just below the order of the series itself.
+    async fn forget_replaced(
+        &self,
+        tariff: &Tariff,
+        order: Order,
+        deadline: Instant,
+    ) -> Result<(), StoreError> {
         let (Some(first), Some(last)) = (tariff.periods.first(), tariff.periods.last()) else {
             return Ok(());
         };
-        let statements = self.statements().await?;
+        let mut statement = self.statements().await?.remove_periods.clone();
+        // Of a removal and a row with the same order the removal holds.
+        statement.set_timestamp(Some(order.get() - 1));
         let span = (
             &tariff.name,
             CqlTimestamp(first.start_ms),
             CqlTimestamp(last.end_ms),
         );
-        let found: Vec<(CqlTimestamp,)> = self.select(&statements.period_starts, span).await?;
-        let held: BTreeSet<i64> = tariff
-            .periods
-            .iter()
-            .map(|period| period.start_ms)
-            .collect();
-        let replaced = found
-            .into_iter()
-            .filter(|(start,)| !held.contains(&start.0));
-        stream::iter(replaced)
-            .map(|(start,)| {
-                self.persist(deadline, move || {
-                    self.session
-                        .execute_unpaged(&statements.remove_period, (&tariff.name, start))
-                })
-            })
-            .buffer_unordered(PARTITIONS_READ_MAX)
-            .try_collect()
+        self.persist(deadline, || self.session.execute_unpaged(&statement, span))
             .await
     }
 
@@ -407,33 +410,41 @@ impl Store for CqlStore {
             .map_err(|error| refused_or_unavailable("ping", &error))
     }
 
-    async fn write(&self, rows: Vec<Row>) -> Result<(), StoreError> {
+    async fn claim(&self, partition: i32) -> Result<Epoch, StoreError> {
+        epochs::claim(self, partition).await
+    }
+
+    async fn renew(&self, partition: i32, held: Epoch) -> Result<Option<Epoch>, StoreError> {
+        epochs::renew(self, partition, held).await
+    }
+
+    async fn newest_epoch(&self, partition: i32) -> Result<Option<Epoch>, StoreError> {
+        let found = epochs::newest(self, partition).await?;
+        Ok(found.map(|(epoch, _holder)| epoch))
+    }
+
+    async fn write(&self, order: Order, rows: Vec<Row>) -> Result<(), StoreError> {
         let started = Instant::now();
         let deadline = started + Duration::from_millis(self.config.write_timeout_ms);
         let mut grouped = Grouped::new();
         // Of two rows for one place the later holds; a batch would leave that to chance.
         for row in &rows {
-            group(row, &mut grouped)?;
+            group(row, &mut grouped).map_err(StoreError::BadRow)?;
+        }
+        for row in &rows {
+            if let Row::Tariff(tariff) = row {
+                self.forget_replaced(tariff, order, deadline).await?;
+            }
         }
         let outcome = stream::iter(self.parcels(grouped))
-            .map(|parcel| self.send(parcel, deadline))
+            .map(|parcel| self.send(parcel, order, deadline))
             .buffer_unordered(self.config.concurrency_max.max(1))
             .try_collect()
             .await;
         self.metrics
             .store_write_seconds
             .observe(started.elapsed().as_secs_f64());
-        let () = outcome?;
-        let mut tariffs = HashMap::new();
-        for row in &rows {
-            if let Row::Tariff(tariff) = row {
-                tariffs.insert(tariff.name.as_str(), tariff);
-            }
-        }
-        for tariff in tariffs.into_values() {
-            self.forget_replaced(tariff, deadline).await?;
-        }
-        Ok(())
+        outcome
     }
 
     async fn readings(

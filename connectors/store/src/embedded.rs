@@ -23,9 +23,10 @@ use self::tables::{
     Answer, Table, Tables, body, changes_of, corrupt, household_key, reading_of, schedule_prefix,
     tariff_key, timed_key, unpacked, unpacked_schedule,
 };
-use self::writer::Write;
+use self::writer::{Claim, Job, Write};
 use crate::retention::{Retention, check_range, without_overlaps};
 use platform::metrics::Metrics;
+use platform::order::{Epoch, Order};
 use platform::store::{Row, Store, StoreError};
 
 platform::settings! {
@@ -59,7 +60,7 @@ pub struct EmbeddedStore {
 
 /// What ends when the store is closed.
 struct Running {
-    writes: mpsc::Sender<Write>,
+    writes: mpsc::Sender<Job>,
     writer: JoinHandle<()>,
     stop_expiry: std::sync::mpsc::SyncSender<()>,
     expiry: JoinHandle<()>,
@@ -134,10 +135,26 @@ impl EmbeddedStore {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn writes(&self) -> Result<mpsc::Sender<Write>, StoreError> {
+    fn writes(&self) -> Result<mpsc::Sender<Job>, StoreError> {
         let running = self.running();
         let running = running.as_ref().ok_or_else(closed)?;
         Ok(running.writes.clone())
+    }
+
+    async fn set_epoch(
+        &self,
+        partition: i32,
+        held: Option<Epoch>,
+    ) -> Result<Option<Epoch>, StoreError> {
+        let (done, answer) = oneshot::channel();
+        let claim = Job::Claim(Claim {
+            partition,
+            held,
+            done,
+        });
+        let sent = self.writes()?.send(claim).await;
+        sent.map_err(|_| closed())?;
+        answer.await.map_err(|_| closed())?
     }
 
     /// Reads off the runtime's threads: a read may wait for the disk.
@@ -191,7 +208,21 @@ impl Store for EmbeddedStore {
         self.writes().map(|_| ())
     }
 
-    async fn write(&self, rows: Vec<Row>) -> Result<(), StoreError> {
+    async fn claim(&self, partition: i32) -> Result<Epoch, StoreError> {
+        let claimed = self.set_epoch(partition, None).await?;
+        claimed.ok_or_else(|| StoreError::Unavailable("claim: another was first".to_owned()))
+    }
+
+    async fn renew(&self, partition: i32, held: Epoch) -> Result<Option<Epoch>, StoreError> {
+        self.set_epoch(partition, Some(held)).await
+    }
+
+    async fn newest_epoch(&self, partition: i32) -> Result<Option<Epoch>, StoreError> {
+        self.read(move |tables| writer::newest_epoch(tables, partition))
+            .await
+    }
+
+    async fn write(&self, order: Order, rows: Vec<Row>) -> Result<(), StoreError> {
         let started = Instant::now();
         let mut changes = Vec::with_capacity(rows.len());
         for row in rows {
@@ -203,7 +234,11 @@ impl Store for EmbeddedStore {
         let (done, answer) = oneshot::channel();
         let writes = self.writes()?;
         writes
-            .send(Write { changes, done })
+            .send(Job::Write(Write {
+                order,
+                changes,
+                done,
+            }))
             .await
             .map_err(|_| closed())?;
         drop(writes);

@@ -46,7 +46,7 @@ async fn passes_the_contract_and_again_after_a_restart() {
 async fn keeps_everything_that_was_answered_without_being_closed() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
-    store.write(vec![meter(1, 1000)]).await.unwrap();
+    contract::write(&store, vec![meter(1, 1000)]).await.unwrap();
     drop(store);
     let store = open(dir.path());
     let home = HouseholdId::new(1).unwrap();
@@ -60,7 +60,9 @@ async fn one_process_at_a_time() {
     let error = EmbeddedStore::open(dir.path(), EmbeddedStoreConfig::default()).unwrap_err();
     assert!(error.to_string().contains("in use by another process"));
     store.close().await;
-    let refused = store.write(vec![meter(1, 1000)]).await.unwrap_err();
+    let refused = contract::write(&store, vec![meter(1, 1000)])
+        .await
+        .unwrap_err();
     assert!(matches!(refused, StoreError::Refused(_)));
 }
 
@@ -82,7 +84,9 @@ async fn concurrent_writers_are_all_answered_and_all_there() {
             let store = Arc::clone(&store);
             tokio::spawn(async move {
                 for minute in 0..20 {
-                    store.write(vec![meter(id, minute * 60_000)]).await.unwrap();
+                    contract::write(store.as_ref(), vec![meter(id, minute * 60_000)])
+                        .await
+                        .unwrap();
                 }
             })
         })
@@ -122,7 +126,7 @@ async fn old_rows_go_counted_back_from_the_newest_of_each_household() {
         })
         .flatten()
         .collect();
-    store.write(rows).await.unwrap();
+    contract::write(&store, rows).await.unwrap();
     assert_eq!(store.expire().await.unwrap(), 9);
     assert_eq!(store.expire().await.unwrap(), 0);
     let (one, two) = (HouseholdId::new(1).unwrap(), HouseholdId::new(2).unwrap());
@@ -146,8 +150,7 @@ async fn expiry_runs_by_itself() {
     };
     let store = EmbeddedStore::open(dir.path(), config).unwrap();
     let home = HouseholdId::new(1).unwrap();
-    store
-        .write(vec![meter(1, 0), meter(1, 3 * DAY_MS)])
+    contract::write(&store, vec![meter(1, 0), meter(1, 3 * DAY_MS)])
         .await
         .unwrap();
     while store.readings(home, 0, DAY_MS).await.unwrap().len() == 1 {

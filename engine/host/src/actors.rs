@@ -25,7 +25,8 @@ use crate::effects::{EffectBatch, Refused};
 use crate::failures::{Cause, Failures};
 use crate::fence::{Fence, Fenced};
 use crate::homes::Homes;
-use crate::outbox::Outbox;
+use crate::outbox::{Bounds, Outbox};
+use crate::ownership::Ownership;
 use crate::setup::Setup;
 use crate::tariffs::ByName;
 
@@ -70,14 +71,24 @@ impl Actors {
     /// No home in memory yet. Must be called inside a tokio runtime.
     pub(crate) fn new(setup: Setup, partition: i32, fence: Fence) -> Self {
         let parts = &setup.parts;
+        let ownership = Ownership::new(Arc::clone(&parts.store), partition, fence.clone());
         Self {
-            outbox: Outbox::open(parts.clone(), fence.clone()),
+            outbox: Outbox::open(
+                parts.clone(),
+                ownership.clone(),
+                fence.clone(),
+                Bounds {
+                    longest: setup.outbox_longest(),
+                    records_max: setup.checkpoint_records_max,
+                },
+            ),
             homes: Homes::new(parts.metrics.clone()),
             checkpoint: Checkpoint::new(Instant::now()),
             assignment: Assignment {
                 setup,
                 partition,
                 fence,
+                ownership,
             },
         }
     }
@@ -213,11 +224,6 @@ impl Actors {
         loop {
             batch.count(&self.assignment.setup.parts.metrics);
             let repairs = std::mem::take(&mut batch.repairs);
-            for (id, _) in &repairs {
-                if let Some(home) = self.homes.residents.get_mut(id) {
-                    batch.rows.extend(home.take_rows());
-                }
-            }
             self.outbox.send(batch.into_delivery()).await?;
             if repairs.is_empty() {
                 return Ok(());

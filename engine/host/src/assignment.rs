@@ -4,6 +4,7 @@ use platform::log::TopicPartition;
 use schemas::topic::Topic;
 
 use crate::fence::Fence;
+use crate::ownership::Ownership;
 use crate::setup::Setup;
 use schemas::snapshot::SHARD_TOPICS;
 
@@ -14,6 +15,7 @@ pub(crate) struct Assignment {
     pub(crate) partition: i32,
     /// Raised when the partition goes to another owner.
     pub(crate) fence: Fence,
+    pub(crate) ownership: Ownership,
 }
 
 impl Assignment {

@@ -97,7 +97,6 @@ impl Checkpoint {
                 };
                 home.is_unsaved = false;
                 home.saved_in = saved_in;
-                delivery.rows.extend(home.take_rows());
                 delivery.snapshots.push(home.snapshot(partition));
             }
             outbox.send(delivery).await?;
@@ -136,6 +135,10 @@ impl Checkpoint {
         let offsets = ready.offsets.iter();
         let offsets = offsets.map(|(topic, next)| (assignment.of(topic), next));
         let partition = assignment.partition;
+        if !assignment.ownership.is_confirmed().await? {
+            self.commits.push_front(ready);
+            return Ok(());
+        }
         match assignment.setup.control.commit(offsets.collect()).await {
             Ok(()) => self.committed = ready.offsets,
             // It is committed with the next ones; until then a restart reads a little more.

@@ -64,8 +64,7 @@ platform::settings! {
         /// Whether each reading becomes a row of the store. Without, slots are all that is kept, and a reading behind the
         /// grace is a dead letter.
         store_readings: bool = true,
-        /// Whether the rows of readings and slots wait for the snapshot of their home and are written with it, together:
-        /// far less work for the store, spread evenly, and rows that are up to `checkpoint_ms` behind.
+        /// Ignored with a warning; rows come together by themselves while the store is behind.
         rows_wait: bool = false,
         /// Whether each slot becomes a row of the store.
         store_slots: bool = true,

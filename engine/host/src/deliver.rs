@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use platform::log::{LogError, NewRecord};
+use platform::order::Order;
 use platform::store::{Row, StoreError};
 use schemas::topic::Topic;
 use tracing::{error, warn};
@@ -30,6 +31,7 @@ const fn backoff() -> Backoff {
 /// Writes rows until all are durable. A row that no store could hold becomes a dead letter.
 pub(crate) async fn write_patiently(
     parts: &Parts,
+    order: Order,
     rows: Vec<Row>,
     fence: &Fence,
 ) -> Result<(), Fenced> {
@@ -37,7 +39,7 @@ pub(crate) async fn write_patiently(
     let mut refused = Vec::new();
     while !left.is_empty() {
         let rest = left.split_off(left.len().min(ROWS_MAX));
-        write_chunk(parts, left, fence, &mut refused).await?;
+        write_chunk(parts, order, left, fence, &mut refused).await?;
         left = rest;
     }
     produce_patiently(parts, refused, fence).await
@@ -46,6 +48,7 @@ pub(crate) async fn write_patiently(
 /// Of a chunk with bad rows the halves are tried by themselves, until each bad row stands alone.
 async fn write_chunk(
     parts: &Parts,
+    order: Order,
     rows: Vec<Row>,
     fence: &Fence,
     refused: &mut Vec<Outgoing>,
@@ -54,7 +57,7 @@ async fn write_chunk(
     let mut backoff = backoff();
     while let Some(mut rows) = chunks.pop() {
         fence.check()?;
-        match parts.store.write(rows.clone()).await {
+        match parts.store.write(order, rows.clone()).await {
             Ok(()) => {
                 backoff.reset();
                 continue;

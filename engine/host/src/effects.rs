@@ -31,6 +31,8 @@ pub(crate) struct EffectBatch {
     pub(crate) repairs: BTreeSet<(HouseholdId, i64)>,
     /// When the log took the readings that led to all this, wall clock.
     pub(crate) readings_ms: Vec<i64>,
+    /// Records of the log that led to all this.
+    pub(crate) records_count: usize,
     /// Readings by kind and outcome.
     counts: BTreeMap<(Kind, ReadingOutcome), u64>,
     /// Whether the readings were counted before.
@@ -56,18 +58,15 @@ impl EffectBatch {
 
     /// Routes the fresh effects, which are of `home`. Returns why it refuses the reading that it was given,
     /// if it does.
-    pub(crate) fn route(&mut self, setup: &Setup, home: &mut Resident) -> Option<Refused> {
+    pub(crate) fn route(&mut self, setup: &Setup, home: &Resident) -> Option<Refused> {
         let parts = &setup.parts;
         let mut refused = None;
         let mut fresh = std::mem::take(&mut self.fresh);
         for effect in fresh.drain(..) {
             match effect {
-                Effect::StoreReading(reading) if setup.rows_wait => {
-                    home.wait_with_reading(reading);
-                }
                 Effect::StoreReading(reading) => self.rows.push(Row::Reading(reading)),
                 Effect::StoreSlot { household_id, slot } => {
-                    self.store_slot(setup, home, HouseholdSlot { household_id, slot });
+                    self.store_slot(setup, HouseholdSlot { household_id, slot });
                 }
                 Effect::StoreMetadata(metadata) => self.rows.push(Row::Household(metadata)),
                 Effect::StoreSchedule(schedule) => self.rows.push(Row::Schedule(schedule)),
@@ -99,15 +98,13 @@ impl EffectBatch {
         refused
     }
 
-    fn store_slot(&mut self, setup: &Setup, home: &mut Resident, slot: HouseholdSlot) {
+    fn store_slot(&mut self, setup: &Setup, slot: HouseholdSlot) {
         setup.parts.metrics.slots_total.inc();
         if setup.publish_slots {
             self.send(&setup.parts, slot.household_id, &slot);
         }
         let HouseholdSlot { household_id, slot } = slot;
-        if setup.store_slots && setup.rows_wait {
-            home.wait_with_slot(slot);
-        } else if setup.store_slots {
+        if setup.store_slots {
             self.rows.push(Row::Slot { household_id, slot });
         }
     }
@@ -136,6 +133,7 @@ impl EffectBatch {
             rows: self.rows,
             outgoing: self.outgoing,
             readings_ms: self.readings_ms,
+            records_count: self.records_count,
             ..Delivery::default()
         }
     }

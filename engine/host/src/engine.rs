@@ -75,6 +75,11 @@ impl Engine {
             .subscribe(subscription)
             .await
             .context("join the engine's group")?;
+        if config.rows_wait {
+            warn!(
+                "engine.rows_wait is a setting no longer and is ignored: rows come together by themselves while the store is behind"
+            );
+        }
         let lag = LagBoard::new(parts.metrics.clone());
         let setup = Setup {
             settings: config.settings(),
@@ -85,7 +90,6 @@ impl Engine {
             checkpoint_records_max: config.checkpoint_records_max,
             passivate_after: Duration::from_secs(config.passivate_minutes * 60),
             live_homes_max: config.live_homes_max,
-            rows_wait: config.rows_wait,
             store_slots: config.store_slots,
             publish_slots: config.publish_slots,
             handle: Household::handle,

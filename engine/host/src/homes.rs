@@ -79,6 +79,7 @@ impl Homes {
         assignment: &Assignment,
         outbox: &mut Outbox,
     ) -> Result<(), Fenced> {
+        assignment.ownership.claim().await?;
         let restored_count = absent.len();
         if self.is_whole(assignment).await? {
             let newborn = absent

@@ -25,11 +25,13 @@ pub mod lag;
 pub mod setup;
 pub mod tariffs;
 
+mod backlog;
 mod dead_letter;
 mod deliver;
 pub mod fence;
 mod outbox;
 mod outgoing;
+mod ownership;
 mod refused;
 
 pub mod optimizer;

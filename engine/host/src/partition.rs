@@ -89,6 +89,7 @@ impl Partition {
         let mut batch = EffectBatch::with(letters);
         let mut failures = Failures::default();
         actors.feed(&turn, from, records, events, &mut batch, &mut failures);
+        batch.records_count = records.len();
         if topic == Topic::Telemetry {
             batch
                 .readings_ms
@@ -118,7 +119,7 @@ impl Partition {
             self.tick_homes(now_ms, &turn).await?;
         }
         let actors = &mut self.actors;
-        let every = actors.assignment.setup.checkpoint_every;
+        let every = actors.assignment.setup.save_every();
         let checkpoint = &mut actors.checkpoint;
         let mut due = checkpoint.due(every, turn.now);
         if turn.now.duration_since(self.handled) >= IDLE_AFTER {

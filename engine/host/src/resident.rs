@@ -4,8 +4,6 @@ use household::effect::Effect;
 use household::household::Household;
 use household::settings::Settings;
 use indexmap::IndexMap;
-use model::reading::Reading;
-use model::slot::Slot;
 use model::units::HouseholdId;
 use platform::clock::wall_ms;
 use platform::store::Row;
@@ -36,9 +34,6 @@ pub(crate) struct Resident {
     pub(crate) touched: Instant,
     /// Ticks in a row on which it has panicked.
     pub(crate) failed_ticks_count: u32,
-    /// Rows that are written together with the next snapshot, where they wait.
-    readings: Vec<Reading>,
-    slots: Vec<Slot>,
     /// The newest request, and when the record that led to it entered the log.
     asked: Option<Box<(String, i64)>>,
 }
@@ -84,8 +79,6 @@ impl Resident {
             saved_in: 0,
             touched: Instant::now(),
             failed_ticks_count: 0,
-            readings: Vec::new(),
-            slots: Vec::new(),
             asked: None,
         }
     }
@@ -104,31 +97,6 @@ impl Resident {
             self.is_unsaved = true;
             unsaved.note(self.household.id(), since, now);
         }
-    }
-
-    /// Keeps what becomes a row with the next snapshot.
-    pub(crate) fn wait_with_reading(&mut self, reading: Reading) {
-        self.readings.push(reading);
-    }
-
-    /// The same of a slot; of one that is corrected only the last is kept.
-    pub(crate) fn wait_with_slot(&mut self, slot: Slot) {
-        let place = |held: &&mut Slot| {
-            (held.start_ms, held.slot_minutes) == (slot.start_ms, slot.slot_minutes)
-        };
-        match self.slots.iter_mut().find(place) {
-            Some(held) => *held = slot,
-            None => self.slots.push(slot),
-        }
-    }
-
-    /// Takes out what has waited, as rows.
-    pub(crate) fn take_rows(&mut self) -> impl Iterator<Item = Row> + use<> {
-        let household_id = self.household.id();
-        let readings = std::mem::take(&mut self.readings).into_iter();
-        let slots = std::mem::take(&mut self.slots).into_iter();
-        let slots = slots.map(move |slot| Row::Slot { household_id, slot });
-        readings.map(Row::Reading).chain(slots)
     }
 
     /// Whether it is not told the time until a record has changed it: each panic costs its partition a revival.

@@ -10,7 +10,6 @@ use crate::deliver::read_patiently;
 use crate::effects::EffectBatch;
 use crate::failures::Failures;
 use crate::fence::Fenced;
-use crate::outbox::Delivery;
 use schemas::snapshot::{NextOffsets, SHARD_TOPICS};
 
 /// Revives homes until none is left among the failures.
@@ -22,14 +21,9 @@ pub(crate) async fn revive(
     while let Some(id) = failures.next() {
         let partition = actors.assignment.partition;
         error!(household = %id, partition, "household failed, starting it again");
-        let Some(mut failed) = actors.homes.take_out(id) else {
+        let Some(failed) = actors.homes.take_out(id) else {
             continue;
         };
-        let waiting = Delivery {
-            rows: failed.take_rows().collect(),
-            ..Delivery::default()
-        };
-        actors.outbox.send(waiting).await?;
         actors.outbox.settled().await?;
         let (homes, outbox) = (&mut actors.homes, &mut actors.outbox);
         homes

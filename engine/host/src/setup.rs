@@ -25,11 +25,23 @@ pub struct Setup {
     pub checkpoint_records_max: u64,
     pub passivate_after: Duration,
     pub live_homes_max: usize,
-    pub rows_wait: bool,
     pub store_slots: bool,
     pub publish_slots: bool,
     /// What a home does with an event: [`Household::handle`], unless a test needs one that fails.
     pub handle: fn(&mut Household, Event, &Env<'_>, &mut Vec<Effect>),
+}
+
+impl Setup {
+    /// How long a delivery may be under way before the partition waits: a quarter of the checkpoint interval, so that
+    /// what a crash makes the next owner read again stays within the whole of it.
+    pub(crate) fn outbox_longest(&self) -> Duration {
+        self.checkpoint_every / 4
+    }
+
+    /// Within what each changed home is handed to the outbox to be saved: the rest of the interval.
+    pub(crate) fn save_every(&self) -> Duration {
+        self.checkpoint_every - self.outbox_longest()
+    }
 }
 
 impl std::fmt::Debug for Setup {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use model::tariff::{PriceSeries, Tariff};
 use model::units::DAY_MS;
 use platform::log::{Consumer, LogEvent, Record, Start, Subscription, TopicPartition};
+use platform::order::{Order, TARIFFS};
 use platform::parts::Parts;
 use platform::store::Row;
 use schemas::codec::CodecError;
@@ -21,8 +22,8 @@ use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use crate::dead_letter::dead_letter;
-use crate::deliver::{produce_patiently, write_patiently};
-use crate::fence::Fence;
+use crate::deliver::{produce_patiently, read_patiently, write_patiently};
+use crate::fence::{Fence, Fenced};
 use crate::outgoing::Outgoing;
 
 /// How long prices stay in the log after their time has passed. The store has its own time to live.
@@ -72,7 +73,7 @@ pub async fn follow(
         .await?;
     let (caught_up, ready) = oneshot::channel();
     let (letters, refused) = mpsc::channel(LETTERS_MAX);
-    let unstored = watch::Sender::new(BTreeSet::new());
+    let unstored = watch::Sender::new(BTreeMap::new());
     let storing = store(parts.clone(), tariffs.clone(), unstored.clone());
     let refusing = produce(parts.clone(), refused);
     let follower = Follower {
@@ -106,8 +107,8 @@ struct Follower {
     is_caught_up: bool,
     parts: Parts,
     tariffs: Tariffs,
-    /// Names of tariffs that the store does not have as they are.
-    unstored: watch::Sender<BTreeSet<String>>,
+    /// Names of tariffs that the store does not have as they are, and the offset of the newest record of each.
+    unstored: watch::Sender<BTreeMap<String, i64>>,
     letters: mpsc::Sender<Outgoing>,
 }
 
@@ -177,7 +178,7 @@ impl Follower {
                 let merged = series.merge(&tariff, record.offset, keep_from_ms);
                 self.tariffs.put(Arc::new(series.tariff(&name)));
                 self.unstored.send_modify(|names| {
-                    names.insert(name.clone());
+                    names.insert(name.clone(), record.offset);
                 });
                 if !merged.record_lacks {
                     self.lacking.remove(&name);
@@ -201,24 +202,46 @@ impl Follower {
 }
 
 /// Stores tariffs as they are when the store takes them. Bounded by the number of tariffs.
-async fn store(parts: Parts, tariffs: Tariffs, unstored: watch::Sender<BTreeSet<String>>) {
-    let (mut changed, fence) = (unstored.subscribe(), Fence::open());
+async fn store(parts: Parts, tariffs: Tariffs, unstored: watch::Sender<BTreeMap<String, i64>>) {
+    let (mut changed, mut has_claimed) = (unstored.subscribe(), false);
     while changed.wait_for(|names| !names.is_empty()).await.is_ok() {
-        let mut names = BTreeSet::new();
+        let mut names = BTreeMap::new();
         unstored.send_if_modified(|unstored| {
             names = std::mem::take(unstored);
             false
         });
         let current = tariffs.current();
-        let rows = names.iter().filter_map(|name| current.get(name));
-        let rows = rows.map(|tariff| Row::Tariff(Arc::clone(tariff)));
-        if write_patiently(&parts, rows.collect(), &fence)
-            .await
-            .is_err()
-        {
-            return;
+        for (name, offset) in names {
+            let Some(tariff) = current.get(&name) else {
+                continue;
+            };
+            let row = Row::Tariff(Arc::clone(tariff));
+            if store_one(&parts, row, offset, &mut has_claimed)
+                .await
+                .is_err()
+            {
+                return;
+            }
         }
     }
+}
+
+/// Every engine stores every tariff, and the record's offset orders them. The offset counts from the newest epoch, which
+/// each engine claims at its start: a topic that was made anew begins with small offsets again.
+async fn store_one(
+    parts: &Parts,
+    tariff: Row,
+    offset: i64,
+    has_claimed: &mut bool,
+) -> Result<(), Fenced> {
+    let (fence, store) = (Fence::open(), &parts.store);
+    if !*has_claimed {
+        read_patiently("epoch of tariffs", &fence, || store.claim(TARIFFS)).await?;
+        *has_claimed = true;
+    }
+    let newest = read_patiently("epoch of tariffs", &fence, || store.newest_epoch(TARIFFS)).await?;
+    let order = newest.map_or(Order::NONE, |epoch| epoch.of_record(offset));
+    write_patiently(parts, order, vec![tariff], &fence).await
 }
 
 /// Produces dead letters and whole series behind the follower.

@@ -127,7 +127,6 @@ fn a_long_history_is_not_read_again() {
         checkpoint_records_max: 1_000,
         passivate_after: Duration::from_secs(3_600),
         live_homes_max: 1_000,
-        rows_wait: false,
         store_slots: true,
         publish_slots: true,
         batch_max: 100,

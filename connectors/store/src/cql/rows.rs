@@ -26,13 +26,14 @@ pub(super) enum Partition {
 }
 
 /// Place of a row in its partition.
-type Place = (i64, String);
+pub(super) type Place = (i64, String);
 
-/// The rows of one write: by statement and partition, each row once.
-pub(super) type Grouped = BTreeMap<(Insert, Partition), BTreeMap<Place, Vec<Cell>>>;
+/// The rows of one write: by partition, each row once. Tables that share the key of a partition share its batches.
+pub(super) type Grouped = BTreeMap<Partition, BTreeMap<(Insert, Place), Vec<Cell>>>;
 
 /// Adds the rows that `row` means.
-pub(super) fn group(row: &Row, grouped: &mut Grouped) -> Result<(), StoreError> {
+/// An error says what is wrong with the row, which then adds nothing that matters.
+pub(super) fn group(row: &Row, grouped: &mut Grouped) -> Result<(), String> {
     match row {
         Row::Reading(reading) => group_reading(reading, grouped)?,
         Row::Slot { household_id, slot } => group_slot(*household_id, slot, grouped)?,
@@ -101,14 +102,14 @@ fn put(
     cells: Vec<Cell>,
 ) {
     grouped
-        .entry((insert, partition))
+        .entry(partition)
         .or_default()
-        .insert(place, cells);
+        .insert((insert, place), cells);
 }
 
-fn group_reading(reading: &Reading, grouped: &mut Grouped) -> Result<(), StoreError> {
+fn group_reading(reading: &Reading, grouped: &mut Grouped) -> Result<(), String> {
     let id = reading.household_id.get();
-    let day = day_of(reading.ts_ms)?;
+    let day = row_day(reading.household_id, "ts", reading.ts_ms)?;
     let mut cells = vec![big(id), date(day), time(reading.ts_ms)];
     let insert = match reading.measurement {
         Measurement::Meter { consumption_w } => {
@@ -129,13 +130,9 @@ fn group_reading(reading: &Reading, grouped: &mut Grouped) -> Result<(), StoreEr
     Ok(())
 }
 
-fn group_slot(
-    household_id: HouseholdId,
-    slot: &Slot,
-    grouped: &mut Grouped,
-) -> Result<(), StoreError> {
+fn group_slot(household_id: HouseholdId, slot: &Slot, grouped: &mut Grouped) -> Result<(), String> {
     let id = household_id.get();
-    let day = day_of(slot.start_ms)?;
+    let day = row_day(household_id, "start", slot.start_ms)?;
     let mut cells = vec![
         big(id),
         date(day),
@@ -174,7 +171,7 @@ fn group_slot(
     Ok(())
 }
 
-fn group_schedule(schedule: &Schedule, grouped: &mut Grouped) -> Result<(), StoreError> {
+fn group_schedule(schedule: &Schedule, grouped: &mut Grouped) -> Result<(), String> {
     let id = schedule.household_id.get();
     let plan = &schedule.plan;
     let cells = vec![
@@ -214,10 +211,10 @@ fn group_schedule(schedule: &Schedule, grouped: &mut Grouped) -> Result<(), Stor
 
 /// The order and its answer are written by two statements with their own columns, so that an order written again does
 /// not undo its answer.
-fn group_command(progress: &CommandProgress, grouped: &mut Grouped) -> Result<(), StoreError> {
+fn group_command(progress: &CommandProgress, grouped: &mut Grouped) -> Result<(), String> {
     let command = &progress.command;
     let id = command.household_id.get();
-    let day = day_of(command.not_before_ms)?;
+    let day = row_day(command.household_id, "not_before", command.not_before_ms)?;
     let partition = Partition::HomeDay(id, day);
     let place = (command.not_before_ms, command.command_id.clone());
     let key = [
@@ -280,6 +277,12 @@ pub(super) fn day_of(ts_ms: i64) -> Result<i32, StoreError> {
         .map_err(|_| StoreError::BadRow(format!("{ts_ms} ms is beyond every calendar")))
 }
 
+/// The day of a row; an error names its home and the field.
+fn row_day(home: HouseholdId, field: &str, ts_ms: i64) -> Result<i32, String> {
+    day_of(ts_ms)
+        .map_err(|_| format!("household {home}: {field} of {ts_ms} ms is beyond every calendar"))
+}
+
 /// A day as CQL counts: 1970 stands in the middle of the unsigned range.
 pub(super) const fn cql_date(day: i32) -> CqlDate {
     CqlDate(day.cast_unsigned() ^ (1 << 31))
@@ -313,10 +316,10 @@ fn date(day: i32) -> Cell {
     MaybeUnset::Set(CqlValue::Date(cql_date(day)))
 }
 
-fn json<T: serde::Serialize>(value: &T) -> Result<Cell, StoreError> {
+fn json<T: serde::Serialize>(value: &T) -> Result<Cell, String> {
     serde_json::to_string(value)
         .map(|json| MaybeUnset::Set(CqlValue::Text(json)))
-        .map_err(|error| StoreError::BadRow(format!("encode a row: {error}")))
+        .map_err(|error| format!("encode a row: {error}"))
 }
 
 /// The measurement that stands in one or two columns.

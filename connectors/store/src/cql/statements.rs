@@ -2,6 +2,7 @@
 
 use scylla::client::session::Session;
 use scylla::statement::prepared::PreparedStatement;
+use scylla::statement::{Consistency, SerialConsistency};
 
 use super::{CqlConfig, StoreError, refused_or_unavailable};
 
@@ -92,8 +93,11 @@ impl Insert {
 #[derive(Debug)]
 pub(super) struct Statements {
     inserts: Vec<PreparedStatement>,
-    pub(super) remove_period: PreparedStatement,
-    pub(super) period_starts: PreparedStatement,
+    pub(super) remove_periods: PreparedStatement,
+    pub(super) epoch: PreparedStatement,
+    pub(super) first_epoch: PreparedStatement,
+    pub(super) next_epoch: PreparedStatement,
+    pub(super) now: PreparedStatement,
     pub(super) meter: PreparedStatement,
     pub(super) pv: PreparedStatement,
     pub(super) battery: PreparedStatement,
@@ -112,7 +116,8 @@ pub(super) struct Statements {
 
 impl Statements {
     /// Fails for now where the tables are not there yet.
-    pub(super) async fn prepare(session: &Session, keyspace: &str) -> Result<Self, StoreError> {
+    pub(super) async fn prepare(session: &Session, config: &CqlConfig) -> Result<Self, StoreError> {
+        let keyspace = &config.keyspace;
         let mut inserts = Vec::with_capacity(Insert::ALL.len());
         for insert in Insert::ALL {
             inserts.push(one(session, &insert.cql(keyspace)).await?);
@@ -121,18 +126,20 @@ impl Statements {
             one(session, &format!("SELECT {columns} FROM {keyspace}.{rest}")).await
         };
         let day = "household_id = ? AND day = ?";
+        let epoch = select("epoch, holder", "partition_epochs WHERE log_partition = ?").await?;
         Ok(Self {
             inserts,
-            remove_period: one(
+            remove_periods: one(
                 session,
-                &format!("DELETE FROM {keyspace}.tariffs WHERE name = ? AND start = ?"),
+                &format!(
+                    "DELETE FROM {keyspace}.tariffs WHERE name = ? AND start >= ? AND start < ?"
+                ),
             )
             .await?,
-            period_starts: select(
-                "start",
-                "tariffs WHERE name = ? AND start >= ? AND start < ?",
-            )
-            .await?,
+            epoch: agreed(epoch, config),
+            first_epoch: conditional(one(session, &first_epoch(keyspace)).await?, config),
+            next_epoch: conditional(one(session, &next_epoch(keyspace)).await?, config),
+            now: one(session, "SELECT toUnixTimestamp(now()) FROM system.local").await?,
             meter: select(
                 "ts, consumption_w",
                 &format!("meter_readings WHERE {day} AND ts >= ? AND ts < ?"),
@@ -203,6 +210,20 @@ impl Statements {
     }
 }
 
+fn first_epoch(keyspace: &str) -> String {
+    format!(
+        "INSERT INTO {keyspace}.partition_epochs (log_partition, epoch, holder) \
+         VALUES (?, ?, ?) IF NOT EXISTS"
+    )
+}
+
+fn next_epoch(keyspace: &str) -> String {
+    format!(
+        "UPDATE {keyspace}.partition_epochs SET epoch = ?, holder = ? \
+         WHERE log_partition = ? IF epoch = ?"
+    )
+}
+
 async fn one(session: &Session, cql: &str) -> Result<PreparedStatement, StoreError> {
     let mut statement = session.prepare(cql).await.map_err(|error| {
         // Another process may create the tables a moment later, so this is not for good.
@@ -211,6 +232,28 @@ async fn one(session: &Session, cql: &str) -> Result<PreparedStatement, StoreErr
     // Every statement of Hearth may be repeated: rows are upserts.
     statement.set_is_idempotent(true);
     Ok(statement)
+}
+
+/// A conditional statement: what it has done it does not do again, so the driver must not repeat it.
+fn conditional(mut statement: PreparedStatement, config: &CqlConfig) -> PreparedStatement {
+    let serial = if config.consistency.is_local() {
+        SerialConsistency::LocalSerial
+    } else {
+        SerialConsistency::Serial
+    };
+    statement.set_serial_consistency(Some(serial));
+    statement.set_is_idempotent(false);
+    statement
+}
+
+/// A question whose answer holds every conditional statement that was answered before.
+fn agreed(mut statement: PreparedStatement, config: &CqlConfig) -> PreparedStatement {
+    statement.set_consistency(if config.consistency.is_local() {
+        Consistency::LocalSerial
+    } else {
+        Consistency::Serial
+    });
+    statement
 }
 
 /// Creates what is missing, and brings each table's default TTL to the configured one.
@@ -302,7 +345,7 @@ mod tests {
     #[test]
     fn every_table_is_filled_in_and_has_the_columns_that_are_written() {
         let tables = tables(&CqlConfig::default());
-        assert_eq!(tables.len(), 11);
+        assert_eq!(tables.len(), 12);
         for (table, create) in &tables {
             assert!(!create.contains("{keyspace}"), "{table}");
             assert!(

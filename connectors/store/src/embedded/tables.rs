@@ -1,19 +1,26 @@
 //! Keys, values and tables of the embedded store. A key begins with the household's id, then the time, both in an
-//! order-keeping form; a value begins with a version byte. Schedules have version 2, everything else version 1.
+//! order-keeping form. A value begins with the mark of an order and the order of its write; what builds before orders
+//! wrote begins with the next part at once. That is a version byte: schedules have version 2, everything else version 1.
+
+use std::sync::Arc;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
 use model::command::CommandState;
 use model::reading::{Kind, Measurement, Reading};
 use model::schedule::Schedule;
+use model::tariff::Tariff;
 use model::units::HouseholdId;
 use schemas::codec::Codec;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::schedule_v1;
+use platform::order::Order;
 use platform::store::{Row, StoreError};
 
-/// First byte of every value; another number means another layout.
+/// First byte of a value that has its order in the eight bytes behind. No version of what follows has this number.
+const ORDERED: u8 = 0x80;
+/// First byte of every value behind its order; another number means another layout.
 const VERSION: u8 = 1;
 /// First byte of a schedule as an Avro single object, which names its schema.
 const SCHEDULE_VERSION: u8 = 2;
@@ -37,10 +44,12 @@ pub(super) enum Table {
     Tariffs,
     WeatherForecast,
     Snapshots,
+    /// From a partition of the log to the epoch that was claimed last.
+    PartitionEpochs,
 }
 
 impl Table {
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 13] = [
         Self::MeterReadings,
         Self::PvGeneration,
         Self::BatteryState,
@@ -53,6 +62,7 @@ impl Table {
         Self::Tariffs,
         Self::WeatherForecast,
         Self::Snapshots,
+        Self::PartitionEpochs,
     ];
 
     pub(super) const fn as_str(self) -> &'static str {
@@ -69,6 +79,7 @@ impl Table {
             Self::Tariffs => "tariffs",
             Self::WeatherForecast => "weather_forecast",
             Self::Snapshots => "snapshots",
+            Self::PartitionEpochs => "partition_epochs",
         }
     }
 
@@ -117,12 +128,8 @@ pub(super) enum Change {
         table: Table,
         key: Vec<u8>,
     },
-    /// Removes the keys in `[from, to)`.
-    RemoveRange {
-        table: Table,
-        from: Vec<u8>,
-        to: Vec<u8>,
-    },
+    /// Prices that replace what was known of the time from the first period to the last.
+    Tariff(Arc<Tariff>),
 }
 
 /// What a device answered: a row of `command_answers`.
@@ -191,16 +198,31 @@ pub(super) fn packed_schedule(schedule: &Schedule) -> Result<Vec<u8>, StoreError
 /// Reads what [`packed_schedule`] writes, and what was written before version 2.
 pub(super) fn unpacked_schedule(value: &[u8]) -> Result<Schedule, StoreError> {
     let corrupt = |error: &dyn std::fmt::Display| corrupt(Table::Schedules, error);
-    if let Some((&SCHEDULE_VERSION, schedule)) = value.split_first() {
+    if let Some((&SCHEDULE_VERSION, schedule)) = split_order(value).1.split_first() {
         let decoded = Codec::single_object().decode(schedule);
         return decoded.map_err(|error| corrupt(&error));
     }
     schedule_v1::read(body(Table::Schedules, value)?).map_err(|error| corrupt(&error))
 }
 
+/// A value with its order in front.
+pub(super) fn ordered_value(order: Order, value: &[u8]) -> Vec<u8> {
+    [&[ORDERED], order.get().to_be_bytes().as_slice(), value].concat()
+}
+
+/// The order of a stored value, and the value itself. What was stored before orders were has [`Order::NONE`].
+pub(super) fn split_order(value: &[u8]) -> (Order, &[u8]) {
+    if let Some((&ORDERED, rest)) = value.split_first()
+        && let Some((order, rest)) = rest.split_first_chunk()
+    {
+        return (Order::new(i64::from_be_bytes(*order)), rest);
+    }
+    (Order::NONE, value)
+}
+
 /// What stands behind the version byte.
 pub(super) fn body(table: Table, value: &[u8]) -> Result<&[u8], StoreError> {
-    match value.split_first() {
+    match split_order(value).1.split_first() {
         Some((&VERSION, body)) => Ok(body),
         Some((version, _)) => Err(corrupt(table, &format!("unknown version {version}"))),
         None => Err(corrupt(table, &"empty value")),
@@ -273,21 +295,9 @@ pub(super) fn changes_of(row: Row, changes: &mut Vec<Change>) -> Result<(), Stor
             });
         }
         Row::Tariff(tariff) => {
-            // The series replaces what was known of the time it covers.
-            if let (Some(first), Some(last)) = (tariff.periods.first(), tariff.periods.last()) {
-                changes.push(Change::RemoveRange {
-                    table: Table::Tariffs,
-                    from: tariff_key(&tariff.name, first.start_ms)?,
-                    to: tariff_key(&tariff.name, last.end_ms)?,
-                });
-            }
-            for period in &tariff.periods {
-                changes.push(Change::Put {
-                    table: Table::Tariffs,
-                    key: tariff_key(&tariff.name, period.start_ms)?,
-                    value: packed(period)?,
-                });
-            }
+            // Its name must fit a key.
+            tariff_key(&tariff.name, 0)?;
+            changes.push(Change::Tariff(tariff));
         }
         Row::Snapshot {
             household_id,

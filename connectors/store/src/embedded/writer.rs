@@ -6,10 +6,15 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use fjall::PersistMode;
+use model::tariff::{PricePeriod, Tariff};
+use platform::order::{Epoch, Order};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, warn};
 
-use super::tables::{Change, Table, Tables, WORD, number, ordered};
+use super::tables::{
+    Change, Table, Tables, WORD, number, ordered, ordered_value, packed, split_order, tariff_key,
+    unpacked,
+};
 use super::{StoreError, from_fjall};
 use crate::retention::Retention;
 
@@ -17,11 +22,28 @@ use crate::retention::Retention;
 const EXPIRED_MAX: usize = 4096;
 const DAY_MS: i64 = model::units::DAY_MS;
 
+/// What the writer is asked for.
+#[derive(Debug)]
+pub(super) enum Job {
+    Write(Write),
+    Claim(Claim),
+}
+
 /// Changes that become durable together.
 #[derive(Debug)]
 pub(super) struct Write {
+    /// Against which rows with an order hold or lose.
+    pub(super) order: Order,
     pub(super) changes: Vec<Change>,
     pub(super) done: oneshot::Sender<Result<(), StoreError>>,
+}
+
+/// A higher epoch for a partition: over `held` alone if that is given, else over any.
+#[derive(Debug)]
+pub(super) struct Claim {
+    pub(super) partition: i32,
+    pub(super) held: Option<Epoch>,
+    pub(super) done: oneshot::Sender<Result<Option<Epoch>, StoreError>>,
 }
 
 /// Runs until every sender is gone.
@@ -29,65 +51,208 @@ pub(super) struct Write {
     clippy::needless_pass_by_value,
     reason = "the thread owns what it works on"
 )]
-pub(super) fn run(tables: Tables, mut writes: mpsc::Receiver<Write>, changes_max: usize) {
-    while let Some(first) = writes.blocking_recv() {
-        let mut changes = Vec::new();
-        let mut waiting = Vec::new();
-        let mut next = Some(first);
-        while let Some(write) = next {
-            changes.extend(write.changes);
-            waiting.push(write.done);
-            next = if changes.len() < changes_max {
-                writes.try_recv().ok()
-            } else {
-                None
-            };
-        }
-        let outcome = commit(&tables, changes);
-        for done in waiting {
-            let answer = match &outcome {
-                Ok(()) => Ok(()),
-                Err(error) => Err(from_fjall(error)),
-            };
-            // A caller that stopped waiting needs no answer.
-            let _ = done.send(answer);
+pub(super) fn run(tables: Tables, mut jobs: mpsc::Receiver<Job>, changes_max: usize) {
+    let mut next = jobs.blocking_recv();
+    while let Some(job) = next {
+        match job {
+            Job::Claim(claim) => {
+                // A caller that stopped waiting needs no answer.
+                let _ = claim
+                    .done
+                    .send(set_epoch(&tables, claim.partition, claim.held));
+                next = jobs.blocking_recv();
+            }
+            Job::Write(first) => {
+                let mut batch = CommitBatch::default();
+                let mut waiting = Vec::new();
+                let mut write = first;
+                // A claim ends the batch: the writes before it are made before it.
+                let other = loop {
+                    let outcome = batch.add(&tables, write.order, write.changes);
+                    waiting.push((write.done, outcome));
+                    if batch.rows.len() >= changes_max {
+                        break None;
+                    }
+                    match jobs.try_recv() {
+                        Ok(Job::Write(more)) => write = more,
+                        Ok(claim @ Job::Claim(_)) => break Some(claim),
+                        Err(_) => break None,
+                    }
+                };
+                let outcome = batch.commit(&tables);
+                for (done, added) in waiting {
+                    let committed = outcome.as_ref().map_err(from_fjall);
+                    let _ = done.send(added.and(committed.copied()));
+                }
+                next = other.or_else(|| jobs.blocking_recv());
+            }
         }
     }
 }
 
-/// One batch, one fsync. All changes of a batch get the same sequence number, so each key may occur once: the last
-/// change of a key holds.
-fn commit(tables: &Tables, changes: Vec<Change>) -> Result<(), fjall::Error> {
-    let mut last: BTreeMap<(Table, Vec<u8>), Option<Vec<u8>>> = BTreeMap::new();
-    for change in changes {
-        match change {
-            Change::Put { table, key, value } => {
-                last.insert((table, key), Some(value));
-            }
-            Change::Remove { table, key } => {
-                last.insert((table, key), None);
-            }
-            Change::RemoveRange { table, from, to } => {
-                for (_, value) in last.range_mut((table, from.clone())..(table, to.clone())) {
-                    *value = None;
-                }
-                for guard in tables.get(table).range(from..to) {
-                    last.insert((table, guard.key()?.to_vec()), None);
-                }
-            }
-        }
+fn set_epoch(
+    tables: &Tables,
+    partition: i32,
+    held: Option<Epoch>,
+) -> Result<Option<Epoch>, StoreError> {
+    let last = newest_epoch(tables, partition)?;
+    if held.is_some() && held != last {
+        return Ok(None);
     }
+    // One process at a time has the tables, so the time decides nothing here, and the store reads no clock.
+    let next = Epoch::after(last, 0)
+        .ok_or_else(|| StoreError::Refused("epochs have come to their end".to_owned()))?;
     let mut batch = tables
         .database
         .batch()
         .durability(Some(PersistMode::SyncAll));
-    for ((table, key), value) in last {
-        match value {
-            Some(value) => batch.insert(tables.get(table), key, value),
-            None => batch.remove(tables.get(table), key),
+    let table = tables.get(Table::PartitionEpochs);
+    batch.insert(table, partition.to_be_bytes(), next.get().to_be_bytes());
+    batch.commit().map_err(|error| from_fjall(&error))?;
+    Ok(Some(next))
+}
+
+/// The epoch that was claimed last.
+pub(super) fn newest_epoch(tables: &Tables, partition: i32) -> Result<Option<Epoch>, StoreError> {
+    let found = super::get(tables, Table::PartitionEpochs, &partition.to_be_bytes())?;
+    let found = found.map(|value| {
+        let number = value.as_ref().try_into().map_err(|_| {
+            super::tables::corrupt(Table::PartitionEpochs, &"an epoch has eight bytes")
+        })?;
+        Ok(Epoch::new(i64::from_be_bytes(number)))
+    });
+    found.transpose()
+}
+
+/// A value, and the order of the write that it came with.
+type Ordered = (Order, Vec<u8>);
+
+/// What becomes durable with one fsync. All changes of a batch get the same sequence number, so each key may occur once:
+/// the change with the highest order holds, of equal ones the last. `None` removes.
+#[derive(Debug, Default)]
+struct CommitBatch {
+    rows: BTreeMap<(Table, Vec<u8>), Option<Ordered>>,
+}
+
+impl CommitBatch {
+    /// Adds changes; leaves out those whose place holds a row of a higher order.
+    fn add(
+        &mut self,
+        tables: &Tables,
+        order: Order,
+        changes: Vec<Change>,
+    ) -> Result<(), StoreError> {
+        for change in changes {
+            match change {
+                Change::Put { table, key, value } => {
+                    self.put(tables, order, (table, key), value)?;
+                }
+                Change::Remove { table, key } => {
+                    self.rows.insert((table, key), None);
+                }
+                Change::Tariff(tariff) => self.put_tariff(tables, order, &tariff)?,
+            }
         }
+        Ok(())
     }
-    batch.commit()
+
+    fn put(
+        &mut self,
+        tables: &Tables,
+        order: Order,
+        place: (Table, Vec<u8>),
+        value: Vec<u8>,
+    ) -> Result<(), StoreError> {
+        let stands = match self.rows.get(&place) {
+            Some(row) => row.as_ref().map(|(stands, _)| *stands),
+            None => super::get(tables, place.0, &place.1)?.map(|stored| split_order(&stored).0),
+        };
+        if stands.is_none_or(|stands| stands <= order) {
+            self.rows.insert(place, Some((order, value)));
+        }
+        Ok(())
+    }
+
+    /// A series replaces what was known of the time it covers, but for what a later one knows.
+    fn put_tariff(
+        &mut self,
+        tables: &Tables,
+        order: Order,
+        tariff: &Tariff,
+    ) -> Result<(), StoreError> {
+        let (Some(first), Some(last)) = (tariff.periods.first(), tariff.periods.last()) else {
+            return Ok(());
+        };
+        let mut later: Vec<PricePeriod> = Vec::new();
+        for (key, stands, period) in self.periods(tables, &tariff.name, last.end_ms)? {
+            if stands > order {
+                later.push(period);
+            } else if period.start_ms >= first.start_ms {
+                self.rows.insert((Table::Tariffs, key), None);
+            }
+        }
+        for period in &tariff.periods {
+            let known = later
+                .iter()
+                .any(|later| later.start_ms < period.end_ms && period.start_ms < later.end_ms);
+            if !known {
+                let key = tariff_key(&tariff.name, period.start_ms)?;
+                let value = Some((order, packed(period)?));
+                self.rows.insert((Table::Tariffs, key), value);
+            }
+        }
+        Ok(())
+    }
+
+    /// The periods of a tariff that begin before `to_ms`, as they will stand after this batch.
+    fn periods(
+        &self,
+        tables: &Tables,
+        name: &str,
+        to_ms: i64,
+    ) -> Result<Vec<(Vec<u8>, Order, PricePeriod)>, StoreError> {
+        let (from, to) = (tariff_key(name, i64::MIN)?, tariff_key(name, to_ms)?);
+        let mut found = BTreeMap::new();
+        for guard in tables.get(Table::Tariffs).range(from.clone()..to.clone()) {
+            let (key, value) = guard.into_inner().map_err(|error| from_fjall(&error))?;
+            let period = unpacked(Table::Tariffs, &value)?;
+            found.insert(key.to_vec(), (split_order(&value).0, period));
+        }
+        let batched = self
+            .rows
+            .range((Table::Tariffs, from)..(Table::Tariffs, to));
+        for ((_, key), row) in batched {
+            match row {
+                Some((order, value)) => {
+                    let period = unpacked(Table::Tariffs, value)?;
+                    found.insert(key.clone(), (*order, period));
+                }
+                None => {
+                    found.remove(key);
+                }
+            }
+        }
+        let found = found.into_iter();
+        Ok(found
+            .map(|(key, (order, period))| (key, order, period))
+            .collect())
+    }
+
+    fn commit(self, tables: &Tables) -> Result<(), fjall::Error> {
+        let mut batch = tables
+            .database
+            .batch()
+            .durability(Some(PersistMode::SyncAll));
+        for ((table, key), row) in self.rows {
+            match row {
+                Some((order, value)) => {
+                    batch.insert(tables.get(table), key, ordered_value(order, &value));
+                }
+                None => batch.remove(tables.get(table), key),
+            }
+        }
+        batch.commit()
+    }
 }
 
 /// Removes what is past its retention each `period`, until `stop` is closed.
@@ -97,7 +262,7 @@ fn commit(tables: &Tables, changes: Vec<Change>) -> Result<(), fjall::Error> {
 )]
 pub(super) fn run_expiry(
     tables: Tables,
-    writes: mpsc::Sender<Write>,
+    writes: mpsc::Sender<Job>,
     retention: Retention,
     period: Duration,
     stop: Receiver<()>,
@@ -114,7 +279,7 @@ pub(super) fn run_expiry(
 /// One pass over every table with a retention. Resolves to the number of rows removed.
 pub(super) fn expire(
     tables: &Tables,
-    writes: &mpsc::Sender<Write>,
+    writes: &mpsc::Sender<Job>,
     retention: Retention,
 ) -> Result<usize, StoreError> {
     // The time of a key stands behind the household's id, in `schedules` behind the mark of adoption.
@@ -138,7 +303,7 @@ pub(super) fn expire(
 /// Jumps from household to household, so that the cost is one seek a home and one removal a row.
 fn expire_table(
     tables: &Tables,
-    writes: &mpsc::Sender<Write>,
+    writes: &mpsc::Sender<Job>,
     table: Table,
     days: u32,
     prefix_len: usize,
@@ -187,10 +352,14 @@ fn expire_table(
     Ok(removed_count)
 }
 
-fn write_blocking(writes: &mpsc::Sender<Write>, changes: Vec<Change>) -> Result<(), StoreError> {
+fn write_blocking(writes: &mpsc::Sender<Job>, changes: Vec<Change>) -> Result<(), StoreError> {
     let (done, answer) = oneshot::channel();
     writes
-        .blocking_send(Write { changes, done })
+        .blocking_send(Job::Write(Write {
+            order: Order::NONE,
+            changes,
+            done,
+        }))
         .map_err(|_| super::closed())?;
     answer.blocking_recv().map_err(|_| super::closed())?
 }
@@ -208,7 +377,38 @@ fn successor(mut prefix: Vec<u8>) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use super::successor;
+    use model::units::HouseholdId;
+
+    use super::super::tables::timed_key;
+    use super::*;
+
+    /// A row as builds before orders stored it is read, and any write replaces it.
+    #[test]
+    fn rows_without_an_order_are_read_and_lose() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = fjall::Database::builder(dir.path()).open().unwrap();
+        let tables = Tables::open(database).unwrap();
+        let key = timed_key(HouseholdId::new(7).unwrap(), 1_000);
+        let old = packed(&450.0_f64).unwrap();
+        let table = tables.get(Table::MeterReadings);
+        table.insert(key.clone(), old).unwrap();
+        let read = || {
+            let stored = tables.get(Table::MeterReadings).get(&key).unwrap().unwrap();
+            unpacked::<f64>(Table::MeterReadings, &stored).unwrap()
+        };
+        assert_eq!(read().to_bits(), 450.0_f64.to_bits());
+        for (order, watts, holds) in [(5, 460.0, 460.0), (4, 470.0, 460.0), (5, 480.0, 480.0)] {
+            let mut batch = CommitBatch::default();
+            let change = Change::Put {
+                table: Table::MeterReadings,
+                key: key.clone(),
+                value: packed(&watts).unwrap(),
+            };
+            batch.add(&tables, Order::new(order), vec![change]).unwrap();
+            batch.commit(&tables).unwrap();
+            assert_eq!(read().to_bits(), f64::to_bits(holds), "order {order}");
+        }
+    }
 
     #[test]
     fn a_successor_stands_behind_every_key_of_its_prefix() {

@@ -20,6 +20,7 @@ use platform::log::{
     Consumer, ConsumerControl, Log, LogError, LogEvent, Record, Start, Subscription, TopicPartition,
 };
 use platform::metrics::Metrics;
+use platform::order::{Epoch, Order};
 use platform::store::{Row, Store, StoreError};
 use schemas::codec::Codec;
 use schemas::topic::Topic;
@@ -135,7 +136,16 @@ impl Store for Nothing {
     async fn ping(&self) -> Result<(), StoreError> {
         Ok(())
     }
-    async fn write(&self, _rows: Vec<Row>) -> Result<(), StoreError> {
+    async fn claim(&self, _partition: i32) -> Result<Epoch, StoreError> {
+        Ok(Epoch::new(0))
+    }
+    async fn renew(&self, _partition: i32, held: Epoch) -> Result<Option<Epoch>, StoreError> {
+        Ok(Some(held))
+    }
+    async fn newest_epoch(&self, _partition: i32) -> Result<Option<Epoch>, StoreError> {
+        Ok(None)
+    }
+    async fn write(&self, _order: Order, _rows: Vec<Row>) -> Result<(), StoreError> {
         Ok(())
     }
     async fn readings(

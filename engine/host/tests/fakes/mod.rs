@@ -24,6 +24,7 @@ use platform::log::{
     TopicPartition,
 };
 use platform::metrics::Metrics;
+use platform::order::{Epoch, Order};
 use platform::parts::Parts;
 use platform::store::{Row, Store, StoreError};
 use schemas::codec::{Codec, Message};
@@ -55,7 +56,19 @@ impl Store for FakeStore {
         Ok(())
     }
 
-    async fn write(&self, rows: Vec<Row>) -> Result<(), StoreError> {
+    async fn claim(&self, _: i32) -> Result<Epoch, StoreError> {
+        Ok(Epoch::new(0))
+    }
+
+    async fn renew(&self, _: i32, held: Epoch) -> Result<Option<Epoch>, StoreError> {
+        Ok(Some(held))
+    }
+
+    async fn newest_epoch(&self, _: i32) -> Result<Option<Epoch>, StoreError> {
+        Ok(Some(Epoch::new(0)))
+    }
+
+    async fn write(&self, _: Order, rows: Vec<Row>) -> Result<(), StoreError> {
         if self.is_away.load(Ordering::SeqCst) {
             return Err(StoreError::Unavailable("away".to_owned()));
         }
@@ -327,7 +340,6 @@ impl World {
             checkpoint_records_max: 1_000,
             passivate_after: Duration::from_secs(3_600),
             live_homes_max: 1_000,
-            rows_wait: false,
             store_slots: true,
             publish_slots: false,
             handle: Household::handle,

@@ -195,7 +195,6 @@ impl Owner {
             checkpoint_records_max: hosting.checkpoint_records_max,
             passivate_after: hosting.passivate_after,
             live_homes_max: hosting.live_homes_max,
-            rows_wait: hosting.rows_wait,
             store_slots: hosting.store_slots,
             publish_slots: hosting.publish_slots,
             handle: poison::handle,

@@ -3,6 +3,7 @@
 use model::command::CommandState;
 use model::reading::Kind;
 use model::units::HouseholdId;
+use platform::order::Order;
 use platform::store::Row;
 
 /// Identity of a row.
@@ -43,20 +44,20 @@ impl RowKey {
     }
 }
 
-/// A row, and the write that it came with.
+/// A row, and the order of the write that it came with.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stored {
     pub row: Row,
-    pub issued: u64,
+    pub order: Order,
 }
 
 impl Stored {
     /// Another write of the same row lands.
-    pub fn take(&mut self, row: Row, issued: u64) {
-        if issued < self.issued {
+    pub fn take(&mut self, row: Row, order: Order) {
+        if order < self.order {
             return;
         }
-        self.issued = issued;
+        self.order = order;
         // As in the real stores: the answer to a command stands beside it, and stays.
         let is_answered =
             |row: &Row| matches!(row, Row::Command(held) if held.state != CommandState::Issued);

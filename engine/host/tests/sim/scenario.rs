@@ -57,7 +57,6 @@ pub struct Hosting {
     pub checkpoint_records_max: u64,
     pub passivate_after: Duration,
     pub live_homes_max: usize,
-    pub rows_wait: bool,
     pub store_slots: bool,
     pub publish_slots: bool,
     pub batch_max: usize,
@@ -65,7 +64,7 @@ pub struct Hosting {
 }
 
 impl Hosting {
-    fn draw(draws: &mut Draws, stores_readings: bool) -> Self {
+    fn draw(draws: &mut Draws) -> Self {
         let seconds = |seconds| Duration::from_secs(seconds);
         let (store_slots, publish_slots) =
             draws.one_of(&[(true, true), (true, false), (false, true)]);
@@ -74,7 +73,6 @@ impl Hosting {
             checkpoint_records_max: draws.one_of(&[5, 50, 1_000]),
             passivate_after: seconds(draws.one_of(&[2, 20, 600])),
             live_homes_max: draws.one_of(&[1, 3, 8, 1_000]),
-            rows_wait: stores_readings && draws.permille(500),
             store_slots,
             publish_slots,
             batch_max: draws.one_of(&[1, 7, 40]),
@@ -115,7 +113,7 @@ impl Scenario {
             ends_ms: BEGINS_MS + span_ms,
             speed: draws.one_of(&[30, 60, 120]),
             sent: Vec::new(),
-            hosting: Hosting::draw(draws, settings.stores_readings),
+            hosting: Hosting::draw(draws),
             oddities: Counts::new(),
         };
         let tariff = tariff();

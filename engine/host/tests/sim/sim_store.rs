@@ -1,5 +1,5 @@
-//! The store of the simulation, as one owner sees it. A row is last-write-wins by the time at which its write was
-//! issued, as with the timestamps that the CQL store's client gives.
+//! The store of the simulation, as one owner sees it. Of two writes of a row the one with the higher order holds,
+//! whichever lands later.
 
 use std::sync::Arc;
 
@@ -9,19 +9,53 @@ use model::reading::{Kind, Reading};
 use model::schedule::Schedule;
 use model::slot::Slot;
 use model::tariff::Tariff;
-use model::units::HouseholdId;
+use model::units::{HOUR_MS, HouseholdId};
+use platform::order::{Epoch, Order};
 use platform::store::{Row, Store, StoreError};
 
 use super::faults::{Fate, Fault, late};
 use super::rows::RowKey;
 use super::world::{Life, State};
 
+/// Clocks are off by so much at most, either way.
+const CLOCKS_APART_MS: i64 = 12 * HOUR_MS;
+
 /// One owner's way to the rows.
 #[derive(Debug)]
 pub struct SimStore(pub Arc<Life>);
 
 impl SimStore {
-    async fn read<T>(&self, read: impl FnOnce(&State) -> T) -> Result<T, StoreError> {
+    /// A claim that is made and not answered is a claim, too.
+    async fn set_epoch(
+        &self,
+        partition: i32,
+        held: Option<Epoch>,
+    ) -> Result<Option<Epoch>, StoreError> {
+        // Clocks of hosts are hours apart.
+        let event_ms = self.0.world.event_ms();
+        let set = self.read(|state| {
+            let off_ms = state.draws.within(-CLOCKS_APART_MS, CLOCKS_APART_MS);
+            let now_us = (event_ms + off_ms) * 1_000;
+            let last = state.epochs.get(&partition).copied();
+            if held.is_some() && held != last {
+                return None;
+            }
+            let next = Epoch::after(last, now_us)?;
+            state.epochs.insert(partition, next);
+            Some(next)
+        });
+        let set = set.await?;
+        let (life, world) = (&self.0, &self.0.world);
+        life.point().await;
+        let state = &mut *world.state();
+        if held.is_some() || state.faults.of_read(&mut state.draws) == Fate::Done {
+            Ok(set)
+        } else {
+            Err(unavailable())
+        }
+    }
+
+    async fn read<T>(&self, read: impl FnOnce(&mut State) -> T) -> Result<T, StoreError> {
         let world = &self.0.world;
         self.0.point().await;
         tokio::time::sleep(world.delay(Fault::StoreSlow)).await;
@@ -49,15 +83,30 @@ impl Store for SimStore {
         Ok(())
     }
 
-    async fn write(&self, mut rows: Vec<Row>) -> Result<(), StoreError> {
+    async fn claim(&self, partition: i32) -> Result<Epoch, StoreError> {
+        let claimed = self.set_epoch(partition, None).await?;
+        Ok(claimed.expect("a claim asks for no epoch to stand"))
+    }
+
+    async fn renew(&self, partition: i32, held: Epoch) -> Result<Option<Epoch>, StoreError> {
+        self.set_epoch(partition, Some(held)).await
+    }
+
+    async fn newest_epoch(&self, partition: i32) -> Result<Option<Epoch>, StoreError> {
+        self.read(|state| state.epochs.get(&partition).copied())
+            .await
+    }
+
+    async fn write(&self, order: Order, mut rows: Vec<Row>) -> Result<(), StoreError> {
         let (life, world) = (&self.0, &self.0.world);
         life.point().await;
-        let (issued, mut fate, after) = {
+        let (mut fate, after) = {
             let state = &mut *world.state();
             let fate = state.faults.of_write(&mut state.draws);
             let outlives = state.draws.permille(500);
             let after = outlives.then(|| late(&mut state.draws));
-            (state.issue(), fate, after)
+            state.writes_count += 1;
+            (fate, after)
         };
         tokio::time::sleep(world.delay(Fault::StoreSlow)).await;
         // What is on its way when its process dies may still arrive.
@@ -78,7 +127,7 @@ impl Store for SimStore {
                 tokio::spawn(async move {
                     tokio::time::sleep(after).await;
                     let mut state = world.state();
-                    rows.into_iter().for_each(|row| state.land(row, issued));
+                    rows.into_iter().for_each(|row| state.land(row, order));
                 });
                 return Err(unavailable());
             }
@@ -90,7 +139,7 @@ impl Store for SimStore {
         }
         {
             let mut state = world.state();
-            rows.into_iter().for_each(|row| state.land(row, issued));
+            rows.into_iter().for_each(|row| state.land(row, order));
         }
         life.point().await;
         tokio::time::sleep(world.delay(Fault::StoreSlow)).await;

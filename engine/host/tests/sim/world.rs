@@ -9,6 +9,7 @@ use std::time::Duration;
 use model::schedule::Schedule;
 use model::units::HouseholdId;
 use platform::log::{TopicPartition, partition_of};
+use platform::order::{Epoch, Order};
 use platform::store::Row;
 use schemas::topic::Topic;
 use tokio::sync::watch;
@@ -40,8 +41,10 @@ pub struct State {
     /// Number of the life that owns each partition.
     pub owners: BTreeMap<i32, u64>,
     pub rows: BTreeMap<RowKey, Stored>,
-    /// Writes issued so far. Of two writes of a row the one issued later holds, whichever lands later.
+    /// Writes issued so far.
     pub writes_count: u64,
+    /// The epoch that was claimed last, by partition.
+    pub epochs: BTreeMap<i32, Epoch>,
     pub offline: Offline,
     /// What must be durable before each record of a shard's topics is committed, by offset.
     pub due: BTreeMap<TopicPartition, Vec<Due>>,
@@ -82,6 +85,7 @@ impl World {
             owners: BTreeMap::new(),
             rows: BTreeMap::new(),
             writes_count: 0,
+            epochs: BTreeMap::new(),
             offline: Offline::new(scenario.settings),
             due: BTreeMap::new(),
             schedules: BTreeMap::new(),
@@ -157,19 +161,14 @@ impl World {
 }
 
 impl State {
-    pub const fn issue(&mut self) -> u64 {
-        self.writes_count += 1;
-        self.writes_count
-    }
-
-    /// A row of write `issued` lands.
-    pub fn land(&mut self, row: Row, issued: u64) {
+    /// A row of a write with this order lands.
+    pub fn land(&mut self, row: Row, order: Order) {
         invariants::on_row(self, &row);
         let key = RowKey::of(&row);
         match self.rows.get_mut(&key) {
-            Some(stored) => stored.take(row, issued),
+            Some(stored) => stored.take(row, order),
             None => {
-                self.rows.insert(key, Stored { row, issued });
+                self.rows.insert(key, Stored { row, order });
             }
         }
     }

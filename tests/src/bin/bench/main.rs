@@ -14,6 +14,7 @@ mod readings;
 mod shares;
 mod slots;
 mod solvers;
+mod store;
 mod streams;
 
 use std::path::Path;
@@ -27,7 +28,7 @@ use tests::harness::Stack;
 /// Measures Hearth on the real stack.
 #[derive(Debug, Parser)]
 struct Cli {
-    /// Only what starts with this: consume_only, engine, kafka_streams, million_homes, handover, gateway, bridge, scheduler, highs, cbc, or a row such as
+    /// Only what starts with this: consume_only, engine, kafka_streams, million_homes, handover, store, gateway, bridge, scheduler, highs, cbc, or a row such as
     /// scheduler.battery.
     #[arg(default_value = "")]
     name: String,
@@ -127,7 +128,7 @@ async fn main() -> Result<()> {
         solvers::measure(&mut board, &cli.counts, cli.runs, &selection)?;
     }
     if streams::is_wanted(&selection)
-        || ["million_homes", "handover", "gateway", "bridge"]
+        || ["million_homes", "handover", "store", "gateway", "bridge"]
             .into_iter()
             .any(wants)
     {
@@ -140,6 +141,9 @@ async fn main() -> Result<()> {
         }
         if wants("handover") {
             handover::measure(&stack, &cli, &mut board).await?;
+        }
+        if wants("store") {
+            store::measure(&stack, &cli, &mut board, &selection).await?;
         }
         if wants("gateway") {
             gateway::measure(&stack, &cli, &mut board, &selection).await?;

@@ -31,9 +31,8 @@ const WARM_LIMIT: Duration = Duration::from_secs(300);
 /// Longest time from then to the end of a slot.
 const SLOT_LIMIT: Duration = Duration::from_secs(17 * 60);
 
-/// Rows and snapshots of a home are written every quarter of an hour, with its slot.
-const ENGINE: &str = "rows_wait = true\ncheckpoint_ms = 900000\ncheckpoint_records_max = 100000000\n\
-                      live_homes_max = 1000000\npassivate_minutes = 1440\n";
+/// Every home of the fleet stays in memory; all else is as by default.
+const ENGINE: &str = "live_homes_max = 1000000\npassivate_minutes = 1440\n";
 
 /// Both fleets, as far as they are selected.
 pub(crate) async fn measure(

@@ -17,7 +17,7 @@ use crate::slots::Slots;
 use crate::{Progress, say};
 
 /// Homes that send, each once a minute.
-const HOMES: u32 = 10_000;
+pub(crate) const HOMES: u32 = 10_000;
 /// Partitions of the topic.
 pub(crate) const PARTITIONS: u32 = 8;
 /// They fill less than the day that they begin before the present, so none is of the future.
