@@ -161,12 +161,8 @@ pub trait ConsumerControl: Send + Sync {
         offsets: Range<i64>,
         key: &[u8],
     ) -> Result<Vec<Record>, LogError>;
-    /// The next offset of the partition that the group would read after a restart, asked of the log now; `None` where
-    /// nothing was committed, or where that cannot be told.
-    async fn committed(&self, partition: TopicPartition) -> Result<Option<i64>, LogError> {
-        let _ = partition;
-        Ok(None)
-    }
+    /// Asks the log now for the offset at which the group would go on after a restart; `None` if nothing was committed.
+    async fn committed(&self, partition: TopicPartition) -> Result<Option<i64>, LogError>;
     /// Offsets that the partition holds, asked of the log now: from the first up to the next to be written. Where
     /// the first is not known it is 0.
     async fn offsets_now(&self, partition: TopicPartition) -> Result<Range<i64>, LogError> {

@@ -71,7 +71,12 @@ impl Actors {
     /// No home in memory yet. Must be called inside a tokio runtime.
     pub(crate) fn new(setup: Setup, partition: i32, fence: Fence) -> Self {
         let parts = &setup.parts;
-        let ownership = Ownership::new(Arc::clone(&parts.store), partition, fence.clone());
+        let ownership = Ownership::new(
+            Arc::clone(&parts.store),
+            Arc::clone(&setup.control),
+            partition,
+            fence.clone(),
+        );
         Self {
             outbox: Outbox::open(
                 parts.clone(),

@@ -8,7 +8,6 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::warn;
 
 use crate::assignment::Assignment;
 use crate::fence::Fenced;
@@ -134,22 +133,11 @@ impl Checkpoint {
         let Some(ready) = ready else { return Ok(()) };
         let offsets = ready.offsets.iter();
         let offsets = offsets.map(|(topic, next)| (assignment.of(topic), next));
-        let partition = assignment.partition;
-        if !assignment.ownership.is_confirmed().await? {
+        if assignment.ownership.commit(offsets.collect()).await? {
+            self.committed = ready.offsets;
+        } else {
+            // Until then a restart reads a little more.
             self.commits.push_front(ready);
-            return Ok(());
-        }
-        match assignment.setup.control.commit(offsets.collect()).await {
-            Ok(()) => self.committed = ready.offsets,
-            // It is committed with the next ones; until then a restart reads a little more.
-            Err(reason) if reason.is_retryable() => {
-                warn!(partition, %reason, "commit later");
-                self.commits.push_front(ready);
-            }
-            Err(reason) => {
-                warn!(partition, %reason, "partition is no longer ours");
-                return Err(Fenced);
-            }
         }
         Ok(())
     }

@@ -24,7 +24,7 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// The same pauses each time, for the simulation. Partitions do not fail at the same moment.
-const fn backoff() -> Backoff {
+pub(crate) const fn retry_pauses() -> Backoff {
     Backoff::seeded(PAUSE_MIN, PAUSE_MAX, 1)
 }
 
@@ -54,12 +54,12 @@ async fn write_chunk(
     refused: &mut Vec<Outgoing>,
 ) -> Result<(), Fenced> {
     let mut chunks = vec![rows];
-    let mut backoff = backoff();
+    let mut pauses = retry_pauses();
     while let Some(mut rows) = chunks.pop() {
         fence.check()?;
         match parts.store.write(order, rows.clone()).await {
             Ok(()) => {
-                backoff.reset();
+                pauses.reset();
                 continue;
             }
             Err(StoreError::BadRow(detail)) => {
@@ -81,7 +81,7 @@ async fn write_chunk(
             }
         }
         chunks.push(rows);
-        backoff.pause().await;
+        pauses.pause().await;
     }
     Ok(())
 }
@@ -94,7 +94,7 @@ pub(crate) async fn produce_patiently(
     fence: &Fence,
 ) -> Result<(), Fenced> {
     let mut left = outgoing;
-    let mut backoff = backoff();
+    let mut pauses = retry_pauses();
     while !left.is_empty() {
         fence.check()?;
         let Produced { again, instead } = produce_once(parts, &left).await?;
@@ -102,7 +102,7 @@ pub(crate) async fn produce_patiently(
         left = from_failures(left, &again);
         left.extend(instead);
         if is_stuck {
-            backoff.pause().await;
+            pauses.pause().await;
         }
     }
     Ok(())
@@ -170,14 +170,14 @@ where
     E: std::fmt::Display,
     F: Future<Output = Result<T, E>>,
 {
-    let mut backoff = backoff();
+    let mut pauses = retry_pauses();
     loop {
         fence.check()?;
         match read().await {
             Ok(value) => return Ok(value),
             Err(reason) => warn!(what, %reason, "cannot be read, trying again"),
         }
-        backoff.pause().await;
+        pauses.pause().await;
     }
 }
 

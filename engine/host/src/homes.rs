@@ -79,9 +79,11 @@ impl Homes {
         assignment: &Assignment,
         outbox: &mut Outbox,
     ) -> Result<(), Fenced> {
-        assignment.ownership.claim().await?;
         let restored_count = absent.len();
-        if self.is_whole(assignment).await? {
+        // A claim commits.
+        let is_whole = self.is_whole(assignment).await?;
+        assignment.ownership.claim().await?;
+        if is_whole {
             let newborn = absent
                 .into_iter()
                 .map(|id| (id, Box::new(Resident::newborn(id))));

@@ -171,6 +171,10 @@ impl ConsumerControl for MemoryLog {
         Ok(())
     }
 
+    async fn committed(&self, partition: TopicPartition) -> Result<Option<i64>, LogError> {
+        Ok(Self::committed(self, partition.topic))
+    }
+
     fn pause(&self, partition: TopicPartition) {
         let mut kept = self.kept();
         kept.paused.insert(partition.topic);

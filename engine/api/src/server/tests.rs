@@ -51,6 +51,9 @@ impl ConsumerControl for OneControl {
     async fn commit(&self, _next: Vec<(TopicPartition, i64)>) -> Result<(), LogError> {
         Ok(())
     }
+    async fn committed(&self, _partition: TopicPartition) -> Result<Option<i64>, LogError> {
+        Ok(None)
+    }
     fn pause(&self, _partition: TopicPartition) {}
     fn resume(&self, _partition: TopicPartition) {}
     fn end_offset(&self, partition: TopicPartition) -> Option<i64> {

@@ -242,6 +242,11 @@ impl ConsumerControl for FakeGroup {
         Ok(())
     }
 
+    async fn committed(&self, partition: TopicPartition) -> Result<Option<i64>, LogError> {
+        let committed = self.committed.lock().expect("no holder panics");
+        Ok(committed.get(&partition).copied())
+    }
+
     fn pause(&self, partition: TopicPartition) {
         let mut paused = self.paused.lock().expect("no holder panics");
         paused.insert(partition);

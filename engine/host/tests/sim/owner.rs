@@ -38,6 +38,9 @@ pub enum Order {
     Crash(u64),
     /// The partition goes to another owner while this one is in the midst of something.
     Fence,
+    /// The process stands still for so long, and the partition goes to another owner meanwhile. It wakes in the midst of
+    /// what it did, and learns of the other owner only some time after.
+    Sleep(Duration),
     /// The partition goes to another owner in peace.
     Leave,
     /// It is over.
@@ -85,11 +88,18 @@ pub async fn supervise(
                     world.count(Fault::FenceInTheMidst);
                     fence.raise();
                 }
+                Order::Sleep(span) => {
+                    world.count(Fault::OwnerSleeps);
+                    life.sleep(span);
+                    let unaware = Duration::from_millis(world.draw() % 10_000);
+                    let waking = wake(life, fence, owner, partition, span + unaware);
+                    tokio::task::spawn_local(waking);
+                }
                 Order::Leave | Order::Finish => {
                     world.count(Fault::Leave);
                     let save_max = match order {
                         Order::Finish => Duration::MAX,
-                        Order::Crash(_) | Order::Fence | Order::Leave => {
+                        Order::Crash(_) | Order::Fence | Order::Sleep(_) | Order::Leave => {
                             Duration::from_millis(world.draw() % 100)
                         }
                     };
@@ -116,6 +126,26 @@ pub async fn supervise(
             tokio::time::sleep(Duration::from_millis(pause_ms)).await;
         }
     }
+}
+
+/// An owner that sleeps is told after `unaware` that its partition has gone. What it has begun may go on for a while.
+async fn wake(
+    life: Arc<Life>,
+    fence: Fence,
+    owner: tokio::task::JoinHandle<End>,
+    partition: i32,
+    unaware: Duration,
+) {
+    life.world.state().sleepers_count += 1;
+    tokio::time::sleep(unaware).await;
+    fence.raise();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    life.end();
+    if let Err(failed) = owner.await {
+        let violation = format!("a former owner of partition {partition} failed: {failed}");
+        life.world.violation(violation);
+    }
+    life.world.state().sleepers_count -= 1;
 }
 
 struct Owner {

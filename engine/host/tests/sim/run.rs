@@ -176,7 +176,7 @@ async fn disturb(world: &Arc<World>, owners: &Owners, draws: &mut Draws) {
         tokio::time::sleep(Duration::from_millis(pause_ms)).await;
         let (orders, _) = &owners[draws.index(owners.len())];
         let away_until = Instant::now() + Duration::from_millis(draws.next() % 45_000);
-        let order = match draws.next() % 12 {
+        let order = match draws.next() % 13 {
             0..=2 => Order::Crash(draws.next() % draws.one_of(&[5, 30, 200])),
             3 | 4 => Order::Fence,
             5 | 6 => Order::Leave,
@@ -194,6 +194,7 @@ async fn disturb(world: &Arc<World>, owners: &Owners, draws: &mut Draws) {
                 world.state().faults.log_away_until = Some(away_until);
                 continue;
             }
+            10 => Order::Sleep(Duration::from_millis(draws.next() % 120_000)),
             _ => continue,
         };
         // One that waits for something else is spared.
@@ -214,7 +215,8 @@ async fn rest(world: &Arc<World>) {
     while since.elapsed() < Duration::from_secs(60) {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let now = written();
-        if now != last {
+        let is_over = world.state().sleepers_count == 0;
+        if now != last || !is_over {
             (last, since) = (now, Instant::now());
         }
         if begun.elapsed() > REST_MAX {

@@ -44,7 +44,7 @@ impl Log for SimLog {
             state.faults.of_produce(&mut state.draws)
         };
         if matches!(fate, Fate::Done | Fate::AnswerLost) {
-            world.append(topic, key, value);
+            world.append_by(Some(life), topic, key, value);
         }
         life.point().await;
         tokio::time::sleep(world.delay(Fault::LogSlow)).await;
@@ -140,7 +140,7 @@ impl ConsumerControl for SimControl {
         life.point().await;
         let fate = {
             let state = &mut *world.state();
-            if state.owners.get(&self.partition) != Some(&life.number) {
+            if !state.is_owner(self.partition, life.number) {
                 state.faults.count(Fault::CommitByFormerOwner);
                 return Err(LogError::Refused("the partition has gone".to_owned()));
             }
@@ -157,6 +157,11 @@ impl ConsumerControl for SimControl {
         } else {
             Err(unavailable())
         }
+    }
+
+    async fn committed(&self, partition: TopicPartition) -> Result<Option<i64>, LogError> {
+        self.life.point().await;
+        Ok(self.life.world.state().committed.get(&partition).copied())
     }
 
     fn pause(&self, _: TopicPartition) {}

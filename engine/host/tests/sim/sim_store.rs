@@ -106,6 +106,9 @@ impl Store for SimStore {
             let outlives = state.draws.permille(500);
             let after = outlives.then(|| late(&mut state.draws));
             state.writes_count += 1;
+            if life.has_slept() && !state.owners.values().any(|owner| *owner == life.number) {
+                state.faults.count(Fault::WriteByFormerOwner);
+            }
             (fate, after)
         };
         tokio::time::sleep(world.delay(Fault::StoreSlow)).await;

@@ -28,6 +28,9 @@ pub struct Kept {
     pub key: Vec<u8>,
     pub value: Vec<u8>,
     pub timestamp_ms: i64,
+    /// From an owner that slept, woke, and has not heard yet that another followed. The log takes it: whoever reads the
+    /// topic `slots` may see an older aggregate once more.
+    pub is_of_former_owner: bool,
 }
 
 /// All that is shared.
@@ -56,6 +59,8 @@ pub struct State {
     pub commanded: BTreeMap<(u64, HouseholdId), (Option<i64>, BTreeSet<String>)>,
     pub violations: Vec<String>,
     pub lives_count: u64,
+    /// Former owners that sleep, or have woken and are not over.
+    pub sleepers_count: u64,
     /// Records handed to owners.
     pub handed_count: usize,
     /// How far the engine's clock is off, ms.
@@ -93,6 +98,7 @@ impl World {
             commanded: BTreeMap::new(),
             violations: Vec::new(),
             lives_count: 0,
+            sleepers_count: 0,
             handed_count: 0,
             clock_off_ms: 0,
             stands_at_ms: None,
@@ -125,14 +131,25 @@ impl World {
 
     /// Appends a record; from this moment it is there for good.
     pub fn append(&self, topic: Topic, key: &[u8], value: Vec<u8>) {
+        self.append_by(None, topic, key, value);
+    }
+
+    /// The same, by an owner.
+    pub fn append_by(&self, life: Option<&Life>, topic: Topic, key: &[u8], value: Vec<u8>) {
         let timestamp_ms = self.event_ms();
         let mut state = self.state();
         let partition = partition_of(key, state.partitions_count);
         let at = TopicPartition { topic, partition };
+        let is_of_former_owner =
+            life.is_some_and(|life| life.has_slept() && !state.is_owner(partition, life.number));
+        if is_of_former_owner {
+            state.faults.count(Fault::RecordByFormerOwner);
+        }
         let kept = Kept {
             key: key.to_vec(),
             value,
             timestamp_ms,
+            is_of_former_owner,
         };
         invariants::on_append(&mut state, at, &kept);
         state.log.entry(at).or_default().push(kept);
@@ -161,6 +178,10 @@ impl World {
 }
 
 impl State {
+    pub fn is_owner(&self, partition: i32, life: u64) -> bool {
+        self.owners.get(&partition) == Some(&life)
+    }
+
     /// A row of a write with this order lands.
     pub fn land(&mut self, row: Row, order: Order) {
         invariants::on_row(self, &row);
@@ -181,6 +202,7 @@ pub struct Life {
     pub world: Arc<World>,
     /// Calls until it ends; `u64::MAX` for a long life.
     points_left: AtomicU64,
+    asleep_until: Mutex<Option<Instant>>,
     dead: watch::Sender<bool>,
 }
 
@@ -196,6 +218,7 @@ impl Life {
             number,
             world: Arc::clone(world),
             points_left: AtomicU64::new(u64::MAX),
+            asleep_until: Mutex::new(None),
             dead: watch::channel(false).0,
         })
     }
@@ -203,6 +226,19 @@ impl Life {
     /// Ends it at its `calls`-th call from now.
     pub fn end_after(&self, calls: u64) {
         self.points_left.store(calls, Ordering::Relaxed);
+    }
+
+    /// It stands still for `span`: its next call goes on only then.
+    pub fn sleep(&self, span: Duration) {
+        let until = Instant::now() + span;
+        *self.asleep_until.lock().expect("no holder panics") = Some(until);
+    }
+
+    pub fn has_slept(&self) -> bool {
+        self.asleep_until
+            .lock()
+            .expect("no holder panics")
+            .is_some()
     }
 
     /// Ends it now.
@@ -222,6 +258,10 @@ impl Life {
 
     /// A place where the process may die.
     pub async fn point(&self) {
+        let asleep_until = *self.asleep_until.lock().expect("no holder panics");
+        if let Some(until) = asleep_until {
+            tokio::time::sleep_until(until).await;
+        }
         let left = self.points_left.load(Ordering::Relaxed);
         if left == 0 && !self.is_over() {
             self.world.count(Fault::CrashInCall);
