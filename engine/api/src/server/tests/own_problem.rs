@@ -186,7 +186,7 @@ async fn a_home_that_lacks_something_is_told_what() {
                 ..whole.clone()
             },
             409,
-            "tariff",
+            "no_tariff",
         ),
         (
             OneHome {
@@ -194,7 +194,7 @@ async fn a_home_that_lacks_something_is_told_what() {
                 ..whole.clone()
             },
             409,
-            "load",
+            "no_load",
         ),
         (
             OneHome {
@@ -202,7 +202,7 @@ async fn a_home_that_lacks_something_is_told_what() {
                 ..whole.clone()
             },
             409,
-            "SoC",
+            "no_soc",
         ),
         (
             OneHome {
@@ -210,7 +210,7 @@ async fn a_home_that_lacks_something_is_told_what() {
                 ..whole
             },
             409,
-            "PV",
+            "no_pv",
         ),
     ];
     for (home, wanted, says) in lacking {
