@@ -174,6 +174,14 @@ async fn a_home_that_lacks_something_is_told_what() {
     let lacking = [
         (
             OneHome {
+                readings: Vec::new(),
+                ..whole.clone()
+            },
+            409,
+            "no_soc",
+        ),
+        (
+            OneHome {
                 metadata: None,
                 ..whole.clone()
             },
@@ -190,7 +198,7 @@ async fn a_home_that_lacks_something_is_told_what() {
         ),
         (
             OneHome {
-                readings: Vec::new(),
+                readings: readings(&ALL[1..]),
                 ..whole.clone()
             },
             409,
