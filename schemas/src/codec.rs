@@ -19,6 +19,7 @@ use model::limits::LimitError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::next;
 use crate::topic::Topic;
 
 mod checks;
@@ -226,7 +227,7 @@ fn none_of(topic: Topic, schema: String, is_of: impl Fn(Topic) -> bool) -> Codec
 #[must_use]
 pub const fn schema_json(topic: Topic) -> &'static str {
     match topic {
-        Topic::Telemetry => include_str!("../avro/telemetry.avsc"),
+        Topic::Telemetry => next::TELEMETRY,
         Topic::Households => include_str!("../avro/households.avsc"),
         Topic::Tariffs => include_str!("../avro/tariffs.avsc"),
         Topic::WeatherForecast => include_str!("../avro/weather-forecast.avsc"),
@@ -250,11 +251,8 @@ pub const fn older_schemas_json(topic: Topic) -> &'static [&'static str] {
         Topic::DeadLetters => &[include_str!("../avro/history/v1/dead-letters.avsc")],
         Topic::Tariffs => &[include_str!("../avro/history/v1/tariffs.avsc")],
         Topic::Alerts => &[include_str!("../avro/history/v1/alerts.avsc")],
-        Topic::Telemetry
-        | Topic::WeatherForecast
-        | Topic::Commands
-        | Topic::Acks
-        | Topic::Slots => &[],
+        Topic::Telemetry => next::TELEMETRY_BEFORE,
+        Topic::WeatherForecast | Topic::Commands | Topic::Acks | Topic::Slots => &[],
     }
 }
 

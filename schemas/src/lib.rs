@@ -5,6 +5,7 @@ pub mod codec;
 pub mod corpus;
 pub mod dead_letter;
 pub mod mqtt;
+mod next;
 pub mod snapshot;
 pub mod time;
 pub mod topic;

@@ -5,10 +5,11 @@ use model::units::HouseholdId;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::next;
 use crate::topic::Topic;
 
-/// Version of the layout. Versions 1 and 2 are read as well; a snapshot of another version is not.
-const VERSION: u8 = 3;
+/// Version of the layout. Versions before are read as well; a snapshot of another version is not.
+const VERSION: u8 = 3 + next::SNAPSHOT_VERSIONS;
 
 /// The topics of a shard, in the order of `NextOffsets`.
 pub const SHARD_TOPICS: [Topic; 4] = [
@@ -94,6 +95,7 @@ pub fn encode<H: Serialize>(partition: i32, next_offsets: &NextOffsets, househol
     let body = postcard::to_stdvec(&(partition, next_offsets, household))
         .expect("a household has nothing that postcard cannot write");
     bytes.extend(body);
+    bytes.extend_from_slice(next::SNAPSHOT_FIELD);
     bytes
 }
 
@@ -118,7 +120,8 @@ pub fn household<H: DeserializeOwned>(bytes: &[u8]) -> Result<H, SnapshotError> 
 fn read<H: DeserializeOwned>(bytes: &[u8]) -> Result<(i32, NextOffsets, H), SnapshotError> {
     let (version, body) = bytes.split_first().ok_or(SnapshotError::Empty)?;
     match *version {
-        VERSION => Ok(postcard::from_bytes(body)?),
+        // What the next version adds stands behind the household.
+        3..=VERSION => Ok(postcard::from_bytes(body)?),
         2 => Ok(postcard::from_bytes(&from_version_2(body))?),
         1 => Ok(postcard::from_bytes(&from_version_2(&from_version_1(
             body,

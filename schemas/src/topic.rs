@@ -52,7 +52,7 @@ impl Topic {
             Self::Schedules => "schedules",
             Self::Commands => "commands",
             Self::Acks => "acks",
-            Self::DeadLetters => "dead-letters",
+            Self::DeadLetters => crate::next::DEAD_LETTERS,
             Self::Alerts => "alerts",
             Self::Slots => "slots",
         }

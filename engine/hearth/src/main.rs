@@ -80,7 +80,7 @@ struct Demo {
     mqtt_port: u16,
 }
 
-fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     rustls::crypto::ring::default_provider()
         .install_default()

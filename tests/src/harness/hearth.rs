@@ -19,21 +19,39 @@ pub struct HearthProcess {
 impl HearthProcess {
     /// Starts `hearth ARGS` with these environment variables besides the test's own.
     pub fn start(args: &[&str], env: &[(&str, &str)]) -> anyhow::Result<Self> {
+        Self::start_binary(&binary()?, args, env)
+    }
+
+    /// The same with another build of `hearth`.
+    pub fn start_binary(
+        binary: &Path,
+        args: &[&str],
+        env: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let role = args.first().unwrap_or(&"hearth");
         let name = unique(role);
         let log = watchdog::folder(&name).join("hearth.log");
-        let process = Process::start(&name, command(args, env)?, &log)?;
+        let process = Process::start(&name, command(binary, args, env), &log)?;
         Ok(Self { process })
     }
 
     /// Starts one role with a configuration file, on a free port for HTTP whatever the file says, and waits until it is
     /// ready. The process and its port.
     pub async fn start_role(config: &Path, role: &str) -> anyhow::Result<(Self, u16)> {
+        Self::start_role_of(&binary()?, config, role).await
+    }
+
+    /// The same with another build of `hearth`.
+    pub async fn start_role_of(
+        binary: &Path,
+        config: &Path,
+        role: &str,
+    ) -> anyhow::Result<(Self, u16)> {
         let config = config.to_str().context("a path of UTF-8")?;
         let port = free_port();
         let listen = format!("127.0.0.1:{port}");
         let env = [("HEARTH_HTTP__LISTEN", listen.as_str())];
-        let process = Self::start(&["--config", config, role], &env)?;
+        let process = Self::start_binary(binary, &["--config", config, role], &env)?;
         process.wait_ready(port).await?;
         Ok((process, port))
     }
@@ -85,7 +103,7 @@ impl Drop for HearthProcess {
 
 /// Runs `hearth ARGS` to its end: `init`, `config`, `solve`.
 pub async fn hearth_output(args: &[&str], env: &[(&str, &str)]) -> anyhow::Result<Output> {
-    let mut command = command(args, env)?;
+    let mut command = command(&binary()?, args, env);
     let output = tokio::task::spawn_blocking(move || command.output()).await?;
     output.context("run hearth")
 }
@@ -102,14 +120,17 @@ pub async fn hearth_init(config: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn command(args: &[&str], env: &[(&str, &str)]) -> anyhow::Result<Command> {
-    let mut command = Command::new(binary()?);
+fn command(binary: &Path, args: &[&str], env: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(binary);
     command.args(args).envs(env.iter().copied());
-    Ok(command)
+    command
 }
 
-/// `HEARTH_BIN`, or the binary beside this executable (a test's own is one folder deeper).
-fn binary() -> anyhow::Result<PathBuf> {
+/// The build of today: `HEARTH_BIN`, or the binary beside this executable (a test's own is one folder deeper).
+///
+/// # Errors
+/// When it was not built.
+pub fn binary() -> anyhow::Result<PathBuf> {
     if let Some(binary) = std::env::var_os("HEARTH_BIN") {
         return Ok(binary.into());
     }

@@ -9,10 +9,13 @@ mod cassandra;
 mod hearth;
 mod http;
 mod kafka;
+mod ledger;
 mod mosquitto;
 mod mqtt;
 mod names;
+mod next;
 mod outside;
+mod phases;
 mod process;
 mod registry;
 mod stack;
@@ -22,16 +25,21 @@ mod watchdog;
 pub use ca::{Ca, CertFiles};
 pub use cache::root as cache_root;
 pub use cassandra::Cassandra;
-pub use hearth::{HearthProcess, hearth_config, hearth_init, hearth_output};
+pub use hearth::{
+    HearthProcess, binary as hearth_binary, hearth_config, hearth_init, hearth_output,
+};
 pub use http::{http, metric};
 pub use kafka::Kafka;
+pub use ledger::Ledger;
 pub use mosquitto::{BRIDGE_USER, Mosquitto};
 pub use mqtt::{Message, MqttAccess, Subscription, mosquitto_pub, mosquitto_pub_whole};
 pub use names::{HOMES, free_port, unique, unique_home};
+pub use next::next_binary;
 pub use outside::{
     KafkaRecord, KafkaTopic, cql, cql_do, cql_session, decode_confluent, kafka_create_topic,
     kafka_delete_topics, kafka_produce, kafka_records,
 };
+pub use phases::Phases;
 pub use process::Process;
 pub use registry::Registry;
 pub use stack::Stack;
