@@ -1,13 +1,13 @@
-//! Records as Avro bytes, in one of two framings: Confluent's (magic byte 0, schema id, datum) where a registry hands
-//! out ids, else Avro single-object encoding (marker C3 01, Rabin fingerprint, datum). Reading takes either.
+//! Encodes values as Avro bytes, in one of two framings: the Confluent wire format (magic byte 0, schema id, datum) with
+//! a schema registry, Avro single-object encoding (marker C3 01, Rabin fingerprint, datum) without one. Both are read.
 //!
-//! Writing takes a topic's newest schema. Reading takes the older ones too: a record names the schema it was written
-//! with, the codec knows every one since the first, and Avro's rules resolve it to the newest, whose defaults stand in
-//! for what it lacks. Single objects are found by their fingerprint. A Confluent id is known if the registry, asked at
-//! the start, held that schema under the topic's subject.
+//! Values are written with their topic's newest schema and read with any since the first. A record names the schema it
+//! was written with, and Avro's rules resolve it to the newest; defaults fill the missing fields. Single objects are
+//! found by their fingerprint. A Confluent id is known if the registry, queried at startup, held that schema under the
+//! topic's subject.
 //!
-//! A record with a schema that is none of these was most likely written by a newer build. That is no damage, and its
-//! error is one of its own, [`CodecError::Newer`]: whoever reads the log stops there, since to go on would lose it.
+//! A record with any other schema was most likely written by a newer build. That is not damage, and it has an error of
+//! its own, [`CodecError::Newer`]. A reader of the log must stop there: to continue would lose the record.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -29,48 +29,94 @@ use fingerprints::Fingerprint;
 #[cfg(test)]
 mod tests;
 
-/// Longest array, map, string or byte field that is read; a length in a damaged record must not take memory.
+/// Longest array, map, string or byte field that is read, so that a wrong length in a damaged record cannot exhaust
+/// memory.
 const FIELD_BYTES_MAX: usize = 16 << 20;
 const CONFLUENT_MAGIC: u8 = 0;
 const SINGLE_OBJECT_MARKER: [u8; 2] = [0xC3, 0x01];
 
 /// A value of one of our topics.
 pub trait Message: Serialize + DeserializeOwned {
-    /// Where it is written.
+    /// The topic that it is written to.
     const TOPIC: Topic;
 
-    /// Says what breaks the rules that a schema cannot state: an id of 0, a time before 1970 or after 9999, a number
-    /// that is not finite or beyond its range.
+    /// Checks the rules that a schema cannot express: ids are positive, times lie between 1970 and 9999, numbers are
+    /// finite and within their range.
     ///
     /// # Errors
-    /// The first field that breaks its limit.
+    /// Returns the first field that breaks its limit.
     fn check(&self) -> Result<(), LimitError>;
 }
 
-/// Why bytes and value do not go together.
+/// Why a value could not be encoded or bytes could not be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
+    /// The bytes begin with neither framing.
     #[error("{bytes} bytes hold no framing")]
-    Framing { bytes: usize },
-    /// The record is whole as far as anyone here can tell: a newer build may read it.
+    Framing {
+        /// How many there are.
+        bytes: usize,
+    },
+    /// The schema is unknown. The record may be intact: a newer build may read it.
     #[error("{topic} record has schema {schema}, which is newer than this build")]
-    Newer { topic: Topic, schema: String },
+    Newer {
+        /// The topic that was read.
+        topic: Topic,
+        /// The schema's id or fingerprint.
+        schema: String,
+    },
+    /// The record was written for another topic.
     #[error("{topic} record has a schema of topic {of}")]
-    WrongTopic { topic: Topic, of: Topic },
+    WrongTopic {
+        /// The topic that was read.
+        topic: Topic,
+        /// The topic that the schema belongs to.
+        of: Topic,
+    },
+    /// The record has a Confluent id, but this codec has no registry.
     #[error("{topic} record has schema id {id}, and registry.url is not set")]
-    NoRegistry { topic: Topic, id: u32 },
+    NoRegistry {
+        /// The topic that was read.
+        topic: Topic,
+        /// The schema's id.
+        id: u32,
+    },
+    /// The datum does not fit its schema.
     #[error("{topic} record does not decode: {reason}")]
-    Decode { topic: Topic, reason: String },
-    #[error("{topic} record has {bytes} bytes behind its end")]
-    Trailing { topic: Topic, bytes: usize },
+    Decode {
+        /// The topic that was read.
+        topic: Topic,
+        /// What the Avro library said.
+        reason: String,
+    },
+    /// There are bytes after the datum.
+    #[error("{topic} record has {bytes} bytes after its end")]
+    Trailing {
+        /// The topic that was read.
+        topic: Topic,
+        /// How many.
+        bytes: usize,
+    },
+    /// The value breaks a limit.
     #[error("{topic} record breaks a rule: {rule}")]
-    Rule { topic: Topic, rule: LimitError },
+    Rule {
+        /// The topic that was read.
+        topic: Topic,
+        /// The field and its limit.
+        rule: LimitError,
+    },
+    /// The value does not fit its topic's schema.
     #[error("{topic} record does not encode: {reason}")]
-    Encode { topic: Topic, reason: String },
+    Encode {
+        /// The topic that was written.
+        topic: Topic,
+        /// What the Avro library said.
+        reason: String,
+    },
 }
 
 impl CodecError {
-    /// Whether the record comes from a newer build than this. Whoever goes on past it loses it.
+    /// Returns whether a newer build wrote the record. To continue past such a record would lose it.
     #[must_use]
     pub const fn is_newer(&self) -> bool {
         match self {
@@ -86,33 +132,33 @@ impl CodecError {
     }
 }
 
-/// What the registry calls the schemas of a topic.
+/// The registry's ids for the schemas of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SchemaIds {
-    /// Of [`schema_json`].
+    /// Id of [`schema_json`].
     pub newest: u32,
-    /// Of [`older_schemas_json`], in the same order; `None` where the registry does not hold it.
+    /// Ids of [`older_schemas_json`], in the same order; `None` if the registry does not have that schema.
     pub older: Vec<Option<u32>>,
 }
 
-/// Encodes and decodes. Cheap to clone.
+/// An encoder and decoder of all topics' values. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Codec {
-    /// Ids that the registry gave, by topic; none for single-object encoding.
+    /// The registry's ids, by topic; `None` for single-object encoding.
     ids: Option<Arc<BTreeMap<Topic, SchemaIds>>>,
 }
 
 impl Codec {
-    /// Writes single-object encoding, which needs no registry.
+    /// Returns a codec that writes single-object encoding, which needs no registry.
     #[must_use]
     pub const fn single_object() -> Self {
         Self { ids: None }
     }
 
-    /// Writes the Confluent wire format with these ids.
+    /// Returns a codec that writes the Confluent wire format with these ids.
     ///
     /// # Panics
-    /// Where a topic has no ids, or not one entry for each of its older schemas.
+    /// If a topic has no ids, or not exactly one entry for each of its older schemas.
     #[must_use]
     pub fn confluent(ids: BTreeMap<Topic, SchemaIds>) -> Self {
         for topic in Topic::ALL {
@@ -129,7 +175,10 @@ impl Codec {
         }
     }
 
-    /// The value as a record's bytes.
+    /// Encodes a value.
+    ///
+    /// # Errors
+    /// `Encode` if the value does not fit its topic's schema.
     pub fn encode<T: Message>(&self, value: &T) -> Result<Vec<u8>, CodecError> {
         let topic = T::TOPIC;
         let known = known(topic);
@@ -152,7 +201,11 @@ impl Codec {
         Ok(bytes)
     }
 
-    /// The value in a record's bytes. Takes any bytes: what is damaged gives an error.
+    /// Decodes the value of a record. Any bytes may be given; damaged ones give an error.
+    ///
+    /// # Errors
+    /// `Newer` if the record was most likely written by a newer build; any other variant but `Encode` if it cannot be
+    /// used at all.
     pub fn decode<T: Message>(&self, bytes: &[u8]) -> Result<T, CodecError> {
         let topic = T::TOPIC;
         let (version, mut datum) = self.framed(topic, bytes)?;
@@ -171,7 +224,7 @@ impl Codec {
         Ok(value)
     }
 
-    /// The version that `bytes` name, and the datum behind.
+    /// Returns the schema version that `bytes` name, and the datum that follows.
     fn framed<'b>(
         &self,
         topic: Topic,
@@ -195,7 +248,7 @@ impl Codec {
             .split_first_chunk::<4>()
             .ok_or_else(|| framing.clone())?;
         let id = u32::from_be_bytes(*id);
-        // Registries count from 1.
+        // Registries assign ids from 1.
         if id == 0 {
             return Err(framing);
         }
@@ -215,7 +268,7 @@ impl Codec {
     }
 }
 
-/// What to say of a record of `topic` whose schema is none of that topic's.
+/// Returns the error for a record of `topic` whose schema is none of that topic's.
 fn none_of(topic: Topic, schema: String, is_of: impl Fn(Topic) -> bool) -> CodecError {
     match Topic::ALL.into_iter().find(|other| is_of(*other)) {
         Some(of) => CodecError::WrongTopic { topic, of },
@@ -223,7 +276,7 @@ fn none_of(topic: Topic, schema: String, is_of: impl Fn(Topic) -> bool) -> Codec
     }
 }
 
-/// The Avro schema of a topic's values, as it is registered.
+/// Returns the newest Avro schema of a topic's values, as it is registered.
 #[must_use]
 pub const fn schema_json(topic: Topic) -> &'static str {
     match topic {
@@ -241,7 +294,7 @@ pub const fn schema_json(topic: Topic) -> &'static str {
     }
 }
 
-/// The schemas that a topic's values were written with before, as they were registered, the oldest first.
+/// Returns the older Avro schemas of a topic's values, as they were registered, oldest first.
 #[must_use]
 pub const fn older_schemas_json(topic: Topic) -> &'static [&'static str] {
     match topic {
@@ -256,7 +309,7 @@ pub const fn older_schemas_json(topic: Topic) -> &'static [&'static str] {
     }
 }
 
-/// What a topic's values are written with, and what they are read with.
+/// The writer and the readers of a topic's values.
 struct Known {
     writer: GenericDatumWriter<'static>,
     newest: Version,
@@ -264,7 +317,7 @@ struct Known {
     older: Vec<Version>,
 }
 
-/// One schema of a topic, on the reading side.
+/// One schema of a topic, for reading.
 struct Version {
     fingerprint: Fingerprint,
     reader: GenericDatumReader<'static>,
@@ -272,7 +325,7 @@ struct Version {
 }
 
 impl Version {
-    /// The schema that values are `written` with, read as a value of `newest`.
+    /// Returns a reader for values `written` with this schema, which resolves them to `newest`.
     fn of(json: &str, written: &'static Schema, newest: &'static Schema) -> Self {
         let is_newest = std::ptr::eq(written, newest);
         let reader = GenericDatumReader::builder(written)
@@ -287,7 +340,7 @@ impl Version {
 
     fn read<T: DeserializeOwned>(&self, datum: &mut impl std::io::Read) -> AvroResult<T> {
         if self.is_newest {
-            // The way without a value in between, which cannot resolve.
+            // Reading directly into the type is faster, but cannot resolve schemas.
             self.reader.read_deser(datum)
         } else {
             apache_avro::from_value(&self.reader.read_value(datum)?)
@@ -301,7 +354,7 @@ impl Known {
     }
 }
 
-/// Each schema is parsed and resolved once a process.
+/// Returns the writer and readers of a topic. Each schema is parsed and resolved once per process.
 fn known(topic: Topic) -> &'static Known {
     /// The newest schema of a topic, and the older ones.
     type Schemas = (Schema, Vec<Schema>);

@@ -1,14 +1,18 @@
-//! Payloads that must be refused, each with its reason: for the tests of every way in.
+//! Payloads that must be refused, each with its reason, for the tests of gateway, bridge and ingest.
 
 use crate::dead_letter::Reason;
 use crate::mqtt::PAYLOAD_BYTES_MAX;
 
-/// A payload that must become one dead letter.
+/// A payload that must become exactly one dead letter.
 #[derive(Debug, Clone)]
 pub struct BadPayload {
+    /// What is wrong with it, for messages of tests.
     pub name: &'static str,
+    /// The MQTT topic that it is sent to.
     pub topic: &'static str,
+    /// Its bytes.
     pub payload: Vec<u8>,
+    /// The reason that its dead letter must have.
     pub reason: Reason,
 }
 
@@ -17,7 +21,7 @@ const PV: &str = "home/7/pv";
 const BATTERY: &str = "home/7/battery";
 const ACK: &str = "home/7/ack";
 
-/// The corpus. All speak for household 7 on their topic, where the topic names a household at all.
+/// Returns every payload. Each is sent to a topic of household 7, unless the topic itself is what is wrong.
 #[must_use]
 pub fn bad_payloads() -> Vec<BadPayload> {
     let mut all: Vec<BadPayload> = TEXTS

@@ -1,29 +1,31 @@
-//! What could not be taken in, and why.
+//! Dead letters: what was refused, and why.
 
 use serde::{Deserialize, Serialize};
 
-/// The value of the `dead-letters` topic.
+/// Refused input with the reason, the value of the `dead-letters` topic.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(from = "DeadLetterRecord", into = "DeadLetterRecord")]
 pub struct DeadLetter {
-    /// MQTT topic or Kafka topic it came from.
+    /// The MQTT topic or Kafka topic that it came from.
     pub source: String,
-    /// Where in the log it stood; `None` for MQTT.
+    /// Its partition in the log; `None` for MQTT.
     pub partition: Option<i32>,
+    /// Its offset in the log; `None` for MQTT.
     pub offset: Option<i64>,
+    /// Why it was refused.
     pub reason: Reason,
-    /// For people: names the field and the limit.
+    /// The details, for people: names the field and the limit.
     pub detail: String,
-    /// When it was refused, by the refusing process's clock.
+    /// When it was refused, by the clock of the process that refused it, UTC epoch milliseconds.
     pub refused_ms: i64,
-    /// Length of the original; more than `payload` holds where that was cut at 256 KiB.
+    /// Length of the original, bytes: more than `payload` has if the payload was cut at 256 KiB.
     pub payload_bytes: i64,
-    /// The original bytes.
+    /// The original bytes, at most 256 KiB.
     pub payload: Vec<u8>,
 }
 
-/// A dead letter as its record says it. An enum of Avro cannot grow: readers with the older schema would not read what
-/// has a new symbol. So `reason` keeps its first symbols, and `code` says what is more exact.
+/// A dead letter as it stands in a record. Readers with the first schema cannot read new symbols of an Avro enum. So
+/// newer reasons are written as one of the first symbols, with the exact reason in `code`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename = "DeadLetter")]
 struct DeadLetterRecord {
@@ -64,7 +66,7 @@ impl From<DeadLetter> for DeadLetterRecord {
 impl From<DeadLetterRecord> for DeadLetter {
     fn from(record: DeadLetterRecord) -> Self {
         let mut known = Reason::ALL.into_iter();
-        // A code of a newer build is not known here: what it comes under is.
+        // The code of a newer build is unknown here. Fall back to the symbol.
         let exact = known.find(|reason| reason.as_str() == record.code);
         Self {
             source: record.source,
@@ -91,31 +93,31 @@ pub enum Reason {
     BadJson,
     /// JSON, but neither an object nor an array of objects.
     NotAnObject,
-    /// A field that must be there is not, or is null.
+    /// A required field is missing or null.
     MissingField,
-    /// A field has another type than it should.
+    /// A field has the wrong type.
     WrongType,
     /// NaN or infinite.
     NotFinite,
     /// A number outside the range of its field.
     OutOfRange,
-    /// A time that cannot be read.
+    /// A time that cannot be parsed.
     BadTime,
-    /// A time further in the future than the configured skew.
+    /// A time further in the future than the settings allow.
     FutureTime,
-    /// A time from before what is kept, such as that of a clock that was never set.
+    /// A time further in the past than readings are kept, for instance from a clock that was never set.
     PastTime,
     /// A household id that is not a positive 63-bit integer, in the topic or the payload.
     BadHousehold,
     /// The ids in topic and payload differ.
     HouseholdMismatch,
-    /// A topic that carries nothing Hearth knows.
+    /// A topic that Hearth does not use.
     UnknownTopic,
-    /// A record whose bytes do not decode.
+    /// A record whose bytes cannot be decoded.
     Undecodable,
     /// A record that made its household's code panic twice.
     Poison,
-    /// A value that this home cannot have, by what is known of it.
+    /// A value that this home cannot have, judged by its metadata.
     Implausible,
 }
 
@@ -141,7 +143,7 @@ impl Reason {
         Self::Implausible,
     ];
 
-    /// What it comes under among the reasons of the first schema.
+    /// Returns the symbol of the first schema under which this reason is written.
     #[must_use]
     pub const fn first_symbol(self) -> Self {
         match self {
@@ -165,7 +167,7 @@ impl Reason {
         }
     }
 
-    /// Metric label, and symbol or code in Avro.
+    /// Returns the metric label, which is also the symbol or code in Avro.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -1,6 +1,8 @@
 //! Wire and table formats: topic names, Avro records and their framing, the JSON of MQTT, snapshots, reasons of dead
 //! letters. Conversions only; nothing here does IO.
 
+#![warn(missing_docs)]
+
 pub mod codec;
 pub mod corpus;
 pub mod dead_letter;

@@ -1,4 +1,5 @@
-//! The JSON that homes and Hearth exchange over MQTT. Strict: what is refused gets a reason that names the field.
+//! The JSON that homes and Hearth exchange over MQTT. Parsing is strict: whatever is refused has a reason and names the
+//! field.
 
 use jiff::Timestamp;
 use model::command::{Ack, AckStatus, Command, FALLBACK};
@@ -12,55 +13,60 @@ use crate::dead_letter::Reason;
 use crate::time::TS_MS_MAX;
 pub use crate::time::rfc3339;
 
-/// Largest payload that is read; a larger one is refused.
+/// Largest payload, bytes; a larger one is refused.
 pub const PAYLOAD_BYTES_MAX: usize = 256 * 1024;
-/// Largest power that a home can have, W; more is a broken meter.
+/// Largest power of any home, W; more is a broken meter.
 pub const POWER_W_MAX: f64 = 10_000_000.0;
-/// Readings from before this moment come from a device whose clock was never set: 2000-01-01.
+/// Earliest time of a reading, UTC epoch milliseconds: 2000-01-01. An earlier one comes from a device whose clock was
+/// never set.
 pub const DEVICE_TS_MS_MIN: i64 = 946_684_800_000;
-/// Longest text that is read as a time, bytes; RFC 3339 with nanoseconds and an offset has 35.
+/// Longest text that is parsed as a time, bytes; RFC 3339 with nanoseconds and an offset has 35.
 const TIME_BYTES_MAX: usize = 64;
 
-/// Least and most of each field. The household, which knows its plant, puts back what stands a little beyond a gauge's
-/// range, and refuses what its plant cannot do; here only what no home can do is refused.
+/// Smallest and largest value of each field in any home. The household knows its own plant: it clamps values that are
+/// slightly outside a gauge's range and refuses what its plant cannot do.
 pub(crate) const CONSUMPTION_W: (f64, f64) = (-BELOW_ZERO_W, POWER_W_MAX);
-/// The share that is taken as 0, of the largest plant of a home: 50 kW.
+/// The lower bound is the share that still reads as 0, for a plant of 50 kW, the largest of a home.
 pub(crate) const PV_W: (f64, f64) = (-BELOW_ZERO_SHARE * 50_000.0, POWER_W_MAX);
 pub(crate) const SOC_PCT: (f64, f64) = (-SOC_BEYOND_PCT, 100.0 + SOC_BEYOND_PCT);
 pub(crate) const POWER_W: (f64, f64) = (-POWER_W_MAX, POWER_W_MAX);
 
-/// What a payload held. An array is taken element by element, so one bad element spoils no other.
+/// The content of a payload. The elements of an array are parsed one by one, so a bad one does not affect the others.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Parsed {
+    /// The readings.
     pub readings: Vec<Reading>,
+    /// The answers to commands.
     pub acks: Vec<Ack>,
+    /// The elements that were refused; each becomes a dead letter.
     pub refusals: Vec<Refusal>,
 }
 
-/// Something that cannot be taken in.
+/// A payload, or an element of one, that was refused.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refusal {
+    /// Why.
     pub reason: Reason,
-    /// Names the field and the limit.
+    /// The details, for people: names the field and the limit.
     pub detail: String,
-    /// The bytes refused, at most `PAYLOAD_BYTES_MAX` of them.
+    /// The refused bytes, at most `PAYLOAD_BYTES_MAX` of them.
     pub payload: Vec<u8>,
-    /// How many there were.
+    /// How many bytes were refused.
     pub payload_bytes: usize,
 }
 
-/// The times of readings and answers that are taken in, UTC epoch milliseconds, both ends included.
+/// The times that readings and answers may have, UTC epoch milliseconds, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimeWindow {
-    /// What is older has left the store already, or comes from a clock that was never set.
+    /// Earliest time. Anything older is no longer in the store, or comes from a clock that was never set.
     pub earliest_ms: i64,
-    /// What is later comes from a clock that is ahead.
+    /// Latest time. Anything later comes from a clock that is ahead.
     pub latest_ms: i64,
 }
 
 impl TimeWindow {
-    /// From `age_ms_max` before `now_ms` to `skew_ms_max` after it, and within the times that a record can have.
-    /// `age_ms_max` is how long readings are kept; `i64::MAX` for ever.
+    /// Returns the window from `age_ms_max` before `now_ms` to `skew_ms_max` after it, cut to [`DEVICE_TS_MS_MIN`] and
+    /// [`TS_MS_MAX`]. `age_ms_max` is how long readings are kept, `i64::MAX` for ever.
     #[must_use]
     pub const fn around(now_ms: i64, age_ms_max: i64, skew_ms_max: i64) -> Self {
         let earliest_ms = now_ms.saturating_sub(age_ms_max);
@@ -84,7 +90,7 @@ impl TimeWindow {
     }
 }
 
-/// What comes from a home, by the last level of its topic.
+/// The kind of a home's payload, by the last level of its topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Channel {
     Meter,
@@ -98,7 +104,7 @@ mod scan;
 
 type Why = (Reason, String);
 
-/// The household in `home/{id}/…`, if there is one.
+/// Returns the household of a topic `home/{id}/…`, or `None` for any other topic.
 #[must_use]
 pub fn household_of_topic(topic: &str) -> Option<HouseholdId> {
     let mut levels = topic.split('/');
@@ -108,32 +114,32 @@ pub fn household_of_topic(topic: &str) -> Option<HouseholdId> {
     HouseholdId::parse(levels.next()?)
 }
 
-/// Where a home's commands are published.
+/// Returns the topic of a home's commands.
 #[must_use]
 pub fn command_topic(household_id: HouseholdId) -> String {
     format!("home/{household_id}/cmd")
 }
 
-/// Where a home is told why its readings are refused or slowed.
+/// Returns the topic that tells a home why its readings are refused or slowed down.
 #[must_use]
 pub fn status_topic(household_id: HouseholdId) -> String {
     format!("home/{household_id}/status")
 }
 
-/// Where a device publishes this reading.
+/// Returns the topic to which a device publishes this reading.
 #[must_use]
 pub fn reading_topic(reading: &Reading) -> String {
     let kind = reading.measurement.kind().as_str();
     format!("home/{}/{kind}", reading.household_id)
 }
 
-/// Where a device publishes its answers to commands.
+/// Returns the topic to which a device publishes its answers to commands.
 #[must_use]
 pub fn ack_topic(household_id: HouseholdId) -> String {
     format!("home/{household_id}/ack")
 }
 
-/// A reading as a device sends it.
+/// Returns the payload with which a device sends a reading.
 #[must_use]
 pub fn reading_json(reading: &Reading) -> String {
     let (household_id, ts) = (reading.household_id, rfc3339(reading.ts_ms));
@@ -149,7 +155,7 @@ pub fn reading_json(reading: &Reading) -> String {
     .to_string()
 }
 
-/// An answer as a device sends it.
+/// Returns the payload with which a device answers a command.
 #[must_use]
 pub fn ack_json(ack: &Ack) -> String {
     let status = match ack.status {
@@ -160,7 +166,7 @@ pub fn ack_json(ack: &Ack) -> String {
         .to_string()
 }
 
-/// A command as a device receives it.
+/// Returns the payload with which a device receives a command.
 #[must_use]
 pub fn command_json(command: &Command) -> String {
     json!({
@@ -176,7 +182,10 @@ pub fn command_json(command: &Command) -> String {
     .to_string()
 }
 
-/// A command as a device reads it.
+/// Parses a command, as a device does. `requested_ms` is not part of the payload and is set to 0.
+///
+/// # Errors
+/// Returns what is wrong with the first bad field.
 pub fn parse_command(payload: &[u8]) -> Result<Command, String> {
     let value: Value = serde_json::from_slice(payload).map_err(|error| error.to_string())?;
     let object = value.as_object().ok_or("a command is an object")?;
@@ -203,14 +212,14 @@ pub fn parse_command(payload: &[u8]) -> Result<Command, String> {
     read().map_err(|(_, detail)| detail)
 }
 
-/// Takes a payload apart. What lies outside of `times` is refused. The time that it takes grows with the payload's
-/// length and no faster, whatever the bytes.
+/// Parses a payload from a home. Refuses readings and answers outside `times`. The time it takes grows linearly with the
+/// payload's length, whatever the bytes.
 #[must_use]
 pub fn parse(topic: &str, payload: &[u8], times: TimeWindow) -> Parsed {
     parse_counting(topic, payload, times).0
 }
 
-/// The same, with the number of bytes that were looked at: each is counted again in each pass over it.
+/// Does the same, and counts the bytes examined: each byte once per pass over it.
 fn parse_counting(topic: &str, payload: &[u8], times: TimeWindow) -> (Parsed, usize) {
     let mut looked_bytes = payload.len();
     let mut parsed = Parsed::default();
@@ -298,7 +307,7 @@ fn parse_topic(topic: &str) -> Result<(HouseholdId, Channel), Why> {
     Ok((id, channel))
 }
 
-/// Where a payload comes from, and which times it may speak of.
+/// The origin of a payload, and the times that it may contain.
 #[derive(Debug, Clone, Copy)]
 struct Source {
     household_id: HouseholdId,
@@ -307,7 +316,7 @@ struct Source {
 }
 
 impl Source {
-    /// Takes one object.
+    /// Parses one object.
     fn take(self, text: &str, parsed: &mut Parsed, looked_bytes: &mut usize) -> Result<(), Why> {
         *looked_bytes += text.len();
         if let Some(reading) = plain::reading(text, self) {
@@ -317,7 +326,7 @@ impl Source {
         self.take_any(text, parsed, looked_bytes)
     }
 
-    /// The long way, for what is not plain.
+    /// Parses whatever [`plain::reading`] leaves: the full parser.
     fn take_any(
         self,
         text: &str,
@@ -375,7 +384,7 @@ fn take_ack(
         let detail = format!("command_id has {} bytes, 1 to 200", command_id.len());
         return Err((Reason::OutOfRange, detail));
     }
-    // An ack has no household_id of its own; where a device adds one, it must agree.
+    // An ack needs no household_id. If a device adds one, it must agree with the topic.
     if object.contains_key("household_id") {
         let id = self::household_id(object)?;
         if id != household_id {
@@ -451,7 +460,7 @@ fn number(object: &Map<String, Value>, name: &str, min: f64, max: f64) -> Result
     let value = field(object, name)?;
     let number = match value {
         Value::Number(number) => number.as_f64(),
-        // Some devices write what JSON cannot as text.
+        // Some devices send NaN and Infinity, which JSON lacks, as strings.
         Value::String(text) if scan::names_no_number(text) => {
             return Err((Reason::NotFinite, format!("{name} is {text:?}")));
         }
@@ -508,7 +517,7 @@ fn time_within(object: &Map<String, Value>, times: TimeWindow) -> Result<i64, Wh
     Err((Reason::PastTime, detail))
 }
 
-/// Tells a number that JSON cannot write, such as NaN or 1e999, from other damage.
+/// Distinguishes a number that JSON cannot express, such as NaN or 1e999, from other damage.
 fn not_json(text: &str, error: &serde_json::Error, looked_bytes: &mut usize) -> Why {
     let too_large = error.to_string().starts_with("number out of range");
     if too_large || scan::holds_bare_nan(text, looked_bytes) {

@@ -1,4 +1,4 @@
-//! A household's state as bytes, with the offsets up to which it has seen its topics. `H` is the state machine.
+//! Snapshots: a household's state as bytes, with the offset up to which it has seen each topic. `H` is the state.
 
 use model::metadata::BatterySpec;
 use model::units::HouseholdId;
@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use crate::next;
 use crate::topic::Topic;
 
-/// Version of the layout. Versions before are read as well; a snapshot of another version is not.
+/// Version of the layout that is written. Versions 1 and 2 are read as well, others are not.
 const VERSION: u8 = 3 + next::SNAPSHOT_VERSIONS;
 
-/// The topics of a shard, in the order of `NextOffsets`.
+/// The topics that a shard reads, in the order of [`NextOffsets`].
 pub const SHARD_TOPICS: [Topic; 4] = [
     Topic::Telemetry,
     Topic::Households,
@@ -19,7 +19,7 @@ pub const SHARD_TOPICS: [Topic; 4] = [
     Topic::Acks,
 ];
 
-/// The first offset not yet seen, for each topic of a shard; 0 before the first.
+/// For each topic of a shard, the first offset not yet seen; 0 if nothing was seen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NextOffsets([i64; SHARD_TOPICS.len()]);
 
@@ -31,26 +31,32 @@ impl NextOffsets {
             .expect("a shard reads its own topics only")
     }
 
-    /// First offset of `topic` not yet seen.
+    /// Returns the first offset of `topic` not yet seen.
+    ///
+    /// # Panics
+    /// If `topic` is not in [`SHARD_TOPICS`].
     #[must_use]
     pub fn get(&self, topic: Topic) -> i64 {
         self.0[Self::index(topic)]
     }
 
-    /// Moves on to `offset`; never back.
+    /// Moves the offset of `topic` forward to `offset`; never back.
+    ///
+    /// # Panics
+    /// If `topic` is not in [`SHARD_TOPICS`].
     pub fn advance(&mut self, topic: Topic, offset: i64) {
         let next = &mut self.0[Self::index(topic)];
         *next = (*next).max(offset);
     }
 
-    /// How many records lie between this and a later state of the same shard.
+    /// Returns the number of records between this and `later`, a later state of the same shard.
     #[must_use]
     pub fn records_until(&self, later: &Self) -> u64 {
         let topics = self.0.iter().zip(&later.0);
         topics.map(|(from, to)| to.abs_diff(*from)).sum()
     }
 
-    /// Topics of which something was seen.
+    /// Iterates over the topics of which something was seen, with their offsets.
     pub fn iter(&self) -> impl Iterator<Item = (Topic, i64)> + '_ {
         SHARD_TOPICS
             .into_iter()
@@ -59,26 +65,30 @@ impl NextOffsets {
     }
 }
 
-/// Why a snapshot is of no use.
+/// Why a snapshot cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
+    /// There are no bytes.
     #[error("it is empty")]
     Empty,
-    /// It is no damage: a newer build reads it. Whoever writes over it loses it.
+    /// A newer build wrote it. This is not damage, and the snapshot must not be overwritten.
     #[error(
         "its layout has version {0}, which is newer than this build, which reads 1 to {VERSION}"
     )]
     Newer(u8),
+    /// The version is 0, which was never written.
     #[error("its layout has version {0}, this build reads 1 to {VERSION}")]
     Version(u8),
+    /// It belongs to another partition.
     #[error("it was taken on partition {0}: the number of partitions has changed")]
     Partition(i32),
+    /// The bytes are damaged.
     #[error("it does not decode: {0}")]
     Undecodable(#[from] postcard::Error),
 }
 
 impl SnapshotError {
-    /// Whether a newer build than this has written the snapshot. Whoever goes on without it loses it.
+    /// Returns whether a newer build wrote the snapshot. To continue without the snapshot would lose its state.
     #[must_use]
     pub const fn is_newer(&self) -> bool {
         match self {
@@ -88,7 +98,7 @@ impl SnapshotError {
     }
 }
 
-/// The state as bytes.
+/// Encodes a state, taken on `partition`.
 #[must_use]
 pub fn encode<H: Serialize>(partition: i32, next_offsets: &NextOffsets, household: &H) -> Vec<u8> {
     let mut bytes = vec![VERSION];
@@ -99,7 +109,10 @@ pub fn encode<H: Serialize>(partition: i32, next_offsets: &NextOffsets, househol
     bytes
 }
 
-/// The state from bytes, to go on with on `partition`.
+/// Decodes a state for use on `partition`.
+///
+/// # Errors
+/// `Partition` if it was taken on another partition, `Newer` if a newer build wrote it, otherwise what is damaged.
 pub fn decode<H: DeserializeOwned>(
     bytes: &[u8],
     partition: i32,
@@ -111,7 +124,10 @@ pub fn decode<H: DeserializeOwned>(
     Ok((next_offsets, household))
 }
 
-/// The household alone, to look at.
+/// Decodes a state, whatever partition it was taken on, for reading only.
+///
+/// # Errors
+/// `Newer` if a newer build wrote it, otherwise what is damaged.
 pub fn household<H: DeserializeOwned>(bytes: &[u8]) -> Result<H, SnapshotError> {
     let (_, _, household) = read(bytes)?;
     Ok(household)
@@ -131,7 +147,8 @@ fn read<H: DeserializeOwned>(bytes: &[u8]) -> Result<(i32, NextOffsets, H), Snap
     }
 }
 
-/// Version 3 of a body of version 2, which ended before the newest load, the newest PV, and since when the home speaks.
+/// Converts a body of version 2 to version 3, which adds the newest load, the newest PV reading, and the time since when
+/// readings have come without a break.
 fn from_version_2(body: &[u8]) -> Vec<u8> {
     const NONE: u8 = 0;
     [body, &[NONE; 3]].concat()
@@ -139,7 +156,7 @@ fn from_version_2(body: &[u8]) -> Vec<u8> {
 
 /// The beginning of a snapshot of version 1, up to the end of the metadata's grid.
 #[derive(Deserialize)]
-#[expect(dead_code, reason = "only where it ends matters")]
+#[expect(dead_code, reason = "only its end matters")]
 struct BeginningV1 {
     partition: i32,
     next_offsets: NextOffsets,
@@ -148,7 +165,7 @@ struct BeginningV1 {
 }
 
 #[derive(Deserialize)]
-#[expect(dead_code, reason = "only where it ends matters")]
+#[expect(dead_code, reason = "only its end matters")]
 struct MetadataBeginningV1 {
     household_id: HouseholdId,
     name: String,
@@ -159,7 +176,7 @@ struct MetadataBeginningV1 {
     export_limit_kw: Option<f64>,
 }
 
-/// Version 2 of a body of version 1, whose grid had no price on the peak.
+/// Converts a body of version 1, whose grid had no price on the peak, to version 2.
 fn from_version_1(body: &[u8]) -> Result<Vec<u8>, SnapshotError> {
     let (beginning, rest): (BeginningV1, _) = postcard::take_from_bytes(body)?;
     let (before, _) = body.split_at(body.len() - rest.len());

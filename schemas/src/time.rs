@@ -2,15 +2,16 @@
 
 use jiff::Timestamp;
 
-/// Earliest time that a record may have: 1970-01-01.
+/// Earliest time that a record may have, UTC epoch milliseconds: 1970-01-01.
 pub const TS_MS_MIN: i64 = 0;
-/// Latest time that a record may have: 9999-12-30T22:00:00Z, the last that RFC 3339 can write with any offset.
+/// Latest time that a record may have, UTC epoch milliseconds: 9999-12-30T22:00:00Z, the last that RFC 3339 can write
+/// with any offset.
 pub const TS_MS_MAX: i64 = 253_402_207_200_000;
 /// The year 0.
 const RFC3339_MS_MIN: i64 = -62_167_219_200_000;
 
-/// A time as RFC 3339 in UTC. One before the year 0 or after [`TS_MS_MAX`] is written as that: the check of every
-/// message refuses such times, so this concerns texts for people alone, and those must not end a process.
+/// Returns a time as RFC 3339 in UTC. A time before the year 0 or after [`TS_MS_MAX`] is moved to that bound rather than
+/// causing a panic. Such times occur only in texts for people: every message's check refuses them.
 #[must_use]
 pub fn rfc3339(ts_ms: i64) -> String {
     let ts_ms = ts_ms.clamp(RFC3339_MS_MIN, TS_MS_MAX);

@@ -1,26 +1,40 @@
-//! The Kafka topics by name, and how each is kept.
+//! The Kafka topics: their names and cleanup policies.
 
 /// A topic of Hearth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Topic {
+    /// Readings of meters, PV and batteries.
     Telemetry,
+    /// Metadata of households.
     Households,
+    /// Prices.
     Tariffs,
+    /// Weather forecasts.
     WeatherForecast,
+    /// Problems for the worker pool.
     OptimizeRequests,
+    /// Solved problems.
     Schedules,
+    /// Commands to devices.
     Commands,
+    /// Devices' answers to commands.
     Acks,
+    /// What was refused, with the reason.
     DeadLetters,
+    /// Alerts for the operator.
     Alerts,
+    /// Aggregates of slots.
     Slots,
 }
 
-/// How a topic forgets.
+/// Which records of a topic Kafka removes: its `cleanup.policy`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cleanup {
+    /// Records older than the retention.
     Delete,
+    /// Records that have a newer one with the same key.
     Compact,
+    /// Both.
     CompactDelete,
 }
 
@@ -40,7 +54,7 @@ impl Topic {
         Self::Slots,
     ];
 
-    /// Name without the configured prefix.
+    /// Returns the name without the configured prefix.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -58,7 +72,7 @@ impl Topic {
         }
     }
 
-    /// Cleanup policy.
+    /// Returns the cleanup policy.
     #[must_use]
     pub const fn cleanup(self) -> Cleanup {
         match self {
@@ -74,7 +88,7 @@ impl Topic {
         }
     }
 
-    /// The topic called `name`, if it is one of ours. `name` is without the prefix.
+    /// Returns the topic called `name` (without the prefix), or `None` if it is not one of ours.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|topic| topic.as_str() == name)

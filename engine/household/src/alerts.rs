@@ -1,4 +1,5 @@
-//! Which alerts stand: each is raised once when its condition begins to hold, and again only after it was over.
+//! The conditions of alerts. An alert is raised once when its condition begins to hold, and again only after the
+//! condition has ceased.
 
 use std::collections::BTreeSet;
 
@@ -6,16 +7,16 @@ use serde::{Deserialize, Serialize};
 
 use model::alert::AlertKind;
 
-/// What an alert is about. Snapshots hold these by their place: add at the end.
+/// What an alert is about. Snapshots encode these by their index: add new ones at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Condition {
-    /// Nothing comes from the home.
+    /// The home sends no readings at all.
     Silent,
     SocOutside,
     ScheduleOverdue,
     CommandUnanswered,
     CommandRejected,
-    /// The input has died while others go on.
+    /// This input has stopped while others continue.
     LoadStale,
     PvStale,
     SocStale,
@@ -45,7 +46,8 @@ impl Raised {
         Self(BTreeSet::new())
     }
 
-    /// Notes whether the condition holds; `None` where nothing new is known of it. True where it is to be raised.
+    /// Notes whether the condition holds; `None` means that nothing new is known. Returns true if the alert must be
+    /// raised.
     pub(crate) fn note(&mut self, condition: Condition, holds: Option<bool>) -> bool {
         match holds {
             Some(true) => self.0.insert(condition),

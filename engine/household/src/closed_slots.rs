@@ -1,5 +1,5 @@
-//! The slots of a home's last 24 hours that have ended, as small as a million homes need them: one entry a slot, in a
-//! ring without times, which follow from the place.
+//! The ended slots of a home's last 24 hours, kept small enough for a million homes: one cell per slot in a ring. Times
+//! are not stored; they follow from the position.
 
 use std::collections::VecDeque;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use model::slot::{Slot, Stat};
 use model::units::SlotLength;
 
-/// What forecasts and rolling figures need of a slot that has ended. 32-bit floats are exact enough.
+/// The figures of an ended slot that forecasts and rolling figures need. 32-bit floats are precise enough.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ClosedSlot {
     pub(crate) start_ms: i64,
@@ -28,7 +28,7 @@ impl ClosedSlot {
         }
     }
 
-    /// A slot with the same means and peak, as if each series had one reading.
+    /// Returns a slot with the same means and peak, as if each series had one reading.
     pub(crate) fn slot(&self, length: SlotLength) -> Slot {
         let one = |mean_w: f32, max_w: f32| Stat {
             sum: f64::from(mean_w),
@@ -46,7 +46,7 @@ impl ClosedSlot {
     }
 }
 
-/// A seventh digit of a power is of no use to a forecast. Stays finite.
+/// Rounds a power to 32 bits, about seven digits, which is enough for a forecast. The result is finite.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "the number of digits is what is cut"
@@ -55,12 +55,12 @@ fn single(power_w: f64) -> f32 {
     (power_w as f32).clamp(f32::MIN, f32::MAX)
 }
 
-/// A slot in the ring: mean load, highest load, mean PV; NaN where a series was not read.
+/// A slot in the ring: mean load, highest load, mean PV; NaN for a series without readings.
 #[derive(Debug, Clone, Copy)]
-struct Entry([f32; 3]);
+struct Cell([f32; 3]);
 
-impl Entry {
-    /// No slot has ended here.
+impl Cell {
+    /// No slot has ended at this position.
     const GAP: Self = Self([f32::INFINITY; 3]);
 
     fn of(slot: &ClosedSlot) -> Self {
@@ -82,18 +82,18 @@ impl Entry {
     }
 }
 
-impl PartialEq for Entry {
+impl PartialEq for Cell {
     fn eq(&self, other: &Self) -> bool {
         self.0.map(f32::to_bits) == other.0.map(f32::to_bits)
     }
 }
 
-/// The slots by start, at most 24 hours up to the newest. Neither end is a gap.
+/// The slots in order of their start, at most 24 hours up to the newest. Neither end is a gap.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ClosedSlots {
     length: SlotLength,
     first_ms: i64,
-    ring: VecDeque<Entry>,
+    ring: VecDeque<Cell>,
 }
 
 impl ClosedSlots {
@@ -105,26 +105,26 @@ impl ClosedSlots {
         }
     }
 
-    /// Ascending.
+    /// Iterates over the slots in ascending order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = ClosedSlot> + '_ {
         let starts = (self.first_ms..).step_by(self.step());
-        let entries = starts.zip(&self.ring).filter(|(_, entry)| !entry.is_gap());
-        entries.map(|(start_ms, entry)| entry.slot(start_ms))
+        let cells = starts.zip(&self.ring).filter(|(_, cell)| !cell.is_gap());
+        cells.map(|(start_ms, cell)| cell.slot(start_ms))
     }
 
     pub(crate) fn get(&self, start_ms: i64) -> Option<ClosedSlot> {
         let index = usize::try_from(self.index(start_ms)).ok()?;
-        let entry = self.ring.get(index).filter(|entry| !entry.is_gap())?;
-        Some(entry.slot(start_ms))
+        let cell = self.ring.get(index).filter(|cell| !cell.is_gap())?;
+        Some(cell.slot(start_ms))
     }
 
-    /// Start of the newest slot.
+    /// Returns the start of the newest slot.
     pub(crate) fn newest_ms(&self) -> Option<i64> {
         let last = i64::try_from(self.ring.len()).ok()? - 1;
         (last >= 0).then(|| self.first_ms + last * self.length.ms())
     }
 
-    /// Puts a slot of this length in its place; what lies 24 hours before the newest goes.
+    /// Inserts a slot of this length, and forgets what is 24 hours or more before the newest.
     pub(crate) fn insert(&mut self, slot: &ClosedSlot) {
         let slots_max = self.length.per_day();
         let most = i64::try_from(slots_max).expect("a day has few slots");
@@ -138,40 +138,40 @@ impl ClosedSlots {
             self.first_ms += self.length.ms();
         }
         if self.ring.is_empty() {
-            // A day is what it will hold, and no more.
+            // It will never hold more than a day.
             self.ring.reserve_exact(slots_max);
             self.first_ms = slot.start_ms;
         }
         for _ in self.index(slot.start_ms)..0 {
-            self.ring.push_front(Entry::GAP);
+            self.ring.push_front(Cell::GAP);
             self.first_ms -= self.length.ms();
         }
-        let place = usize::try_from(self.index(slot.start_ms)).expect("the front is not later");
-        while self.ring.len() <= place {
-            self.ring.push_back(Entry::GAP);
+        let index = usize::try_from(self.index(slot.start_ms)).expect("the front is not later");
+        while self.ring.len() <= index {
+            self.ring.push_back(Cell::GAP);
         }
-        self.ring[place] = Entry::of(slot);
+        self.ring[index] = Cell::of(slot);
         self.trim();
     }
 
     /// Forgets the slots that begin after `ts_ms`.
     pub(crate) fn forget_after(&mut self, ts_ms: i64) {
         while self.newest_ms().is_some_and(|newest_ms| newest_ms > ts_ms)
-            || self.ring.back().is_some_and(Entry::is_gap)
+            || self.ring.back().is_some_and(Cell::is_gap)
         {
             self.ring.pop_back();
         }
     }
 
-    /// Gaps at the front say nothing.
+    /// Removes gaps at the front.
     fn trim(&mut self) {
-        while self.ring.front().is_some_and(Entry::is_gap) {
+        while self.ring.front().is_some_and(Cell::is_gap) {
             self.ring.pop_front();
             self.first_ms += self.length.ms();
         }
     }
 
-    /// Where `start_ms` stands, seen from the first slot.
+    /// Returns the position of `start_ms` in the ring; negative before the first slot.
     const fn index(&self, start_ms: i64) -> i64 {
         (start_ms - self.first_ms).div_euclid(self.length.ms())
     }
@@ -181,7 +181,7 @@ impl ClosedSlots {
     }
 }
 
-/// A list of the slots that there are.
+/// Serializes a list of the slots, without gaps.
 impl Serialize for ClosedSlots {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let slots: Vec<ClosedSlot> = self.iter().collect();

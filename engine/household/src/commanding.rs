@@ -1,5 +1,5 @@
-//! From a schedule to orders: the plan that holds, the commands given for it, and what the devices answered.
-//! A command is made of its schedule and its slot alone, so making it again gives the same one.
+//! Turns a schedule into commands: the plan in force, the commands issued for it, and the devices' answers.
+//! A command follows from its schedule and slot alone, so issuing it again gives the same command.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -14,16 +14,16 @@ use model::problem::{Battery, Problem, Stability};
 use model::schedule::Schedule;
 use model::units::{HouseholdId, MINUTE_MS};
 
-/// Most commands that a home remembers; an answer to an older one is passed over.
+/// Most commands that a home remembers; answers to older ones are ignored.
 pub const COMMANDS_MAX: usize = 8;
 
-/// Id of the command that `schedule_id` gives for its slot `slot_index`.
+/// Returns the id of the command of schedule `schedule_id` for its slot `slot_index`.
 #[must_use]
 pub fn command_id(schedule_id: &str, slot_index: usize) -> String {
     format!("{schedule_id}-{slot_index}")
 }
 
-/// What commands need of the schedule that holds.
+/// The parts of the schedule in force that commands need.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Adopted {
     pub(crate) schedule_id: String,
@@ -31,14 +31,14 @@ pub(crate) struct Adopted {
     pub(crate) start_ms: i64,
     pub(crate) slot_minutes: u32,
     pub(crate) slots_count: usize,
-    /// Setpoint of each slot in whole watts, positive while charging; `None` where the home has no battery.
+    /// Setpoint of each slot in whole watts, positive while charging; `None` if the home has no battery.
     battery_w: Option<Vec<i32>>,
     /// Indexes of the slots in which each appliance runs.
     appliances: BTreeMap<String, Vec<usize>>,
 }
 
 impl Adopted {
-    /// An appliance that the plan does not name is off.
+    /// Adopts a schedule. An appliance that the plan does not name is off.
     #[expect(clippy::cast_possible_truncation, reason = "powers are below 10 MW")]
     pub(crate) fn of(schedule: &Schedule, metadata: Option<&Metadata>) -> Self {
         let slots = &schedule.plan.slots;
@@ -77,20 +77,20 @@ impl Adopted {
         i64::from(self.slot_minutes) * MINUTE_MS
     }
 
-    /// Index of the slot that holds `at_ms`; `None` outside the horizon.
+    /// Returns the index of the slot that contains `at_ms`; `None` outside the horizon.
     pub(crate) fn slot_index(&self, at_ms: i64) -> Option<usize> {
         let slots_past = (at_ms - self.start_ms).checked_div_euclid(self.slot_ms())?;
         let index = usize::try_from(slots_past).ok()?;
         (index < self.slots_count).then_some(index)
     }
 
-    /// Whether an appliance runs in the slot.
+    /// Returns whether any appliance runs in the slot.
     fn runs_something(&self, slot_index: usize) -> bool {
         let mut runs = self.appliances.values();
         runs.any(|indexes| indexes.binary_search(&slot_index).is_ok())
     }
 
-    /// What departing from this plan costs `problem`; `None` where it says nothing of its slots.
+    /// Returns the cost of departing from this plan in `problem`; `None` if the plan does not cover its slots.
     pub(crate) fn stability(&self, problem: &Problem, settings: &Settings) -> Option<Stability> {
         let from = self.slot_index(problem.start_ms)?;
         if self.slot_minutes != problem.slot_minutes {
@@ -111,7 +111,7 @@ impl Adopted {
             let ahead = setpoints_w[from..].iter().take(slots_count);
             ahead.map(|watts| change(battery, *watts)).collect()
         });
-        // A run that has begun goes on without being asked.
+        // A run that has begun continues anyway, so only later starts are listed.
         let starts = self.appliances.iter().filter_map(|(id, runs)| {
             let start = runs.first()?.checked_sub(from)?;
             let start = u32::try_from(start).ok()?;
@@ -125,7 +125,7 @@ impl Adopted {
         })
     }
 
-    /// The order for one slot.
+    /// Returns the command for one slot.
     pub(crate) fn command(&self, household_id: HouseholdId, slot_index: usize) -> Command {
         let slots_past = i64::try_from(slot_index).expect("a horizon has 672 slots at most");
         let not_before_ms = self.start_ms + slots_past * self.slot_ms();
@@ -149,20 +149,20 @@ impl Adopted {
     }
 }
 
-/// A command on its way, and its answer.
+/// An issued command and its answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Given {
     pub(crate) command: Command,
     pub(crate) answer: Option<AckStatus>,
-    /// A later one for the same time has taken its place.
+    /// A later command for the same time has replaced it.
     pub(crate) superseded: bool,
 }
 
-/// The commands given of late, in the order in which they were given.
+/// The commands issued recently, in the order in which they were issued.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Commands {
     pub(crate) given: VecDeque<Given>,
-    /// The last slot for which the schedule's commands were looked at: schedule's `requested_ms`, slot index.
+    /// The last slot for which commands were considered: the schedule's `requested_ms`, and the slot's index.
     looked_at: Option<(i64, usize)>,
 }
 
@@ -174,9 +174,9 @@ impl Commands {
         }
     }
 
-    /// Gives the commands of the slot that holds `present_ms` and of the one after it, which is then there in time.
-    /// What a slot has been told already is not told again, and a run that has begun goes on whatever the schedule says.
-    /// Without `may_set_battery` commands have no setpoint, and only slots in which an appliance runs have one.
+    /// Issues the commands of the slot that contains `present_ms` and of the next one, so that the latter arrives in time.
+    /// A command that a slot already has is not issued again. A run that has begun continues whatever the schedule says.
+    /// Without `may_set_battery`, commands have no setpoint, and only slots in which an appliance runs get a command.
     pub(crate) fn give(
         &mut self,
         adopted: &Adopted,
@@ -210,7 +210,7 @@ impl Commands {
         }
     }
 
-    /// Whether the slot has been told so already. A schedule tells a slot once, unless the device rejects it.
+    /// Returns whether the slot already has this command. A schedule issues it once, unless the device rejects it.
     fn is_given(&self, command: &Command) -> bool {
         let standing = self
             .given
@@ -221,7 +221,7 @@ impl Commands {
             .any(|given| given.command_id == command.command_id || says_the_same(given, command))
     }
 
-    /// Gives the command, in place of those for the same time.
+    /// Issues the command, which replaces those for the same time.
     fn issue(&mut self, command: Command, effects: &mut Vec<Effect>) {
         for given in &mut self.given {
             given.superseded |= given.command.not_before_ms < command.expires_ms
@@ -244,7 +244,7 @@ impl Commands {
         effects.push(Effect::SendCommand(command));
     }
 
-    /// Takes an answer in. The command, where it is known and the answer is news.
+    /// Handles an answer. Returns the command if it is known and the answer is new.
     pub(crate) fn answered(&mut self, ack: &Ack, effects: &mut Vec<Effect>) -> Option<&Command> {
         let given = self
             .given
@@ -266,7 +266,7 @@ impl Commands {
         Some(&given.command)
     }
 
-    /// The newest command that was answered or has expired. Superseded ones are not waited for.
+    /// Returns the newest command that was answered or has expired, apart from superseded ones.
     fn newest_over(&self, present_ms: i64) -> Option<&Given> {
         let waited_for = self.given.iter().filter(|given| !given.superseded);
         waited_for
@@ -274,13 +274,13 @@ impl Commands {
             .max_by_key(|given| given.command.not_before_ms)
     }
 
-    /// The newest command that is over, and whether it expired without an answer; `None` where none is over.
+    /// Returns the newest command that is over, and whether it expired without an answer; `None` if none is over.
     pub(crate) fn is_unanswered(&self, present_ms: i64) -> Option<(&Command, bool)> {
         let newest = self.newest_over(present_ms)?;
         Some((&newest.command, newest.answer.is_none()))
     }
 
-    /// The newest command that was answered, and whether it was rejected; `None` where none was answered.
+    /// Returns the newest command that was answered, and whether it was rejected; `None` if none was answered.
     pub(crate) fn is_rejected(&self) -> Option<(&Command, bool)> {
         let answered = self
             .given
@@ -290,14 +290,14 @@ impl Commands {
         Some((&newest.command, newest.answer == Some(AckStatus::Rejected)))
     }
 
-    /// Forgets commands that expired a slot ago; an answer may take that long.
+    /// Forgets commands that expired at least a slot ago; until then an answer may come.
     pub(crate) fn forget(&mut self, present_ms: i64) {
         self.given.retain(|Given { command, .. }| {
             command.expires_ms + (command.expires_ms - command.not_before_ms) > present_ms
         });
     }
 
-    /// `runs` with those that a command in force has begun, whether or not the device has said so yet.
+    /// Returns `runs` plus those that a command in force has begun, even if the device has not confirmed it yet.
     pub(crate) fn runs_at(&self, runs: &Runs, metadata: &Metadata, present_ms: i64) -> Runs {
         let mut runs = runs.clone();
         for Given {
@@ -315,7 +315,7 @@ impl Commands {
     }
 }
 
-/// The command that the schedule has for a slot. A run that has begun goes on.
+/// Returns the schedule's command for a slot, in which runs that have begun continue.
 fn wanted(adopted: &Adopted, metadata: &Metadata, runs: &Runs, slot_index: usize) -> Command {
     let mut command = adopted.command(metadata.household_id, slot_index);
     for spec in &metadata.appliances {

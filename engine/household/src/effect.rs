@@ -1,4 +1,4 @@
-//! What a household orders. Effects have stable ids: carrying one out twice changes nothing.
+//! The effects that a household asks for. They have stable ids: carrying one out twice changes nothing.
 
 use std::sync::Arc;
 
@@ -12,48 +12,65 @@ use model::schedule::Schedule;
 use model::slot::Slot;
 use model::units::HouseholdId;
 
-/// An order to the host.
+/// A task for the host.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
+    /// Write the reading's row.
     StoreReading(Reading),
+    /// Write the slot's row.
     StoreSlot {
+        /// The household.
         household_id: HouseholdId,
+        /// The aggregate.
         slot: Slot,
     },
+    /// Write the metadata's row.
     StoreMetadata(Arc<Metadata>),
+    /// Write the schedule's row.
     StoreSchedule(Arc<Schedule>),
+    /// Write the command's row.
     StoreCommand(CommandProgress),
+    /// Send the request to the worker pool.
     RequestOptimize(Box<OptimizeRequest>),
+    /// Send the command to the devices.
     SendCommand(Command),
+    /// Send the alert to the operator.
     RaiseAlert(Alert),
-    /// A reading came too late for the window: aggregate the slot anew from the store, once the reading is there.
+    /// Aggregate the slot again from the store, once the earlier rows are written: the home does not hold all of its
+    /// readings.
     RepairSlot {
+        /// The household.
         household_id: HouseholdId,
+        /// Start of the slot, UTC epoch milliseconds.
         start_ms: i64,
     },
-    /// The home does not take the reading: its record becomes a dead letter, and there is no row of it.
+    /// Make the reading's record a dead letter. The reading has no row.
     RefuseReading {
+        /// The reading, as received.
         reading: Reading,
+        /// Why it is refused.
         refusal: Refusal,
     },
-    /// One reading was handled, with this outcome.
+    /// Count one handled reading.
     CountReading {
+        /// Its kind.
         kind: Kind,
+        /// What became of it.
         outcome: ReadingOutcome,
     },
 }
 
-/// Why a home could not take a reading.
+/// Why a home refuses a reading.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Refusal {
-    /// A value that cannot be true of this home.
+    /// This home cannot have such a value.
     Implausible(Implausible),
-    /// Its slot ended longer ago than the grace, and there is no store to aggregate the slot from.
+    /// The grace period of its slot is over, and readings are not stored, so the slot cannot be aggregated again.
     Late,
-    /// It lies further ahead of the host's clock than a reading may.
+    /// It is more than `Settings::ahead_ms` ahead of the host's clock.
     Future,
-    /// It is older than what is kept.
+    /// It is more than `Settings::kept_ms` behind the host's clock.
     TooOld,
-    /// The home holds as many raw readings as it may.
+    /// The home holds [`RAW_NUMBERS_MAX`](crate::windows::RAW_NUMBERS_MAX) numbers already, and readings are not stored.
     Full,
 }

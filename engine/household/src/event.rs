@@ -1,4 +1,4 @@
-//! What a household can be told.
+//! The events that a household handles.
 
 use std::sync::Arc;
 
@@ -8,19 +8,22 @@ use model::reading::Reading;
 use model::schedule::Schedule;
 use model::slot::Slot;
 
-/// The input of `Household::handle`.
+/// An input of `Household::handle`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// A reading came out of the log.
+    /// A reading was read from the log.
     ReadingArrived(Reading),
-    /// The operator said what the home is.
+    /// The operator set the home's metadata.
     MetadataChanged(Arc<Metadata>),
     /// A worker solved a problem of this home.
     ScheduleReady(Arc<Schedule>),
     /// A device answered a command.
     AckArrived(Ack),
-    /// A closed slot was aggregated again from the stored readings, after `Effect::RepairSlot`.
+    /// A slot was aggregated again from the stored readings, after `Effect::RepairSlot`.
     SlotRepaired(Slot),
-    /// The host's clock; it closes slots that no later reading closes, and asks for a plan where one is missing.
-    ClockTicked { now_ms: i64 },
+    /// The host's clock ticked. This ends slots that no later reading ends, and requests a plan if none is in force.
+    ClockTicked {
+        /// The host's clock, UTC epoch milliseconds.
+        now_ms: i64,
+    },
 }

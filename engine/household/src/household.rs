@@ -1,4 +1,4 @@
-//! One home: its state, and how an event changes it.
+//! One home: its state, and how events change it.
 //! The same events in the same order give the same state and the same effects, bit for bit.
 
 use std::collections::BTreeMap;
@@ -29,21 +29,22 @@ use model::slot::Slot;
 use model::tariff::Tariff;
 use model::units::{DAY_MS, HouseholdId};
 
-/// How far a SoC reading may stand outside the bounds before it is an alert, percent of the capacity. Batteries that
-/// rest at a bound report it give or take a little.
+/// How far a SoC reading may be outside the bounds before it raises an alert, percent of the capacity. The SoC of a
+/// battery that rests at a bound varies a little.
 const SOC_TOLERANCE_PCT: f64 = 1.0;
 
-/// What a home sees of the world around it.
+/// What a home knows about its surroundings.
 #[derive(Debug, Clone, Copy)]
 pub struct Env<'a> {
+    /// The engine's settings.
     pub settings: &'a Settings,
-    /// By name.
+    /// All known tariffs, by name.
     pub tariffs: &'a BTreeMap<String, Arc<Tariff>>,
-    /// The host's clock, UTC epoch milliseconds; `None` where the times of readings are not to be judged.
+    /// The host's clock, UTC epoch milliseconds; `None` if the times of readings must not be checked.
     pub now_ms: Option<i64>,
 }
 
-/// A home.
+/// The state of one home.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Household {
     pub(crate) id: HouseholdId,
@@ -51,39 +52,41 @@ pub struct Household {
     pub(crate) windows: Windows,
     /// Percent of the capacity.
     soc: Option<Newest>,
-    /// The host's clock, as it was told last; it goes back where the host's does.
+    /// The host's clock at the last tick; it goes back if the host's clock does.
     clock_ms: Option<i64>,
-    /// Since when readings are waited for, where none ever came.
+    /// Since when the home has waited for its first reading.
     awaited_ms: Option<i64>,
+    /// When something other than the clock last reached the home.
     active_ms: Option<i64>,
     pub(crate) adopted: Option<Adopted>,
     pub(crate) commands: Commands,
     runs: Runs,
     /// Requests made so far.
     requests_count: u64,
-    /// Start of the slot in which a plan was asked for last.
+    /// Start of the slot in which a plan was last requested.
     asked_slot_ms: Option<i64>,
-    /// `requested_ms` of the last request; each request has a later one.
+    /// `requested_ms` of the last request; each request has a later one than the one before.
     pub(crate) requested_ms: i64,
-    /// Since when the home wants a plan and has not got it.
+    /// Since when the home has needed a plan that it has not got.
     unplanned_since_ms: Option<i64>,
-    /// Alerts raised whose condition still holds.
+    /// Alerts whose condition still holds.
     raised: Raised,
     /// W.
     load: Option<Newest>,
+    /// W.
     pv: Option<Newest>,
-    /// Since when readings come without a silence of the whole home, event time.
+    /// Since when readings have come without the whole home falling silent, event time.
     speaks_since_ms: Option<i64>,
 }
 
 impl Household {
-    /// A home of which nothing is known yet, though it may have lived before.
+    /// Returns a home without state that may have had readings before; its first slots are aggregated from the store.
     #[must_use]
     pub const fn new(id: HouseholdId) -> Self {
         Self::with(id, Windows::new(false))
     }
 
-    /// A home that never had a reading before: its first slots need no look into the store.
+    /// Returns a home that never had a reading before, so its first slots need no store.
     #[must_use]
     pub const fn newborn(id: HouseholdId) -> Self {
         Self::with(id, Windows::new(true))
@@ -112,7 +115,7 @@ impl Household {
         }
     }
 
-    /// Takes one event in and appends what follows from it to `effects`.
+    /// Handles one event and appends its effects to `effects`.
     pub fn handle(&mut self, event: Event, env: &Env<'_>, effects: &mut Vec<Effect>) {
         self.windows.set_length(env.settings);
         match event {
@@ -129,7 +132,7 @@ impl Household {
             return;
         };
         if self.is_stale(present_ms, env.settings) {
-            // What was planned on readings that have stopped is not carried on; the devices fall back by themselves.
+            // The plan was based on readings that have stopped, so no more commands follow. Devices fall back by themselves.
             self.unplanned_since_ms = None;
         } else {
             self.ask(present_ms, env, effects);
@@ -139,13 +142,13 @@ impl Household {
         self.commands.forget(present_ms);
     }
 
-    /// Whose state this is.
+    /// Returns the household's id.
     #[must_use]
     pub const fn id(&self) -> HouseholdId {
         self.id
     }
 
-    /// Latest event time seen; 0 before the first reading.
+    /// Returns the latest event time seen, UTC epoch milliseconds; 0 before the first reading.
     #[must_use]
     pub const fn watermark_ms(&self) -> i64 {
         match self.windows.watermark_ms {
@@ -154,46 +157,46 @@ impl Household {
         }
     }
 
-    /// When something other than the clock last reached the home, in its own time; `None` before the first.
+    /// Returns when something other than the clock last reached the home, in the home's own time; `None` if nothing has.
     #[must_use]
     pub const fn last_active_ms(&self) -> Option<i64> {
         self.active_ms
     }
 
-    /// Whether the operator has said what the home is.
+    /// Returns whether the home has metadata.
     #[must_use]
     pub const fn has_metadata(&self) -> bool {
         self.metadata.is_some()
     }
 
-    /// Whether the last reading is too old to plan on, or none ever came.
+    /// Returns whether the last reading is too old to plan with, or none ever came.
     #[must_use]
     pub fn is_stale(&self, now_ms: i64, settings: &Settings) -> bool {
         let watermark_ms = self.windows.watermark_ms;
         watermark_ms.is_none_or(|watermark_ms| now_ms - watermark_ms > settings.stale_after_ms)
     }
 
-    /// Whether an adopted schedule covers `now_ms`.
+    /// Returns whether the adopted schedule covers `now_ms`.
     #[must_use]
     pub fn is_planned(&self, now_ms: i64) -> bool {
         let adopted = self.adopted.as_ref();
         adopted.is_some_and(|adopted| adopted.slot_index(now_ms).is_some())
     }
 
-    /// Rolling means, daily sums and peak at `now_ms`.
+    /// Returns the rolling means, daily sums and peak at `now_ms`.
     #[must_use]
     pub fn rolling(&self, now_ms: i64, settings: &Settings) -> Rolling {
         Rolling::of(&self.windows.recent(now_ms, settings), now_ms)
     }
 
-    /// The slots of the last 24 hours that have ended, ascending, then what is known of the open ones at `now_ms`. Of a
-    /// series only the mean and the peak are kept: each slot stands as if it had one reading.
+    /// Returns the slots of the last 24 hours, ascending: those that have ended, and the open ones as known at `now_ms`.
+    /// Of ended slots only the means and the peak load are kept, as if each series had one reading.
     #[must_use]
     pub fn recent_slots(&self, now_ms: i64, settings: &Settings) -> Vec<Slot> {
         self.windows.recent(now_ms, settings)
     }
 
-    /// The home's present: its watermark or the host's clock, whichever is later.
+    /// Returns the home's present: its watermark or the host's clock, whichever is later.
     fn present_ms(&self) -> Option<i64> {
         self.windows.watermark_ms.max(self.clock_ms)
     }
@@ -215,10 +218,10 @@ impl Household {
         if was_silent || self.speaks_since_ms.is_none() {
             self.speaks_since_ms = Some(reading.ts_ms);
         }
-        let ordered_before = effects.len();
+        let effects_before = effects.len();
         self.windows.take_in(&judged, env.settings, effects);
         if judged != *reading {
-            note_clamped(&mut effects[ordered_before..]);
+            note_clamped(&mut effects[effects_before..]);
         }
         self.active_ms = self.present_ms();
         match measurement {
@@ -241,7 +244,7 @@ impl Household {
             .retain(|id, _| metadata.appliances.iter().any(|spec| spec.id == *id));
         effects.push(Effect::StoreMetadata(Arc::clone(&metadata)));
         self.metadata = Some(metadata);
-        // Other devices may stand there now: what those before did not answer or rejected is over.
+        // The devices may have been replaced, so alerts about the old ones are over.
         self.raised.note(Condition::CommandUnanswered, Some(false));
         self.raised.note(Condition::CommandRejected, Some(false));
         self.asked_slot_ms = None;
@@ -250,7 +253,7 @@ impl Household {
     fn schedule_ready(&mut self, schedule: &Arc<Schedule>, effects: &mut Vec<Effect>) {
         self.active_ms = self.present_ms();
         let held = self.adopted.as_ref();
-        // The same answer again: it is stored, and its commands are given.
+        // The same schedule again: it is stored already, and its commands are issued.
         if held.is_some_and(|held| held.schedule_id == schedule.schedule_id) {
             return;
         }
@@ -289,7 +292,7 @@ impl Household {
             .end_until(self.id, until_ms, env.settings, effects);
     }
 
-    /// Whether part of the state is further ahead of `now_ms` than a reading may be: a clock was ahead.
+    /// Returns whether part of the state is further ahead of `now_ms` than a reading may be, because a clock was ahead.
     pub(crate) fn lies_ahead(&self, now_ms: i64, settings: &Settings) -> bool {
         let slot_ms = settings.slot.ms();
         let times_ms = [
@@ -298,7 +301,7 @@ impl Household {
             self.active_ms,
             Some(self.requested_ms),
             self.unplanned_since_ms,
-            // A plan is asked for a slot that has begun.
+            // A plan is requested in a slot that has begun.
             self.asked_slot_ms,
             self.adopted.as_ref().map(|adopted| adopted.requested_ms),
             self.load.map(|load| load.ts_ms),
@@ -312,7 +315,7 @@ impl Household {
             || self.windows.watermark_ms > Some(now_ms.saturating_add(settings.ahead_ms))
     }
 
-    /// Takes back what a clock that was ahead has led to, so that the home lives on at `now_ms`.
+    /// Undoes the effects of a clock that was ahead, so that the home continues at `now_ms`.
     fn bring_back(&mut self, now_ms: i64, settings: &Settings) {
         let latest_ms = now_ms.saturating_add(settings.ahead_ms);
         let is_known = |ms: &i64| *ms <= latest_ms;
@@ -340,8 +343,8 @@ impl Household {
             .retain(|given| given.command.requested_ms <= latest_ms);
     }
 
-    /// Asks for a plan, once in a slot: as soon as a reading of the slot shows that the one before has ended, or when
-    /// the clock has waited long enough for one. A home without a plan asks as soon as it can.
+    /// Requests a plan, once per slot: when a reading of the slot shows that the previous one has ended, or when the clock
+    /// has waited long enough for a reading. A home without a plan requests one as soon as it can.
     fn ask(&mut self, present_ms: i64, env: &Env<'_>, effects: &mut Vec<Effect>) {
         let slot_ms = env.settings.slot.start_of_ms(present_ms);
         let asked = self
@@ -372,12 +375,12 @@ impl Household {
         })));
     }
 
-    /// The problem as it stands.
+    /// Builds the current problem.
     ///
     /// # Errors
-    /// What is missing, where something is; `None` where that is the metadata.
+    /// Returns what is missing; `None` stands for the metadata.
     fn problem(&self, present_ms: i64, env: &Env<'_>) -> Result<Problem, Option<Unplannable>> {
-        // What costs next to nothing comes first: a home that lacks something comes here with each reading.
+        // The cheap check comes first: a home that lacks an input gets here with every reading.
         self.check_inputs(present_ms, env)?;
         let metadata = self.metadata.as_deref().ok_or(None)?;
         let problem = planning::problem(&PlanningInput {
@@ -396,7 +399,7 @@ impl Household {
         })
     }
 
-    /// Whether a problem can be stated; errors as in [`Self::problem`].
+    /// Checks whether a problem can be built; errors as in [`Self::problem`].
     fn check_inputs(&self, present_ms: i64, env: &Env<'_>) -> Result<(), Option<Unplannable>> {
         let metadata = self.metadata.as_deref().ok_or(None)?;
         let tariff = env.tariffs.get(&metadata.tariff).map(Arc::as_ref);
@@ -416,7 +419,7 @@ impl Household {
         }
     }
 
-    /// Takes the newest load and PV from the slots: a state saved before homes kept them lacks them.
+    /// Derives the newest load and PV from the slots if the state lacks them, as snapshots of earlier builds do.
     pub fn recall_inputs(&mut self, settings: &Settings) {
         let Some(watermark_ms) = self.windows.watermark_ms else {
             return;
@@ -430,8 +433,8 @@ impl Household {
         self.pv = self.pv.or(inputs.pv_w);
     }
 
-    /// Gives the commands of the plan that holds. No setpoint is based on an input that has died since: the battery
-    /// falls back by itself once the commands given before expire, while appliances run as planned.
+    /// Issues the commands of the plan in force. If an input has failed since, commands have no setpoint: the battery falls
+    /// back by itself when its last command expires, while appliances run as planned.
     fn give(&mut self, present_ms: i64, env: &Env<'_>, effects: &mut Vec<Effect>) {
         let inputs = self.inputs(present_ms, env.settings);
         let (Some(adopted), Some(metadata)) = (&self.adopted, &self.metadata) else {
@@ -486,7 +489,8 @@ impl Household {
         );
     }
 
-    /// The inputs that have died while others go on. After a silence of the whole home each has time to come back.
+    /// Watches for inputs that have stopped while others continue. After the whole home was silent, each input gets time
+    /// to come back.
     fn watch_inputs(&mut self, present_ms: i64, env: &Env<'_>, effects: &mut Vec<Effect>) {
         let Some(metadata) = self.metadata.as_deref() else {
             return;
@@ -505,7 +509,7 @@ impl Household {
             let holds = (has_had_time || !is_stale).then_some(is_stale);
             self.alert(condition, holds, present_ms, effects, |_| {
                 let seconds = stale_after_ms / 1_000;
-                format!("no {kind} reading for more than {seconds} s, others go on")
+                format!("no {kind} reading for more than {seconds} s, others continue")
             });
         }
     }
@@ -539,7 +543,7 @@ impl Household {
         );
     }
 
-    /// The SoC, where it stands outside the bounds of plans.
+    /// Returns the SoC if it is outside the bounds that plans keep to.
     fn soc_outside(&self) -> Option<SocOutside> {
         let pct = self.soc?.value;
         let battery = self.metadata.as_deref()?.battery.as_ref()?;
@@ -553,7 +557,7 @@ impl Household {
         })
     }
 
-    /// Raises the condition's alert if it begins to hold; `holds` is `None` where nothing new is known of it.
+    /// Raises the condition's alert if it begins to hold. `holds` is `None` if nothing new is known about it.
     fn alert(
         &mut self,
         condition: Condition,
@@ -573,7 +577,7 @@ impl Household {
     }
 }
 
-/// A SoC outside the bounds of plans, all in percent of the capacity.
+/// A SoC outside the bounds that plans keep to, all in percent of the capacity.
 struct SocOutside {
     pct: f64,
     least_pct: f64,
@@ -594,7 +598,7 @@ impl std::fmt::Display for SocOutside {
     }
 }
 
-/// Why the time of a reading is refused, if it is.
+/// Returns why the time of a reading is refused, or `None` if it is not.
 fn time_refused(ts_ms: i64, env: &Env<'_>) -> Option<Refusal> {
     let now_ms = env.now_ms?;
     if ts_ms > now_ms.saturating_add(env.settings.ahead_ms) {
@@ -606,7 +610,7 @@ fn time_refused(ts_ms: i64, env: &Env<'_>) -> Option<Refusal> {
     }
 }
 
-/// Keeps a reading that cannot be true away from windows, forecasts and rows.
+/// Keeps an implausible reading out of windows, forecasts and rows.
 fn quarantine(reading: &Reading, implausible: Implausible, effects: &mut Vec<Effect>) {
     effects.push(Effect::RefuseReading {
         reading: *reading,
@@ -618,9 +622,9 @@ fn quarantine(reading: &Reading, implausible: Implausible, effects: &mut Vec<Eff
     });
 }
 
-/// Counts a reading that was put back into its range as such, where it counts as new.
-fn note_clamped(ordered: &mut [Effect]) {
-    for effect in ordered {
+/// Counts a clamped reading as clamped if it was counted as accepted.
+fn note_clamped(effects: &mut [Effect]) {
+    for effect in effects {
         if let Effect::CountReading { outcome, .. } = effect
             && *outcome == ReadingOutcome::Accepted
         {
@@ -629,7 +633,7 @@ fn note_clamped(ordered: &mut [Effect]) {
     }
 }
 
-/// How long after a slot's end the clock waits for the readings that are on their way, before it ends the slot.
+/// Returns how long the clock waits for late readings after a slot's end before it ends the slot, milliseconds.
 fn patience_ms(settings: &Settings) -> i64 {
     settings.slot.ms() / 15
 }

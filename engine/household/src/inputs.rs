@@ -1,5 +1,5 @@
-//! What a plan is based on, and how old it is. An input whose last reading is too old is unknown, whatever the others
-//! say: a meter that goes on does not vouch for a battery's sensor that has died.
+//! The inputs of a plan and their age. An input whose last reading is too old counts as unknown even if others are
+//! fresh: a working meter says nothing about a battery sensor that has failed.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,39 +9,45 @@ use model::reading::Reading;
 use model::slot::{Slot, Stat};
 use model::units::{DAY_MS, MINUTE_MS, SlotLength};
 
-/// An inverter that last told of more than this share of its peak power had not gone to sleep for the night, and one
-/// whose plant made more than this share a day before should be awake.
+/// Share of the peak power above which PV counts as awake. If its last reading was above this, the inverter had not gone
+/// to sleep for the night. If the plant produced more than this at the same time yesterday, it should be awake now.
 const PV_AWAKE_SHARE: f64 = 0.1;
 
 /// The newest reading of one input.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Newest {
-    /// Its event time.
+    /// Its event time, UTC epoch milliseconds.
     pub ts_ms: i64,
-    /// W, or percent of the capacity for a SoC.
+    /// W; for a SoC percent of the capacity.
     pub value: f64,
 }
 
-/// The newest reading of each input; `None` where none is known.
+/// The newest reading of each input; `None` if there was none.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Inputs {
+    /// Load, W.
     pub load_w: Option<Newest>,
+    /// PV production, W.
     pub pv_w: Option<Newest>,
+    /// SoC of the battery, percent of the capacity.
     pub soc_pct: Option<Newest>,
-    /// Mean PV power of the slot a day before the current one, W.
+    /// Mean PV power of the slot 24 hours before the current one, W.
     pub pv_day_before_w: Option<f64>,
 }
 
-/// Which inputs were read, but too long ago.
+/// Which inputs have a last reading that is too old.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stale {
+    /// The load.
     pub load: bool,
+    /// The PV power.
     pub pv: bool,
+    /// The battery's SoC.
     pub soc: bool,
 }
 
 impl Newest {
-    /// The later one of `held` and this reading's.
+    /// Returns the later of `held` and this reading.
     pub(crate) fn after(held: Option<Self>, reading: &Reading, value: f64) -> Option<Self> {
         match held {
             Some(held) if held.ts_ms > reading.ts_ms => Some(held),
@@ -54,8 +60,8 @@ impl Newest {
 }
 
 impl Inputs {
-    /// From slots, which ascend and reach up to `now_ms`, as far as slots tell: load and PV are as new as the end of the
-    /// newest slot that has them.
+    /// Derives the inputs from slots, which must ascend and reach up to `now_ms`. Load and PV count as read at the end of
+    /// the newest slot that has them.
     #[must_use]
     pub fn of(slots: &[Slot], now_ms: i64, length: SlotLength) -> Self {
         let newest = |series: fn(&Slot) -> &Stat| {
@@ -84,10 +90,10 @@ impl Inputs {
         }
     }
 
-    /// Whether what this home is planned on is known and fresh at `now_ms`.
+    /// Checks that every input this home needs is known and fresh at `now_ms`.
     ///
     /// # Errors
-    /// The first input that is not.
+    /// Returns the first input that is missing or stale.
     pub fn check(
         &self,
         metadata: &Metadata,
@@ -130,7 +136,7 @@ impl Inputs {
         Ok(())
     }
 
-    /// The inputs that this home has and that were last read more than `stale_after_ms` before `now_ms`. One that was
+    /// Returns which of this home's inputs were last read more than `stale_after_ms` before `now_ms`. An input that was
     /// never read is not among them.
     #[must_use]
     pub fn stale(&self, metadata: &Metadata, now_ms: i64, stale_after_ms: i64) -> Stale {
@@ -145,7 +151,7 @@ impl Inputs {
         }
     }
 
-    /// Many inverters say nothing from dusk to dawn: their silence is no fault while the sun is down.
+    /// Returns whether PV should be sending readings. Many inverters are silent from dusk to dawn, which is not a fault.
     fn is_pv_awake(&self, last_w: f64, capacity_kw: f64) -> bool {
         let awake_w = PV_AWAKE_SHARE * capacity_kw * 1e3;
         last_w > awake_w || self.pv_day_before_w.is_some_and(|mean_w| mean_w > awake_w)

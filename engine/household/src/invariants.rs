@@ -1,4 +1,4 @@
-//! What holds of a home after every event. The numbers are those of ARCHITECTURE.md.
+//! Invariants of a home after every event, numbered as in ARCHITECTURE.md.
 
 use crate::closed_slots::ClosedSlot;
 use crate::commanding::{COMMANDS_MAX, command_id};
@@ -7,10 +7,10 @@ use crate::settings::Settings;
 use crate::windows::{NEWEST_NUMBERS_MAX, RAW_NUMBERS_MAX};
 use model::units::DAY_MS;
 
-/// Checks a state by itself.
+/// Checks one state.
 ///
 /// # Errors
-/// The first invariant that does not hold.
+/// Returns the first invariant that does not hold.
 pub fn check(home: &Household, settings: &Settings) -> Result<(), String> {
     closed_slots(home)?;
     raw_readings(home)?;
@@ -18,11 +18,11 @@ pub fn check(home: &Household, settings: &Settings) -> Result<(), String> {
     commands(home)
 }
 
-/// Checks a state against the one before the last event, after which the host's clock stands at `now_ms` if it was told.
-/// A state that lies ahead of the clock may be brought back.
+/// Checks the state `after` an event against the state `before` it. `now_ms` is the host's clock, if known. A state that
+/// was ahead of the clock may have been brought back, so anything may follow it.
 ///
 /// # Errors
-/// The invariant that does not hold.
+/// Returns the first invariant that does not hold.
 pub fn check_step(
     before: &Household,
     after: &Household,
@@ -35,7 +35,7 @@ pub fn check_step(
     let adopted_ms = |home: &Household| home.adopted.as_ref().map(|adopted| adopted.requested_ms);
     holds(
         adopted_ms(before) <= adopted_ms(after),
-        "I4: the adopted schedule gave way to an older one",
+        "I4: an older schedule replaced the adopted one",
     )?;
     holds(
         before.requested_ms <= after.requested_ms,
@@ -63,7 +63,7 @@ fn closed_slots(home: &Household) -> Result<(), String> {
     holds(span_ms < DAY_MS, "I1: closed slots span more than 24 hours")
 }
 
-/// I2: raw readings are bounded, lie in their slot, ascend, and stand there once for each (kind, time).
+/// I2: raw readings are bounded, lie in their slot, ascend, and each (kind, time) appears once.
 fn raw_readings(home: &Household) -> Result<(), String> {
     let windows = &home.windows;
     holds(
@@ -91,7 +91,7 @@ fn raw_readings(home: &Household) -> Result<(), String> {
     Ok(())
 }
 
-/// I3: a slot that has ended, and whose readings are all here, stands among the closed slots as their aggregate.
+/// I3: if a slot has ended and all its readings are here, the closed slots hold their aggregate.
 fn ended_slots(home: &Household, settings: &Settings) -> Result<(), String> {
     let windows = &home.windows;
     let Some(newest_ms) = windows.closed.newest_ms() else {
@@ -99,7 +99,7 @@ fn ended_slots(home: &Household, settings: &Settings) -> Result<(), String> {
     };
     for (index, slot) in windows.open.iter().enumerate() {
         let is_recent = slot.start_ms > newest_ms - DAY_MS;
-        // Without rows, what has been let go cannot be told by `is_whole`.
+        // If readings are not stored, `is_whole` cannot tell that some were dropped.
         let is_held = settings.stores_readings || !windows.is_late(slot.start_ms, settings);
         if !slot.ended || !is_recent || !is_held || !windows.is_whole(index, settings) {
             continue;
@@ -114,8 +114,7 @@ fn ended_slots(home: &Household, settings: &Settings) -> Result<(), String> {
     Ok(())
 }
 
-/// I6: commands are bounded, have the ids that follow from their schedules, and at most one of them is in force at any
-/// time.
+/// I6: commands are bounded, their ids follow from their schedules, and at most one is in force at any time.
 fn commands(home: &Household) -> Result<(), String> {
     let given = &home.commands.given;
     holds(given.len() <= COMMANDS_MAX, "I6: too many commands")?;

@@ -1,6 +1,8 @@
 //! The household: a pure state machine. Events in, effects out.
 //! Nothing here reads a clock, does IO, or draws a random number: time and configuration are arguments.
 
+#![warn(missing_docs)]
+
 mod alerts;
 mod closed_slots;
 pub mod commanding;

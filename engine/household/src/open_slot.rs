@@ -1,4 +1,4 @@
-//! A slot that may still change, with its raw readings in 12 bytes each: a million homes hold some dozens of them.
+//! A slot that may still change, with its raw readings in 12 bytes per number: each of a million homes holds dozens.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,19 +13,19 @@ pub(crate) struct RawReading {
     pub(crate) measurement: Measurement,
 }
 
-/// One number of a reading: time and series, then the two halves of the value's bits. A battery's reading has two, SoC
-/// and power, one behind the other.
+/// One number of a reading: time and series, then the two halves of the value's bits. A battery's reading has two
+/// numbers, SoC and then power.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Entry([u32; 3]);
+struct RawNumber([u32; 3]);
 
-/// What the number is. Ascending as [`Kind`].
+// The series of a number, in the order of `Kind`.
 const METER: u32 = 0;
 const PV: u32 = 1;
 const SOC: u32 = 2;
 const POWER: u32 = 3;
 
-impl Entry {
-    /// A slot lasts 3,600,000 ms at most, which leaves room for the series.
+impl RawNumber {
+    /// Packs a number. A slot lasts at most 3,600,000 ms, which leaves two bits for the series.
     const fn new(offset_ms: u32, series: u32, value: f64) -> Self {
         let bits = value.to_bits();
         #[expect(clippy::cast_possible_truncation, reason = "the halves of 64 bits")]
@@ -46,22 +46,22 @@ impl Entry {
     }
 }
 
-/// The raw readings of a slot, ascending by (time, kind), each once.
+/// The raw readings of a slot, ascending by (time, kind), without duplicates.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct RawReadings(Vec<Entry>);
+pub(crate) struct RawReadings(Vec<RawNumber>);
 
 impl RawReadings {
     pub(crate) const EMPTY: Self = Self(Vec::new());
 
-    /// How many numbers are held; a battery's reading has two.
+    /// Returns how many numbers are held; a battery's reading has two.
     pub(crate) const fn numbers_count(&self) -> usize {
         self.0.len()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = RawReading> + '_ {
-        self.0.iter().enumerate().filter_map(|(index, entry)| {
-            let value = entry.value();
-            let measurement = match entry.series() {
+        self.0.iter().enumerate().filter_map(|(index, number)| {
+            let value = number.value();
+            let measurement = match number.series() {
                 METER => Measurement::Meter {
                     consumption_w: value,
                 },
@@ -73,25 +73,25 @@ impl RawReadings {
                 _ => return None,
             };
             Some(RawReading {
-                offset_ms: entry.key() >> 2,
+                offset_ms: number.key() >> 2,
                 measurement,
             })
         })
     }
 
-    /// Puts the reading where it belongs; without `room` a new one is not kept, which is `None`.
+    /// Inserts the reading. Returns `None` if it is new and there is no `room`, so it is not kept.
     fn take_in(&mut self, reading: RawReading, room: bool) -> Option<ReadingOutcome> {
-        let entry = |series, value| Entry::new(reading.offset_ms, series, value);
+        let number = |series, value| RawNumber::new(reading.offset_ms, series, value);
         match reading.measurement {
-            Measurement::Meter { consumption_w } => self.put([entry(METER, consumption_w)], room),
-            Measurement::Pv { pv_w } => self.put([entry(PV, pv_w)], room),
+            Measurement::Meter { consumption_w } => self.put([number(METER, consumption_w)], room),
+            Measurement::Pv { pv_w } => self.put([number(PV, pv_w)], room),
             Measurement::Battery { soc_pct, power_w } => {
-                self.put([entry(SOC, soc_pct), entry(POWER, power_w)], room)
+                self.put([number(SOC, soc_pct), number(POWER, power_w)], room)
             }
         }
     }
 
-    /// Puts the reading in place of the newest of its kind, if it is newer than that.
+    /// Replaces the newest reading of this kind with `reading`, unless `reading` is older.
     fn hold_newest(&mut self, reading: RawReading) {
         let kind = reading.measurement.kind();
         let newest = self.iter().filter(|held| held.measurement.kind() == kind);
@@ -100,29 +100,29 @@ impl RawReadings {
             return;
         }
         if let Some(newest_ms) = newest_ms {
-            let is_replaced = |entry: &Entry| {
+            let is_replaced = |number: &RawNumber| {
                 let of_kind = match kind {
-                    Kind::Meter => entry.series() == METER,
-                    Kind::Pv => entry.series() == PV,
-                    Kind::Battery => matches!(entry.series(), SOC | POWER),
+                    Kind::Meter => number.series() == METER,
+                    Kind::Pv => number.series() == PV,
+                    Kind::Battery => matches!(number.series(), SOC | POWER),
                 };
-                of_kind && entry.key() >> 2 == newest_ms
+                of_kind && number.key() >> 2 == newest_ms
             };
-            self.0.retain(|entry| !is_replaced(entry));
+            self.0.retain(|number| !is_replaced(number));
         }
         self.take_in(reading, true);
     }
 
-    fn put<const N: usize>(&mut self, new: [Entry; N], room: bool) -> Option<ReadingOutcome> {
+    fn put<const N: usize>(&mut self, new: [RawNumber; N], room: bool) -> Option<ReadingOutcome> {
         let key = new[0].key();
         let found = match self.0.last() {
             Some(last) if last.key() < key => Err(self.0.len()),
-            Some(_) | None => self.0.binary_search_by_key(&key, Entry::key),
+            Some(_) | None => self.0.binary_search_by_key(&key, RawNumber::key),
         };
         match found {
             Ok(index) => {
                 let held = &mut self.0[index..index + N];
-                // As numbers, not as bits: 0 and -0 are the same value.
+                // Compare the numbers, not their bits: 0 and -0 are the same value.
                 let same = held.iter().zip(&new).all(|(a, b)| a.value() == b.value());
                 if same {
                     return Some(ReadingOutcome::Duplicate);
@@ -145,7 +145,7 @@ impl RawReadings {
 
 impl Serialize for RawReadings {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let powers = self.0.iter().filter(|entry| entry.series() == POWER);
+        let powers = self.0.iter().filter(|number| number.series() == POWER);
         let count = self.0.len() - powers.count();
         let mut list = serializer.serialize_seq(Some(count))?;
         for reading in self.iter() {
@@ -170,15 +170,15 @@ impl<'de> Deserialize<'de> for RawReadings {
 pub(crate) struct OpenSlot {
     pub(crate) start_ms: i64,
     pub(crate) readings: RawReadings,
-    /// Its aggregate has been ordered, and is ordered again when a reading changes it.
+    /// The slot has ended and was aggregated. It is aggregated again when a reading changes it.
     pub(crate) ended: bool,
-    /// Readings may exist that are not here, so only the store can aggregate it.
+    /// Some readings may not be here, so the slot must be aggregated from the store.
     pub(crate) from_store: bool,
 }
 
 impl OpenSlot {
-    /// Puts the reading where it belongs. Without `room` a new one is kept only in place of the newest of its kind, as it
-    /// may hold on into the slots behind.
+    /// Inserts the reading. Without `room`, a new one only replaces the newest of its kind, which may hold into the
+    /// following slots.
     pub(crate) fn take_in(&mut self, reading: RawReading, room: bool) -> ReadingOutcome {
         self.readings.take_in(reading, room).unwrap_or_else(|| {
             self.from_store = true;
@@ -187,14 +187,14 @@ impl OpenSlot {
         })
     }
 
-    /// The readings with their event times.
+    /// Iterates over the readings with their event times.
     pub(crate) fn timed_readings(&self) -> impl Iterator<Item = (i64, RawReading)> + '_ {
         let start_ms = self.start_ms;
         let timed = move |read: RawReading| (start_ms + i64::from(read.offset_ms), read);
         self.readings.iter().map(timed)
     }
 
-    /// Lets all readings go but the newest of each kind, which may hold on into the slots behind.
+    /// Drops all readings except the newest of each kind, which may hold into the following slots.
     pub(crate) fn trim(&mut self) {
         let mut newest: [Option<RawReading>; Kind::ALL.len()] = [None; Kind::ALL.len()];
         for reading in self.readings.iter() {
@@ -208,10 +208,10 @@ impl OpenSlot {
         self.readings = kept;
     }
 
-    /// Time of the newest reading.
+    /// Returns the event time of the newest reading.
     pub(crate) fn newest_ms(&self) -> Option<i64> {
-        let entry = self.readings.0.last()?;
-        Some(self.start_ms + i64::from(entry.key() >> 2))
+        let number = self.readings.0.last()?;
+        Some(self.start_ms + i64::from(number.key() >> 2))
     }
 }
 

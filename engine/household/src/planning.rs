@@ -1,6 +1,6 @@
-//! States a home's planning problem: what its readings, its tariff and its metadata say about the next slots.
+//! Builds a home's planning problem from its readings, tariff and metadata.
 //!
-//! Load and PV are forecast by persistence: the same slot a day before. What is missing is never taken as zero.
+//! Load and PV are forecast by persistence: the same slot of the day before. A missing value is never taken as 0.
 
 use crate::inputs::Inputs;
 use crate::runs::Runs;
@@ -12,29 +12,31 @@ use model::slot::{Slot, Stat};
 use model::tariff::Tariff;
 use model::units::{DAY_MS, HOUR_MS, MINUTE_MS, SlotLength};
 
-/// What a problem is made of.
+/// Everything that a problem is built from.
 #[derive(Debug, Clone, Copy)]
 pub struct PlanningInput<'a> {
+    /// The home's metadata.
     pub metadata: &'a Metadata,
-    /// The last 24 hours, ascending. Slots of another length than the settings' are passed over.
+    /// The last 24 hours, ascending. Slots of another length than the settings' are ignored.
     pub slots: &'a [Slot],
-    /// `None` where the home's tariff is not known.
+    /// The home's tariff; `None` if it is not known.
     pub tariff: Option<&'a Tariff>,
     /// The newest reading of each input.
     pub inputs: Inputs,
-    /// When each appliance last began a run; see [`crate::runs::runs`]. A run that has begun goes on, and one that is done is not
-    /// planned again in its window.
+    /// When each appliance last began a run; see [`crate::runs::runs`]. A run that has begun continues, and a finished one
+    /// is not planned again in the same window.
     pub runs: &'a Runs,
-    /// The horizon begins with the slot that holds this moment.
+    /// The horizon begins with the slot that contains this moment, UTC epoch milliseconds.
     pub now_ms: i64,
+    /// The engine's settings.
     pub settings: &'a Settings,
 }
 
-/// Whether a home's problem can be stated at `now_ms`, as far as that can be told without stating it: a home that lacks
-/// something asks this with each reading.
+/// Checks cheaply whether a home's problem can be built at `now_ms`. A home that lacks an input calls this with every
+/// reading, so it does not build the problem.
 ///
 /// # Errors
-/// What is missing, where something is.
+/// Returns what is missing.
 pub fn check(
     metadata: &Metadata,
     tariff: Option<&Tariff>,
@@ -48,11 +50,11 @@ pub fn check(
     inputs.check(metadata, now_ms, settings.stale_after_ms)
 }
 
-/// States the problem from the slot that holds `now_ms` on. The horizon ends early where prices end. The engine and the
-/// API state a home's problem with this alone.
+/// Builds the problem, beginning with the slot that contains `now_ms`. The horizon ends early if prices end. The engine
+/// and the API both use this function.
 ///
 /// # Errors
-/// What is missing, where something is.
+/// Returns what is missing.
 pub fn problem(input: &PlanningInput<'_>) -> Result<Problem, Unplannable> {
     let PlanningInput {
         metadata,
@@ -112,11 +114,11 @@ pub fn problem(input: &PlanningInput<'_>) -> Result<Problem, Unplannable> {
 
 #[cfg(test)]
 std::thread_local! {
-    /// Problems stated by this thread, for tests that count them.
+    /// Number of problems built by this thread, for tests.
     pub(crate) static BUILDS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
-/// Buying and selling prices from `start_ms` on, up to the first slot whose price is not known in full.
+/// Returns the buying and selling prices from `start_ms` up to the first slot whose price is not fully known.
 fn prices(tariff: &Tariff, start_ms: i64, settings: &Settings) -> (Vec<f64>, Vec<f64>) {
     let starts = (0..i64::from(settings.horizon_slots)).map(|t| start_ms + t * settings.slot.ms());
     starts
@@ -124,7 +126,7 @@ fn prices(tariff: &Tariff, start_ms: i64, settings: &Settings) -> (Vec<f64>, Vec
         .unzip()
 }
 
-/// Mean prices of a slot, each period weighted with its share of the slot.
+/// Returns the mean prices of a slot, each period weighted by its share of the slot; `None` if part of it has no price.
 #[expect(clippy::cast_precision_loss, reason = "an hour in milliseconds fits")]
 fn slot_price(tariff: &Tariff, start_ms: i64, slot: SlotLength) -> Option<(f64, f64)> {
     let end_ms = start_ms + slot.ms();
@@ -144,10 +146,10 @@ fn slot_price(tariff: &Tariff, start_ms: i64, slot: SlotLength) -> Option<(f64, 
     Some((buy, sell))
 }
 
-/// The battery as it stands. The end of the horizon is no end of the world, so energy that is left has a value there:
-/// it will replace a purchase, or take the room of a sale, and the mean of the two prices is what it is worth to a
-/// home that does not know which. That is below what buying costs on average, so a flat tariff never charges the
-/// battery from the grid for it. With that value a floor would only get in the way: the lowest allowed SoC is enough.
+/// Returns the battery of the problem. Energy left at the end of the horizon still has a value: later it will either
+/// replace a purchase or be sold. We do not know which, so it is worth the mean of both prices. That is less than the
+/// average buying price, so under a flat tariff the battery is never charged from the grid for it. Given this value, the
+/// end of the horizon needs no other floor than the lowest allowed SoC.
 fn battery(spec: &BatterySpec, soc_pct: f64, buy: &[f64], sell: &[f64]) -> Battery {
     let soc_kwh = spec.capacity_kwh * soc_pct / 100.0;
     let worth = f64::midpoint(mean(buy), mean(sell)) * spec.discharge_efficiency;
@@ -174,7 +176,7 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-/// The slots ahead.
+/// The slots of the problem.
 #[derive(Debug, Clone, Copy)]
 struct Horizon {
     start_ms: i64,
@@ -193,8 +195,8 @@ impl Horizon {
         self.start_ms + slots_count * self.slot.ms()
     }
 
-    /// The series of the day before, kW. Where a slot is missing there, the nearest known one within an hour of its
-    /// time of day stands in, else the mean of all. `None` where the series was not seen at all.
+    /// Returns the series of the day before, kW. A missing slot takes the value of the nearest known one within an hour
+    /// of its time of day, otherwise the mean of all. Returns `None` if the series has no values.
     fn persistence(self, slots: &[Slot], series: fn(&Slot) -> &Stat) -> Option<Vec<f64>> {
         let known: Vec<(i64, f64)> = slots
             .iter()
@@ -227,9 +229,9 @@ impl Horizon {
         )
     }
 
-    /// The appliance with its window as slot indexes. A run under way has only one way to go on. Else it is the first
-    /// window without a run yet; `None` where that is too short or ends behind the horizon. A later problem, which
-    /// sees all of it, plans it then.
+    /// Returns the appliance with its window as slot indexes. A run under way can only continue. Otherwise the window is
+    /// the first one without a run that lies within the horizon and is long enough; `None` if there is none. A later
+    /// problem will contain a window that ends after this horizon.
     fn appliance(self, spec: &ApplianceSpec, last_run_ms: Option<i64>) -> Option<Appliance> {
         if spec.profile_kw.is_empty() {
             return None;
@@ -243,7 +245,7 @@ impl Horizon {
             });
         }
         let today_ms = self.start_ms - self.start_ms.rem_euclid(DAY_MS);
-        // A window of yesterday may reach into today.
+        // Yesterday's window may reach into today.
         for day_ms in [today_ms - DAY_MS, today_ms, today_ms + DAY_MS] {
             let window = window(spec, day_ms);
             let has_run = last_run_ms.is_some_and(|began_ms| window.contains(&began_ms));
@@ -265,21 +267,20 @@ impl Horizon {
         None
     }
 
-    /// Whole slots from the start of the horizon until `ts_ms`; 0 where that has passed.
+    /// Returns the number of whole slots from the start of the horizon to `ts_ms`; 0 if `ts_ms` has passed.
     fn slots_until(self, ts_ms: i64) -> u32 {
         let slots_count = (ts_ms - self.start_ms).div_euclid(self.slot.ms());
         u32::try_from(slots_count.max(0)).expect("two days have few slots")
     }
 
-    /// The part of the profile that is still to come of a run that began at `began_ms`; `None` where it is over, or
-    /// has not begun.
+    /// Returns the rest of the profile of a run that began at `began_ms`; `None` if the run is over or has not begun.
     fn rest_of_run(self, spec: &ApplianceSpec, began_ms: i64) -> Option<&[f64]> {
         let past = usize::try_from((self.start_ms - began_ms).div_euclid(self.slot.ms())).ok()?;
         spec.profile_kw.get(past..).filter(|rest| !rest.is_empty())
     }
 }
 
-/// When the appliance may run, for the window that begins on the day of `day_ms`.
+/// Returns the window that begins on the day of `day_ms`, UTC epoch milliseconds.
 fn window(spec: &ApplianceSpec, day_ms: i64) -> std::ops::Range<i64> {
     let start_ms = i64::from(spec.window_start_min) * MINUTE_MS;
     let end_ms = i64::from(spec.window_end_min) * MINUTE_MS;

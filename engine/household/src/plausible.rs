@@ -1,17 +1,18 @@
-//! Which readings can be true of a home. Gauges that report a little beyond their range are put back into it; what no
-//! plant of this size can do is kept away from windows and forecasts.
+//! Decides which readings are plausible for a home. Values slightly outside a gauge's range are clamped. Values that a
+//! plant of this size cannot have are kept out of windows and forecasts.
 
 use crate::settings::Settings;
 use model::limits::{BELOW_ZERO_SHARE, BELOW_ZERO_W, SOC_BEYOND_PCT};
 use model::metadata::Metadata;
 use model::reading::Measurement;
 
-/// A fuse carries about one and a half times its rating for a while, a bright edge of a cloud lifts PV above its peak.
+/// Factor on rated powers. A fuse carries about 1.5 times its rating for a while, and the bright edge of a cloud lifts PV
+/// above its peak.
 const MARGIN: f64 = 1.5;
-/// Standby of inverters and the like: no range is narrower.
+/// Smallest upper bound of any range, W: room for standby power of inverters and the like.
 const LEAST_W: f64 = 1_000.0;
 
-/// What a home's gauges may report, W. The battery's range is negative while discharging.
+/// The plausible powers of a home, W. Battery power is negative while discharging.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ranges {
     load_w_max: f64,
@@ -21,14 +22,16 @@ pub struct Ranges {
     battery_w_max: f64,
 }
 
-/// A value that cannot be true of this home.
+/// A value that this home cannot have.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Implausible {
     /// Name of the field as devices send it.
     pub field: &'static str,
+    /// The value, in the field's unit.
     pub value: f64,
-    /// The values that would be plausible.
+    /// Smallest plausible value.
     pub least: f64,
+    /// Largest plausible value.
     pub most: f64,
 }
 
@@ -50,8 +53,8 @@ impl std::fmt::Display for Implausible {
 impl std::error::Error for Implausible {}
 
 impl Ranges {
-    /// What is plausible for a home with this metadata: the load is at most what grid, PV and battery bring in together.
-    /// What is not known, or 0 for none, is as large as the settings say.
+    /// Returns what is plausible for a home with this metadata. The load is at most what grid, PV and battery supply
+    /// together. A power that is unknown or 0 may be as large as the settings say.
     #[must_use]
     pub fn of(metadata: Option<&Metadata>, settings: &Settings) -> Self {
         let known =
@@ -75,10 +78,10 @@ impl Ranges {
         }
     }
 
-    /// The measurement as it counts: as it is, or put back into the range of its gauge.
+    /// Returns the values to use: as read, or clamped to the range of their gauge.
     ///
     /// # Errors
-    /// The first field that cannot be true.
+    /// Returns the first field whose value is implausible.
     pub fn judge(&self, measurement: Measurement) -> Result<Measurement, Implausible> {
         Ok(match measurement {
             Measurement::Meter { consumption_w } => {

@@ -1,14 +1,15 @@
-//! When each appliance last ran: a run that has begun goes on, and one that is done is not planned again in its window.
+//! The last run of each appliance. A run that has begun continues, and a finished one is not planned again in the same
+//! window.
 
 use std::collections::BTreeMap;
 
 use model::command::{Command, CommandProgress, CommandState};
 use model::metadata::{ApplianceSpec, Metadata};
 
-/// Start of the last run of each appliance, by its id; UTC epoch milliseconds.
+/// Start of the last run of each appliance, UTC epoch milliseconds, by the appliance's id.
 pub type Runs = BTreeMap<String, i64>;
 
-/// When each appliance last began a run, from commands that ascend in time. A slot without one ends a run.
+/// Returns when each appliance last began a run, from commands in order of time. A slot without a command ends a run.
 #[must_use]
 pub fn runs(commands: &[CommandProgress]) -> Runs {
     let mut spans: BTreeMap<&str, (i64, i64)> = BTreeMap::new();
@@ -31,7 +32,7 @@ pub fn runs(commands: &[CommandProgress]) -> Runs {
         .collect()
 }
 
-/// Notes the runs that begin with this command. A later slot of a run that is known does not begin another.
+/// Notes the runs that begin with this command. A later slot of a known run does not begin another.
 pub(crate) fn note_runs(runs: &mut Runs, command: &Command, metadata: &Metadata) {
     for spec in &metadata.appliances {
         let on = command.appliances.get(&spec.id) == Some(&true);
@@ -41,7 +42,7 @@ pub(crate) fn note_runs(runs: &mut Runs, command: &Command, metadata: &Metadata)
     }
 }
 
-/// Whether the command's slot lies in the appliance's last run.
+/// Returns whether the command's slot lies in the appliance's last run.
 pub(crate) fn is_under_way(runs: &Runs, spec: &ApplianceSpec, command: &Command) -> bool {
     let slot_ms = command.expires_ms - command.not_before_ms;
     let length = i64::try_from(spec.profile_kw.len()).expect("a profile fits a horizon");

@@ -1,19 +1,19 @@
-//! Why a home has no problem to solve.
+//! Why a home cannot be planned at the moment.
 
-/// What a problem cannot be stated without. Each goes away by itself once the missing part comes in.
+/// A missing input of a home's planning problem. Planning resumes as soon as the input arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unplannable {
     /// No load was read in the last 24 hours.
     NoLoad,
-    /// The home has PV, and none was read in the last 24 hours.
+    /// The home has PV, but no PV power was read in the last 24 hours.
     NoPv,
-    /// The home has a battery, and its SoC was never read.
+    /// The home has a battery, but its SoC was never read.
     NoSoc,
-    /// The load was read, but too long ago.
+    /// The last reading of the load is too old.
     StaleLoad,
-    /// PV was read, but too long ago, and not for want of sun.
+    /// The last reading of the PV power is too old, and it is not night.
     StalePv,
-    /// The battery's SoC was read, but too long ago.
+    /// The last reading of the battery's SoC is too old.
     StaleSoc,
     /// The home's tariff is not known.
     NoTariff,
@@ -22,7 +22,7 @@ pub enum Unplannable {
 }
 
 impl Unplannable {
-    /// For machines.
+    /// Returns the code for programs, such as `no_load`.
     #[must_use]
     pub const fn code(self) -> &'static str {
         match self {
@@ -37,7 +37,7 @@ impl Unplannable {
         }
     }
 
-    /// For people.
+    /// Returns a sentence for people.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

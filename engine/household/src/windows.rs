@@ -1,5 +1,5 @@
-//! A home's windows over event time: the slots that may still change, with their raw readings, and the last 24 hours
-//! of slots that have ended. Nothing here looks at a clock; the watermark is the latest event time seen.
+//! A home's windows over event time: the open slots with their raw readings, and the ended slots of the last 24 hours.
+//! Nothing here reads a clock; the watermark is the latest event time seen.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -13,14 +13,15 @@ use model::reading::{Kind, Reading, ReadingOutcome};
 use model::slot::Slot;
 use model::units::{DAY_MS, HouseholdId, MINUTE_MS, SlotLength};
 
-/// Most numbers of raw readings that one home holds; a battery's reading has two. Past it readings are stored all the
-/// same, each open slot holds only the newest of each kind, and is aggregated from the store when it ends. Three quarter hours of load, PV and battery at one reading a second fit.
+/// Most numbers of raw readings that one home holds; a battery's reading has two. Beyond that, readings are still stored,
+/// but an open slot keeps only the newest of each kind and is aggregated from the store when it ends. The limit has room
+/// for 45 minutes of load, PV and battery at one reading per second.
 pub const RAW_NUMBERS_MAX: usize = 10_800;
 
-/// Numbers of the newest reading of each kind.
+/// How many numbers the newest reading of each kind has, added up.
 pub(crate) const NEWEST_NUMBERS_MAX: usize = 4;
 
-/// In place of the time from which on a home has held every reading: it has held them all.
+/// `Windows::whole_from_ms` of a home that has held every reading since its first.
 const NEWBORN_MS: i64 = i64::MIN + 1;
 
 /// The windows of one home.
@@ -30,15 +31,15 @@ pub(crate) struct Windows {
     pub(crate) length: SlotLength,
     /// Latest event time seen.
     pub(crate) watermark_ms: Option<i64>,
-    /// For a slot that begins before this and is not open, readings may exist that this home has never held: it is
-    /// new, or the raw readings have been let go.
+    /// If a slot begins before this and is not open, the store may have readings of it that are not here: the home's
+    /// state is new, or the raw readings have been dropped.
     whole_from_ms: i64,
     /// Ascending.
     pub(crate) open: VecDeque<OpenSlot>,
     pub(crate) closed: ClosedSlots,
 }
 
-/// Windows as they stand in a snapshot.
+/// Windows as encoded in a snapshot.
 #[derive(Deserialize)]
 struct Form {
     length: SlotLength,
@@ -63,7 +64,7 @@ impl From<Form> for Windows {
 }
 
 impl Windows {
-    /// Of a home that may have lived before, unless `is_newborn`.
+    /// Returns empty windows. Unless `is_newborn`, the home may have had readings before.
     pub(crate) const fn new(is_newborn: bool) -> Self {
         Self {
             length: SlotLength::QUARTER_HOUR,
@@ -74,7 +75,7 @@ impl Windows {
         }
     }
 
-    /// Takes one reading in, and ends or corrects the slots that it ends or corrects.
+    /// Handles one reading: adds it to its slot, ends slots that are now over, and corrects ended slots that it changes.
     pub(crate) fn take_in(
         &mut self,
         reading: &Reading,
@@ -89,7 +90,7 @@ impl Windows {
         }
         let may_have_lived = self.watermark_ms.is_none() && self.whole_from_ms != NEWBORN_MS;
         if may_have_lived && settings.stores_readings {
-            // Before a lost state, readings may have come that are ahead of this one by up to the grace.
+            // If an earlier state was lost, it may have seen readings ahead of this one by up to the grace period.
             let ahead_ms =
                 self.length.start_of_ms(reading.ts_ms + settings.grace_ms) + self.length.ms();
             self.whole_from_ms = self.whole_from_ms.max(ahead_ms);
@@ -106,7 +107,7 @@ impl Windows {
         let index = self.open_slot(start_ms);
         let mut outcome = self.open[index].take_in(raw, room);
         if is_late {
-            // What is held of its slot is not all there is, so this is no duplicate.
+            // The slot's other readings are not here, so a duplicate could not be recognised.
             self.open[index].ended = true;
             outcome = ReadingOutcome::Late;
         }
@@ -117,7 +118,7 @@ impl Windows {
         if settings.stores_readings {
             effects.push(Effect::StoreReading(*reading));
         } else {
-            // Also where the setting was another one when the slot began.
+            // The setting may have been different when the slot began.
             self.open[index].from_store = false;
         }
         let watermark_ms = self
@@ -129,7 +130,7 @@ impl Windows {
         self.let_go(watermark_ms, settings);
     }
 
-    /// Whether the slot has let its raw readings go.
+    /// Returns whether the slot has dropped its raw readings.
     pub(crate) fn is_late(&self, start_ms: i64, settings: &Settings) -> bool {
         let over_ms = start_ms + self.length.ms() + settings.grace_ms;
         self.watermark_ms
@@ -137,7 +138,7 @@ impl Windows {
             || (!settings.stores_readings && self.is_trimmed(start_ms))
     }
 
-    /// Whether an open slot holds only its newest readings.
+    /// Returns whether an open slot holds only its newest readings.
     fn is_trimmed(&self, start_ms: i64) -> bool {
         let end_ms = start_ms + self.length.ms();
         end_ms <= self.whole_from_ms
@@ -146,8 +147,8 @@ impl Windows {
                 .is_ok_and(|index| self.open[index].ended && !self.open[index].from_store)
     }
 
-    /// Aggregates the ended slots anew that a reading changes: its own, and those that it holds on into. Those of them
-    /// that are not open any more are opened when slots are ended.
+    /// Aggregates the ended slots that a reading changes again: its own, and those that it holds into. Those that are no
+    /// longer open are opened by [`Self::end_until`].
     fn correct(&mut self, reading: &Reading, settings: &Settings, effects: &mut Vec<Effect>) {
         let id = reading.household_id;
         let own_ms = self.length.start_of_ms(reading.ts_ms);
@@ -157,13 +158,13 @@ impl Windows {
             if let Ok(index) = self.find(start_ms)
                 && self.open[index].ended
             {
-                self.order_aggregate(id, index, settings, effects);
+                self.emit_aggregate(id, index, settings, effects);
             }
             start_ms += self.length.ms();
         }
     }
 
-    /// Ends the slots whose end has come by `until_ms`.
+    /// Ends the slots that are over by `until_ms`.
     pub(crate) fn end_until(
         &mut self,
         household_id: HouseholdId,
@@ -176,12 +177,12 @@ impl Windows {
             let slot = &mut self.open[index];
             if !slot.ended && slot.start_ms + self.length.ms() <= until_ms {
                 slot.ended = true;
-                self.order_aggregate(household_id, index, settings, effects);
+                self.emit_aggregate(household_id, index, settings, effects);
             }
         }
     }
 
-    /// Opens the slots without a reading into which one from before holds on, up to those that end by `until_ms`.
+    /// Opens slots without readings into which an earlier reading holds, if they end by `until_ms`.
     fn open_held(&mut self, until_ms: i64, settings: &Settings) {
         let length_ms = self.length.ms();
         let mut held_ms = i64::MIN;
@@ -192,14 +193,14 @@ impl Windows {
             }
             let next_ms = slot.start_ms + length_ms;
             if next_ms < held_ms && next_ms + length_ms <= until_ms {
-                // Also one that was opened so before may hold on.
+                // The reading may hold into a slot that was itself opened here.
                 self.open_slot(next_ms);
             }
             index += 1;
         }
     }
 
-    /// The store's aggregate of a slot, after `Effect::RepairSlot`.
+    /// Takes over the store's aggregate of a slot, after `Effect::RepairSlot`.
     pub(crate) fn repair(
         &mut self,
         household_id: HouseholdId,
@@ -215,8 +216,8 @@ impl Windows {
         }
     }
 
-    /// Goes over to slots of another length. What is open is left to the store, which can cut it anew, or to what is
-    /// held here where the store has no readings; the closed slots of the old length are forgotten.
+    /// Changes the slot length. Open slots are aggregated from the store later; if readings are not stored, those held
+    /// here move to slots of the new length. Closed slots of the old length are forgotten.
     pub(crate) fn set_length(&mut self, settings: &Settings) {
         let length = settings.slot;
         if self.length == length {
@@ -225,7 +226,7 @@ impl Windows {
         let held: Vec<(i64, RawReading)> = if settings.stores_readings {
             Vec::new()
         } else {
-            // The row of a slot that has ended keeps what is in it.
+            // A slot that has ended already has its row.
             let slots = self.open.iter().filter(|slot| !slot.ended);
             slots.flat_map(OpenSlot::timed_readings).collect()
         };
@@ -268,7 +269,7 @@ impl Windows {
         }
     }
 
-    /// The slots of the last 24 hours, ascending: those that have ended, then what is known of the others at `now_ms`.
+    /// Returns the slots of the last 24 hours, ascending: those that have ended, and the open ones as known at `now_ms`.
     pub(crate) fn recent(&self, now_ms: i64, settings: &Settings) -> Vec<Slot> {
         let closed = self.closed.iter();
         let mut slots: Vec<Slot> = closed.map(|slot| slot.slot(self.length)).collect();
@@ -281,8 +282,8 @@ impl Windows {
         slots
     }
 
-    /// The aggregate of an open slot up to `until_ms`, of the readings that are here; the same bits whatever order they
-    /// came in.
+    /// Aggregates the readings of an open slot that are here, up to `until_ms`. The order in which they arrived does not
+    /// change a bit of the result.
     pub(crate) fn aggregate(&self, index: usize, until_ms: i64, settings: &Settings) -> Slot {
         let slot = &self.open[index];
         let since_ms = slot.start_ms - settings.hold_ms;
@@ -300,7 +301,7 @@ impl Windows {
         )
     }
 
-    /// Whether every reading is here that counts in an open slot, also those that hold on from before it.
+    /// Returns whether every reading that counts in an open slot is here, including those that hold into it.
     pub(crate) fn is_whole(&self, index: usize, settings: &Settings) -> bool {
         if !settings.stores_readings {
             return true;
@@ -349,7 +350,8 @@ impl Windows {
         }
     }
 
-    fn order_aggregate(
+    /// Emits the slot's aggregate, or asks for a repair if not all of its readings are here.
+    fn emit_aggregate(
         &mut self,
         household_id: HouseholdId,
         index: usize,
@@ -370,7 +372,7 @@ impl Windows {
         }
     }
 
-    /// Lets the raw readings of the slots go whose grace is over, but for the newest of each kind, as long as they hold.
+    /// Drops the raw readings of slots whose grace period is over. The newest of each kind stay as long as they hold.
     fn let_go(&mut self, watermark_ms: i64, settings: &Settings) {
         let over_ms = watermark_ms - settings.grace_ms - self.length.ms();
         for slot in &mut self.open {
@@ -383,7 +385,7 @@ impl Windows {
                 slot.trim();
             }
         }
-        // The first slot whose readings are all here begins no earlier than this.
+        // Slots before this one have dropped readings.
         let first_ms = self.length.start_of_ms(over_ms) + self.length.ms();
         while let Some(oldest) = self.open.front() {
             let end_ms = oldest.start_ms + self.length.ms();
@@ -394,7 +396,8 @@ impl Windows {
         }
     }
 
-    /// Brings back what lies in the future, after a clock that was ahead. What is open and near is kept: its time comes.
+    /// Brings state that lies in the future back to `now_ms`, after a clock was ahead. Open slots within the next day are
+    /// kept, because their time will come.
     pub(crate) fn bring_back(&mut self, now_ms: i64, settings: &Settings) {
         self.watermark_ms = self.watermark_ms.map(|ms| ms.min(now_ms));
         self.open.retain(|slot| slot.start_ms <= now_ms + DAY_MS);

@@ -1,20 +1,25 @@
-//! What an operator should know.
+//! Alerts for the operator.
 
 use serde::{Deserialize, Serialize};
 
 use crate::units::HouseholdId;
 
-/// Something an operator should know, the value of the `alerts` topic.
+/// Something the operator should know, the value of the `alerts` topic.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(from = "AlertRecord", into = "AlertRecord")]
 pub struct Alert {
+    /// The household.
     pub household_id: HouseholdId,
+    /// When the condition began to hold, in the home's own time, UTC epoch milliseconds.
     pub ts_ms: i64,
+    /// What is wrong.
     pub kind: AlertKind,
+    /// The details, for people.
     pub detail: String,
 }
 
-/// An alert as its record says it. Readers with the first schema know four kinds; `code` says what is more exact.
+/// An alert as it stands in a record. Readers with the first schema know only four kinds, so newer kinds are written as
+/// one of those four, with the exact kind in `code`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename = "Alert")]
 struct AlertRecord {
@@ -60,24 +65,24 @@ impl From<AlertRecord> for Alert {
     }
 }
 
-/// Kinds of alert.
+/// The kinds of alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AlertKind {
-    /// Nothing comes from the home any more, or nothing of one input that its plan needs.
+    /// The home has stopped sending readings, or an input that its plan needs has stopped.
     MissingTelemetry,
-    /// The SoC stands outside the bounds that plans keep to.
+    /// The SoC is outside the bounds that plans keep to.
     SocLimit,
-    /// The home waits for a schedule; the detail says what is missing.
+    /// The home has waited too long for a schedule; the detail says what is missing.
     ScheduleOverdue,
     /// A command expired without an answer.
     CommandUnanswered,
-    /// A device rejected a command. Raised once until one is applied again.
+    /// A device rejected a command. Raised once, and again only after a command was applied.
     CommandRejected,
 }
 
 impl AlertKind {
-    /// Metric label.
+    /// Returns the metric label.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

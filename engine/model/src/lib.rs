@@ -1,5 +1,7 @@
-//! The words that Hearth speaks: homes, readings, slots, tariffs, problems, plans, commands.
+//! The domain model: homes, readings, slots, tariffs, problems, plans, commands.
 //! Plain values. Nothing here reads a clock, does IO, or draws a random number.
+
+#![warn(missing_docs)]
 
 pub mod units;
 

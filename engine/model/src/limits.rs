@@ -1,5 +1,5 @@
-//! The limits of what people and machines may state: one set for the API, the import, the records of the log, and the
-//! scheduler. A limit stands here once, in the domain's units; whoever refuses something names the field and the limit.
+//! The limits of input values. The API, the import, the records of the log and the scheduler share this one set. Every
+//! error names the field and its limit.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -19,38 +19,40 @@ pub const STORES_MAX: usize = 8;
 pub const POWER_KW_MAX: f64 = 10_000.0;
 /// Largest energy, kWh.
 pub const ENERGY_KWH_MAX: f64 = 100_000.0;
-/// Smallest capacity of a battery, kWh: one that is there has some.
+/// Smallest capacity of a battery, kWh. A home without a battery has none rather than one of 0 kWh.
 pub const CAPACITY_KWH_MIN: f64 = 0.001;
-/// Largest price of either sign, currency per kWh (or per kW of the peak). A kWh costs 1,444.70 rupiah in Indonesia.
+/// Largest absolute price, currency per kWh (or per kW of the peak). Wide enough for weak currencies: a kWh costs
+/// 1,444.70 rupiah in Indonesia.
 pub const PRICE_MAX: f64 = 100_000.0;
 /// Largest weight in the objective; the smallest is 0.
 pub const WEIGHT_MAX: f64 = 1_000.0;
-/// Smallest efficiency of one way through a store; the largest is 1.
+/// Smallest efficiency of charging or of discharging; the largest is 1.
 pub const EFFICIENCY_MIN: f64 = 0.01;
-/// Longest id of an appliance, an EV or a heat store, bytes; the shortest has 1.
+/// Longest id of an appliance, an EV or a heat store, bytes; the shortest is 1.
 pub const ID_BYTES_MAX: usize = 64;
 /// Longest name of a home or a tariff, and longest location, bytes.
 pub const NAME_BYTES_MAX: usize = 256;
-/// Most periods that one record of a tariff holds: seven months of quarter hours.
+/// Most periods in one tariff record: seven months of quarter hours.
 pub const PERIODS_MAX: usize = 20_000;
-/// Latest moment that a price may speak of: 9999-01-01, which RFC 3339 can still write. The earliest is 1970-01-01.
+/// Latest moment that may have a price, UTC epoch milliseconds: 9999-01-01, which RFC 3339 can still write. The earliest
+/// is 1970-01-01.
 pub const TIME_MS_MAX: i64 = 253_370_764_800_000;
 
-/// How far a SoC may stand outside 0 to 100 %, percentage points, and still be taken as empty or full.
+/// How far a SoC may be outside 0 to 100 % and still be read as empty or full, percentage points.
 pub const SOC_BEYOND_PCT: f64 = 2.0;
-/// How far a meter or an inverter may stand below 0 W and still be taken as 0.
+/// How far a meter or an inverter may be below 0 W and still be read as 0, W.
 pub const BELOW_ZERO_W: f64 = 100.0;
-/// The same of an inverter as a share of its peak power, where that is more.
+/// The same for an inverter, as a share of its peak power. The larger of the two applies.
 pub const BELOW_ZERO_SHARE: f64 = 0.02;
 
-/// A field that breaks its limit. It reads `battery.charge_kw is -1, expected 0 to 10000`.
+/// A field that breaks its limit. Its text reads like `battery.charge_kw is -1, expected 0 to 10000`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitError {
     /// Path of the field as in the HTTP API, such as `battery.charge_kw` or `periods[3].buy`.
     pub field: String,
-    /// What stands there, shortened for people.
+    /// The value found, shortened.
     pub found: String,
-    /// What may stand there, such as `0 to 10000`.
+    /// The values allowed, such as `0 to 10000`.
     pub expected: String,
 }
 
@@ -67,10 +69,10 @@ impl Display for LimitError {
 
 impl std::error::Error for LimitError {}
 
-/// Passes a finite `value` from `least` to `most`; NaN never passes.
+/// Checks that `value` is in `least..=most`. NaN is in no range.
 ///
 /// # Errors
-/// The field with its limit.
+/// Returns the field and its limit if it is not.
 pub fn within(field: impl Display, value: f64, least: f64, most: f64) -> Result<(), LimitError> {
     if (least..=most).contains(&value) {
         return Ok(());
@@ -78,10 +80,10 @@ pub fn within(field: impl Display, value: f64, least: f64, most: f64) -> Result<
     Err(limit_error(field, value, format!("{least} to {most}")))
 }
 
-/// Passes a list of `least` to `most` entries.
+/// Checks that a list has `least..=most` entries.
 ///
 /// # Errors
-/// The field with its limit.
+/// Returns the field and its limit if it has not.
 pub fn counted(
     field: impl Display,
     count: usize,
@@ -95,10 +97,10 @@ pub fn counted(
     Err(limit_error(field, found, expected))
 }
 
-/// Passes a text of `least` to `most` bytes without control characters.
+/// Checks that a text has `least..=most` bytes and no control characters.
 ///
 /// # Errors
-/// The field with its limit.
+/// Returns the field and its limit if it has not.
 pub fn named(field: impl Display, text: &str, least: usize, most: usize) -> Result<(), LimitError> {
     if (least..=most).contains(&text.len()) && !text.chars().any(char::is_control) {
         return Ok(());
@@ -107,10 +109,10 @@ pub fn named(field: impl Display, text: &str, least: usize, most: usize) -> Resu
     Err(limit_error(field, shown(text), expected))
 }
 
-/// Passes `ids` where each has 1 to [`ID_BYTES_MAX`] bytes and is used once. `list` is the name of their list.
+/// Checks that each id has 1 to [`ID_BYTES_MAX`] bytes and is unique. `list` is the name of the list they are in.
 ///
 /// # Errors
-/// The first id at fault, as `list[index].id`.
+/// Returns the first id that fails, as `list[index].id`.
 pub fn ids<'a>(list: &str, ids: impl IntoIterator<Item = &'a str>) -> Result<(), LimitError> {
     let mut known = BTreeSet::new();
     for (index, id) in ids.into_iter().enumerate() {
@@ -141,10 +143,10 @@ fn limit_error(
 }
 
 impl Metadata {
-    /// Checks everything that does not depend on the length of a slot; see [`Metadata::check_runs`].
+    /// Checks everything that does not depend on the slot length; [`Metadata::check_runs`] checks the rest.
     ///
     /// # Errors
-    /// The first field that breaks its limit.
+    /// Returns the first field that breaks its limit.
     pub fn check(&self) -> Result<(), LimitError> {
         named("name", &self.name, 0, NAME_BYTES_MAX)?;
         named("location", &self.location, 0, NAME_BYTES_MAX)?;
@@ -162,10 +164,10 @@ impl Metadata {
         specs.try_for_each(|(index, spec)| spec.check(index))
     }
 
-    /// Checks that each appliance's run fits into its window in slots of this length, so that it can be planned.
+    /// Checks that each appliance's run fits into its window with slots of this length.
     ///
     /// # Errors
-    /// The first appliance that could never run.
+    /// Returns the first appliance that could never run.
     pub fn check_runs(&self, slot: SlotLength) -> Result<(), LimitError> {
         for (index, spec) in self.appliances.iter().enumerate() {
             let most = spec.slots_in_window(slot).min(SLOTS_MAX);
@@ -182,10 +184,10 @@ impl Metadata {
 }
 
 impl BatterySpec {
-    /// Checks a battery of a home's metadata.
+    /// Checks the battery of a home's metadata.
     ///
     /// # Errors
-    /// The first field that breaks its limit, under `battery`.
+    /// Returns the first field under `battery` that breaks its limit.
     pub fn check(&self) -> Result<(), LimitError> {
         let (capacity, most_kwh) = (self.capacity_kwh, self.max_soc_kwh);
         let limits = [
@@ -216,10 +218,10 @@ impl BatterySpec {
 }
 
 impl Grid {
-    /// Checks a grid connection, of a home or of a problem.
+    /// Checks the grid connection of a home or a problem.
     ///
     /// # Errors
-    /// The first field that breaks its limit, under `grid`.
+    /// Returns the first field under `grid` that breaks its limit.
     pub fn check(&self) -> Result<(), LimitError> {
         let (import_kw, export_kw) = (self.import_limit_kw, self.export_limit_kw);
         within(
@@ -245,10 +247,10 @@ impl Grid {
 }
 
 impl Weights {
-    /// Checks the weights, of a home or of a problem.
+    /// Checks the weights of a home or a problem.
     ///
     /// # Errors
-    /// The first field that breaks its limit, under `weights`.
+    /// Returns the first field under `weights` that breaks its limit.
     pub fn check(&self) -> Result<(), LimitError> {
         within("weights.cost", self.cost, 0.0, WEIGHT_MAX)?;
         within("weights.autarky", self.autarky, 0.0, WEIGHT_MAX)?;
@@ -274,7 +276,7 @@ impl ApplianceSpec {
         within(field("window_end_min"), f64::from(end_min), 0.0, 1_440.0)
     }
 
-    /// Whole slots that lie in the window.
+    /// Returns how many whole slots lie in the window.
     fn slots_in_window(&self, slot: SlotLength) -> usize {
         let (start_min, end_min) = (self.window_start_min, self.window_end_min);
         let overnight_min = if end_min > start_min { 0 } else { 24 * 60 };
@@ -285,10 +287,10 @@ impl ApplianceSpec {
 }
 
 impl Tariff {
-    /// Checks the name, the prices and the order of the periods. A tariff without periods passes: it says nothing new.
+    /// Checks the name, the prices and the order of the periods. A tariff without periods passes: it changes nothing.
     ///
     /// # Errors
-    /// The first field that breaks its limit.
+    /// Returns the first field that breaks its limit.
     pub fn check(&self) -> Result<(), LimitError> {
         named("name", &self.name, 1, NAME_BYTES_MAX)?;
         counted("periods", self.periods.len(), 0, PERIODS_MAX)?;

@@ -1,37 +1,51 @@
-//! What a home measures.
+//! Readings of a home's meters.
 
 use serde::{Deserialize, Serialize};
 
 use crate::units::HouseholdId;
 
-/// One reading of one meter at one moment. Identity is (household, kind, `ts_ms`): the same again changes the value
-/// and adds nothing.
+/// One reading of one meter at one moment. Its identity is (household, kind, `ts_ms`): another reading with the same
+/// identity replaces the value.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Reading {
-    /// Whose reading it is.
+    /// The household that sent it.
     pub household_id: HouseholdId,
     /// Event time, UTC epoch milliseconds.
     pub ts_ms: i64,
-    /// The measured values.
+    /// The values that were read.
     pub measurement: Measurement,
 }
 
-/// The measured values, by kind.
+/// The values of a reading, by kind.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum Measurement {
-    /// The home's load, 0 or more; PV and battery are not subtracted.
-    Meter { consumption_w: f64 },
-    /// PV production, 0 or more.
-    Pv { pv_w: f64 },
-    /// Battery state. `soc_pct` is 0 to 100; `power_w` is positive while charging.
-    Battery { soc_pct: f64, power_w: f64 },
+    /// The home's load.
+    Meter {
+        /// Load, W: 0 or more. PV and battery are not subtracted.
+        consumption_w: f64,
+    },
+    /// PV production.
+    Pv {
+        /// Production, W: 0 or more.
+        pv_w: f64,
+    },
+    /// State of the battery.
+    Battery {
+        /// SoC, percent of the capacity: 0 to 100.
+        soc_pct: f64,
+        /// Power, W, positive while charging.
+        power_w: f64,
+    },
 }
 
-/// The kinds of reading, as they stand in topics, tables and metric labels.
+/// The kinds of reading, named as in topics, tables and metric labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Kind {
+    /// The home's load.
     Meter,
+    /// PV production.
     Pv,
+    /// State of the battery.
     Battery,
 }
 
@@ -39,7 +53,7 @@ impl Kind {
     /// Every kind.
     pub const ALL: [Self; 3] = [Self::Meter, Self::Pv, Self::Battery];
 
-    /// Lower-case name.
+    /// Returns the lower-case name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -51,7 +65,7 @@ impl Kind {
 }
 
 impl Measurement {
-    /// Which meter it came from.
+    /// Returns the kind of meter that these values come from.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {
@@ -62,27 +76,27 @@ impl Measurement {
     }
 }
 
-/// What became of a reading. None is dropped: it is stored, part of its slot, or a dead letter.
+/// What became of a reading. No reading is dropped: each is stored, part of its slot, or a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ReadingOutcome {
     /// New.
     Accepted,
-    /// The same (kind, time) with the same value was there.
+    /// The home already had this value for this kind and time.
     Duplicate,
-    /// The same (kind, time) with another value was there.
+    /// It replaced another value for this kind and time.
     Corrected,
-    /// Behind the grace; its slot is repaired from the store.
+    /// It came after the grace period; its slot is aggregated again from the store.
     Late,
-    /// It came too late for its slot, or the home had no room for it: it is a dead letter.
+    /// Too late, too early, too old, or the home had no room for it: the reading became a dead letter.
     Refused,
-    /// New, and a value a little beyond the range of its gauge was put back into it.
+    /// New; a value slightly outside its gauge's range was moved to the nearest bound.
     Clamped,
-    /// A value cannot be true of this home: the reading is a dead letter, and part of nothing.
+    /// A value that this home cannot have: the reading became a dead letter and counts nowhere.
     Implausible,
 }
 
 impl ReadingOutcome {
-    /// Metric label.
+    /// Returns the metric label.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

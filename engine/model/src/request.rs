@@ -1,4 +1,4 @@
-//! What a home asks the worker pool.
+//! A request to the worker pool.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,13 +8,15 @@ use crate::units::HouseholdId;
 /// A problem for the worker pool, the value of the `optimize-requests` topic.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OptimizeRequest {
-    /// `{household}-{requested_ms}-{counter}`: a home that asks again at another time, for instance after a crash, asks
-    /// another question. The household's id stands before the first dash.
+    /// `{household}-{requested_ms}-{counter}`. A home that asks again at another time, for instance after a crash, gets
+    /// a new id. The household's id comes before the first dash.
     pub request_id: String,
+    /// The household that asks.
     pub household_id: HouseholdId,
-    /// Event time of the question.
+    /// Event time of the request, UTC epoch milliseconds.
     pub requested_ms: i64,
     /// Whether commands follow from the answer.
     pub adopt: bool,
+    /// The problem to solve.
     pub problem: Problem,
 }

@@ -3,26 +3,30 @@
 use crate::slot::{Slot, Stat};
 use crate::units::{DAY_MS, HOUR_MS, MINUTE_MS};
 
-/// Rolling figures over slots. `None` where nothing was read; a sum is over what was read.
+/// Rolling figures over slots. A mean or peak is `None` if nothing was read in its span; a sum covers what was read.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rolling {
-    /// Mean load of the last hour and the last 24 hours, W.
+    /// Mean load of the last hour, W.
     pub load_w_mean_1h: Option<f64>,
+    /// Mean load of the last 24 hours, W.
     pub load_w_mean_24h: Option<f64>,
-    /// Mean PV power of the same spans, W.
+    /// Mean PV power of the last hour, W.
     pub pv_w_mean_1h: Option<f64>,
+    /// Mean PV power of the last 24 hours, W.
     pub pv_w_mean_24h: Option<f64>,
-    /// Energy since 00:00 UTC, kWh, from the slots that were measured; the open one counts the time that has passed.
+    /// Energy consumed since 00:00 UTC, kWh, over the slots that have readings. The open slot counts the time that has
+    /// passed.
     pub load_kwh_today: f64,
+    /// Energy produced by PV since 00:00 UTC, kWh, counted in the same way.
     pub pv_kwh_today: f64,
-    /// Highest reading of the load in the last 24 hours, W.
+    /// Highest load reading of the last 24 hours, W.
     pub load_w_peak_24h: Option<f64>,
 }
 
 impl Rolling {
-    /// Of `slots`, which may reach further back than needed, at `now_ms`. A span holds the slots that began in it. Each
-    /// weighs as long as it has lasted: the open one counts the time that has passed, and not at all in its first moment,
-    /// unless it is all there is.
+    /// Computes the figures from `slots` at `now_ms` (UTC epoch milliseconds). `slots` may reach further back than needed.
+    /// A span contains the slots that began in it. Each slot is weighted by the time it has lasted, so an open slot that
+    /// has just begun does not count, unless there is no other.
     #[must_use]
     pub fn of(slots: &[Slot], now_ms: i64) -> Self {
         let since = |from_ms: i64| {
@@ -63,7 +67,7 @@ impl Rolling {
     }
 }
 
-/// How much of a slot has passed, hours.
+/// Returns how much of a slot has passed, in hours.
 #[expect(clippy::cast_precision_loss, reason = "an hour in milliseconds fits")]
 fn hours_passed(slot: &Slot, now_ms: i64) -> f64 {
     let length_ms = i64::from(slot.slot_minutes) * MINUTE_MS;

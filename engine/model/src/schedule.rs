@@ -9,43 +9,49 @@ use crate::units::HouseholdId;
 /// A plan with its identity, the value of the `schedules` topic.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Schedule {
-    /// `{household}-{request part}`: the household's id stands before the first dash.
+    /// `{household}-{rest of the request's id}`: the household's id comes before the first dash.
     pub schedule_id: String,
+    /// The request that it answers.
     pub request_id: String,
+    /// The household that it is for.
     pub household_id: HouseholdId,
-    /// Event time at which the problem was stated; of two schedules the later one holds.
+    /// Event time of the request, UTC epoch milliseconds; of two schedules the later one is in force.
     pub requested_ms: i64,
-    /// Start of the first slot.
+    /// Start of the first slot, UTC epoch milliseconds.
     pub start_ms: i64,
+    /// Length of a slot, minutes: 1, 5, 15, 30 or 60.
     pub slot_minutes: u32,
-    /// Whether commands follow from it. A what-if question does not move a battery.
+    /// Whether commands follow from it; false for what-if requests.
     pub adopt: bool,
-    /// Time the solver took, microseconds.
+    /// Time the solver took, microseconds: 0 or more.
     pub solve_us: i64,
+    /// What the solver found.
     pub plan: Plan,
 }
 
 /// What the solver found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
+    /// Whether the plan meets the problem as stated.
     pub status: Status,
-    /// The constraints that could not be held; empty unless `status` is `Relaxed`.
+    /// The constraints that could not be met. Empty if `status` is `Optimal`; [`Plan::failed`] keeps its reason here.
     pub relaxed: Vec<Relaxation>,
-    /// Value of the objective, see the API reference.
+    /// Value of the objective, currency; lower is better. See the API reference.
     pub objective: f64,
     /// Name of the method, such as `milp`.
     pub solver: String,
-    /// Proven relative gap; 0 where the plan is optimal.
+    /// Proven relative gap, 0 or more; 0 if the plan is proven to be optimal.
     pub gap: f64,
+    /// Figures of this plan.
     pub metrics: Metrics,
     /// The same figures with the battery idle and appliances at their earliest start.
     pub baseline: Metrics,
-    /// One entry a slot; empty only where `status` is `Infeasible`.
+    /// One entry per slot; empty only if `status` is `Infeasible`.
     pub slots: Vec<PlannedSlot>,
 }
 
 impl Plan {
-    /// The answer to a problem that could not be solved, with the reason. It has no slots and nothing is adopted from it.
+    /// Returns the answer to a problem that could not be solved, with the reason. It has no slots and is never adopted.
     #[must_use]
     pub fn failed(reason: &str) -> Self {
         let nothing = Metrics {
@@ -70,7 +76,7 @@ impl Plan {
         }
     }
 
-    /// Why the problem could not be solved, if that is so. Schedules of earlier builds give no reason.
+    /// Returns why the problem could not be solved, or `None` if it was. Schedules of earlier builds have no reason.
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
         if self.solver != FAILED_SOLVER {
@@ -81,21 +87,24 @@ impl Plan {
     }
 }
 
-/// `solver` of a plan that none made. The reason stands where broken constraints do, so that records and tables keep
-/// their form.
+/// `solver` of a failed plan. Its reason is kept among the relaxed constraints, so that records and tables keep their
+/// layout.
 const FAILED_SOLVER: &str = "none";
 
-/// How the plan stands to the problem as it was stated.
+/// Whether a plan meets the problem as stated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
+    /// The plan meets every constraint; `Plan::gap` says how close to the optimum it is.
     Optimal,
+    /// No plan meets every constraint; this one breaks them as little as possible.
     Relaxed,
+    /// There is no plan.
     Infeasible,
 }
 
 impl Status {
-    /// Lower-case name, as in JSON and metric labels.
+    /// Returns the lower-case name, as in JSON and metric labels.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -106,67 +115,78 @@ impl Status {
     }
 }
 
-/// A constraint that was broken, by its largest amount in the unit that the name ends with.
+/// A constraint that the plan breaks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Relaxation {
-    /// Such as `grid.import_limit_kw` or `battery.end_soc_min_kwh`.
+    /// Its name, such as `grid.import_limit_kw` or `battery.end_soc_min_kwh`.
     pub constraint: String,
+    /// The largest amount by which it is broken, in the unit that the name ends with: more than 0.
     pub amount: f64,
 }
 
 /// Figures over the horizon.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
-    /// Bill: import at the buying price less export at the selling price; no weights, no wear.
+    /// The bill, currency: import at the buying price minus export at the selling price, without weights and wear.
     pub cost: f64,
+    /// Energy imported, kWh: 0 or more.
     pub grid_import_kwh: f64,
+    /// Energy exported, kWh: 0 or more.
     pub grid_export_kwh: f64,
-    /// Share of the consumption not imported, 0 to 1.
+    /// Share of the consumption that is not imported: 0 to 1.
     pub autarky: f64,
-    /// Share of the PV production not exported, 0 to 1.
+    /// Share of the PV production that is not exported: 0 to 1.
     pub self_consumption: f64,
 }
 
-/// One slot of a plan. All powers are 0 or more; at most one of each pair is above 0.
+/// One slot of a plan. All powers are means over the slot, 0 or more. Import and export are never both above 0, and
+/// neither are charging and discharging.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlannedSlot {
+    /// Start of the slot, UTC epoch milliseconds.
     pub start_ms: i64,
-    /// Load with the appliances that run.
+    /// Load, kW, including the appliances that run.
     pub load_kw: f64,
-    /// PV power used; below what is available only where PV is curtailed.
+    /// PV power used, kW; less than the available power only if PV is curtailed.
     pub pv_kw: f64,
+    /// Power from the grid, kW.
     pub grid_import_kw: f64,
+    /// Power to the grid, kW.
     pub grid_export_kw: f64,
+    /// Power into the battery at the AC side, kW.
     pub battery_charge_kw: f64,
+    /// Power out of the battery at the AC side, kW.
     pub battery_discharge_kw: f64,
-    /// SoC at the end of the slot; 0 without a battery.
+    /// SoC of the battery at the end of the slot, kWh; 0 without a battery.
     pub soc_kwh: f64,
-    /// Which appliances run.
+    /// Whether each appliance runs, by id.
     pub appliances: BTreeMap<String, bool>,
-    /// What each EV does.
+    /// What each EV does, by id.
     #[serde(default)]
     pub evs: BTreeMap<String, PlannedEv>,
-    /// What each heat store does.
+    /// What each heat store does, by id.
     #[serde(default)]
     pub heat: BTreeMap<String, PlannedHeat>,
-    /// What one more kWh of load in this slot would cost.
+    /// What one more kWh of load in this slot would cost, currency per kWh.
     pub shadow_price: f64,
 }
 
-/// An EV in a slot; at most one of the powers is above 0.
+/// An EV in a slot. Charging and discharging are never both above 0.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PlannedEv {
+    /// Power into it at the AC side, kW: 0 or more.
     pub charge_kw: f64,
+    /// Power out of it at the AC side, kW: 0 or more.
     pub discharge_kw: f64,
-    /// SoC at the end of the slot: that on arrival before, that on departure afterwards.
+    /// SoC at the end of the slot, kWh: the SoC on arrival before it arrives, the SoC at departure after it has left.
     pub soc_kwh: f64,
 }
 
 /// A heat store in a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PlannedHeat {
-    /// Electric power of the heater.
+    /// Electric power of the heater, kW: 0 or more.
     pub power_kw: f64,
-    /// Temperature at the end of the slot.
+    /// Temperature at the end of the slot, degrees Celsius.
     pub temperature_c: f64,
 }

@@ -5,19 +5,22 @@ use serde::{Deserialize, Serialize};
 use crate::reading::Measurement;
 use crate::units::{HouseholdId, MINUTE_MS};
 
-/// Sum, count, least and greatest of one series. The sum over the count is the mean, which is weighted by time: see
-/// [`Slot::of`].
+/// Sum, count, minimum and maximum of one series, in the series' unit. `sum / count` is the mean, which is weighted by
+/// time: see [`Slot::of`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Stat {
+    /// The mean times `count`.
     pub sum: f64,
+    /// Number of readings. While it is 0, the other fields mean nothing.
     pub count: u32,
-    /// Meaningless while `count` is 0.
+    /// Smallest value.
     pub min: f64,
+    /// Largest value.
     pub max: f64,
 }
 
 impl Stat {
-    /// Nothing seen yet.
+    /// No readings.
     pub const EMPTY: Self = Self {
         sum: 0.0,
         count: 0,
@@ -25,7 +28,7 @@ impl Stat {
         max: 0.0,
     };
 
-    /// Takes one value in.
+    /// Adds one value.
     pub fn add(&mut self, value: f64) {
         self.min = if self.count == 0 {
             value
@@ -41,14 +44,14 @@ impl Stat {
         self.count += 1;
     }
 
-    /// Arithmetic mean; `None` where nothing was seen.
+    /// Returns the mean, or `None` if `count` is 0.
     #[must_use]
     pub fn mean(&self) -> Option<f64> {
         (self.count > 0).then(|| self.sum / f64::from(self.count))
     }
 }
 
-/// The time that counts in a slot.
+/// The part of a slot that counts, and how long a reading holds.
 #[derive(Debug, Clone, Copy)]
 struct Span {
     start_ms: i64,
@@ -56,19 +59,21 @@ struct Span {
     hold_ms: i64,
 }
 
-/// One series of a slot while its readings come in, by ascending time.
+/// One series of a slot while its readings are added, in order of time.
 #[derive(Debug, Clone, Copy)]
 struct Series {
     span: Span,
-    /// Of the readings in the slot, each weighing the same.
+    /// Of the readings in the slot, all with the same weight.
     stat: Stat,
     /// The newest reading.
     held: Option<(i64, f64)>,
-    /// Value times time, and the time, in milliseconds.
+    /// Sum of value times milliseconds held.
     integral: f64,
+    /// Time for which a value is known.
     covered_ms: i64,
-    /// How long the first reading holds, while every other holds as long.
+    /// How long the first reading in the slot holds.
     even_ms: Option<i64>,
+    /// Whether all readings so far hold equally long, and none from before the slot holds into it.
     is_even: bool,
 }
 
@@ -134,26 +139,33 @@ impl Series {
 /// The aggregate of a slot: a row of the `slots` table.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Slot {
+    /// Start, UTC epoch milliseconds, a multiple of the length.
     pub start_ms: i64,
+    /// Length, minutes: 1, 5, 15, 30 or 60.
     pub slot_minutes: u32,
+    /// Load, W.
     pub load_w: Stat,
+    /// PV production, W.
     pub pv_w: Stat,
-    /// Battery power, positive while charging.
+    /// Battery power, W, positive while charging.
     pub battery_w: Stat,
-    /// SoC of the latest battery reading in the slot, percent, and when it was read.
+    /// SoC of the latest battery reading in the slot, percent of the capacity; `None` if there was none.
     pub soc_pct: Option<f64>,
+    /// Event time of that reading, UTC epoch milliseconds; 0 if there was none.
     pub soc_ts_ms: i64,
 }
 
-/// A slot with whose it is, the value of the `slots` topic.
+/// A slot and its household, the value of the `slots` topic.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct HouseholdSlot {
+    /// The household.
     pub household_id: HouseholdId,
+    /// The slot.
     pub slot: Slot,
 }
 
 impl Slot {
-    /// A slot without readings.
+    /// Returns a slot without readings.
     #[must_use]
     pub const fn empty(start_ms: i64, slot_minutes: u32) -> Self {
         Self {
@@ -167,8 +179,8 @@ impl Slot {
         }
     }
 
-    /// Takes one measurement in, each weighing the same. Sums depend on the order in the last bit, so callers add by
-    /// ascending time.
+    /// Adds one reading, with the same weight as any other. The last bit of a sum depends on the order, so callers add
+    /// readings in order of time.
     pub fn add(&mut self, ts_ms: i64, measurement: &Measurement) {
         match *measurement {
             Measurement::Meter { consumption_w } => self.load_w.add(consumption_w),
@@ -187,14 +199,15 @@ impl Slot {
         }
     }
 
-    /// The aggregate of a slot, whose means are weighted by time: a reading holds until the next of its kind, at most
-    /// `hold_ms`, also from before the slot into it. Time after `until_ms` does not count.
+    /// Aggregates a slot. Its means are weighted by time: a reading holds until the next of its kind, for at most
+    /// `hold_ms`. A reading from before the slot may hold into it. Time after `until_ms` does not count.
     ///
-    /// `readings` ascend in time, hold each (kind, time) once, end before the slot does, and begin at the latest right
-    /// after `start_ms - hold_ms`; what is older changes nothing. Where the readings of a kind all hold equally long and
-    /// none comes from before, as those of a regular meter do, its sum is exactly the sum of the readings, otherwise the
-    /// mean times the count. A kind that is only held from before counts as one reading. With `hold_ms` 0 each reading
-    /// weighs the same.
+    /// `readings` must ascend in time, contain each (kind, time) once, and end before the slot does. They must include
+    /// every reading after `start_ms - hold_ms`; older ones change nothing.
+    ///
+    /// If all readings of a kind hold equally long and none holds from before the slot, as with a regular meter, the sum
+    /// is exactly the sum of the readings. Otherwise it is the mean times the count. A kind that only holds from before
+    /// counts as one reading. With `hold_ms` 0 all readings have the same weight.
     #[must_use]
     pub fn of(
         start_ms: i64,
@@ -229,7 +242,7 @@ impl Slot {
         slot
     }
 
-    /// Number of readings in the slot.
+    /// Returns the number of readings in the slot.
     #[must_use]
     pub const fn samples_count(&self) -> u32 {
         self.load_w.count + self.pv_w.count + self.battery_w.count

@@ -1,36 +1,42 @@
 //! Prices over time, and how records of a tariff become one series.
 //!
-//! A record speaks of the time that its periods cover and of nothing else: what was known of other times stays known.
-//! Each period remembers the record that stated it first, by its offset in the log. Of two periods for the same time the
-//! one stated later holds. So it does not matter in which order, or how often, records are taken in; and a record that
-//! carries old periods along takes nothing back that was stated meanwhile.
+//! A record changes only the time that its periods cover; prices for other times stay. Each period keeps the offset of
+//! the record that stated it first. If two periods cover the same time, the one stated later wins. So records may be
+//! merged in any order, and more than once. A record that repeats old periods does not undo newer ones.
 
 use serde::{Deserialize, Serialize};
 
 use crate::limits::PERIODS_MAX;
 use crate::units::DAY_MS;
 
-/// A named series of prices, the value of the `tariffs` topic. Periods ascend and do not overlap.
+/// A named series of prices, the value of the `tariffs` topic.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Tariff {
+    /// Its name: 1 to `NAME_BYTES_MAX` bytes.
     pub name: String,
+    /// The prices: ascending, without overlap, at most `PERIODS_MAX`.
     pub periods: Vec<PricePeriod>,
-    /// Offset of the record that stated each period first; empty where this record states them all.
+    /// For each period, the offset of the record that stated it first; empty if this record states them all.
     #[serde(default)]
     pub stated: Vec<i64>,
 }
 
-/// Prices that hold in `[start_ms, end_ms)`, currency per kWh; may be negative.
+/// Prices in `[start_ms, end_ms)`, which are UTC epoch milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PricePeriod {
+    /// First moment, 0 or more.
     pub start_ms: i64,
+    /// First moment after the period: after `start_ms`, at most `TIME_MS_MAX`.
     pub end_ms: i64,
+    /// Price of import, currency per kWh: `-PRICE_MAX` to `PRICE_MAX`.
     pub buy_per_kwh: f64,
+    /// Price of export, currency per kWh: `-PRICE_MAX` to `PRICE_MAX`; positive is paid to the home.
     pub sell_per_kwh: f64,
 }
 
 impl Tariff {
-    /// The period that holds `ts_ms`, or `None` where the series has a gap or has ended. Missing is never zero.
+    /// Returns the period that contains `ts_ms`, or `None` if no price is known for it. A missing price is never taken
+    /// as 0.
     #[must_use]
     pub fn at_ms(&self, ts_ms: i64) -> Option<&PricePeriod> {
         let after = self
@@ -50,7 +56,7 @@ const STATED_BY_ITSELF: i64 = i64::MAX;
 /// How long prices are kept after their time has passed, ms. The store has its own time to live.
 pub const PRICES_KEPT_MS: i64 = 35 * DAY_MS;
 
-/// What is known of one tariff: its records, merged by time.
+/// All known prices of one tariff: its records, merged by time.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct PriceSeries {
     /// Ascending, without overlap.
@@ -60,22 +66,22 @@ pub struct PriceSeries {
 /// What a record did to a series.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Merged {
-    /// The part of the series that the record touches, in whole periods: what a store must hold from its first start to
-    /// its last end. Empty where the record changed nothing.
+    /// The changed part of the series, in whole periods: what a store must hold from the first start to the last end.
+    /// Empty if the record changed nothing.
     pub changed: Vec<PricePeriod>,
-    /// Whether the series knows something that the record does not say. A log that keeps a tariff's newest record alone
-    /// would forget it.
+    /// Whether the series has prices that the record lacks. A log that keeps only the newest record of a tariff would
+    /// lose them.
     pub record_lacks: bool,
 }
 
 impl PriceSeries {
-    /// Merges a record in that stands at `offset` in the log. Periods that ended by `keep_from_ms` are forgotten, and of
-    /// more than [`PERIODS_MAX`] the latest ones.
+    /// Merges the record at `offset` in the log. Forgets periods that ended by `keep_from_ms`. If more than
+    /// [`PERIODS_MAX`] remain, keeps the earliest ones.
     pub fn merge(&mut self, record: &Tariff, offset: i64, keep_from_ms: i64) -> Merged {
         let stated = |index: usize| record.stated.get(index).copied().unwrap_or(offset);
         let periods = record.periods.iter().enumerate();
         let told: Vec<Stated> = periods
-            // An offset from another log, or from the future, is none: the record states it now.
+            // An offset beyond the record's own cannot be true (it may come from another log): use the record's.
             .map(|(index, period)| (*period, stated(index).clamp(0, offset.max(0))))
             .collect();
         let before = std::mem::take(&mut self.periods);
@@ -101,7 +107,7 @@ impl PriceSeries {
         series.tariff(&newer.name)
     }
 
-    /// The series as a record that says all of it.
+    /// Returns the whole series as one record.
     #[must_use]
     pub fn tariff(&self, name: &str) -> Tariff {
         let (periods, stated) = self.periods.iter().copied().unzip();
@@ -112,8 +118,8 @@ impl PriceSeries {
         }
     }
 
-    /// The periods around everything that differs from `before`. Both ends are ends of periods in both, so that what a
-    /// store held of `before` is replaced whole.
+    /// Returns the periods around everything that differs from `before`. The range begins and ends with a period's bound
+    /// in both series, so no row of `before` is left half replaced.
     fn changed_since(&self, before: &[Stated]) -> Vec<PricePeriod> {
         let same_front = self.periods.iter().zip(before);
         let front = same_front.take_while(|(one, other)| one == other).count();
@@ -128,8 +134,8 @@ impl PriceSeries {
     }
 }
 
-/// The parts of `periods` that no period of `others` takes away; `takes(stated, other's)` says which do. Both ascend
-/// without overlap.
+/// Returns the parts of `periods` that no period of `others` takes away. `takes(stated, other_stated)` decides whether
+/// one does. Both lists ascend without overlap.
 fn without(periods: &[Stated], others: &[Stated], takes: impl Fn(i64, i64) -> bool) -> Vec<Stated> {
     let mut left = Vec::with_capacity(periods.len());
     let mut first = 0;
@@ -154,7 +160,7 @@ fn without(periods: &[Stated], others: &[Stated], takes: impl Fn(i64, i64) -> bo
     left
 }
 
-/// The part of a period in `[from_ms, to_ms)`, if there is one.
+/// Returns the part of a period in `[from_ms, to_ms)`, if any.
 fn part(period: &PricePeriod, stated: i64, from_ms: i64, to_ms: i64) -> Option<Stated> {
     let (start_ms, end_ms) = (from_ms, to_ms.min(period.end_ms));
     let part = PricePeriod {
@@ -165,7 +171,7 @@ fn part(period: &PricePeriod, stated: i64, from_ms: i64, to_ms: i64) -> Option<S
     (start_ms < end_ms).then_some((part, stated))
 }
 
-/// Whether a period of `told` that was stated by the same record holds all of it.
+/// Returns whether one period of `told`, stated by the same record, covers all of this one.
 fn is_within((held, stated): &Stated, told: &[Stated]) -> bool {
     let after = told.partition_point(|(period, _)| period.start_ms <= held.start_ms);
     let around = after.checked_sub(1).map(|index| &told[index]);

@@ -15,13 +15,14 @@ pub const DAY_MS: i64 = 24 * HOUR_MS;
 pub struct HouseholdId(i64);
 
 impl HouseholdId {
-    /// `None` unless `id` is positive.
+    /// Returns the id, or `None` unless `id` is positive.
     #[must_use]
     pub const fn new(id: i64) -> Option<Self> {
         if id > 0 { Some(Self(id)) } else { None }
     }
 
-    /// Reads decimal text as it stands in record keys and MQTT topics: digits only, no sign, no leading zero.
+    /// Parses an id as written in record keys and MQTT topics: digits only, no sign, no leading zero. Returns `None` for
+    /// any other text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let plain = !text.is_empty()
@@ -34,7 +35,7 @@ impl HouseholdId {
         }
     }
 
-    /// The id as a number.
+    /// Returns the id as a number: 1 to `i64::MAX`.
     #[must_use]
     pub const fn get(self) -> i64 {
         self.0
@@ -58,7 +59,7 @@ impl SlotLength {
     /// A quarter of an hour, the default.
     pub const QUARTER_HOUR: Self = Self { minutes: 15 };
 
-    /// `None` unless `minutes` is 1, 5, 15, 30 or 60.
+    /// Returns the length, or `None` unless `minutes` is 1, 5, 15, 30 or 60.
     #[must_use]
     pub const fn new(minutes: u32) -> Option<Self> {
         match minutes {
@@ -67,31 +68,31 @@ impl SlotLength {
         }
     }
 
-    /// Length in minutes.
+    /// Returns the length in minutes.
     #[must_use]
     pub const fn minutes(self) -> u32 {
         self.minutes
     }
 
-    /// Length in milliseconds.
+    /// Returns the length in milliseconds.
     #[must_use]
     pub const fn ms(self) -> i64 {
         self.minutes as i64 * MINUTE_MS
     }
 
-    /// Length in hours.
+    /// Returns the length in hours.
     #[must_use]
     pub fn hours(self) -> f64 {
         f64::from(self.minutes) / 60.0
     }
 
-    /// Start of the slot that holds `ts_ms`.
+    /// Returns the start of the slot that contains `ts_ms`, UTC epoch milliseconds.
     #[must_use]
     pub const fn start_of_ms(self, ts_ms: i64) -> i64 {
         ts_ms - ts_ms.rem_euclid(self.ms())
     }
 
-    /// Slots in 24 hours.
+    /// Returns the number of slots in 24 hours.
     #[must_use]
     pub const fn per_day(self) -> usize {
         (24 * 60 / self.minutes) as usize

@@ -1,4 +1,4 @@
-//! The rules of each message that its schema cannot state.
+//! Rules for the values of each topic that an Avro schema cannot express.
 
 use model::alert::Alert;
 use model::command::{Ack, Command};
@@ -19,7 +19,7 @@ use crate::time::{self, rfc3339};
 use crate::topic::Topic;
 use crate::weather::WeatherForecast;
 
-/// Largest number of either sign that a field without a range of its own may have: what is beyond it is damage.
+/// Largest absolute value of a field that has no range of its own. Anything larger is damage.
 const NUMBER_MAX: f64 = 1e15;
 
 type Checked = Result<(), LimitError>;
@@ -49,7 +49,7 @@ fn time(field: &str, ts_ms: i64) -> Checked {
     Err(broken(field, &found, expected))
 }
 
-/// `[start_ms, end_ms)` holds a moment.
+/// Checks both times, and that the end is after the start.
 fn span(fields: (&str, &str), start_ms: i64, end_ms: i64) -> Checked {
     time(fields.0, start_ms)?;
     time(fields.1, end_ms)?;
@@ -69,7 +69,7 @@ fn within(field: &str, value: f64, (min, max): (f64, f64)) -> Checked {
     }
 }
 
-/// Every field of `parent` is a number that is finite and not absurd.
+/// Checks that every field of `parent` is finite and at most [`NUMBER_MAX`] in absolute value.
 fn numbers(parent: &str, fields: &[(&str, f64)]) -> Checked {
     for (name, value) in fields {
         if !(-NUMBER_MAX..=NUMBER_MAX).contains(value) {
@@ -176,7 +176,7 @@ impl Message for OptimizeRequest {
     }
 }
 
-/// Times and numbers; whether the scheduler takes it is for the scheduler to say.
+/// Checks times and numbers only; the scheduler validates the rest.
 fn problem(problem: &Problem) -> Checked {
     time("problem.start_ms", problem.start_ms)?;
     slot_minutes("problem.slot_minutes", problem.slot_minutes)?;
@@ -327,7 +327,7 @@ fn planned_slot(index: usize, slot: &PlannedSlot) -> Checked {
         ("soc_kwh", slot.soc_kwh),
         ("shadow_price", slot.shadow_price),
     ];
-    // The path is written only where it is needed: a fleet's schedules have many slots.
+    // A fleet's schedules have many slots, so the path is formatted only for an error.
     if numbers("", &fields).is_err() {
         numbers(&field(), &fields)?;
     }

@@ -1,21 +1,21 @@
-//! Names of schemas in single objects: CRC-64-AVRO of the parsing canonical form.
+//! Schema fingerprints in single-object encoding: CRC-64-AVRO of the parsing canonical form.
 
 use apache_avro::Schema;
 use apache_avro::rabin::Rabin;
 use serde_json::Value;
 
-/// A schema's fingerprint, in the order of bytes that a single object has.
+/// A schema's fingerprints, in the byte order of single-object encoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fingerprint {
-    /// As the standard has it, and as other libraries write and look for it.
+    /// The one that the Avro specification defines and other libraries use.
     pub(super) standard: [u8; 8],
-    /// As records of earlier builds have it: the library's own canonical form keeps `{"type":"long"}` for a type with a
-    /// logical type, which the standard reduces to `"long"`.
+    /// The one in records of earlier builds. The library's own canonical form keeps `{"type":"long"}` for a type with a
+    /// logical type, while the specification reduces it to `"long"`.
     pub(super) former: [u8; 8],
 }
 
 impl Fingerprint {
-    /// Of a schema's JSON.
+    /// Computes the fingerprints of a schema, given as JSON.
     pub(super) fn of(json: &str) -> Self {
         let mut plain: Value = serde_json::from_str(json).expect("our own schema is JSON");
         let former = rabin(&plain);
@@ -24,7 +24,7 @@ impl Fingerprint {
         Self { standard, former }
     }
 
-    /// Whether a record with the fingerprint `named` was written with this schema.
+    /// Returns whether a record with the fingerprint `named` was written with this schema.
     pub(super) fn is(self, named: [u8; 8]) -> bool {
         named == self.standard || named == self.former
     }
@@ -49,7 +49,7 @@ fn remove_logical_types(schema: &mut Value) {
     }
 }
 
-/// As text.
+/// Returns the fingerprint as hexadecimal digits.
 pub(super) fn hex(fingerprint: [u8; 8]) -> String {
     let digits = fingerprint.iter().map(|byte| format!("{byte:02x}"));
     digits.collect()

@@ -39,7 +39,7 @@ fn reading(measurement: Measurement) -> Reading {
     }
 }
 
-/// As the first version of the schema could say it.
+/// What the first version of the schema could express.
 fn metadata_v1() -> Metadata {
     Metadata {
         household_id: id(),
@@ -80,7 +80,7 @@ fn metadata() -> Metadata {
     metadata
 }
 
-/// As the first version of the schema could say it.
+/// What the first version of the schema could express.
 fn tariff_v1() -> Tariff {
     Tariff {
         stated: Vec::new(),
@@ -114,7 +114,7 @@ fn weather() -> WeatherForecast {
     }
 }
 
-/// As the first version of the schema could say it.
+/// What the first version of the schema could express.
 fn request_v1() -> OptimizeRequest {
     OptimizeRequest {
         request_id: "42-1757671200000-1".to_owned(),
@@ -207,7 +207,7 @@ fn request() -> OptimizeRequest {
     request
 }
 
-/// As the first version of the schema could say it.
+/// What the first version of the schema could express.
 fn schedule_v1() -> Schedule {
     let metrics = Metrics {
         cost: 1.25,
@@ -310,7 +310,7 @@ fn dead_letter(reason: Reason) -> DeadLetter {
     }
 }
 
-/// As the first version of the schema could say it.
+/// What the first version of the schema could express.
 fn alert_v1() -> Alert {
     Alert {
         household_id: id(),
@@ -362,8 +362,8 @@ fn confluent() -> Codec {
     Codec::confluent(ids.collect())
 }
 
-/// Both framings survive the way there and back, the datum is the same in both, and the stored bytes of `file` still
-/// mean the value and are written. `GOLDEN={file}` writes the file of a new version.
+/// Checks that the value survives a round trip in both framings with the same datum, and that the stored bytes of `file`
+/// still decode to it and are still what is written. `GOLDEN={file}` writes the file of a new version.
 #[track_caller]
 fn check<T: Message + PartialEq + std::fmt::Debug>(file: &str, value: &T) {
     let single = Codec::single_object().encode(value).unwrap();
@@ -382,11 +382,11 @@ fn check<T: Message + PartialEq + std::fmt::Debug>(file: &str, value: &T) {
     for codec in [Codec::single_object(), confluent()] {
         assert_eq!(&codec.decode::<T>(&stored).unwrap(), value);
     }
-    // The fingerprint before it may be the former one; both are looked at below.
+    // The fingerprint before the datum may be the former one; both are tested below.
     assert_eq!(stored[10..], single[10..], "today's bytes of {file}");
 }
 
-/// The stored bytes of `file`, which an older version wrote, still mean the value, under an older id as well.
+/// Checks that the stored bytes of `file`, written by an older version, still decode to the value, also under an older id.
 #[track_caller]
 fn check_older<T: Message + PartialEq + std::fmt::Debug>(file: &str, value: &T) {
     let stored = stored(file);
@@ -495,9 +495,8 @@ fn every_reason_has_its_symbol() {
     }
 }
 
-/// One line for each schema: file, what the standard calls it, what records of earlier builds call it. The first was
-/// made by other libraries, as the file's head says. A change of a schema makes a new version: what stands there joins
-/// the history before a line changes.
+/// One line per schema: file, standard fingerprint, fingerprint of earlier builds. The standard fingerprints were computed
+/// with other libraries, as the head of the file says. Before a schema changes, its old version must join the history.
 #[test]
 fn fingerprints_are_those_of_other_libraries() {
     let golden = include_str!("../../golden/fingerprints.txt");
@@ -551,7 +550,7 @@ fn what_a_newer_build_wrote_is_no_damage() {
         error.to_string(),
         "optimize-requests record has schema id 999, which is newer than this build"
     );
-    // Damage, and what this build knows to belong elsewhere.
+    // Damage, and records of other topics.
     let topic = Topic::OptimizeRequests;
     let of = Topic::Telemetry;
     assert_eq!(
@@ -627,7 +626,7 @@ impl std::io::Read for Counting<'_> {
     }
 }
 
-/// Lengths, in Avro's zigzag, that no record has: large, negative with a size behind, the smallest, one too long.
+/// Lengths, in Avro's zigzag encoding, that no record has: large, negative with a size after it, smallest, one too long.
 const HOSTILE_LENGTHS: [&[u8]; 7] = [
     &[0xFE, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x01],
     &[0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x01],
@@ -644,7 +643,7 @@ fn reads_of(topic: Topic, datum: &[u8]) -> usize {
         reads_count: 0,
     };
     let version = &known(topic).newest;
-    // Whether it is damage is looked at elsewhere.
+    // Another test checks whether it is damage.
     match topic {
         Topic::Telemetry => drop(version.read::<Reading>(&mut counting)),
         Topic::Households => drop(version.read::<Metadata>(&mut counting)),
@@ -728,7 +727,7 @@ proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         decode_all(&Codec::single_object(), &bytes);
-        // Under a header that is right, the bytes reach the decoder.
+        // With a correct header the bytes reach the decoder.
         for sample in samples() {
             let framed = [&sample[..10], &bytes].concat();
             prop_assert!(decode_all(&Codec::single_object(), &framed) <= 1);

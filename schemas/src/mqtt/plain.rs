@@ -1,13 +1,12 @@
-//! The short way for what nearly every device sends: one reading with exactly its fields, in one pass and without a copy.
-//! Takes nothing that the long way would refuse or read otherwise; whatever it does not take says nothing about the
-//! payload, and goes the long way.
+//! The fast path for what nearly every device sends: one reading with exactly its own fields, parsed in one pass without
+//! a copy. It accepts only what the full parser accepts, with the same result. Everything else goes to the full parser.
 
 use model::reading::{Measurement, Reading};
 use serde::Deserialize;
 
 use super::{CONSUMPTION_W, Channel, POWER_W, PV_W, SOC_PCT, Source, parse_time};
 
-// Further fields may hold what the long way refuses, such as 1e999, so they are left to it.
+// Other fields may hold what the full parser refuses, such as 1e999, so payloads with other fields are left to it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Meter<'a> {
@@ -33,7 +32,7 @@ struct Battery<'a> {
     power_w: f64,
 }
 
-/// The reading, where `text` is plainly one.
+/// Returns the reading, or `None` if `text` is for the full parser.
 pub(super) fn reading(text: &str, source: Source) -> Option<Reading> {
     let (id, ts, measurement) = match source.channel {
         Channel::Meter => {
@@ -65,7 +64,7 @@ pub(super) fn reading(text: &str, source: Source) -> Option<Reading> {
     })
 }
 
-/// A struct can be read from an array as well, which the long way refuses.
+/// Parses an object. Without the check, serde would also read a struct from an array, which the full parser refuses.
 fn object<'t, T: Deserialize<'t>>(text: &'t str) -> Option<T> {
     if text.trim_start().starts_with('{') {
         serde_json::from_str(text).ok()

@@ -1,19 +1,19 @@
-//! Looks for NaN and Infinity where JSON has no word for them. One pass: no byte is looked at more than once for each
-//! of the few bytes that such a word can have.
+//! Finds NaN and Infinity in text that is not JSON because of them. It takes one pass, in which each byte is examined at
+//! most once per byte of such a word.
 
-/// The words, in lower case, that stand for what is not a number; each may have a sign before it.
+/// The words for values that are not finite, in lower case; each may have a sign before it.
 const WORDS: [&[u8]; 3] = [b"nan", b"infinity", b"inf"];
 
-/// Most bytes of a word with its sign and the byte behind it.
+/// Length of the longest word with its sign and the byte after it.
 const WORD_BYTES_MAX: usize = 10;
 
-/// Returns whether all of `text` stands for NaN or an infinity.
+/// Returns whether `text` is exactly such a word.
 pub(super) fn names_no_number(text: &str) -> bool {
     word_length(text.as_bytes()).is_some_and(|length| length == text.len())
 }
 
-/// Returns whether NaN or an infinity stands bare, outside of strings, where a value may stand: behind a colon, a comma
-/// or an opening bracket. Adds the bytes that were looked at to `looked_bytes`.
+/// Returns whether such a word appears as a value, outside of strings: after a colon, a comma or an opening bracket. Adds
+/// the number of bytes examined to `looked_bytes`.
 pub(super) fn holds_bare_nan(text: &str, looked_bytes: &mut usize) -> bool {
     let bytes = text.as_bytes();
     let (mut in_string, mut escaped, mut before_value) = (false, false, false);
@@ -52,7 +52,7 @@ fn is_word_at(bytes: &[u8], at: usize) -> bool {
     })
 }
 
-/// Length of the word that `bytes` begin with, its sign included.
+/// Returns the length of the word that `bytes` begin with, including its sign.
 fn word_length(bytes: &[u8]) -> Option<usize> {
     let sign_length = usize::from(matches!(bytes.first(), Some(b'-' | b'+')));
     let bare = &bytes[sign_length..];

@@ -197,7 +197,7 @@ proptest::proptest! {
     }
 }
 
-/// Makes payloads of a kind, of about as many bytes as asked for.
+/// Makes payloads of one kind, with about the given number of bytes.
 type Hostile = (&'static str, fn(usize) -> Vec<u8>);
 
 const HOSTILE: [Hostile; 28] = [
@@ -278,7 +278,7 @@ fn wrapped(before: &str, piece: &str, behind: &str, bytes: usize) -> Vec<u8> {
     [before, &piece.repeat(count), behind].concat().into_bytes()
 }
 
-/// Most looks at a byte: five passes over it, and a word looked for behind every second byte.
+/// Most examinations per byte: five passes, and a search for a word after every second byte.
 const LOOKS_MAX: usize = 12;
 
 #[test]
@@ -345,7 +345,7 @@ fn times_outside_of_the_window_are_refused() {
         reason(TIMES, 4_000_000_000_000_000_000),
         Some(Reason::FutureTime)
     );
-    // Kept for ever: only a clock that was never set is refused.
+    // Readings are kept for ever: only a clock that was never set is refused.
     let for_ever = TimeWindow::around(NOW_MS, i64::MAX, SKEW_MS);
     assert_eq!(reason(for_ever, DEVICE_TS_MS_MIN), None);
     assert_eq!(
@@ -357,7 +357,7 @@ fn times_outside_of_the_window_are_refused() {
         parsed.refusals[0].detail,
         "ts is 2000-01-01T00:00:00Z, at least 2025-06-14T10:13:20Z: older readings are not kept"
     );
-    // A receiver whose own clock is absurd.
+    // The receiver's own clock is absurd.
     for now_ms in [i64::MIN, i64::MAX] {
         let times = TimeWindow::around(now_ms, AGE_MS, SKEW_MS);
         assert!(reason(times, NOW_MS).is_some());
@@ -409,7 +409,7 @@ fn source(channel: Channel) -> Source {
     }
 }
 
-/// Where the short way takes a payload, the long way must read the same.
+/// If the fast path accepts a payload, the full parser must give the same result.
 fn check_ways(text: &str, channel: Channel) -> Result<(), proptest::test_runner::TestCaseError> {
     let source = source(channel);
     let Some(short) = plain::reading(text, source) else {

@@ -1,4 +1,4 @@
-//! Values that a message's check refuses, each by the name of its field.
+//! Values that a message's check refuses, each with the name of its field.
 
 use super::*;
 
@@ -82,7 +82,7 @@ const SPOIL_METADATA: [Spoil<Metadata>; 5] = [
     }),
 ];
 
-/// A field, and what becomes of its message with another value in it.
+/// A field, and the check of its message with another value in it.
 type Checked<V> = (&'static str, fn(V) -> Result<(), model::limits::LimitError>);
 
 const SPOIL_OTHERS: [Checked<f64>; 9] = [
@@ -133,7 +133,7 @@ const SPOIL_OTHERS: [Checked<f64>; 9] = [
     }),
 ];
 
-/// What is encoded is refused when it is decoded, with the field's name.
+/// Checks that decoding the encoded value fails and names the field.
 #[track_caller]
 fn check_refused<T: Message + std::fmt::Debug>(value: &T, field: &str) {
     let codec = Codec::single_object();
@@ -168,7 +168,7 @@ fn numbers_that_are_none_or_absurd_are_refused_by_name() {
     }
 }
 
-/// Every time of every message, by the name that its rule gives.
+/// Every time of every message, by the name that its error gives.
 const SPOIL_TIMES: [Checked<i64>; 21] = [
     ("ts_ms", |ts_ms| {
         Reading {
@@ -304,7 +304,7 @@ fn absurd_times_are_refused_in_every_message() {
             i64::MAX,
         ] {
             let rule = check(ts_ms).unwrap_err();
-            // A start beyond the end is said of the end.
+            // If the start is after the end, the error names the end.
             let of = field.replace("start", "end");
             assert!(rule.field == field || rule.field == of, "{field}: {rule}");
         }
