@@ -1,4 +1,4 @@
-//! Epochs of partitions, by compare and set: a conditional statement for each claim.
+//! Epochs of partitions by compare and set: each claim is a conditional statement.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,13 +13,13 @@ use super::{BACKOFF_FIRST, BACKOFF_MAX, CqlStore, refused_or_unavailable};
 
 static CLAIMS: AtomicU64 = AtomicU64::new(0);
 
-/// Claims of this process, apart from those of every other.
+/// Returns a name for one claim that no other claim has, in any process.
 fn holder() -> String {
     let claim = CLAIMS.fetch_add(1, Ordering::Relaxed);
     format!("{}-{}-{claim}", std::process::id(), wall_ms())
 }
 
-/// The newest epoch, and the holder that claimed it.
+/// Returns the newest epoch and the holder that claimed it.
 pub(super) async fn newest(
     store: &CqlStore,
     partition: i32,
@@ -43,7 +43,7 @@ pub(super) async fn renew(
     set(store, partition, Some(held)).await
 }
 
-/// Sets a higher epoch: over `held` alone if that is given, else over any. `None` if another stands there.
+/// Sets a higher epoch. If `held` is given, it must be the current one; returns `None` if it is not.
 async fn set(
     store: &CqlStore,
     partition: i32,
@@ -55,7 +55,7 @@ async fn set(
     loop {
         let newest = newest(store, partition).await?;
         let last = match newest {
-            // The answer to the attempt before was lost.
+            // The previous attempt succeeded but its answer was lost.
             Some((epoch, of)) if of == holder => return Ok(Some(epoch)),
             Some((epoch, _)) => Some(epoch),
             None => None,
@@ -111,14 +111,14 @@ async fn compare_and_set(
         .into_rows_result()
         .map_err(|error| other_kind(&error))?;
     let row: AnyRow = rows.first_row().map_err(|error| other_kind(&error))?;
-    // The first column says whether the condition held.
+    // The first column tells whether the condition was met.
     Ok(matches!(
         row.columns.first(),
         Some(Some(CqlValue::Boolean(true)))
     ))
 }
 
-/// The store's own time, so that clocks of our hosts do not count.
+/// Returns the store's own time, so that our hosts' clocks do not matter.
 async fn now_us(store: &CqlStore) -> Result<i64, StoreError> {
     let statement = &store.statements().await?.now;
     let rows: Vec<(i64,)> = store.select(statement, ()).await?;
