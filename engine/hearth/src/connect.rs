@@ -101,7 +101,7 @@ fn make_dir(dir: &Path) -> Result<()> {
     std::fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))
 }
 
-/// Repeats `attempt` while its error may pass, for at most `limit`.
+/// Repeats `attempt` while its error is retryable, for at most `limit`.
 async fn patiently<T, F>(what: &str, limit: Duration, attempt: impl Fn() -> F) -> Result<T>
 where
     F: Future<Output = std::result::Result<T, (bool, anyhow::Error)>>,
