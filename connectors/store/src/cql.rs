@@ -38,6 +38,7 @@ use self::statements::{Insert, Statements};
 use crate::retention::{Retention, check_range, without_overlaps};
 use platform::metrics::Metrics;
 use platform::order::{Epoch, Order};
+use platform::retry::Backoff;
 use platform::secret::Secret;
 use platform::settings::{BadSetting, is_host_and_port};
 use platform::store::{Row, Store, StoreError};
@@ -277,7 +278,7 @@ impl CqlStore {
             .acquire()
             .await
             .map_err(|_| StoreError::Refused("the store is closed".to_owned()))?;
-        let mut pause = BACKOFF_FIRST;
+        let mut backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_MAX);
         let mut attempts_count = 0;
         loop {
             let error = match tokio::time::timeout_at(deadline, Box::pin(attempt())).await {
@@ -291,6 +292,7 @@ impl CqlStore {
                 }
             };
             attempts_count += 1;
+            let pause = backoff.next_pause();
             let over = attempts_count >= self.config.attempts_max.max(1)
                 || Instant::now() + pause >= deadline;
             if !error.is_retryable() || over {
@@ -298,7 +300,6 @@ impl CqlStore {
             }
             self.metrics.store_retries_total.inc();
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(BACKOFF_MAX);
         }
     }
 

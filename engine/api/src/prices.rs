@@ -9,6 +9,7 @@ use model::tariff::{PricePeriod, Tariff};
 use model::units::DAY_MS;
 use platform::log::{Consumer, LogError, LogEvent, Start, Subscription};
 use platform::parts::Parts;
+use platform::retry::Backoff;
 use schemas::topic::Topic;
 use tokio::sync::{Mutex, MutexGuard, watch};
 use tokio::task::JoinHandle;
@@ -175,18 +176,17 @@ fn merged(known: &[PricePeriod], newer: &[PricePeriod], kept_from_ms: i64) -> Ve
 }
 
 async fn follow(shared: Arc<Shared>) {
-    let mut pause = PAUSE_MIN;
+    let mut backoff = Backoff::new(PAUSE_MIN, PAUSE_MAX);
     loop {
         match subscribe(&shared.parts).await {
             Ok(consumer) => {
-                pause = PAUSE_MIN;
+                backoff.reset();
                 read(&shared, consumer).await;
                 info!("the subscription to tariffs ended, subscribe again");
             }
             Err(reason) => warn!(%reason, "cannot subscribe to tariffs"),
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(PAUSE_MAX);
+        backoff.pause().await;
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use platform::clock::wall_ms;
 use platform::order::Epoch;
+use platform::retry::Backoff;
 use platform::store::StoreError;
 use scylla::value::{CqlValue, Row as AnyRow};
 use tokio::time::Instant;
@@ -51,8 +52,9 @@ async fn set(
 ) -> Result<Option<Epoch>, StoreError> {
     let holder = holder();
     let deadline = Instant::now() + Duration::from_millis(store.config.write_timeout_ms);
-    let mut pause = BACKOFF_FIRST;
+    let mut backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_MAX);
     loop {
+        let pause = backoff.next_pause();
         let newest = newest(store, partition).await?;
         let last = match newest {
             // The previous attempt succeeded but its answer was lost.
@@ -79,7 +81,6 @@ async fn set(
             ));
         }
         tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(BACKOFF_MAX);
     }
 }
 
