@@ -7,21 +7,21 @@ NAME ?=
 
 help:
 	@printf '%s\n' 'make demo    build and run everything on this machine (ARGS="--homes 100")' \
-	  'make test    every check and test, the real stack among them' \
+	  'make test    every check and test, including those on the real stack' \
 	  'make check   formatting, lints, dependency arrows, licences, advisories' \
 	  'make stack   Kafka, Cassandra, registry and Mosquitto in the foreground' \
 	  'make load    1,000 homes against the real stack; report in target/load' \
 	  'make bench   measurements; results in target/bench (NAME=prefix for a part)' \
 	  'make release the release binary'
 
-# Its own profile: quick to build, and without what only a cluster needs (TLS to Kafka).
+# A separate profile: quick to build, without features that only a cluster needs (TLS to Kafka).
 demo: setup-demo
 	@echo '==> building hearth (the first time takes minutes)'
 	@bash deploy/build.sh --profile demo -p hearth --bin hearth --no-default-features
 	@target=$$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/'); \
 	  exec "$$target/demo/hearth" demo $(ARGS)
 
-# Tests on the real stack are #[ignore]d, so that a run of `cargo test` alone counts them; here all run.
+# Tests on the real stack are #[ignore]d, so that a plain `cargo test` counts them as ignored. Here all of them run.
 test: setup-test check
 	@echo '==> tests'
 	cargo build --workspace --all-targets

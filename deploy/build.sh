@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# cargo build with the arguments given, saying what it does, how far it is and how long it may still take. Cargo's own
-# bar needs a terminal; this one does not. Errors and warnings come through as they are.
+# Runs cargo build with the given arguments and shows what it does, its progress and the time left. Cargo's own progress
+# bar needs a terminal; this one does not. Errors and warnings are passed through.
 set -euo pipefail
 
 every_s=${HEARTH_PROGRESS_S:-10}
@@ -17,7 +17,7 @@ show() {
             told=$SECONDS
             share=$((100 * done / total))
             left=
-            # The first parts say little about the rest.
+            # The first crates say little about the time for the rest.
             ((share < 5)) || left=", about $(minutes $((SECONDS * (total - done) / done))) left"
             printf 'building: %d of %d parts, %d %%, %s so far%s; now %s\n' \
                 "$done" "$total" "$share" "$(minutes "$SECONDS")" "$left" "${busy%%,*}"
@@ -37,5 +37,5 @@ main() {
         cargo build "$@" 2>&1 | stdbuf -oL tr '\r' '\n' | show
 }
 
-# Sourced, it only defines its functions.
+# When sourced, it only defines its functions.
 [[ ${BASH_SOURCE[0]} != "$0" ]] || main "$@"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes certificates for a trial of the gateway with mTLS: certificates.sh DIR [HOMES]. An authority (ca), the gateway's,
-# the controller's (common name hearth), and one for each home (its id as common name). What is there is kept. For
-# production use the authority that you have.
+# the controller's (common name hearth), and one for each home (its id as common name). Existing files are kept.
+# In production use your own authority.
 set -eu
 dir=$1
 homes=${2:-10}

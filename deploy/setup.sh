@@ -17,7 +17,7 @@ have() { command -v "$1" >/dev/null 2>&1; }
 
 # --- system packages -------------------------------------------------------------------------------------------------
 
-# Whether the library that bindgen loads is under $1 (the root folder where empty). libclang-cpp is another library.
+# Whether the library that bindgen loads is under $1 (the root folder if empty). libclang-cpp is another library.
 have_libclang() {
     local root=${1:-} place
     [[ -z ${LIBCLANG_PATH:-} ]] || return 0
@@ -36,7 +36,7 @@ have_java() {
     [[ -n $major && $major -ge 17 ]]
 }
 
-# Installs the packages named; says what to do where that is not possible.
+# Installs the named packages, or says what to do if that is not possible.
 apt_install() {
     have apt-get || fail "missing: $*. This machine has no apt-get: install them by hand (names are Debian's)"
     local root=()
@@ -105,7 +105,7 @@ fetch_maven() {
     publish "$scratch" "$target"
 }
 
-# Moves a finished folder into place. Whoever comes second leaves the first one's.
+# Moves a finished folder into place. If another run was first, its folder stays.
 publish() {
     touch "$1/.complete"
     chmod 755 "$1"
@@ -138,7 +138,7 @@ helm() {
     fi
 }
 
-# Builds a tool of cargo's once; without optimisation, which its few seconds of work do not pay for.
+# Builds a cargo tool once, without optimisation, which would cost more than it saves for a few seconds of work.
 cargo_tool() {
     local name=$1 version=$2 target=$cache/$1-$2
     if [[ ! -e $target/.complete ]]; then
@@ -171,5 +171,5 @@ main() {
     fi
 }
 
-# Sourced, it only defines its functions.
+# When sourced, it only defines its functions.
 [[ ${BASH_SOURCE[0]} != "$0" ]] || main "$@"

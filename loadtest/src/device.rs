@@ -1,4 +1,4 @@
-//! One simulated home as its devices see it: meter, plant, battery and appliances, and the commands it holds.
+//! The devices of one simulated home: meter, PV plant, battery and appliances, and the commands they hold.
 //! It does no IO and reads no clock.
 
 use std::collections::BTreeMap;
@@ -10,9 +10,9 @@ use model::units::HouseholdId;
 
 use crate::homes::Home;
 
-/// Commands kept at the same time; of more, those that start last are refused.
+/// Most commands held at the same time. With more, those that start last are refused.
 const COMMANDS_MAX: usize = 16;
-/// Longest step that the battery is integrated over at once.
+/// Longest time step of the battery's simulation.
 const STEP_MS_MAX: i64 = 3_600_000;
 
 /// The devices of one home.
@@ -23,7 +23,7 @@ pub struct Device {
     soc_kwh: f64,
     /// Time of the last step; `None` before the first.
     stepped_ms: Option<i64>,
-    /// Commands by start; a later one for the same slot takes the place of the earlier.
+    /// Commands by start; a later one for the same slot replaces the earlier one.
     commands: BTreeMap<i64, Held>,
 }
 
@@ -35,7 +35,7 @@ struct Held {
 }
 
 impl Device {
-    /// A home at rest, its battery half full.
+    /// Makes a home at rest, with its battery half full.
     #[must_use]
     pub fn new(home: Home) -> Self {
         let metadata = home.metadata();
@@ -52,14 +52,14 @@ impl Device {
         }
     }
 
-    /// Whose devices they are.
+    /// Returns whose devices they are.
     #[must_use]
     pub const fn id(&self) -> HouseholdId {
         self.home.id()
     }
 
-    /// A command has come. The answer follows at once where the command has begun or is of no use, and otherwise from
-    /// the step in which it begins. A command that comes again is answered again.
+    /// Takes a command. Returns the answer if the command has begun or is useless; otherwise the step in which it begins
+    /// returns it. A repeated command is answered again.
     #[must_use]
     pub fn receive(&mut self, command: Command, now_ms: i64) -> Option<Ack> {
         if command.expires_ms <= now_ms {
@@ -89,7 +89,7 @@ impl Device {
         }
     }
 
-    /// Moves on to `ts_ms` and measures. Time does not go back: an earlier `ts_ms` measures without moving.
+    /// Advances to `ts_ms` and returns readings. Time does not go back: an earlier `ts_ms` does not advance.
     #[must_use]
     pub fn step(&mut self, ts_ms: i64) -> (Vec<Reading>, Vec<Ack>) {
         let elapsed_ms = self.stepped_ms.map_or(0, |last_ms| ts_ms - last_ms);
@@ -136,7 +136,7 @@ impl Device {
         (measurements.into_iter().map(reading).collect(), acks)
     }
 
-    /// Mean power of the appliances that the command switches on.
+    /// Returns the mean power of the appliances that the command switches on.
     fn appliances_w(&self, command: Option<&Command>) -> f64 {
         let on = |id: &str| command.is_some_and(|it| it.appliances.get(id) == Some(&true));
         let running = self.metadata.appliances.iter().filter(|spec| on(&spec.id));
@@ -160,8 +160,8 @@ fn applied(command: &Command, now_ms: i64) -> Ack {
     }
 }
 
-/// Charges (positive) or discharges for `elapsed_ms` as near to `wanted_w` as power and SoC limits allow; gives the
-/// power that it came to.
+/// Charges (positive) or discharges for `elapsed_ms`, as close to `wanted_w` as the limits of power and SoC allow.
+/// Returns the actual power.
 fn move_battery(spec: &BatterySpec, soc_kwh: &mut f64, wanted_w: f64, elapsed_ms: i64) -> f64 {
     #[expect(
         clippy::cast_precision_loss,
@@ -185,7 +185,7 @@ fn move_battery(spec: &BatterySpec, soc_kwh: &mut f64, wanted_w: f64, elapsed_ms
     power_kw * 1e3
 }
 
-/// Meters report tenths.
+/// Rounds to tenths, as meters do.
 fn tenths(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
 }

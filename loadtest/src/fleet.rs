@@ -1,5 +1,5 @@
-//! Simulated homes over MQTT, QoS 1. Each connection publishes for one home or several, in order, and repeats what
-//! was not acknowledged after a reconnect. Time is given from outside and may run faster than the wall clock.
+//! Simulated homes over MQTT with QoS 1. Each connection publishes for one or more homes, in order, and after a reconnect
+//! repeats what was not acknowledged. The caller provides the time, which may run faster than the wall clock.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -26,24 +26,24 @@ use tracing::debug;
 use crate::device::Device;
 use crate::homes::{Home, SEED};
 use crate::ledger::Ledger;
-use crate::outbox::Outbox;
+use crate::unacknowledged::Unacknowledged;
 
-/// Readings of one connection that may wait for their PUBACK at the same time.
+/// Most readings of one connection without PUBACK.
 const WINDOW: usize = 100;
-/// Answers to commands come on top; when this many publishes wait, an answer is left out and the controller asks again.
-const OUTBOX_MAX: usize = 2 * WINDOW;
-/// Packet ids go round in this range, far more than are in use at once.
+/// Most publishes without PUBACK, including answers. Beyond that an answer is dropped, and the controller asks again.
+const UNACKNOWLEDGED_MAX: usize = 2 * WINDOW;
+/// Packet ids wrap around at this number, far more than are in use at once.
 const PACKET_IDS: u16 = 1_000;
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// Connections are opened this far apart, so that a thousand do not shake hands at once.
+/// Connections are opened at this interval, so that a thousand TLS handshakes do not coincide.
 const CONNECT_SPACING: Duration = Duration::from_millis(2);
 const DISCONNECT_WAIT: Duration = Duration::from_secs(2);
 
-/// The time that the fleet lives in, UTC epoch milliseconds.
+/// Returns the fleet's time, UTC epoch milliseconds.
 pub type Now = Arc<dyn Fn() -> i64 + Send + Sync>;
 
-/// What fleet to make, and where it connects.
+/// The settings of a fleet.
 #[derive(Clone)]
 pub struct FleetConfig {
     /// Number of homes, 1 or more.
@@ -55,15 +55,15 @@ pub struct FleetConfig {
     pub port: u16,
     /// Authority that signed the peer's certificate, PEM; `None` for no TLS.
     pub ca_file: Option<PathBuf>,
-    /// Empty for none. `{id}` stands for the id of the connection's first home.
+    /// User name; empty for none. `{id}` is replaced by the id of the connection's first home.
     pub username: String,
-    /// The same.
+    /// Password; `{id}` is replaced as in the user name.
     pub password: String,
     /// Homes that share a connection, 1 or more; more than 1 needs a peer that lets one client speak for many.
     pub homes_per_connection: u32,
     /// Time between two readings of one home, milliseconds of the fleet's time.
     pub interval_ms: i64,
-    /// The same seed makes the same homes.
+    /// Seed; the same one makes the same homes.
     pub seed: u64,
 }
 
@@ -139,7 +139,7 @@ struct Connection {
 }
 
 impl Fleet {
-    /// Starts the homes; they connect, and reconnect, by themselves. `speed` says how many times as fast as the wall
+    /// Starts the homes, which connect and reconnect by themselves. `speed` is how many times as fast as the wall
     /// clock `now` runs. Needs a tokio runtime, and a rustls provider where TLS is used.
     #[expect(
         clippy::needless_pass_by_value,
@@ -176,13 +176,13 @@ impl Fleet {
                 .map(|id| (id, Device::new(Home::new(id, config.seed))))
                 .collect();
             let options = options(config, first.get() + i64::from(offset), tls.clone());
-            let (client, event_loop) = AsyncClient::new(options, OUTBOX_MAX + WINDOW);
+            let (client, event_loop) = AsyncClient::new(options, UNACKNOWLEDGED_MAX + WINDOW);
             let link = Arc::new(Link {
                 client,
                 devices: Mutex::new(devices),
-                desk: Mutex::new(Desk {
+                delivery: Mutex::new(Delivery {
                     online: false,
-                    outbox: Outbox::new(),
+                    unacknowledged: Unacknowledged::new(),
                 }),
                 window: Semaphore::new(WINDOW),
                 ever_online: watch::Sender::new(false),
@@ -212,7 +212,7 @@ impl Fleet {
         })
     }
 
-    /// What it has done so far.
+    /// Returns what it has done so far.
     #[must_use]
     pub fn counts(&self) -> Counts {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -226,19 +226,19 @@ impl Fleet {
         }
     }
 
-    /// Number of connections, made or not.
+    /// Returns the number of connections, open or not.
     #[must_use]
     pub fn connections_count(&self) -> usize {
         self.connections.len()
     }
 
-    /// Measures no more, and waits until everything published is acknowledged; gives the publishes that were not after
-    /// `patience`.
+    /// Stops making readings, and waits until everything published is acknowledged. Returns the number of publishes that
+    /// were not acknowledged after `patience`.
     pub async fn drain(&mut self, patience: Duration) -> usize {
         self.stopping.send_replace(true);
         let deadline = Instant::now() + patience;
         for connection in &mut self.connections {
-            // A publisher that waits for room in the window ends only with an acknowledgement.
+            // A publisher that waits for room in the window ends only after an acknowledgement.
             if tokio::time::timeout_at(deadline, &mut connection.publisher)
                 .await
                 .is_err()
@@ -250,7 +250,7 @@ impl Fleet {
             let left: usize = self
                 .connections
                 .iter()
-                .map(|it| it.link.desk().outbox.len())
+                .map(|it| it.link.delivery().unacknowledged.len())
                 .sum();
             if left == 0 || Instant::now() >= deadline {
                 return left;
@@ -264,7 +264,7 @@ impl Fleet {
         self.stopping.send_replace(true);
         for connection in &self.connections {
             connection.publisher.abort();
-            // Where the queue is full or the peer away, the connection is cut below.
+            // If the queue is full or the peer is away, the connection is cut below.
             let _ = connection.link.client.try_disconnect();
         }
         let deadline = Instant::now() + DISCONNECT_WAIT;
@@ -281,7 +281,7 @@ impl Drop for Connection {
     }
 }
 
-/// When the homes of a connection measure: home `n` at `phase + n * spacing` into each interval.
+/// When the homes of a connection send: home `n` at `phase + n * spacing` into each interval.
 #[derive(Debug, Clone, Copy)]
 struct Rhythm {
     interval_ms: i64,
@@ -290,9 +290,9 @@ struct Rhythm {
     speed: f64,
 }
 
-/// What is published: both need their PUBACK.
+/// A publish, which needs its PUBACK.
 #[derive(Debug)]
-enum Letter {
+enum Publication {
     Reading { reading: Reading, since: Instant },
     Answer(Ack),
 }
@@ -301,7 +301,7 @@ enum Letter {
 struct Link {
     client: AsyncClient,
     devices: Mutex<BTreeMap<HouseholdId, Device>>,
-    desk: Mutex<Desk>,
+    delivery: Mutex<Delivery>,
     /// A permit for each reading that waits for its PUBACK.
     window: Semaphore,
     ever_online: watch::Sender<bool>,
@@ -310,11 +310,11 @@ struct Link {
     ledger: Option<Arc<Ledger>>,
 }
 
-/// Under one lock, so that the order of the outbox is the order in which the client library gets publishes.
+/// State under one lock, so that publishes are queued in the order in which the client library gets them.
 #[derive(Debug)]
-struct Desk {
+struct Delivery {
     online: bool,
-    outbox: Outbox<Letter>,
+    unacknowledged: Unacknowledged<Publication>,
 }
 
 impl std::fmt::Debug for Link {
@@ -324,33 +324,35 @@ impl std::fmt::Debug for Link {
 }
 
 impl Link {
-    fn desk(&self) -> MutexGuard<'_, Desk> {
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    fn delivery(&self) -> MutexGuard<'_, Delivery> {
+        self.delivery.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn devices(&self) -> MutexGuard<'_, BTreeMap<HouseholdId, Device>> {
         self.devices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn send(&self, letter: Letter) {
-        let mut desk = self.desk();
-        desk.outbox.push(letter);
-        self.flush(&mut desk);
+    fn send(&self, publication: Publication) {
+        let mut delivery = self.delivery();
+        delivery.unacknowledged.push(publication);
+        self.flush(&mut delivery);
     }
 
-    fn flush(&self, desk: &mut Desk) {
-        let give = |letter: &Letter| {
-            let (topic, payload) = match letter {
-                Letter::Reading { reading, .. } => {
+    fn flush(&self, delivery: &mut Delivery) {
+        let give = |publication: &Publication| {
+            let (topic, payload) = match publication {
+                Publication::Reading { reading, .. } => {
                     (mqtt::reading_topic(reading), mqtt::reading_json(reading))
                 }
-                Letter::Answer(ack) => (mqtt::ack_topic(ack.household_id), mqtt::ack_json(ack)),
+                Publication::Answer(ack) => {
+                    (mqtt::ack_topic(ack.household_id), mqtt::ack_json(ack))
+                }
             };
             self.client
                 .try_publish(topic, QoS::AtLeastOnce, false, payload)
                 .is_ok()
         };
-        while desk.online && desk.outbox.hand_over(give) {}
+        while delivery.online && delivery.unacknowledged.hand_over(give) {}
     }
 
     fn connected(&self) {
@@ -359,43 +361,43 @@ impl Link {
             path: mqtt::command_topic(id),
             qos: QoS::AtLeastOnce,
         });
-        let mut desk = self.desk();
+        let mut delivery = self.delivery();
         // The queue is empty after a disconnect, so there is room.
         let subscribed = self.client.try_subscribe_many(filters);
         debug_assert!(subscribed.is_ok(), "the queue has room for a subscription");
-        desk.online = true;
-        self.flush(&mut desk);
+        delivery.online = true;
+        self.flush(&mut delivery);
         self.counters.connects.fetch_add(1, Ordering::Relaxed);
         self.ever_online.send_replace(true);
     }
 
-    /// Repeating is left to the outbox: the client library forgets what was pending when a session is not resumed.
+    /// Notes a disconnect. `unacknowledged` repeats publishes, since the client library forgets them without a session.
     fn disconnected(&self, event_loop: &mut EventLoop) {
-        let mut desk = self.desk();
+        let mut delivery = self.delivery();
         event_loop.clean();
         event_loop.pending.clear();
         event_loop.state.events.clear();
         event_loop.state.collision = None;
-        desk.outbox.disconnected();
-        if std::mem::take(&mut desk.online) {
+        delivery.unacknowledged.disconnected();
+        if std::mem::take(&mut delivery.online) {
             self.counters.disconnects.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     fn acknowledged(&self, packet_id: u16) {
-        let mut desk = self.desk();
-        let letter = desk.outbox.acknowledged(packet_id);
-        self.flush(&mut desk);
-        drop(desk);
-        match letter {
-            Some(Letter::Reading { reading, since }) => {
+        let mut delivery = self.delivery();
+        let publication = delivery.unacknowledged.acknowledged(packet_id);
+        self.flush(&mut delivery);
+        drop(delivery);
+        match publication {
+            Some(Publication::Reading { reading, since }) => {
                 self.window.add_permits(1);
                 self.counters.acknowledged.fetch_add(1, Ordering::Relaxed);
                 if let Some(ledger) = &self.ledger {
                     ledger.acknowledged(&reading, since.elapsed());
                 }
             }
-            Some(Letter::Answer(_)) => {
+            Some(Publication::Answer(_)) => {
                 self.counters.answers.fetch_add(1, Ordering::Relaxed);
             }
             None => {}
@@ -420,13 +422,13 @@ impl Link {
     }
 
     fn answer(&self, ack: Ack) {
-        if self.desk().outbox.len() < OUTBOX_MAX {
-            self.send(Letter::Answer(ack));
+        if self.delivery().unacknowledged.len() < UNACKNOWLEDGED_MAX {
+            self.send(Publication::Answer(ack));
         }
     }
 }
 
-/// Measures and publishes at each home's time, in order. Where the window is full it waits, and catches up later.
+/// Publishes readings at each home's time, in order. If the window is full it waits, and catches up later.
 async fn publish(link: Arc<Link>, rhythm: Rhythm, mut stop: watch::Receiver<bool>) {
     let mut online = link.ever_online.subscribe();
     tokio::select! {
@@ -456,7 +458,7 @@ async fn publish(link: Arc<Link>, rhythm: Rhythm, mut stop: watch::Receiver<bool
                     ledger.sent(&reading);
                 }
                 let since = Instant::now();
-                link.send(Letter::Reading { reading, since });
+                link.send(Publication::Reading { reading, since });
             }
             due_ms += rhythm.spacing_ms;
         }
@@ -464,7 +466,7 @@ async fn publish(link: Arc<Link>, rhythm: Rhythm, mut stop: watch::Receiver<bool
     }
 }
 
-/// Waits until the fleet's time is `ts_ms`; looks at least once a second, in case that time jumps.
+/// Waits until the fleet's time is `ts_ms`. Checks at least once a second, in case that time jumps.
 async fn until(now: &Now, ts_ms: i64, speed: f64) {
     loop {
         let ahead_ms = ts_ms - now();
@@ -496,13 +498,15 @@ async fn drive(
             Ok(Event::Incoming(Packet::Publish(publish))) => {
                 link.received(&publish.topic, &publish.payload);
             }
-            Ok(Event::Outgoing(Outgoing::Publish(packet_id))) => link.desk().outbox.left(packet_id),
+            Ok(Event::Outgoing(Outgoing::Publish(packet_id))) => {
+                link.delivery().unacknowledged.left(packet_id)
+            }
             Ok(Event::Outgoing(Outgoing::Disconnect)) => return,
             Ok(Event::Incoming(_) | Event::Outgoing(_)) => {}
             Err(error) => {
                 debug!(%error, "connection lost");
                 link.disconnected(&mut event_loop);
-                if *stop.borrow() && link.desk().outbox.len() == 0 {
+                if *stop.borrow() && link.delivery().unacknowledged.len() == 0 {
                     return;
                 }
                 tokio::time::sleep(backoff).await;

@@ -1,5 +1,5 @@
-//! Real load, PV and prices, replayed at any time. Two weeks repeat for ever, weekday on weekday; nothing is random
-//! but a home's scale and shift, which follow from its id and the seed. See `data/README.md` for the sources.
+//! Recorded load, PV and prices, replayed at any time. Two weeks repeat for ever, on the same weekdays. Only a home's
+//! scale and shift are random; they follow from its id and the seed. See `data/README.md` for the sources.
 
 use std::sync::LazyLock;
 
@@ -19,7 +19,7 @@ const VAT: f64 = 1.19;
 const PERIOD_MS: i64 = 14 * DAY_MS;
 /// Monday 5 January 1970, 00:00 UTC.
 const FIRST_MONDAY_MS: i64 = 4 * DAY_MS;
-/// The Californian homes' standard time is read as UTC+1.
+/// The Californian homes' standard time is taken as UTC+1.
 const CALIFORNIA_OFFSET_MS: i64 = HOUR_MS;
 
 static CALIFORNIA: LazyLock<Vec<Vec<f64>>> =
@@ -46,7 +46,7 @@ pub struct Home {
 }
 
 impl Home {
-    /// The home `id` of the fleet that `seed` makes. The same arguments give the same home.
+    /// Returns home `id` of the fleet that `seed` makes. The same arguments give the same home.
     #[must_use]
     pub fn new(id: HouseholdId, seed: u64) -> Self {
         let mut draw = Draw::new(seed, id);
@@ -67,13 +67,13 @@ impl Home {
         }
     }
 
-    /// Whose home it is.
+    /// Returns the home's id.
     #[must_use]
     pub const fn id(&self) -> HouseholdId {
         self.id
     }
 
-    /// Load without controllable appliances at `ts_ms`, W, 0 or more.
+    /// Returns the load without controllable appliances at `ts_ms`, W, 0 or more.
     #[must_use]
     pub fn load_w(&self, ts_ms: i64) -> f64 {
         let ts_ms = ts_ms + self.load_shift_ms;
@@ -86,7 +86,7 @@ impl Home {
         recorded_w * self.load_scale
     }
 
-    /// PV production at `ts_ms`, W, 0 or more; 0 for ever in a home without a plant.
+    /// Returns the PV production at `ts_ms`, W, 0 or more; always 0 in a home without a plant.
     #[must_use]
     pub fn pv_w(&self, ts_ms: i64) -> f64 {
         let w_per_kwp = if self.recorded_index < CALIFORNIA_HOMES_COUNT {
@@ -98,7 +98,7 @@ impl Home {
         w_per_kwp * self.pv_kwp
     }
 
-    /// What the operator knows of this home: most have PV and a 10 kWh battery, every third a dishwasher, every
+    /// Returns the home's metadata: most homes have PV and a 10 kWh battery, every third a dishwasher, every
     /// fourth a washing machine. The appliances' profiles are for slots of 15 minutes.
     #[must_use]
     pub fn metadata(&self) -> Metadata {
@@ -130,13 +130,13 @@ impl Home {
     }
 }
 
-/// Metadata of home `id` in the fleet of the default seed.
+/// Returns the metadata of home `id` in the fleet of the default seed.
 #[must_use]
 pub fn metadata(id: HouseholdId) -> Metadata {
     Home::new(id, SEED).metadata()
 }
 
-/// The tariff over the whole hours that touch `[from_ms, to_ms)`: buying at the day-ahead price with fees and VAT,
+/// Returns the tariff for the whole hours that touch `[from_ms, to_ms)`: buying at the day-ahead price with fees and VAT,
 /// selling at the day-ahead price, which is below 0 in 19 of the 336 hours.
 #[must_use]
 pub fn prices(from_ms: i64, to_ms: i64) -> Tariff {
@@ -181,7 +181,7 @@ fn appliance(id: &str, profile_kw: &[f64], from_hour: u32, to_hour: u32) -> Appl
     }
 }
 
-/// Every column but the first, which is the time.
+/// Returns every column except the first, which is the time.
 fn columns(text: &str) -> Vec<Vec<f64>> {
     let mut rows = csv::Reader::from_reader(text.as_bytes());
     let width = rows.headers().expect("the file has a header").len();
@@ -195,13 +195,13 @@ fn columns(text: &str) -> Vec<Vec<f64>> {
     columns
 }
 
-/// Index of the step that holds `ts_ms`.
+/// Returns the index of the step that contains `ts_ms`.
 fn position(step_ms: i64, ts_ms: i64) -> usize {
     let into_ms = (ts_ms - FIRST_MONDAY_MS).rem_euclid(PERIOD_MS);
     usize::try_from(into_ms / step_ms).expect("the remainder is not negative")
 }
 
-/// Straight lines between the middles of the steps, whose values are means.
+/// Interpolates linearly between the middles of the steps, whose values are means.
 fn interpolate(means: &[f64], step_ms: i64, ts_ms: i64) -> f64 {
     let shifted_ms = ts_ms - step_ms / 2;
     let left = position(step_ms, shifted_ms);
@@ -214,12 +214,12 @@ fn interpolate(means: &[f64], step_ms: i64, ts_ms: i64) -> f64 {
     means[left] + (means[right] - means[left]) * share
 }
 
-/// Repeatable numbers (splitmix64) that differ by seed and home.
+/// Reproducible random numbers (splitmix64) that differ by seed and home.
 #[derive(Debug)]
 pub struct Draw(u64);
 
 impl Draw {
-    /// The numbers of home `id` in the fleet of `seed`, from the first on.
+    /// Returns the numbers of home `id` in the fleet of `seed`, from the first on.
     #[must_use]
     pub const fn new(seed: u64, id: HouseholdId) -> Self {
         Self(seed ^ id.get().unsigned_abs().wrapping_mul(0xd134_2543_de82_ef95))
@@ -233,12 +233,12 @@ impl Draw {
         mixed ^ (mixed >> 31)
     }
 
-    /// A whole number below `bound`, which is more than 0.
+    /// Returns a whole number below `bound`, which must be more than 0.
     pub fn below(&mut self, bound: u32) -> u32 {
         u32::try_from(self.next() % u64::from(bound)).expect("below a 32-bit bound")
     }
 
-    /// In `[0, 1)`.
+    /// Returns a number in `[0, 1)`.
     pub fn unit(&mut self) -> f64 {
         f64::from(self.below(1 << 24)) / f64::from(1 << 24)
     }

@@ -1,5 +1,5 @@
-//! The ledger: every reading that was sent, whether it was acknowledged and how long that took; and its comparison
-//! with what a store holds.
+//! The ledger records every reading that was sent, whether it was acknowledged and how long that took. It is compared
+//! with the rows of a store.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,10 +10,10 @@ use model::reading::{Kind, Reading};
 use model::units::HouseholdId;
 use serde::Serialize;
 
-/// One series of readings: what a store keeps in one table for one home.
+/// A series of readings: the rows of one home in one table.
 pub type Series = (HouseholdId, Kind);
 
-/// What was sent in one run. It grows with the run and is meant for minutes.
+/// The readings of one run. It grows with the run, and is meant for runs of minutes.
 #[derive(Debug)]
 pub struct Ledger {
     book: Mutex<Book>,
@@ -21,14 +21,14 @@ pub struct Ledger {
 
 #[derive(Debug)]
 struct Book {
-    /// For each series the times sent, with whether the reading was acknowledged.
+    /// For each series the times sent, and whether each reading was acknowledged.
     sent: BTreeMap<Series, BTreeMap<i64, bool>>,
     /// PUBLISH to PUBACK, microseconds.
     latency_us: Histogram<u64>,
     newest: Option<(Series, i64, Instant)>,
 }
 
-/// The ledger against the store.
+/// The result of comparing the ledger with the store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Comparison {
     /// Different readings that were sent.
@@ -60,7 +60,7 @@ impl Default for Ledger {
 }
 
 impl Ledger {
-    /// Nothing sent so far.
+    /// Makes an empty ledger.
     #[must_use]
     pub fn new() -> Self {
         let latency_us = latency_histogram();
@@ -77,14 +77,14 @@ impl Ledger {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The reading is on its way for the first time.
+    /// Notes that the reading was sent for the first time.
     pub fn sent(&self, reading: &Reading) {
         let mut book = self.book();
         let times = book.sent.entry(series(reading)).or_default();
         times.entry(reading.ts_ms).or_insert(false);
     }
 
-    /// The reading has its PUBACK, `after` its first publish.
+    /// Notes the reading's PUBACK, `after` its first publish.
     pub fn acknowledged(&self, reading: &Reading, after: Duration) {
         let mut book = self.book();
         let times = book.sent.entry(series(reading)).or_default();
@@ -94,7 +94,7 @@ impl Ledger {
         book.latency_us.saturating_record(after_us);
     }
 
-    /// Every series with its first and last time, ascending.
+    /// Returns every series with its first and last time, ascending.
     #[must_use]
     pub fn series(&self) -> Vec<(Series, i64, i64)> {
         let book = self.book();
@@ -132,28 +132,28 @@ impl Ledger {
         }
     }
 
-    /// The reading that was acknowledged last, its time, and when the PUBACK came.
+    /// Returns the reading that was acknowledged last, its time, and when the PUBACK came.
     #[must_use]
     pub fn newest(&self) -> Option<(Series, i64, Instant)> {
         self.book().newest
     }
 
-    /// From the first PUBLISH of a reading to its PUBACK; `None` before the first.
+    /// Returns the latency from the first PUBLISH of a reading to its PUBACK; `None` before the first PUBACK.
     #[must_use]
     pub fn latency(&self) -> Option<LatencyMs> {
         LatencyMs::of(&self.book().latency_us)
     }
 }
 
-/// For latencies in microseconds up to an hour; longer ones count as an hour. It has a fixed range because
-/// `saturating_record` cuts at the range that there is, and one that grows begins with 2.
+/// Makes a histogram of latencies in microseconds, up to an hour; longer ones count as an hour. Its range is fixed because
+/// `saturating_record` cuts off at the current range, and a histogram that grows starts with a range of 2.
 pub(crate) fn latency_histogram() -> Histogram<u64> {
     let longest_us = 3_600_000_000;
     Histogram::new_with_max(longest_us, 3).expect("three digits up to an hour are valid")
 }
 
 impl LatencyMs {
-    /// Of a histogram in microseconds; `None` where it is empty.
+    /// Returns the percentiles of a histogram in microseconds; `None` if it is empty.
     #[must_use]
     pub fn of(latency_us: &Histogram<u64>) -> Option<Self> {
         #[expect(clippy::cast_precision_loss, reason = "microseconds of a run")]

@@ -1,9 +1,9 @@
-//! A fleet of simulated homes over MQTT, made of real load, PV and prices; scenarios; the ledger of what was sent.
-//! It knows Hearth from outside only: MQTT, and for the check CQL.
+//! A fleet of simulated homes over MQTT, made from recorded load, PV and prices; load scenarios; the ledger of what was
+//! sent. It uses Hearth only from outside: over MQTT, and over CQL for the check.
 
 pub mod device;
 pub mod fleet;
 pub mod homes;
 pub mod ledger;
 pub mod load;
-mod outbox;
+mod unacknowledged;

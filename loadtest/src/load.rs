@@ -1,5 +1,5 @@
-//! Scenarios of load against a running Hearth, and their check from outside: what was acknowledged to the devices is
-//! compared with the rows that the store has, read over CQL.
+//! Load scenarios against a running Hearth, and their check from outside: the acknowledged readings are compared with the
+//! rows in the store, read over CQL.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -34,16 +34,16 @@ const PROBE_PATIENCE: Duration = Duration::from_secs(120);
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 /// A round of warming up, seconds.
 const WARM_UP_ROUND_S: u64 = 10;
-/// The stack is warm when rows are this quick in a round, or hardly quicker than in the round before.
+/// The stack is warm if rows are this quick in a round, or hardly quicker than in the round before.
 const WARM_P99_MS: f64 = 250.0;
 const WARM_GAIN_MIN: f64 = 0.8;
-/// A rate holds where its last reading is stored so soon, and so much of what was meant was published.
+/// A rate holds if its last reading is stored within this time, and at least this share of the planned readings was sent.
 const LAG_S_MAX: f64 = 5.0;
 const PUBLISHED_SHARE_MIN: f64 = 0.9;
-/// Below this a home's readings would fall into one millisecond.
+/// Below this, several readings of a home would have the same millisecond.
 const INTERVAL_MS_MIN: i64 = 10;
 
-/// Tells people how far a scenario is.
+/// Tells people the progress of a scenario.
 pub type Say<'a> = &'a (dyn Fn(&str) + Sync);
 
 /// A scenario: a fleet that publishes at a steady rate.
@@ -57,7 +57,7 @@ pub struct Steady {
     pub keyspace: String,
 }
 
-/// What a scenario came to: one entry of `report.json`.
+/// The result of a scenario: one element of `report.json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     pub scenario: String,
@@ -67,18 +67,18 @@ pub struct Report {
     #[serde(flatten)]
     pub readings: Comparison,
     pub readings_per_s: f64,
-    /// From PUBLISH to PUBACK, as the devices saw it.
+    /// From PUBLISH to PUBACK, as measured by the devices.
     pub latency_ms: Option<LatencyMs>,
-    /// From PUBACK to the row being readable, of the samples that arrived.
+    /// From PUBACK until the row can be read, for the probes that arrived.
     pub store_latency_ms: Option<LatencyMs>,
-    /// Samples that did not arrive in time and are in no percentile.
+    /// Probes that did not arrive in time, which are in no percentile.
     pub store_probes_unanswered: u64,
     /// From the last PUBACK until every acknowledged reading was stored; `None` if that never came.
     pub catch_up_s: Option<f64>,
     pub connects: u64,
     pub disconnects: u64,
     pub commands: u64,
-    /// Of a search: what was tried. The figures above are those of the highest rate that held.
+    /// The rates that a search tried. The figures above are those of the highest rate that held.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<Step>,
 }
@@ -86,8 +86,9 @@ pub struct Report {
 /// One rate of a search.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Step {
-    /// Readings a second that the fleet was to publish, and those that were acknowledged.
+    /// Planned readings per second.
     pub offered_per_s: f64,
+    /// Acknowledged readings per second.
     pub acknowledged_per_s: f64,
     pub stored_p99_ms: Option<f64>,
     pub catch_up_s: Option<f64>,
@@ -96,7 +97,7 @@ pub struct Step {
 }
 
 impl Report {
-    /// Whether everything that was acknowledged is stored once, and everything that was sent was acknowledged.
+    /// Returns whether every reading that was sent was acknowledged and is stored exactly once.
     #[must_use]
     pub const fn is_clean(&self) -> bool {
         let readings = &self.readings;
@@ -108,8 +109,8 @@ impl Report {
     }
 }
 
-/// Publishes in short rounds, which no figure holds, until the stack is as quick as it gets or `limit` has passed: JVMs
-/// compile their hot code first.
+/// Publishes in short rounds, which are in no figure, until the stack does not get quicker or `limit` has passed. JVMs
+/// must compile their hot code first.
 pub async fn warm_up(scenario: &Steady, limit: Duration, say: Say<'_>) -> anyhow::Result<()> {
     let begun = Instant::now();
     let round = Steady {
@@ -134,11 +135,11 @@ pub async fn steady(scenario: &Steady, say: Say<'_>) -> anyhow::Result<Report> {
     run("steady", scenario, say).await
 }
 
-/// Finds the highest rate at which the store stays close behind, each tried for the scenario's time. Returns nothing
-/// where no rate holds.
+/// Finds the highest rate with which the store keeps up; each is tried for the scenario's time. Returns nothing if no
+/// rate holds.
 pub async fn saturating(scenario: &Steady, say: Say<'_>) -> anyhow::Result<Option<Report>> {
     let homes = f64::from(scenario.fleet.homes);
-    // Each home sends up to three readings at a time; how many it was is measured.
+    // Each home sends up to three readings at a time; the actual number is counted.
     let rate_of = |interval_ms: f64, per_round: f64| homes * per_round * 1_000.0 / interval_ms;
     #[expect(clippy::cast_precision_loss, reason = "an interval of milliseconds")]
     let (first_ms, min_ms) = (scenario.fleet.interval_ms as f64, INTERVAL_MS_MIN as f64);
@@ -157,7 +158,7 @@ pub async fn saturating(scenario: &Steady, say: Say<'_>) -> anyhow::Result<Optio
         say(&format!("trying {rate:.0} readings a second ..."));
         let report = run("saturating", &step, say).await?;
         if best.is_none() && steps.is_empty() {
-            // PV plants and batteries are not in every home.
+            // Not every home has a PV plant or a battery.
             per_round = (report.readings_per_s / rate_of(first_ms, 1.0)).clamp(0.1, 3.0);
         }
         let offered_per_s = rate * per_round / 3.0;
@@ -237,7 +238,7 @@ async fn run(name: &str, scenario: &Steady, say: Say<'_>) -> anyhow::Result<Repo
     })
 }
 
-/// Writes the reports as JSON, a list with an entry for each scenario.
+/// Writes the reports as JSON, a list with one element for each scenario.
 pub fn write(reports: &[Report], file: &Path) -> anyhow::Result<()> {
     if let Some(folder) = file.parent() {
         std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
@@ -247,7 +248,7 @@ pub fn write(reports: &[Report], file: &Path) -> anyhow::Result<()> {
     std::fs::write(file, text).with_context(|| format!("write {}", file.display()))
 }
 
-/// A short table for people.
+/// Formats a short table for people.
 #[must_use]
 pub fn table(reports: &[Report]) -> String {
     let mut text = String::from(
@@ -297,7 +298,7 @@ async fn all_connected(fleet: &Fleet) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Reads until every acknowledged reading is there, or until nothing more comes.
+/// Reads until every acknowledged reading is stored, or until no further row appears.
 async fn catch_up(
     store: &Outside,
     ledger: &Ledger,
@@ -344,17 +345,17 @@ async fn catch_up(
     }
 }
 
-/// How long sampled readings took from PUBACK to being readable.
+/// How long the probes took from PUBACK until they could be read.
 #[derive(Debug, Default)]
 struct Probes {
-    /// Of those that arrived.
+    /// Of the probes that arrived.
     latency: Option<LatencyMs>,
-    /// Those that had not arrived when they were given up: they are in no percentile, so that the percentiles are too
-    /// good where this is not 0.
+    /// Probes that had not arrived when they were given up. They are in no percentile, so the percentiles are too good
+    /// if this is not 0.
     unanswered: u64,
 }
 
-/// Follows acknowledged readings into the store, a new one at a steady pace until `end`, however long the others take.
+/// Follows acknowledged readings into the store. Starts a new probe at a steady pace until `end`, however long others take.
 async fn probe(store: Arc<Outside>, ledger: Arc<Ledger>, end: Instant) -> anyhow::Result<Probes> {
     let mut followed = JoinSet::new();
     while Instant::now() < end {
@@ -382,7 +383,7 @@ async fn probe(store: Arc<Outside>, ledger: Arc<Ledger>, end: Instant) -> anyhow
     })
 }
 
-/// Time from the PUBACK of a reading until it was readable, to a tenth; `None` where it did not come.
+/// Returns the time from a reading's PUBACK until it could be read, to within a tenth; `None` if it did not arrive.
 async fn follow(
     store: Arc<Outside>,
     (series, ts_ms, acknowledged): (Series, i64, std::time::Instant),

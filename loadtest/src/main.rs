@@ -10,21 +10,21 @@ use loadtest::fleet::FleetConfig;
 use loadtest::load::{self, Steady};
 use tracing::{Level, info};
 
-/// Publishes readings of simulated homes over MQTT, waits until the store has caught up, and compares what was
-/// acknowledged with what is stored. Exit code 1 where a reading is lost.
+/// Publishes readings of simulated homes over MQTT, waits until the store has caught up, and compares the acknowledged
+/// readings with the stored ones. Ends with exit code 1 if a reading is lost.
 #[derive(Debug, Parser)]
 #[command(name = "hearth-load", version, max_term_width = 100)]
 struct Cli {
     /// MQTT broker or gateway.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:1883")]
     mqtt: String,
-    /// Authority of the broker's certificate, PEM; without it there is no TLS.
+    /// Authority of the broker's certificate, PEM; without it, no TLS.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// MQTT user; {id} stands for the id of the connection's first home.
+    /// MQTT user; {id} is replaced by the id of the connection's first home.
     #[arg(long, default_value = "")]
     user: String,
-    /// MQTT password, with {id} likewise.
+    /// MQTT password; {id} is replaced likewise.
     #[arg(
         long,
         default_value = "",
@@ -32,7 +32,7 @@ struct Cli {
         hide_env_values = true
     )]
     password: String,
-    /// Where the store speaks CQL.
+    /// Address of the store's CQL interface.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9042")]
     cql: String,
     #[arg(long, default_value = "hearth")]
@@ -44,13 +44,13 @@ struct Cli {
     first_id: i64,
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     seconds: u64,
-    /// Time between two readings of one home, each up to three messages.
+    /// Time between two rounds of readings of one home, each up to three messages.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(i64).range(10..))]
     interval_ms: i64,
-    /// Homes that share a connection; more than 1 where one client may speak for many.
+    /// Homes that share a connection; more than 1 only if one client may speak for many.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     homes_per_connection: u32,
-    /// Where the report goes.
+    /// File for the report.
     #[arg(long, value_name = "FILE", default_value = "target/load/report.json")]
     report: PathBuf,
 }
@@ -68,14 +68,14 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(failure) => {
-            // Standard error may be closed; there is nobody left to tell.
+            // If standard error is closed, the failure cannot be shown.
             let _ = writeln!(std::io::stderr(), "hearth-load: {failure:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Whether nothing was lost.
+/// Runs the scenario; returns whether nothing was lost.
 fn run(cli: &Cli) -> Result<bool> {
     let (host, port) = cli.mqtt.rsplit_once(':').context("--mqtt is HOST:PORT")?;
     let scenario = Steady {

@@ -1,4 +1,4 @@
-//! The fleet against a real Mosquitto on a free port. Ignored where the set-up for tests was not run.
+//! The fleet against a real Mosquitto on a free port. Ignored unless the set-up for tests was run.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

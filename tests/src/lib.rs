@@ -1,3 +1,3 @@
-//! What the tests share: the real stack on one machine, and means to look at it from outside.
+//! Shared by the tests: the real stack on one machine, and ways to inspect it from outside.
 
 pub mod harness;

@@ -1,5 +1,5 @@
-//! `hearth demo`: it does everything within a minute, a kill loses nothing that was acknowledged, and the next start
-//! goes on from what is on disk.
+//! `hearth demo`: it does everything within a minute, a kill loses no acknowledged reading, and the next start continues
+//! from the data on disk.
 
 use std::collections::BTreeSet;
 use std::path::Path;

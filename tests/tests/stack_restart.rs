@@ -1,4 +1,4 @@
-//! The harness itself: services that are killed, stopped or paused come back with all they acknowledged. Apart from
+//! The harness itself: services that are killed, stopped or paused come back with all acknowledged data. Apart from
 //! the shared stack, because it starts nodes of its own.
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]

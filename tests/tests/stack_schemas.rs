@@ -1,4 +1,4 @@
-//! Old and new schemas in one registry: what a Hearth before wrote stays readable. Starts a registry of its own, so that
+//! Old and new schemas in one registry: records of an earlier Hearth stay readable. Starts its own registry, so that
 //! its first schemas are the old ones.
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
@@ -13,7 +13,7 @@ use schemas::topic::Topic;
 use serde_json::json;
 use tests::harness::{self, decode_confluent, http};
 
-/// Registers `schema` as a Hearth before did, where it must be compatible both ways.
+/// Registers `schema` as an earlier Hearth did; it must be compatible both ways.
 async fn register(url: &str, subject: &str, schema: &str) -> u32 {
     let answer = http()
         .put(format!("{url}/config/{subject}"))
@@ -32,7 +32,7 @@ async fn register(url: &str, subject: &str, schema: &str) -> u32 {
     u32::try_from(answer["id"].as_u64().unwrap()).unwrap()
 }
 
-/// A golden sample, a single object, in Confluent's framing decodes, and so does what is written of it today.
+/// Checks that a golden file (an Avro single object) decodes in Confluent's framing, and so does its current encoding.
 async fn check<T: Message>(codec: &Codec, url: &str, id: u32, sample: &[u8]) {
     let framed = [&[0], id.to_be_bytes().as_slice(), &sample[10..]].concat();
     let value: T = codec.decode(&framed).unwrap();

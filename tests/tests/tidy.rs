@@ -1,5 +1,5 @@
 //! Rules of the repository that a compiler does not check: dependency arrows, circles, sizes, words.
-//! What may come in with dependencies stands in deny.toml.
+//! Rules for dependencies are in deny.toml.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
@@ -14,7 +14,7 @@ mod tidy {
 }
 use tidy::circles;
 
-/// What each crate of ours may use, ours only. ARCHITECTURE.md draws the same.
+/// The crates of this workspace that each of them may use. ARCHITECTURE.md lists the same.
 const ARROWS: [(&str, &[&str]); 13] = [
     ("model", &[]),
     ("household", &["model"]),
@@ -31,7 +31,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ),
     ("hearth-log", &["model", "schemas", "platform"]),
     ("hearth-store", &["model", "schemas", "platform"]),
-    // The log for its tests alone.
+    // Uses the log only in its tests.
     ("devices", &["model", "schemas", "platform", "hearth-log"]),
     ("loadtest", &["model", "schemas"]),
     (
@@ -91,7 +91,7 @@ fn packages() -> Vec<Value> {
     metadata["packages"].as_array().unwrap().clone()
 }
 
-/// What `git ls-files -z` with these arguments names, each ended by a zero byte.
+/// Returns the files that `git ls-files -z` lists with these arguments, each ended by a zero byte.
 fn ls_files(args: &[&str]) -> Vec<u8> {
     let output = Command::new("git")
         .args(["ls-files", "-z"])
@@ -112,7 +112,7 @@ fn tracked_files() -> Vec<PathBuf> {
         .collect()
 }
 
-/// What a build left would pass for done on a machine where it is not.
+/// Build output in the repository would hide a missing build step on another machine.
 #[test]
 fn nothing_that_git_ignores_is_tracked() {
     let found = ls_files(&["--cached", "--ignored", "--exclude-standard"]);
@@ -206,7 +206,7 @@ fn rust_files_are_small() {
     }
 }
 
-/// Circles of files on the day the rule came. Lines only leave this list; a circle may only lose files.
+/// Circles that existed when the rule was added. Lines may only be removed, and a circle may only lose files.
 const CIRCLES: [&[&str]; 11] = [
     &[
         "connectors/devices/src/bridge/link.rs",
@@ -316,11 +316,11 @@ fn name_of(path: &Path) -> String {
     below.display().to_string()
 }
 
-/// A test that needs the real stack says so by `#[ignore]`, which the runner counts; one that only returns passes for
-/// run.
+/// A test that needs the real stack must be marked `#[ignore]`, which the runner counts. A test that just returns early
+/// would look as if it had run.
 #[test]
 fn a_skipped_test_says_so() {
-    // Put together here, so that this file does not find itself.
+    // Assembled here, so that this file does not match itself.
     let asks = ["env::var(\"ST", "ACK\")"].concat();
     for path in tracked_files() {
         let name = name_of(&path);
@@ -366,7 +366,7 @@ fn adr_numbers_are_unique_and_stand_in_their_titles() {
 
 #[test]
 fn no_merge_was_left_half_done() {
-    // Put together here, so that this file does not find itself.
+    // Assembled here, so that this file does not match itself.
     let marks = ["<", ">", "|"].map(|mark| mark.repeat(7) + " ");
     for path in tracked_files() {
         let name = name_of(&path);
@@ -386,7 +386,7 @@ fn no_merge_was_left_half_done() {
 
 #[test]
 fn nothing_is_left_for_later_and_no_path_of_one_machine_is_named() {
-    // Put together here, so that this file does not find itself.
+    // Assembled here, so that this file does not match itself.
     let words = [
         ["TO", "DO"].concat(),
         ["FIX", "ME"].concat(),

@@ -1,7 +1,7 @@
-//! The way in from a broker that is already there: a shared subscription to everything that homes send. A message is
-//! acknowledged to the broker only once the ingest has it in the log or the spool; until then the broker keeps it.
+//! Reads from an existing broker, through a shared subscription to everything that homes send. A message is acknowledged
+//! to the broker only once the ingest has it in the log or the spool; until then the broker keeps it.
 //!
-//! The connection is always read. While neither log nor spool takes anything, messages wait here up to the receive
+//! The connection is always read. While neither log nor spool accepts anything, messages wait here up to the receive
 //! maximum, and the broker keeps the rest.
 
 use std::sync::Arc;
@@ -29,22 +29,22 @@ mod packets;
 pub use config::BridgeConfig;
 use link::{Arrival, Link, Message, Receipt, Settings};
 
-/// Messages that are on their way into the log, and their bytes; only messages with QoS 0, whose number no broker
-/// limits, can be more, and they wait in the connection.
+/// Most messages on their way into the log, and their bytes. Only messages with QoS 0 can exceed this, since no broker
+/// limits their number; the rest of them wait in the connection.
 const MESSAGES_MAX: usize = 65_535;
 const MESSAGES_BYTES_MAX: usize = 64 << 20;
 /// Pauses between attempts to connect.
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
-/// How long a stop waits for messages to become durable; the broker keeps the others.
+/// How long `close` waits for messages to become durable. The broker keeps the others.
 const WIND_UP_MAX: Duration = Duration::from_secs(10);
-/// Longer than any outage: the broker keeps what is not acknowledged, so nothing is given up.
+/// Longer than any outage. The broker keeps unacknowledged messages, so none is given up.
 const PATIENCE: Duration = Duration::from_secs(365 * 86_400);
 
 /// Why a bridge cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum BridgeError {
-    /// A setting is out of its range.
+    /// The value of a setting is not allowed.
     #[error(transparent)]
     Setting(#[from] BadSetting),
     #[error("the bridge's broker")]
@@ -54,7 +54,7 @@ pub enum BridgeError {
 }
 
 impl BridgeError {
-    /// Whether the same start may succeed later. A broker that is away is waited for.
+    /// Returns whether the same start may succeed later. A broker that is away is no error: the bridge waits for it.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         match self {
@@ -75,11 +75,8 @@ pub struct Bridge {
 }
 
 impl Bridge {
-    /// Connects, now or when the broker is there, and takes in what comes.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "as every part of a process takes them"
-    )]
+    /// Connects, now or when the broker is available, and takes in its messages.
+    #[expect(clippy::needless_pass_by_value, reason = "as every role takes them")]
     pub fn start(
         ingest: Arc<Ingest>,
         metrics: Metrics,
@@ -94,7 +91,7 @@ impl Bridge {
             publish_to_ack_seconds: metrics
                 .publish_to_ack_seconds
                 .with_label_values(&["bridge"]),
-            way: Way::Down(Box::pin(Link::connect(Arc::clone(&settings)))),
+            connection: BrokerConnection::Down(Box::pin(Link::connect(Arc::clone(&settings)))),
             outage: Outage::of(format!(
                 "MQTT at {}:{}",
                 settings.mqtt.host, settings.mqtt.port
@@ -128,19 +125,19 @@ impl Bridge {
         })
     }
 
-    /// Whether the broker is connected and has been asked for messages.
+    /// Returns whether the broker is connected and the bridge has subscribed.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         *self.connected.borrow()
     }
 
-    /// Its end: it comes after [`Bridge::close`], and after a panic of its thread.
+    /// Returns its end, which comes after [`Bridge::close`] or after a panic of its thread.
     #[must_use]
     pub fn ended(&self) -> Ended {
         self.ended.clone()
     }
 
-    /// Whether messages can be taken in now, or why not. Log and store may be away while the spool has room.
+    /// Tells whether messages can be taken in now, or why not. Log and store may be away while the spool has room.
     #[must_use]
     pub fn readiness(&self) -> Readiness {
         let (ended, ingest) = (self.ended(), Arc::clone(&self.ingest));
@@ -156,7 +153,7 @@ impl Bridge {
         })
     }
 
-    /// Takes no more messages, acknowledges those that are on their way, and disconnects. The broker keeps the session.
+    /// Stops taking messages, acknowledges those that are under way, and disconnects. The broker keeps the session.
     pub async fn close(self) {
         self.stop.send_replace(true);
         let ended = tokio::task::spawn_blocking(move || self.thread.join()).await;
@@ -169,8 +166,8 @@ impl Bridge {
 /// Reads the connection, brings messages into the ingest and acknowledges them.
 struct Intake {
     settings: Arc<Settings>,
-    way: Way,
-    /// Connections so far. Nothing is acknowledged on another than it came on: packet ids are used again.
+    connection: BrokerConnection,
+    /// Number of connections so far. A message is acknowledged only on the connection it came on: packet ids are reused.
     connections: u64,
     connected: watch::Sender<bool>,
     backoff: Backoff,
@@ -180,14 +177,14 @@ struct Intake {
     accepting_bytes: usize,
 }
 
-/// The way to the broker.
-enum Way {
-    /// Until it is there again.
+/// The connection to the broker.
+enum BrokerConnection {
+    /// Connecting, or waiting to connect again.
     Down(BoxFuture<'static, Result<Link, String>>),
     Up(Box<Link>),
 }
 
-/// A message that is on its way into the log.
+/// A message on its way into the log.
 struct Tag {
     connection: u64,
     since: Instant,
@@ -203,7 +200,7 @@ impl Intake {
         while !is_stopping || !self.accepting.is_empty() {
             let may_read = !is_stopping && self.has_room();
             tokio::select! {
-                // What is on its way is set going and answered before the connection has its turn, which may nap.
+                // Messages under way come first, since a turn of the connection may nap.
                 biased;
                 () = stopped(&mut stop), if !is_stopping => {
                     is_stopping = true;
@@ -216,14 +213,14 @@ impl Intake {
                         self.answer(&tag, accepted.is_ok());
                     }
                 }
-                turned = turn(&mut self.way, may_read) => match turned {
+                turned = turn(&mut self.connection, may_read) => match turned {
                     Ok(None) => self.take_arrivals(),
                     Ok(Some(link)) => self.up(link),
                     Err(error) => self.down(&error),
                 },
             }
         }
-        if let Way::Up(link) = self.way {
+        if let BrokerConnection::Up(link) = self.connection {
             link.finish().await;
         }
     }
@@ -236,25 +233,25 @@ impl Intake {
         self.connections += 1;
         self.backoff.reset();
         self.outage.succeeded();
-        self.way = Way::Up(link);
-        // The answer to the subscription may have come with the acceptance.
+        self.connection = BrokerConnection::Up(link);
+        // The answer to the subscription may have come together with CONNACK.
         self.take_arrivals();
     }
 
     fn down(&mut self, error: &str) {
         self.outage.failed(error);
-        // What came before is still taken in, and acknowledged by nobody: the broker sends it again.
+        // Messages of the old connection are still taken in but not acknowledged: the broker sends them again.
         self.connections += 1;
         self.connected.send_replace(false);
         let (settings, pause) = (Arc::clone(&self.settings), self.backoff.next_pause());
-        self.way = Way::Down(Box::pin(async move {
+        self.connection = BrokerConnection::Down(Box::pin(async move {
             sleep(pause).await;
             Link::connect(settings).await
         }));
     }
 
     fn take_arrivals(&mut self) {
-        let Way::Up(link) = &mut self.way else {
+        let BrokerConnection::Up(link) = &mut self.connection else {
             return;
         };
         let since = Instant::now();
@@ -264,7 +261,7 @@ impl Intake {
                     self.connected.send_replace(true);
                 }
                 Arrival::NotSubscribed(detail) => {
-                    warn!(detail, "the broker refuses the bridge's subscription");
+                    warn!(detail, "the broker refused the bridge's subscription");
                 }
                 Arrival::Message(message) => {
                     let Message {
@@ -288,7 +285,7 @@ impl Intake {
     /// Acknowledges a message that is durable.
     fn answer(&mut self, tag: &Tag, is_durable: bool) {
         self.accepting_bytes -= tag.bytes;
-        if let Way::Up(link) = &mut self.way
+        if let BrokerConnection::Up(link) = &mut self.connection
             && is_durable
             && tag.connection == self.connections
         {
@@ -299,11 +296,14 @@ impl Intake {
     }
 }
 
-/// Goes on with the connection, or brings a new one. Dropping the future loses nothing.
-async fn turn(way: &mut Way, may_read: bool) -> Result<Option<Box<Link>>, String> {
-    match way {
-        Way::Down(connecting) => Ok(Some(Box::new(connecting.await?))),
-        Way::Up(link) => {
+/// Advances the connection, or returns a new one. Dropping the future loses nothing.
+async fn turn(
+    connection: &mut BrokerConnection,
+    may_read: bool,
+) -> Result<Option<Box<Link>>, String> {
+    match connection {
+        BrokerConnection::Down(connecting) => Ok(Some(Box::new(connecting.await?))),
+        BrokerConnection::Up(link) => {
             link.turn(may_read).await?;
             Ok(None)
         }

@@ -1,5 +1,5 @@
-//! Sends each slot's command to its device over MQTT: not before its time, again until the device answers, never once
-//! it has expired or a later one holds. Reads `commands` and `acks`; writes nothing to the log.
+//! Sends each slot's command to its device over MQTT: not before its time, and again until the device answers. Never
+//! sends a command that has expired or is superseded. Reads `commands` and `acks`; writes nothing to the log.
 
 mod catch_up;
 mod config;
@@ -34,22 +34,22 @@ pub use self::config::ControllerConfig;
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 
-/// Why the controller cannot start, or stopped.
+/// Why the controller cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum ControllerError {
-    /// An endpoint cannot be used.
+    /// The settings of an endpoint are wrong.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
-    /// Nobody to send commands to.
+    /// There is no endpoint to send commands to.
     #[error("controller.endpoints is empty")]
     NoEndpoint,
-    /// The log refuses the subscription.
+    /// The log refused the subscription.
     #[error("subscribe to commands: {0}")]
     Log(#[from] LogError),
 }
 
 impl ControllerError {
-    /// Whether starting again may succeed.
+    /// Returns whether starting again may succeed.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         match self {
@@ -70,7 +70,7 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// Subscribes and runs in the background. Brokers and log may be away.
+    /// Starts in the background. Brokers and log may be away.
     pub async fn start(
         log: Arc<dyn Log>,
         codec: Codec,
@@ -111,19 +111,19 @@ impl Controller {
         })
     }
 
-    /// Whether it still runs.
+    /// Returns whether it still runs.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         !self.ended.is_over()
     }
 
-    /// Its end. It comes after [`Controller::close`], after a panic, and when the log refuses the subscription for good.
+    /// Returns its end, which comes after [`Controller::close`], a panic, or a permanent refusal by the log.
     #[must_use]
     pub fn ended(&self) -> Ended {
         self.ended.clone()
     }
 
-    /// Whether commands can leave now, or why not.
+    /// Tells whether commands can be sent now, or why not.
     #[must_use]
     pub fn readiness(&self) -> Readiness {
         let (ended, peers) = (self.ended(), Arc::clone(&self.peers));
@@ -142,7 +142,7 @@ impl Controller {
         })
     }
 
-    /// Commits what is settled, leaves the group and disconnects from the brokers.
+    /// Commits settled records, leaves the group and disconnects from the brokers.
     pub async fn close(self) {
         self.stop.send_replace(true);
         if let Err(error) = self.task.await {
@@ -163,7 +163,7 @@ async fn subscribe(log: &dyn Log, config: &ControllerConfig) -> Result<Consumer,
     .await
 }
 
-/// The controller's task: one subscription after the other.
+/// The controller's task, which runs one subscription after the other.
 struct Running {
     state: ControllerState,
     log: Arc<dyn Log>,
@@ -198,7 +198,7 @@ impl Running {
         }
     }
 
-    /// Tries until it succeeds; `None` when asked to stop or when the log refuses for good.
+    /// Retries until it succeeds. Returns `None` if asked to stop or if the log refuses permanently.
     async fn subscribe(&mut self, outage: &Outage) -> Option<Consumer> {
         let mut backoff = Backoff::new(PAUSE_MIN, PAUSE_MAX);
         loop {

@@ -1,9 +1,9 @@
 //! An MQTT 3.1.1 and 5 server for devices and for Hearth's own controller. PUBACK means durable: it is sent only once
 //! the ingest has the reading in the log or the spool.
 //!
-//! It is no general broker: devices publish readings and answers, and receive their own commands and status; nothing
-//! else is passed on. Sessions keep subscriptions in memory, wills are ignored. Devices publish with QoS 0, 1 or 2, and
-//! receive with 0 or 1. Whoever is refused is counted, and told in the process's output now and then.
+//! It is not a general broker: devices publish readings and answers, and receive their own commands and status; nothing
+//! else is passed on. Sessions keep subscriptions in memory, and wills are ignored. Devices publish with QoS 0, 1 or 2,
+//! and receive with QoS 0 or 1. Refusals are counted, and logged at a bounded rate.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -42,11 +42,11 @@ pub use config::{GatewayAuth, GatewayConfig};
 use access::Identity;
 use config::{OPEN_ELSEWHERE, is_loopback};
 use connection::Connection;
-use refusals::{End, Refusal, Refusals};
+use refusals::{End, GatewayRefusal, Refusals};
 use subscribers::Subscribers;
 
-/// A connection without traffic is probed after this time, and closed when nobody answers the probes: with MQTT 3.1.1
-/// a client may ask for no keep-alive at all.
+/// Time without traffic after which TCP probes a connection, and closes it if the probes get no answer. With MQTT 3.1.1
+/// a client may have no keep-alive at all.
 const TCP_IDLE_MAX: Duration = Duration::from_secs(120);
 const TCP_PROBE_EVERY: Duration = Duration::from_secs(30);
 const TCP_PROBES: u32 = 4;
@@ -54,7 +54,7 @@ const TCP_PROBES: u32 = 4;
 /// Why a gateway cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
-    /// A setting is out of its range, or does not go with the others.
+    /// The value of a setting is not allowed, alone or together with others.
     #[error(transparent)]
     Setting(#[from] BadSetting),
     #[error("TLS of the gateway")]
@@ -68,7 +68,7 @@ pub enum GatewayError {
 }
 
 impl GatewayError {
-    /// Whether the same start may succeed later.
+    /// Returns whether the same start may succeed later.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         match self {
@@ -88,11 +88,11 @@ pub struct Gateway {
     ingest: Arc<Ingest>,
 }
 
-/// What every connection needs.
+/// State shared by all connections.
 struct Shared {
     ingest: Arc<Ingest>,
     metrics: Metrics,
-    /// Looked up once.
+    /// The metric of this gateway, looked up once.
     publish_to_ack_seconds: Histogram,
     config: GatewayConfig,
     subscribers: Subscribers,
@@ -149,19 +149,19 @@ impl Gateway {
         })
     }
 
-    /// Where it listens.
+    /// Returns the address on which it listens.
     #[must_use]
     pub const fn local_addr(&self) -> SocketAddr {
         self.local_addr
     }
 
-    /// Its end: it comes after [`Gateway::close`], and after a panic of its task.
+    /// Returns its end, which comes after [`Gateway::close`] or after a panic of its task.
     #[must_use]
     pub fn ended(&self) -> Ended {
         self.ended.clone()
     }
 
-    /// Whether readings can be acknowledged now, or why not. Log and store may be away while the spool has room.
+    /// Tells whether readings can be acknowledged now, or why not. Log and store may be away while the spool has room.
     #[must_use]
     pub fn readiness(&self) -> Readiness {
         let (ended, ingest) = (self.ended(), Arc::clone(&self.ingest));
@@ -173,7 +173,7 @@ impl Gateway {
         })
     }
 
-    /// Takes no more connections or readings, acknowledges those that are on their way, and disconnects everybody.
+    /// Stops taking connections and readings, acknowledges readings under way, and disconnects all clients.
     pub async fn close(self) {
         self.stop.send_replace(true);
         if let Err(error) = self.task.await {
@@ -194,13 +194,13 @@ async fn serve(
     let status = tokio::spawn(status::run(Arc::clone(&shared), clock, notices));
     loop {
         tokio::select! {
-            // Those that have ended give their memory back.
+            // Free the memory of connections that have ended.
             Some(_) = connections.join_next() => {}
             () = stopped(&mut stop) => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
                     let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-                        shared.refusals.note(Refusal::ConnectionsMax, peer, "", "too many connections");
+                        shared.refusals.note(GatewayRefusal::ConnectionsMax, peer, "", "too many connections");
                         continue;
                     };
                     let (shared, stop) = (Arc::clone(&shared), stop.clone());
@@ -228,7 +228,7 @@ async fn serve(
     while connections.join_next().await.is_some() {}
 }
 
-/// Counts a connection until it ends, however it ends.
+/// Counts a connection until it is dropped, however it ends.
 struct Counted(Arc<Shared>);
 
 impl Drop for Counted {
@@ -237,7 +237,7 @@ impl Drop for Counted {
     }
 }
 
-/// TLS where it is on; the connection, and when its CONNECT must have come.
+/// Does the TLS handshake if TLS is on. Returns the connection and the deadline for its CONNECT.
 async fn welcome(
     stream: TcpStream,
     peer: SocketAddr,
@@ -250,14 +250,14 @@ async fn welcome(
         Some(acceptor) => {
             let stream = timeout_at(deadline, acceptor.accept(stream))
                 .await
-                .map_err(|_| End::refused(Refusal::Tls, "no TLS handshake in time"))?
-                .map_err(|error| End::refused(Refusal::Tls, &error.to_string()))?;
+                .map_err(|_| End::refused(GatewayRefusal::Tls, "no TLS handshake in time"))?
+                .map_err(|error| End::refused(GatewayRefusal::Tls, &error.to_string()))?;
             let identity = match shared.config.auth {
                 GatewayAuth::Open => Identity::Anyone,
                 GatewayAuth::Mtls => {
                     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
                     certificate::identity(certificates, &shared.config.service_name)
-                        .map_err(|detail| End::refused(Refusal::Tls, &detail))?
+                        .map_err(|detail| End::refused(GatewayRefusal::Tls, &detail))?
                 }
             };
             (Box::new(stream), identity)
@@ -267,7 +267,7 @@ async fn welcome(
     Ok((connection, deadline))
 }
 
-/// Packets leave at once, and a client that is gone is noticed, whatever keep-alive it has chosen.
+/// Sets up the socket: packets are sent immediately, and a lost client is noticed whatever its keep-alive.
 fn set_up(stream: &TcpStream) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let keepalive = TcpKeepalive::new()

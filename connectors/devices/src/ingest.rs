@@ -1,9 +1,9 @@
-//! The one way in for everything that homes send: decoded, encoded for the log, and into the log, or into the spool while
-//! the log is away. What cannot be read becomes a dead letter. Nothing is acknowledged here; `accept` says when it may be.
+//! Takes in everything that homes send: decodes it, encodes it for the log, and writes it to the log, or to the spool
+//! while the log is away. Unreadable payloads become dead letters. `accept` tells when a payload may be acknowledged.
 //!
-//! Payloads go into the log in the order in which they were accepted, and behind the spool while it holds any. What log
-//! and spool did not take comes later, behind what they took meanwhile: a home's readings carry their own times, and of
-//! its answers to a command the first counts.
+//! Payloads enter the log in the order in which they were accepted, after those in the spool. A payload that neither log
+//! nor spool took is retried and may come after later ones. That is harmless: readings carry their own times, and only
+//! the first answer to a command counts.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -45,7 +45,7 @@ pub struct Ingest {
     acceptor: Arc<Acceptor>,
     sink: Arc<Sink>,
     spool_bytes_max: u64,
-    /// Permits that payloads accepted together may take, so that other senders have room.
+    /// Most permits for payloads accepted together, so that other senders have room.
     together_max: u32,
     stop: watch::Sender<bool>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
@@ -75,7 +75,7 @@ impl Ingest {
             } = recovered;
             warn!(
                 records,
-                torn_bytes, damaged, "the spool holds records of an earlier run"
+                torn_bytes, damaged, "the spool has records of an earlier run"
             );
         }
         let decoder = Decoder::new(codec, clock, config.age_ms_max(), config.future_skew_ms);
@@ -115,22 +115,22 @@ impl Ingest {
         }))
     }
 
-    /// Takes one payload in. Resolves once every part of it is durable, in the log or in the spool; only then may it be
-    /// acknowledged. Calls whose futures are first polled one after the other keep that order. Dropping the future does
-    /// not take the payload back.
+    /// Takes in one payload. Resolves once all of it is durable, in the log or the spool; only then may it be
+    /// acknowledged. Calls keep the order in which their futures are first polled. Dropping the future does not withdraw
+    /// the payload.
     pub async fn accept(&self, topic: &str, bytes: Bytes) -> Result<(), NotDurable> {
         let topic = topic.to_owned();
         let mut failed = self.accept_all(&[Payload { topic, bytes }]).await;
         failed.pop().map_or(Ok(()), |(_, error)| Err(error))
     }
 
-    /// Takes payloads in as [`Ingest::accept`] does one by one, but with one answer for all. Returns those that are not
-    /// durable, by their index, ascending.
+    /// Takes in several payloads with one answer for all. Returns those that are not durable, by index, ascending.
     pub async fn accept_all(&self, payloads: &[Payload]) -> Vec<(usize, NotDurable)> {
         self.acceptor.accept(payloads).await
     }
 
-    /// The payloads of one sender, answered in order. One that is not durable is given up after `patience`.
+    /// Makes a queue for the payloads of one sender, answered in order. A payload that is not durable is given up after
+    /// `patience`.
     #[must_use]
     pub fn in_turn<T>(&self, patience: Duration) -> InTurn<T> {
         let acceptor = Arc::clone(&self.acceptor);
@@ -144,25 +144,25 @@ impl Ingest {
         InTurn::new(accept, self.together_max, patience)
     }
 
-    /// What is refused from now on, home by home. A listener that is too slow misses the oldest.
+    /// Returns notices of refusals from now on, by home. A listener that is too slow misses the oldest.
     #[must_use]
     pub fn refusals(&self) -> broadcast::Receiver<RefusalNotice> {
         self.acceptor.refusals()
     }
 
-    /// Whether new payloads go to the spool.
+    /// Returns whether new payloads go to the spool.
     #[must_use]
     pub fn is_spooling(&self) -> bool {
         self.sink.must_spool()
     }
 
-    /// Its end: it comes after [`Ingest::close`], and after a panic of any of its tasks or of the spool's thread.
+    /// Returns its end, which comes after [`Ingest::close`], or a panic of one of its tasks or of the spool's thread.
     #[must_use]
     pub fn ended(&self) -> Ended {
         self.ended.clone()
     }
 
-    /// Whether payloads can be made durable now, or why not. The log may be away while the spool has room.
+    /// Tells whether payloads can be made durable now, or why not. The log may be away while the spool has room.
     pub fn readiness(&self) -> Result<(), String> {
         if self.ended.is_over() {
             return Err("the ingest has ended".to_owned());
@@ -176,7 +176,7 @@ impl Ingest {
         Ok(())
     }
 
-    /// Takes nothing more, waits until what was accepted is durable, and closes the spool, which keeps what it holds.
+    /// Stops taking payloads, waits until accepted ones are durable, and closes the spool, which keeps its records.
     pub async fn close(&self) {
         self.acceptor.close().await;
         self.stop.send_replace(true);

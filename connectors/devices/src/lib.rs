@@ -1,5 +1,5 @@
-//! The way of devices in and out: gateway and bridge through one ingest with its spool, and the controller.
-//! Decisions about a home are made elsewhere, in `household`.
+//! Connects devices to the log: gateway and bridge, which share one ingest with its spool, and the controller.
+//! Decisions about a home are made in `household`, not here.
 
 pub mod bridge;
 pub mod controller;

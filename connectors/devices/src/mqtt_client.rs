@@ -1,5 +1,5 @@
-//! Where an MQTT broker or gateway is, and how Hearth speaks to it as a client: shared by the bridge, which reads, and
-//! the controller, which writes. Opens no connection itself.
+//! The address and credentials of an MQTT broker or gateway to which Hearth connects as a client. Shared by the bridge,
+//! which reads, and the controller, which writes. Opens no connection itself.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use platform::tls::{self, TlsError};
 
 /// Largest packet in either direction, bytes: the largest payload, its topic and properties.
 pub const PACKET_BYTES_MAX: u32 = 320 * 1024;
-/// Longest time without a packet from Hearth.
+/// Keep-alive: longest time without a packet from Hearth.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 platform::settings! {
@@ -28,19 +28,19 @@ platform::settings! {
         /// TCP port.
         #[range(1..=65_535)]
         port: u16 = 1883,
-        /// Client id, different for each process; one is made up where it is empty.
+        /// Client id, unique to each process. If it is empty, one is generated.
         client_id: String = String::new(),
-        /// User name; empty where none is asked for.
+        /// User name; empty if none is needed.
         username: String = String::new(),
         /// Password of that user.
         password: Secret = Secret::default(),
-        /// PEM file with the authorities that sign the peer's certificate; TLS is on where it is set.
+        /// PEM file with the authorities that sign the peer's certificate. Setting it turns TLS on.
         ca_file: Option<PathBuf> = None,
-        /// PEM file with Hearth's own certificate, where the peer asks for one.
+        /// PEM file with Hearth's own certificate, if the peer asks for one.
         cert_file: Option<PathBuf> = None,
         /// PEM file with that certificate's key.
         key_file: Option<PathBuf> = None,
-        /// Version spoken.
+        /// Version of MQTT.
         #[expects("v4 (MQTT 3.1.1) or v5")]
         protocol: MqttProtocol = MqttProtocol::V5,
         ; together check_together
@@ -62,7 +62,7 @@ pub enum MqttProtocol {
     V5,
 }
 
-/// Why an endpoint cannot be used as it is configured.
+/// Why the settings of an endpoint are wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum EndpointError {
     #[error("TLS for {host}: {source}")]
@@ -76,7 +76,7 @@ pub enum EndpointError {
 }
 
 impl EndpointError {
-    /// Never: the configuration or its files must change first.
+    /// Returns false: the configuration or its files must change first.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         match self {
@@ -86,7 +86,7 @@ impl EndpointError {
 }
 
 impl MqttEndpoint {
-    /// A gateway in this process, as it says where it listens.
+    /// Returns the endpoint of a gateway in this process that listens on `address`.
     #[must_use]
     pub fn local(address: SocketAddr) -> Self {
         let host = if !address.ip().is_unspecified() {
@@ -103,7 +103,7 @@ impl MqttEndpoint {
         }
     }
 
-    /// The configured client id, or `hearth-{role}-` and what is different for each process.
+    /// Returns the configured client id, or `hearth-{role}-` and a suffix that is unique to the process.
     #[must_use]
     pub fn client_id_or(&self, role: &str) -> String {
         if !self.client_id.is_empty() {
@@ -115,7 +115,7 @@ impl MqttEndpoint {
         format!("hearth-{role}-{:x}-{nanos:x}", std::process::id())
     }
 
-    /// Options for MQTT 3.1.1: clean session; the rest is the caller's.
+    /// Returns options for MQTT 3.1.1 with a clean session. The caller sets the rest.
     pub fn options_v4(&self, role: &str) -> Result<rumqttc::MqttOptions, EndpointError> {
         let transport = self.transport()?;
         let bytes_max = usize::try_from(PACKET_BYTES_MAX).expect("320 KiB fit");
@@ -131,7 +131,7 @@ impl MqttEndpoint {
         Ok(options)
     }
 
-    /// Options for MQTT 5: clean start; the rest is the caller's.
+    /// Returns options for MQTT 5 with a clean start. The caller sets the rest.
     pub fn options_v5(&self, role: &str) -> Result<rumqttc::v5::MqttOptions, EndpointError> {
         let transport = self.transport()?;
         let mut options =
@@ -153,7 +153,7 @@ impl MqttEndpoint {
         })
     }
 
-    /// How to speak TLS, where it is on.
+    /// Returns the TLS configuration, if TLS is on.
     pub(crate) fn tls(&self) -> Result<Option<Arc<ClientConfig>>, EndpointError> {
         if self.host.is_empty() {
             return Err(EndpointError::NoHost);

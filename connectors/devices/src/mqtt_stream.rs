@@ -1,4 +1,4 @@
-//! Bytes of an MQTT connection, over TCP or TLS: read many at once, and without memory for a connection that is idle.
+//! The bytes of an MQTT connection, over TCP or TLS. Reads many at once; an idle connection needs no buffer.
 
 use std::future::poll_fn;
 use std::io;
@@ -8,16 +8,16 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Most bytes of one read. They stand on the stack until it is known how many came.
+/// Most bytes of one read. They are on the stack until it is known how many there are.
 const READ_BYTES: usize = 32 * 1_024;
 
-/// What bytes come and go through.
+/// A TCP or TLS stream.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// Replaces what is in `read` by what comes next; false at the end of the stream. While nothing comes `read` holds no
-/// memory.
+/// Replaces the contents of `read` by the next bytes; returns false at the end of the stream. While it waits, `read` holds
+/// no memory.
 pub(crate) async fn read_some(
     stream: &mut Box<dyn Stream>,
     read: &mut Vec<u8>,
@@ -25,7 +25,7 @@ pub(crate) async fn read_some(
     poll_fn(|context| poll_read_some(stream, read, context)).await
 }
 
-/// As `read_some`.
+/// Polls what [`read_some`] awaits.
 pub(crate) fn poll_read_some(
     stream: &mut Box<dyn Stream>,
     read: &mut Vec<u8>,
@@ -43,12 +43,12 @@ pub(crate) fn poll_read_some(
     Poll::Ready(Ok(!read.is_empty()))
 }
 
-/// Bytes on their way out.
+/// Output that waits to be written.
 #[derive(Debug, Default)]
 pub(crate) struct Out {
     bytes: Vec<u8>,
     written: usize,
-    /// Written and perhaps not passed on yet, as under TLS.
+    /// Whether written bytes may not be flushed yet, as with TLS.
     is_open: bool,
 }
 
@@ -57,7 +57,7 @@ impl Out {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Writes what the stream takes; ready when everything is out.
+    /// Writes as much as the stream takes; ready when everything is flushed.
     pub(crate) fn poll_write(
         &mut self,
         stream: &mut Box<dyn Stream>,

@@ -1,8 +1,8 @@
-//! A bounded queue on disk for what cannot go into the log now. An append resolves once it would survive a crash, and a
-//! full spool refuses; it never drops what it has taken. What was drained just before a crash may be handed out again.
+//! A bounded queue on disk for records that cannot go into the log now. An append resolves once it would survive a crash.
+//! A full spool refuses appends; it never drops records. Records drained just before a crash may be handed out again.
 //!
-//! Records stand in segment files, oldest first. One thread owns the files; appends that arrive together share one sync.
-//! What a disk has changed in a file costs the records that it changed, is counted, and the file is kept aside.
+//! Records are in segment files, oldest first. One thread owns the files; appends that arrive together share one sync.
+//! If a disk corrupts part of a file, only the records in that part are lost; this is counted, and the file is kept.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -34,17 +34,17 @@ pub struct Spool {
     ended: Ended,
 }
 
-/// What the owner sees without asking the thread.
+/// State that can be read without asking the thread.
 #[derive(Debug, Default)]
 struct State {
-    /// Records appended or about to be, and not yet released.
+    /// Records that are appended, or about to be, and not yet released.
     pending: AtomicU64,
     /// Bytes on disk.
     bytes: AtomicU64,
     is_full: AtomicBool,
-    /// Damaged places found and not yet asked for.
+    /// Damaged places found since the last call of `take_damaged`.
     damaged: AtomicU64,
-    /// Told on every append that succeeded.
+    /// Notified of every successful append.
     appended: Notify,
 }
 
@@ -66,7 +66,7 @@ enum Command {
     Close,
 }
 
-/// An append that has its place in the queue and is not yet on disk.
+/// An append that is queued but not yet on disk.
 #[derive(Debug)]
 pub struct Appending(oneshot::Receiver<Result<(), SpoolError>>);
 
@@ -109,11 +109,11 @@ impl Spool {
         Ok((spool, recovered))
     }
 
-    /// Puts records behind all others; they are kept together or refused together. Their place in the queue is theirs
-    /// when this returns; `durable` tells when they are safe.
+    /// Appends records; they are all kept or all refused. They have their place in the queue when this returns; `durable`
+    /// tells when they are on disk.
     pub async fn append(&self, records: Vec<SpooledRecord>) -> Appending {
         let (done, wait) = oneshot::channel();
-        // Where the spool is closed `done` is dropped, and `durable` says so.
+        // If the spool is closed, `done` is dropped, and `durable` fails.
         if let Ok(place) = self.commands.reserve().await {
             self.state
                 .pending
@@ -123,7 +123,7 @@ impl Spool {
         Appending(wait)
     }
 
-    /// The oldest records, within both limits but at least one where there is one. They stay until released.
+    /// Returns the oldest records within both limits, but at least one if there is one. They stay until released.
     pub async fn oldest(
         &self,
         records_max: usize,
@@ -137,24 +137,24 @@ impl Spool {
         .await
     }
 
-    /// Lets go of the `count` oldest records, which are durable elsewhere.
+    /// Removes the `count` oldest records, which are durable elsewhere.
     pub async fn release(&self, count: usize) -> Result<(), SpoolError> {
         self.ask(|done| Command::Release { count, done }).await
     }
 
-    /// Whether nothing waits, not even an append on its way.
+    /// Returns whether it is empty, with no append under way.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.state.pending.load(Ordering::SeqCst) == 0
     }
 
-    /// Whether the last append was refused for want of room.
+    /// Returns whether the last append was refused for lack of room.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.state.is_full.load(Ordering::SeqCst)
     }
 
-    /// The end of its thread: by [`Spool::close`], or by a panic.
+    /// Returns the end of its thread, which comes after [`Spool::close`] or a panic.
     #[must_use]
     pub fn ended(&self) -> Ended {
         self.ended.clone()
@@ -166,7 +166,7 @@ impl Spool {
         self.state.bytes.load(Ordering::SeqCst)
     }
 
-    /// Places in its files where a record or more could not be read, found since the last call.
+    /// Returns how many places with unreadable records were found in its files since the last call.
     #[must_use]
     pub fn take_damaged(&self) -> u64 {
         self.state.damaged.swap(0, Ordering::SeqCst)
@@ -177,9 +177,9 @@ impl Spool {
         self.state.appended.notified().await;
     }
 
-    /// Finishes what was asked before and closes the files. Records stay for the next start.
+    /// Finishes earlier calls and closes the files. Records stay for the next start.
     pub async fn close(&self) {
-        // The thread may have ended already; then there is nothing to close.
+        // If the thread has ended already, there is nothing to close.
         let _ = self.commands.send(Command::Close).await;
         let thread = self
             .thread
@@ -252,7 +252,7 @@ impl Owner {
                         self.state
                             .damaged
                             .fetch_add(self.segments.take_damaged(), Ordering::SeqCst);
-                        // The asker may have gone; then nobody misses the answer.
+                        // The caller may be gone and need no answer.
                         let _ = done.send(oldest);
                     }
                     Command::Release { count, done } => {
@@ -263,7 +263,7 @@ impl Owner {
                             .bytes
                             .store(self.segments.bytes(), Ordering::SeqCst);
                         self.state.pending.fetch_sub(count as u64, Ordering::SeqCst);
-                        // The asker may have gone.
+                        // The caller may be gone.
                         let _ = done.send(Ok(()));
                     }
                     Command::Close => {
@@ -276,7 +276,7 @@ impl Owner {
         }
     }
 
-    /// Makes what was written durable and tells those who wait.
+    /// Makes written records durable and answers the waiting appends.
     fn sync(&mut self, waiting: &mut Vec<Waiting>) {
         if waiting.is_empty() {
             return;
@@ -289,7 +289,7 @@ impl Owner {
             match &synced {
                 Ok(()) => {
                     self.state.appended.notify_one();
-                    // Who waited may have gone; the record is kept all the same.
+                    // The caller may be gone; the record is kept nevertheless.
                     let _ = done.send(Ok(()));
                 }
                 Err(error) => self.refuse(count, done, error.clone()),
@@ -299,7 +299,7 @@ impl Owner {
 
     fn refuse(&self, count: u64, done: oneshot::Sender<Result<(), SpoolError>>, error: SpoolError) {
         self.state.pending.fetch_sub(count, Ordering::SeqCst);
-        // Who waited may have gone; then nobody acknowledges either.
+        // The caller may be gone; then nobody acknowledges either.
         let _ = done.send(Err(error));
     }
 }

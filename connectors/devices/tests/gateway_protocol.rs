@@ -145,7 +145,7 @@ async fn qos_2_that_is_refused_says_so() {
         })
         .await;
 
-        // Safe nowhere.
+        // Neither log nor spool takes it.
         bench.log.switch_off(true);
         let mut device = Raw::connect(gateway.local_addr(), level, "d").await;
         let (topic, payload) = reading(4, T0);

@@ -1,7 +1,7 @@
-//! The log of one machine, on fjall: the same topics, partitions and offsets as Kafka, in one folder.
+//! The embedded log of a single machine, on fjall: the same topics, partitions and offsets as Kafka, in one folder.
 //!
-//! One thread appends: it takes every record that waits, writes them as one batch with one fsync, and only then
-//! resolves the produces. Nothing is handed out that is not durable.
+//! One thread appends. It takes every waiting record, writes them as one batch with one fsync, and only then resolves
+//! the produces. Consumers get only durable records.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -26,25 +26,25 @@ mod trim;
 const COMMIT_RECORDS_MAX: usize = 8_192;
 /// Largest record, key and value together: a whole MQTT payload as a dead letter, with room to spare.
 const RECORD_BYTES_MAX: usize = 2 << 20;
-/// Most bytes that wait to be written; more wait before they get in.
+/// Most bytes in the writer's queue; further produces wait for room.
 const QUEUE_BYTES_MAX: usize = 64 << 20;
 
 platform::settings! {
     /// Settings of the embedded log.
     pub struct EmbeddedLogConfig {
-        /// Partitions of every topic. Fixed when the folder is made.
+        /// Partitions of every topic. Fixed when the folder is created.
         #[range(1..=256)]
         partitions: u32 = 4,
-        /// Hours that records are kept, by the time at which they came, in topics that delete; 0 for ever.
+        /// Hours that records are kept after their arrival, in topics that delete; 0 keeps them for ever.
         #[range(0..=876_000)]
         retention_hours: u32 = 168,
-        /// Most records waiting to be written; more wait before they get in.
+        /// Most records in the writer's queue; further produces wait for room.
         #[range(1..=1_000_000)]
         queue_records_max: usize = 16_384,
     }
 }
 
-/// The log.
+/// The embedded log.
 #[derive(Debug)]
 pub struct EmbeddedLog {
     shared: Arc<Shared>,
@@ -61,7 +61,7 @@ struct Shared {
     offsets: Keyspace,
     partitions: u32,
     ends: Mutex<BTreeMap<TopicPartition, i64>>,
-    /// Counts commits, so that readers learn of new records.
+    /// Number of commits so far, so that readers notice new records.
     commits: watch::Sender<u64>,
     closed: watch::Sender<bool>,
     groups: reader::Groups,
@@ -77,13 +77,13 @@ impl std::fmt::Debug for Shared {
 
 enum Work {
     Append(Append),
-    /// Group offsets to keep.
+    /// Stores offsets of a group.
     Commit {
         group: String,
         offsets: Vec<(TopicPartition, i64)>,
         done: oneshot::Sender<Result<(), LogError>>,
     },
-    /// Keys of records that may go.
+    /// Removes the records with these keys.
     Trim {
         keys: Vec<Vec<u8>>,
         done: oneshot::Sender<Result<(), LogError>>,
@@ -95,7 +95,7 @@ struct Append {
     key: Vec<u8>,
     value: Vec<u8>,
     done: oneshot::Sender<Result<(), LogError>>,
-    /// Given back once the record is written.
+    /// Returned once the record is written.
     room: OwnedSemaphorePermit,
 }
 
@@ -108,7 +108,7 @@ fn topic_index(topic: Topic) -> u8 {
     u8::try_from(index.expect("every topic is in the list")).expect("there are few topics")
 }
 
-/// Records sort by topic, partition and offset.
+/// Returns a record's key. Records sort by topic, partition and offset.
 fn record_key(from: TopicPartition, offset: i64) -> Vec<u8> {
     let mut key = Vec::with_capacity(13);
     key.push(topic_index(from.topic));
@@ -129,7 +129,7 @@ fn offset_key(group: &str, of: TopicPartition) -> Vec<u8> {
     key
 }
 
-/// Time, length of the key, key, value.
+/// Returns a record's stored form: time, length of the key, key, value.
 fn record_value(append: &Append, now_ms: i64) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(12 + append.key.len() + append.value.len());
     bytes.extend(now_ms.to_be_bytes());
@@ -154,7 +154,7 @@ fn parse_record(offset: i64, bytes: &[u8]) -> Option<Record> {
 }
 
 impl EmbeddedLog {
-    /// Opens or makes the log in `dir`.
+    /// Opens or creates the log in `dir`.
     pub fn open(dir: &Path, config: EmbeddedLogConfig) -> Result<Self, LogError> {
         config
             .checked("log.embedded")
@@ -214,7 +214,7 @@ impl EmbeddedLog {
                     Some(guard) => offset_of_key(&guard.key().map_err(setup)?).unwrap_or(-1) + 1,
                     None => 0,
                 };
-                // Trimmed to nothing: the offsets must go on, or a group would wait for ever.
+                // Even if every record was trimmed, offsets must continue, or a group would wait for ever.
                 let kept = offsets.get(offset_key("", of)).map_err(setup)?;
                 let kept = kept
                     .and_then(|bytes| bytes.as_ref().try_into().ok())
@@ -249,8 +249,8 @@ impl EmbeddedLog {
         })
     }
 
-    /// Removes what is past its retention at `now_ms` and what a newer record of the same key replaces; the number of
-    /// records removed. The log does the same by itself once a minute.
+    /// Removes records that are past their retention at `now_ms`, and records replaced by a newer one with the same key.
+    /// Returns how many it removed. The log does the same by itself once a minute.
     pub async fn trim(&self, now_ms: i64) -> Result<usize, LogError> {
         let (shared, work) = (Arc::clone(&self.shared), self.work()?);
         let before_ms = trim::before_ms(now_ms, self.config.retention_hours);

@@ -1,4 +1,4 @@
-//! The log on Kafka: an idempotent producer with acks=all, and consumers that commit only when told to.
+//! The log on Kafka: an idempotent producer with acks=all, and consumers that commit only when asked to.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,18 +32,18 @@ const ADMIN_LIMIT: Duration = Duration::from_secs(30);
 const PING_LIMIT: Duration = Duration::from_secs(3);
 
 const WITHOUT_TLS: &str =
-    "this build speaks neither TLS nor SCRAM to Kafka, build with the feature kafka-tls";
+    "this build has neither TLS nor SCRAM for Kafka; build with the feature kafka-tls";
 
 platform::settings! {
     /// Settings of Kafka.
     pub struct KafkaConfig {
-        /// Where the client begins; the cluster names the rest.
+        /// Brokers to connect to first; the cluster names the rest.
         #[expects("HOST:PORT, several with commas", are_brokers)]
         brokers: String = "127.0.0.1:9092".to_owned(),
-        /// Stands before every topic and group.
+        /// Prefix of every topic and group.
         #[expects("letters, digits, . _ and -", is_topic_text)]
         prefix: String = String::new(),
-        /// Partitions of topics that `hearth init` creates. The topics of the engine must agree.
+        /// Partitions of topics that `hearth init` creates. All topics of the engine need the same number.
         #[range(1..=10_000)]
         partitions: i32 = 8,
         /// Replicas of topics that `hearth init` creates.
@@ -52,25 +52,25 @@ platform::settings! {
         /// Hours that topics without compaction keep their records.
         #[range(1..=876_000)]
         retention_hours: u32 = 168,
-        /// Longest wait for a record to be durable, milliseconds; then the ingest spools it.
+        /// Longest wait for a record to be durable, milliseconds. After that (and a second more) the ingest spools it.
         #[range(100..=900_000)]
         delivery_timeout_ms: u32 = 10_000,
         /// Time without a heartbeat after which a consumer's partitions move, milliseconds.
         #[range(100..=1_800_000)]
         session_timeout_ms: u32 = 30_000,
-        /// How brokers are spoken to.
+        /// Protocol for the connections to brokers.
         #[expects("plaintext, ssl, sasl_plaintext or sasl_ssl", is_protocol)]
         security_protocol: String = "plaintext".to_owned(),
-        /// How Hearth proves who it is; empty for not at all.
+        /// How Hearth authenticates; empty for not at all.
         #[expects("empty, SCRAM-SHA-512, SCRAM-SHA-256 or PLAIN", is_mechanism)]
         sasl_mechanism: String = String::new(),
         /// User name; empty for none.
         sasl_username: String = String::new(),
         /// Password of that user.
         sasl_password: Secret = Secret::default(),
-        /// PEM file of the authority that signed the brokers' certificates; empty for the system's.
+        /// PEM file of the authority that signed the brokers' certificates; empty for the system's authorities.
         ca_file: String = String::new(),
-        /// Further librdkafka properties, for producer and consumers.
+        /// Other librdkafka properties, for the producer and consumers.
         properties: BTreeMap<String, String> = BTreeMap::new(),
         ; together check_together
     }
@@ -99,7 +99,7 @@ fn check_together(config: &KafkaConfig, section: &str, bad: &mut Vec<BadSetting>
     if config.security_protocol.starts_with("sasl") && config.sasl_mechanism.is_empty() {
         wrong(
             "sasl_mechanism",
-            "expected a mechanism where security_protocol has SASL",
+            "expected a mechanism if security_protocol has SASL",
         );
     }
     if cfg!(feature = "kafka-tls") {
@@ -159,14 +159,14 @@ fn setup(error: &KafkaError) -> LogError {
     LogError::Setup(error.to_string())
 }
 
-/// Kafka.
+/// The log on Kafka.
 pub struct KafkaLog {
     config: KafkaConfig,
-    /// Names of the topics, with the prefix.
+    /// Topic names with the prefix.
     names: BTreeMap<Topic, String>,
-    /// Replaced when librdkafka declares it beyond repair.
+    /// Replaced after a fatal error of librdkafka.
     producer: RwLock<WaveProducer>,
-    /// Whose records enter the producer's queue.
+    /// Held by the call whose records enter the producer's queue.
     turn: tokio::sync::Mutex<()>,
     consumers: Mutex<Vec<std::thread::JoinHandle<()>>>,
     closing: Arc<AtomicBool>,
@@ -182,7 +182,7 @@ impl std::fmt::Debug for KafkaLog {
 }
 
 impl KafkaLog {
-    /// Checks the settings and starts the producer; connects in the background.
+    /// Checks the settings and starts the producer, which connects in the background.
     pub fn connect(config: KafkaConfig) -> Result<Self, LogError> {
         let brokers = Arc::new(Brokers::new(&config.brokers));
         let producer = config.producer(&brokers)?;
@@ -202,8 +202,8 @@ impl KafkaLog {
         self.producer.read().expect("no writer panics").clone()
     }
 
-    /// A fatal error ends an idempotent producer for good: the next one starts a new sequence. What the broken one
-    /// had not delivered was reported as failed.
+    /// Replaces `broken` if it had a fatal error, which ends an idempotent producer for good. The new one starts a new
+    /// sequence. Records that the old one had not delivered were reported as failed.
     fn replace_broken(&self, broken: &WaveProducer) -> Result<(), LogError> {
         if let Some((code, reason)) = broken.client().fatal_error() {
             warn!(%code, reason, "starting a new producer");
@@ -241,7 +241,7 @@ impl KafkaLog {
     }
 }
 
-/// Whether repeating helps.
+/// Sorts an error of librdkafka by whether repeating helps.
 fn classify(error: &KafkaError) -> LogError {
     let reason = error.to_string();
     match error.rdkafka_error_code() {
@@ -267,14 +267,14 @@ impl Log for KafkaLog {
             key,
             value: &value,
         };
-        // librdkafka answers by then, and says why where it gave up.
+        // librdkafka answers before that, with the reason if it gave up.
         let patience = 2 * Duration::from_millis(self.config.delivery_timeout_ms.into());
         let mut failed = self.produce_all(&[record], patience).await;
         failed.pop().map_or(Ok(()), |(_, error)| Err(error))
     }
 
     fn gives_up_after(&self) -> Duration {
-        // What librdkafka takes to notice and to say so is on top.
+        // A second more for librdkafka to notice and report it.
         Duration::from_millis(u64::from(self.config.delivery_timeout_ms) + 1_000)
     }
 
@@ -347,7 +347,7 @@ impl Log for KafkaLog {
                 }
             })
             .collect();
-        // librdkafka takes an empty list for a mistake.
+        // librdkafka reports an empty list as an error.
         if !wanted.is_empty() {
             let options = AdminOptions::new().operation_timeout(Some(ADMIN_LIMIT));
             let created = self.admin()?.create_topics(&wanted, &options).await;

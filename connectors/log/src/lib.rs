@@ -1,4 +1,4 @@
-//! The log, implemented: Kafka, and an embedded one for one machine; the schema registry beside Kafka.
+//! Implementations of the log: Kafka, and an embedded one for a single machine. Also a client of the schema registry.
 
 pub mod embedded;
 pub mod kafka;

@@ -1,5 +1,5 @@
-//! The schema registry: registers the schemas of our topics and learns their ids. Confluent's REST interface, which
-//! Apicurio and Redpanda speak as well.
+//! A client of the schema registry: registers the schemas of our topics and learns their ids. It speaks Confluent's REST
+//! interface, which Apicurio and Redpanda offer as well.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,10 +16,10 @@ const CONTENT_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 platform::settings! {
     /// Settings of the registry.
     pub struct RegistryConfig {
-        /// Base of the REST interface, such as `http://registry:8081`; empty for none.
+        /// Base URL of the REST interface, such as `http://registry:8081`; empty for no registry.
         #[expects("empty, or http:// or https:// and a host", is_url)]
         url: String = String::new(),
-        /// For basic authentication; empty for none.
+        /// User name for basic authentication; empty for none.
         username: String = String::new(),
         /// Password of that user.
         password: Secret = Secret::default(),
@@ -33,7 +33,7 @@ fn is_url(text: &str) -> bool {
     text.is_empty() || host.is_some_and(|host| !host.is_empty())
 }
 
-/// Why the registry did not do as asked.
+/// Why a call to the registry failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     #[error("schema registry is not available: {0}")]
@@ -49,7 +49,7 @@ pub enum RegistryError {
 }
 
 impl RegistryError {
-    /// Whether the same call may succeed later.
+    /// Returns whether the same call may succeed later.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         match self {
@@ -73,7 +73,7 @@ struct Registered {
 }
 
 impl Registry {
-    /// A client; connects on the first call.
+    /// Makes a client, which connects on the first call.
     pub fn new(config: RegistryConfig) -> Result<Self, RegistryError> {
         let client = reqwest::Client::builder()
             .timeout(REQUEST_LIMIT)
@@ -82,8 +82,8 @@ impl Registry {
         Ok(Self { config, client })
     }
 
-    /// Registers each topic's schema under `{prefix}{topic}-value` with BACKWARD compatibility, and learns the ids of
-    /// the older ones, which it does not register. The same schema again has the same id.
+    /// Registers each topic's schema under `{prefix}{topic}-value` with BACKWARD compatibility. Also looks up the ids of
+    /// older schemas, without registering them. Registering the same schema again gives the same id.
     pub async fn register_all(
         &self,
         prefix: &str,
@@ -115,7 +115,7 @@ impl Registry {
         Ok(ids)
     }
 
-    /// The id of a schema under `subject`, if it is registered there.
+    /// Returns the id of a schema under `subject`, if it is registered there.
     async fn registered(&self, subject: &str, schema: &str) -> Result<Option<u32>, RegistryError> {
         let schema = serde_json::json!({"schema": schema});
         let path = format!("subjects/{subject}");

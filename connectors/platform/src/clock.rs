@@ -1,8 +1,8 @@
-//! The clock of the shell. In a demo simulated time runs faster than real time; elsewhere this is the wall clock.
+//! The clock that roles read. It is the wall clock, except in a demo, where simulated time runs faster.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Maps real time to Hearth's time.
+/// A clock that maps real time to Hearth's time.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     kind: Kind,
@@ -10,7 +10,7 @@ pub struct Clock {
 
 #[derive(Debug, Clone, Copy)]
 enum Kind {
-    /// The machine's, read each time: it may be set right while the process runs.
+    /// The machine's clock. Read each time, since it may be corrected while the process runs.
     Wall,
     Simulated {
         origin: Instant,
@@ -21,13 +21,13 @@ enum Kind {
 }
 
 impl Clock {
-    /// The wall clock.
+    /// Returns the wall clock.
     #[must_use]
     pub const fn wall() -> Self {
         Self { kind: Kind::Wall }
     }
 
-    /// A clock that shows `origin_ms` now and runs `speed` times as fast as the wall clock.
+    /// Returns a clock that shows `origin_ms` now and runs `speed` times as fast as the wall clock.
     #[must_use]
     pub fn simulated(origin_ms: i64, speed: f64) -> Self {
         assert!(
@@ -52,7 +52,7 @@ impl Clock {
         }
     }
 
-    /// Now, UTC epoch milliseconds. A wall clock may go back.
+    /// Returns the current time in UTC epoch milliseconds. A wall clock may go back.
     #[must_use]
     pub fn now_ms(&self) -> i64 {
         match self.kind {
@@ -73,13 +73,13 @@ impl Clock {
         }
     }
 
-    /// Real time until this clock shows `ts_ms`; zero where it has passed.
+    /// Returns the real time until this clock shows `ts_ms`; zero if that has passed.
     #[must_use]
     pub fn until(&self, ts_ms: i64) -> Duration {
         self.real(ts_ms.saturating_sub(self.now_ms()))
     }
 
-    /// How long `span_ms` of this clock takes in real time.
+    /// Returns how long `span_ms` of this clock takes in real time.
     #[must_use]
     pub fn real(&self, span_ms: i64) -> Duration {
         #[expect(clippy::cast_precision_loss, reason = "a span of milliseconds")]
@@ -87,7 +87,7 @@ impl Clock {
         Duration::from_secs_f64(span_ms / 1e3 / self.speed())
     }
 
-    /// How many times as fast as the wall clock it runs.
+    /// Returns how many times as fast as the wall clock it runs.
     #[must_use]
     pub const fn speed(&self) -> f64 {
         match self.kind {
@@ -97,7 +97,7 @@ impl Clock {
     }
 }
 
-/// The machine's time, UTC epoch milliseconds; negative before 1970.
+/// Returns the machine's time in UTC epoch milliseconds; negative before 1970.
 #[must_use]
 pub fn wall_ms() -> i64 {
     let ms = |span: Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);

@@ -1,5 +1,5 @@
-//! Jumps of the machine's clock: it is set right after a start without network, or stands still while a machine sleeps.
-//! Everything reads the clock anew and goes on; an operator should know.
+//! Detects jumps of the machine's clock, for example when it is corrected after a start without network, or when a
+//! machine was suspended. Readers of the clock cope with a jump; this tells the operator about it.
 
 use std::time::{Duration, Instant};
 
@@ -8,12 +8,12 @@ use tracing::warn;
 use crate::clock::wall_ms;
 use crate::metrics::Metrics;
 
-/// A jump that is worth a word, ms. Clocks that are kept right by small steps stay far below it.
+/// Smallest jump that is reported, ms. The small corrections of a synchronised clock stay far below it.
 const JUMP_MS_MIN: i64 = 2_000;
-/// Pause between two looks at both clocks.
+/// Pause between two comparisons of both clocks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Notices when the wall clock and the time that has really passed part. Pure.
+/// Compares the wall clock with a clock that cannot be set. Pure.
 #[derive(Debug, Clone, Copy)]
 pub struct JumpWatch {
     wall_ms: i64,
@@ -21,13 +21,13 @@ pub struct JumpWatch {
 }
 
 impl JumpWatch {
-    /// The wall clock shows `wall_ms` while a clock that cannot be set shows `passed_ms`.
+    /// Starts when the wall clock shows `wall_ms` and the clock that cannot be set shows `passed_ms`.
     #[must_use]
     pub const fn new(wall_ms: i64, passed_ms: i64) -> Self {
         Self { wall_ms, passed_ms }
     }
 
-    /// Looks again. Returns by how much the wall clock has jumped since, ms; negative if it has gone back.
+    /// Compares again. Returns how far the wall clock has jumped since, ms; negative if it went back.
     pub fn look(&mut self, wall_ms: i64, passed_ms: i64) -> Option<i64> {
         let jump_ms = (wall_ms - self.wall_ms) - (passed_ms - self.passed_ms);
         (self.wall_ms, self.passed_ms) = (wall_ms, passed_ms);
@@ -35,7 +35,7 @@ impl JumpWatch {
     }
 }
 
-/// Counts jumps of the machine's clock, and says so. Never ends.
+/// Counts and logs jumps of the machine's clock. Never ends.
 pub async fn watch_jumps(metrics: Metrics) {
     let origin = Instant::now();
     let passed_ms = || i64::try_from(origin.elapsed().as_millis()).unwrap_or(i64::MAX);

@@ -1,5 +1,7 @@
-//! The seams of the shell, and what its parts share: the log and the store as traits, clock, metrics, secrets, TLS.
+//! The two seams, log and store, as traits; and what the crates around them share: clock, metrics, secrets, TLS, retry.
 //! No implementation of a seam is here, and no decision about a home.
+
+#![warn(missing_docs)]
 
 pub mod log;
 pub mod store;

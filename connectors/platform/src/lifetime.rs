@@ -1,19 +1,18 @@
-//! Whether a task or thread still runs, for whoever must not go on without it: a part of a process that ends, however it
-//! ends, ends the process.
+//! Tells whether a task or thread still runs. When one ends by itself, by a return or a panic, the process ends too.
 
 use futures::future::select_all;
 use tokio::sync::watch;
 
-/// Held by what runs. When it is dropped, by a return or by a panic, everybody learns so.
+/// A token that a task or thread holds. Dropping it, by a return or a panic, tells everybody who has its [`Ended`].
 #[derive(Debug)]
 pub struct Alive(#[expect(dead_code, reason = "its end is what it says")] watch::Sender<()>);
 
-/// The end of one or more of them.
+/// The end of one or more tasks or threads.
 #[derive(Debug, Clone, Default)]
 pub struct Ended(Vec<watch::Receiver<()>>);
 
 impl Alive {
-    /// Something that runs, and how its end is seen.
+    /// Returns a token for a task or thread, and the handle that sees its end.
     #[must_use]
     pub fn new() -> (Self, Ended) {
         let (alive, ended) = watch::channel(());
@@ -22,20 +21,20 @@ impl Alive {
 }
 
 impl Ended {
-    /// The end of whichever ends first, of these and `others`.
+    /// Returns the end of whichever of these and `others` ends first.
     #[must_use]
     pub fn or(mut self, others: Self) -> Self {
         self.0.extend(others.0);
         self
     }
 
-    /// Whether it has come.
+    /// Returns whether one of them has ended.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.0.iter().any(|alive| alive.has_changed().is_err())
     }
 
-    /// Resolves when it has come; never for nothing.
+    /// Resolves when one of them has ended. Never resolves if there are none.
     pub async fn wait(self) {
         if self.0.is_empty() {
             std::future::pending::<()>().await;
@@ -50,16 +49,16 @@ impl Ended {
     }
 }
 
-/// Says whether a role can do its work now, or why not. A probe may call it at any time.
+/// A check that says whether a role can do its work now, or why not. A probe may call it at any time.
 pub struct Readiness(Box<dyn Fn() -> Result<(), String> + Send + Sync>);
 
 impl Readiness {
-    /// Asks `check` each time.
+    /// Makes a readiness that calls `check` each time.
     pub fn new(check: impl Fn() -> Result<(), String> + Send + Sync + 'static) -> Self {
         Self(Box::new(check))
     }
 
-    /// `Ok`, or for people why not.
+    /// Returns `Ok` if the role is ready, else the reason, for people.
     pub fn check(&self) -> Result<(), String> {
         (self.0)()
     }
@@ -71,9 +70,9 @@ impl std::fmt::Debug for Readiness {
     }
 }
 
-/// Resolves when a part is told to stop, or whoever would tell it is gone.
+/// Resolves when `stop` becomes true or its sender is dropped.
 pub async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // A part that was dropped has stopped too.
+    // A sender that was dropped means stop as well.
     let _ = stop.wait_for(|stopped| *stopped).await;
 }
 

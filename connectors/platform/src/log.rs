@@ -17,37 +17,43 @@ use tokio::time::timeout;
 /// One partition of one topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicPartition {
+    /// The topic.
     pub topic: Topic,
+    /// Number of the partition, from 0.
     pub partition: i32,
 }
 
-/// A record as it came out of the log.
+/// A record read from the log.
 #[derive(Debug, Clone)]
 pub struct Record {
+    /// Position in its partition, from 0.
     pub offset: i64,
-    /// Time at which the log took it, wall clock.
+    /// Wall-clock time at which it was appended, UTC epoch milliseconds.
     pub timestamp_ms: i64,
-    /// `None` where the producer gave none.
+    /// `None` if the producer gave none.
     pub key: Option<Bytes>,
     /// Empty for a tombstone.
     pub value: Bytes,
 }
 
-/// A record on its way into the log.
+/// A record to append.
 #[derive(Debug, Clone, Copy)]
 pub struct NewRecord<'a> {
+    /// Topic to append to.
     pub topic: Topic,
+    /// Key, which decides the partition.
     pub key: &'a [u8],
+    /// Encoded value.
     pub value: &'a [u8],
 }
 
-/// Why the log could not do as asked.
+/// Why an operation on the log failed.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// Not now; the same call may succeed later.
+    /// The log cannot do it now, for example because it is not reachable. The same call may succeed later.
     #[error("log is not available: {0}")]
     Unavailable(String),
-    /// The record itself is refused, for instance because it is too large. Never succeeds.
+    /// The record itself is refused, for example because it is too large. Repeating it never succeeds.
     #[error("log refused the record: {0}")]
     Refused(String),
     /// The configuration is wrong, or a topic is missing.
@@ -59,13 +65,13 @@ pub enum LogError {
 }
 
 impl LogError {
-    /// For a record that the log neither took nor refused in time.
+    /// Returns the error for a record that the log neither took nor refused in time.
     #[must_use]
     pub fn no_answer() -> Self {
         Self::Unavailable("no answer in time".to_owned())
     }
 
-    /// Whether the same call may succeed later.
+    /// Returns whether the same call may succeed later.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         match self {
@@ -75,53 +81,62 @@ impl LogError {
     }
 }
 
-/// Where a consumer begins in a partition for which its group has no committed offset, or for every partition when
-/// it has no group.
+/// Where a consumer begins in a partition that has no committed offset. Without a group that is every partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
+    /// At the first record that the partition holds.
     Earliest,
+    /// Behind its last record: only new records are read.
     Latest,
 }
 
-/// What a consumer wants.
+/// The topics that a consumer reads, and how.
 #[derive(Debug, Clone)]
 pub struct Subscription {
-    /// Members of one group share the partitions of the first topic; partition p of every other topic goes to the same
-    /// member, so all must have as many. `None` reads every partition, and commits nowhere.
+    /// Consumer group. Its members share the partitions of the first topic. Partition p of every other topic goes to
+    /// the member that has partition p of the first, so all topics must have the same number of partitions. `None`
+    /// reads every partition and commits nothing.
     pub group: Option<String>,
     /// Stable name of this member, so that a restart does not move partitions. Needs `group`.
     pub member: Option<String>,
+    /// Topics to read, at least one.
     pub topics: Vec<Topic>,
+    /// Where to begin without a committed offset.
     pub start: Start,
     /// Most records in a batch.
     pub batch_max: usize,
 }
 
-/// What a consumer tells its owner, in order.
+/// An event of a consumer. Events come in order.
 #[derive(Debug)]
 pub enum LogEvent {
-    /// These partitions are now ours, on top of those that were.
+    /// These partitions were assigned to this consumer, in addition to those that it has.
     Assigned(Vec<TopicPartition>),
     /// Records of one partition, offsets ascending.
     Records {
+        /// Where they were read.
         from: TopicPartition,
+        /// At least one.
         records: Vec<Record>,
     },
-    /// These partitions are being taken away. The owner stops, commits what is durable, and then sends on (or drops)
-    /// `done`; only then does the consumer let go. It waits for [`ConsumerControl::revoke_patience`].
+    /// These partitions are being revoked. The owner stops working on them, commits what is durable, and then sends
+    /// `done` or drops it. The consumer waits for that, at most [`ConsumerControl::revoke_patience`].
     Revoked {
+        /// Partitions to give up.
         partitions: Vec<TopicPartition>,
+        /// Tells the consumer that the owner has given them up.
         done: oneshot::Sender<()>,
     },
-    /// Everything that was in the partition when the consumer started has been handed out. Once a partition; only
-    /// without a group.
+    /// Everything that was in the partition when the consumer started has been handed out. Sent once per partition,
+    /// and only without a group.
     CaughtUp(TopicPartition),
 }
 
 /// An open subscription. Dropping it leaves the group.
 pub struct Consumer {
-    /// Bounded: a slow owner stops the fetching, never the heartbeat.
+    /// Events, in a bounded channel: a slow owner stops fetching but never the heartbeat.
     pub events: mpsc::Receiver<LogEvent>,
+    /// Commits offsets, pauses partitions and answers questions about them.
     pub control: std::sync::Arc<dyn ConsumerControl>,
 }
 
@@ -131,40 +146,51 @@ impl std::fmt::Debug for Consumer {
     }
 }
 
-/// The way back from an owner to its subscription.
+/// What an owner asks of its subscription.
 #[async_trait::async_trait]
 pub trait ConsumerControl: Send + Sync {
-    /// Stores durably that everything before `next_offset` is done. Offsets of partitions that are no longer ours
-    /// are refused.
+    /// Commits durably, for each partition, the offset to read next after a restart.
+    ///
+    /// Fails with [`LogError::Setup`] if the consumer has no group, with [`LogError::Refused`] if it no longer owns one
+    /// of the partitions, and with [`LogError::Unavailable`] if the log does not answer in time or a rebalance is under
+    /// way.
     async fn commit(&self, next_offsets: Vec<(TopicPartition, i64)>) -> Result<(), LogError>;
-    /// Stops fetching one partition; records already on their way may still come.
+    /// Stops fetching one partition. Records that were fetched before may still come.
     fn pause(&self, partition: TopicPartition);
-    /// Fetches it again.
+    /// Resumes fetching a paused partition.
     fn resume(&self, partition: TopicPartition);
-    /// End offset (next to be written) of a partition, as last seen; for lag.
+    /// Returns the end offset (the next to be written) of a partition, as last seen. Used for lag.
     fn end_offset(&self, partition: TopicPartition) -> Option<i64>;
-    /// How long the consumer waits for its owner after [`LogEvent::Revoked`]; then the partitions go all the same.
+    /// Returns how long the consumer waits for its owner after [`LogEvent::Revoked`] before it gives the partitions up.
     fn revoke_patience(&self) -> Duration {
         Duration::from_secs(30)
     }
-    /// Whether nothing was ever committed for any of `partitions` and the log still holds each of them from its first
-    /// record on: whoever reads them reads all there ever was. False where that is not known.
+    /// Returns whether nothing was ever committed for any of `partitions` and the log still holds each of them from its
+    /// first record on, so that a reader sees everything that was ever written. False if that is not known.
+    ///
+    /// Fails with [`LogError::Unavailable`] if the log does not answer in time.
     async fn is_unread_and_whole(&self, partitions: &[TopicPartition]) -> Result<bool, LogError> {
         let _ = partitions;
         Ok(false)
     }
-    /// Records of `key` that the partition holds within `offsets`, read again aside from the subscription, whose place does
-    /// not change. Waits for the log, within a limit.
+    /// Reads the records of `key` within `offsets` again, without moving the subscription.
+    ///
+    /// Fails with [`LogError::Unavailable`] if the log does not answer in time.
     async fn read(
         &self,
         partition: TopicPartition,
         offsets: Range<i64>,
         key: &[u8],
     ) -> Result<Vec<Record>, LogError>;
-    /// Asks the log now for the offset at which the group would go on after a restart; `None` if nothing was committed.
+    /// Asks the log for the committed offset of the partition: the next that the group would read after a restart.
+    /// `None` if nothing was committed, or if there is no group.
+    ///
+    /// Fails with [`LogError::Unavailable`] if the log does not answer in time.
     async fn committed(&self, partition: TopicPartition) -> Result<Option<i64>, LogError>;
-    /// Offsets that the partition holds, asked of the log now: from the first up to the next to be written. Where
-    /// the first is not known it is 0.
+    /// Asks the log which offsets the partition holds, from the first up to the next to be written. The first is 0 if it
+    /// is not known.
+    ///
+    /// Fails with [`LogError::Unavailable`] if the log does not answer in time.
     async fn offsets_now(&self, partition: TopicPartition) -> Result<Range<i64>, LogError> {
         let end = self.end_offset(partition);
         end.map(|end| 0..end)
@@ -172,15 +198,19 @@ pub trait ConsumerControl: Send + Sync {
     }
 }
 
-/// The log.
+/// A durable log of topics, each with partitions.
 #[async_trait::async_trait]
 pub trait Log: Send + Sync + 'static {
     /// Appends one record; resolves once it is durable. The partition follows from the key by murmur2, as in Kafka's
     /// own clients. Waits while the producer's queue is full.
+    ///
+    /// Fails with [`LogError::Refused`] if the record is too large or otherwise unacceptable, [`LogError::Unavailable`]
+    /// if it did not become durable in time, [`LogError::Setup`] if its topic is missing, and [`LogError::Closed`]
+    /// after [`Log::close`].
     async fn produce(&self, topic: Topic, key: &[u8], value: Vec<u8>) -> Result<(), LogError>;
-    /// Appends records in their order; resolves once each is durable or has failed, after `limit` in any case. Returns
-    /// those that failed, by their index, ascending; one without an answer in time counts as not available. The places
-    /// are taken in the order in which such calls are first polled, whatever the topics.
+    /// Appends records in their order. Resolves once each is durable or has failed, and after `limit` at the latest.
+    /// Returns the failed ones by index, ascending; a record without an answer in time is [`LogError::Unavailable`].
+    /// Calls take their places in the log in the order in which they are first polled, whatever the topics.
     async fn produce_all(
         &self,
         records: &[NewRecord<'_>],
@@ -189,7 +219,7 @@ pub trait Log: Send + Sync + 'static {
         let mut outcomes: Vec<Option<Result<(), LogError>>> = Vec::with_capacity(records.len());
         let mut waiting = FuturesUnordered::new();
         for (index, record) in records.iter().enumerate() {
-            // Unconstrained: a future made to yield before it has its place would lose it to those behind it.
+            // Unconstrained: if tokio made this future yield before it has its place, a later call would overtake it.
             let produced = self.produce(record.topic, record.key, record.value.to_vec());
             let mut produced = unconstrained(produced);
             match futures::poll!(&mut produced) {
@@ -200,7 +230,7 @@ pub trait Log: Send + Sync + 'static {
                 }
             }
         }
-        // Who has not answered by then is found below.
+        // Records without an answer by then are found below.
         let _ = timeout(limit, async {
             while let Some((index, outcome)) = waiting.next().await {
                 outcomes[index] = Some(outcome);
@@ -216,21 +246,27 @@ pub trait Log: Send + Sync + 'static {
             });
         failures.collect()
     }
-    /// After this time a record that was produced without an answer does not arrive any more.
+    /// Returns the time after which a record that got no answer can no longer arrive.
     fn gives_up_after(&self) -> Duration {
         Duration::ZERO
     }
     /// Opens a subscription.
+    ///
+    /// Fails with [`LogError::Setup`] if a topic is missing, if the topics differ in their number of partitions, or if
+    /// the log cannot take this member; and with [`LogError::Unavailable`] if it does not answer.
     async fn subscribe(&self, subscription: Subscription) -> Result<Consumer, LogError>;
-    /// Creates the topics that are missing and checks those that are there. Safe to repeat.
+    /// Creates the topics that are missing and checks those that exist. Safe to repeat.
+    ///
+    /// Fails with [`LogError::Setup`] if a topic has another number of partitions than configured.
     async fn init(&self) -> Result<(), LogError>;
-    /// Whether the log answers now.
+    /// Checks that the log answers now. Fails with [`LogError::Unavailable`] if it does not, and with
+    /// [`LogError::Closed`] after [`Log::close`].
     async fn ping(&self) -> Result<(), LogError>;
-    /// Waits until everything produced is durable, and closes.
+    /// Waits until everything produced is durable, and closes. Later calls fail with [`LogError::Closed`].
     async fn close(&self);
 }
 
-/// The partition of `key` among `partitions_count`: murmur2 as in Kafka's Java client, sign bit dropped.
+/// Returns the partition of `key` among `partitions_count`: murmur2 as in Kafka's Java client, sign bit dropped.
 #[must_use]
 pub fn partition_of(key: &[u8], partitions_count: u32) -> i32 {
     let positive = murmur2(key) & 0x7fff_ffff;

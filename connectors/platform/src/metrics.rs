@@ -13,60 +13,60 @@ use crate::clock::wall_ms;
 #[derive(Debug, Clone)]
 pub struct Metrics {
     registry: Registry,
-    /// Readings by `kind` (meter, pv, battery) and `outcome` (accepted, duplicate, corrected, late, refused; received and
-    /// spooled at the way in).
+    /// Readings by `kind` (meter, pv, battery) and `outcome` (accepted, duplicate, corrected, late, refused). The ingest
+    /// counts received and spooled ones.
     pub readings_total: IntCounterVec,
     /// Dead letters by `reason`.
     pub dead_letters_total: IntCounterVec,
-    /// Age of the oldest record that the engine has not finished.
+    /// Age of the oldest record that the engine has not finished, seconds.
     pub consumer_lag_seconds: Gauge,
-    /// Records not yet read, by `topic`.
+    /// Records that are not yet read, by `topic`.
     pub consumer_lag_records: IntGaugeVec,
     /// Household actors in memory.
     pub live_households: IntGauge,
     /// Schedules by `status` and `method`.
     pub schedules_total: IntCounterVec,
-    /// Slots whose aggregate was written, corrections counted.
+    /// Slots whose aggregate was written, corrections included.
     pub slots_total: IntCounter,
     /// Commands by `outcome` (sent, applied, rejected, expired, superseded, retried).
     pub commands_total: IntCounterVec,
-    /// Time of one solve, by `method`.
+    /// Seconds of one solve, by `method`.
     pub solve_seconds: HistogramVec,
-    /// Proven gap of a schedule as a share of its cost, by `method`; 0 where it is optimal.
+    /// Proven gap of a schedule as a share of its cost, by `method`; 0 if it is optimal.
     pub schedule_gap: HistogramVec,
-    /// From a reading's arrival in the log to its row.
+    /// Seconds from a reading's arrival in the log to its row.
     pub reading_to_store_seconds: Histogram,
-    /// From the log's time of the reading that closed a slot to the command that came of it.
+    /// Seconds from the arrival of the reading that closed a slot to the resulting command.
     pub reading_to_command_seconds: Histogram,
-    /// One write of rows.
+    /// Seconds of one write of rows.
     pub store_write_seconds: Histogram,
     /// Writes that had to be repeated.
     pub store_retries_total: IntCounter,
-    /// From PUBLISH to PUBACK, by `way` (gateway, bridge).
+    /// Seconds from PUBLISH to PUBACK, by `way` (gateway, bridge). Not the time to a command's ack.
     pub publish_to_ack_seconds: HistogramVec,
     /// Bytes waiting in the spool while the log is away.
     pub spool_bytes: IntGauge,
     /// Places in spool files where a record or more could not be read.
     pub spool_damaged_total: IntCounter,
-    /// Time to bring a household's state back.
+    /// Seconds to restore a household's state.
     pub restore_seconds: Histogram,
     /// Requests taken by a worker pool and not yet answered.
     pub requests_queued: IntGauge,
     /// Devices connected to the gateway.
     pub gateway_connections: IntGauge,
-    /// What the gateway did not take, by `reason`: clients, publishes, subscriptions.
+    /// Clients, publishes and subscriptions that the gateway refused, by `reason`.
     pub gateway_refused_total: IntCounterVec,
     /// Homes whose newest reading is older than the configured limit.
     pub stale_households: IntGauge,
     /// Homes with metadata and no schedule that covers now.
     pub unplanned_households: IntGauge,
-    /// Homes that panic on each tick of the clock, and are told the time again after their next record.
+    /// Homes that panicked on a tick of the clock. They get ticks again after their next record.
     pub quarantined_households: IntGauge,
     /// Panics of homes, by `event` (record, repair, tick).
     pub household_failures_total: IntCounterVec,
     /// Records that the log refused for good, by `topic`.
     pub records_refused_total: IntCounterVec,
-    /// Rows that no store could hold, by `source`.
+    /// Rows that no store can hold, by `source`.
     pub rows_refused_total: IntCounterVec,
     /// Times that the machine's clock jumped, by `direction` (forward, back).
     pub clock_jumps_total: IntCounterVec,
@@ -85,7 +85,7 @@ const WAIT_S: &[f64] = &[
 ];
 
 impl Metrics {
-    /// Makes and registers them all.
+    /// Makes and registers every metric.
     #[must_use]
     #[expect(clippy::too_many_lines, reason = "a list, one entry a metric")]
     pub fn new() -> Self {
@@ -240,7 +240,7 @@ impl Metrics {
         }
     }
 
-    /// Prometheus text format.
+    /// Returns all metrics in Prometheus text format.
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = Vec::new();
@@ -259,7 +259,7 @@ impl Metrics {
             .inc_by(count);
     }
 
-    /// Readings that the log took at `taken_ms`, wall clock, are durable now with all that came of them.
+    /// Observes that readings which the log took at `taken_ms` (wall clock) are durable now, with all their effects.
     pub fn observe_stored(&self, taken_ms: &[i64]) {
         let now_ms = wall_ms();
         let local = self.reading_to_store_seconds.local();
@@ -269,7 +269,7 @@ impl Metrics {
         local.flush();
     }
 
-    /// A command came of a reading that the log took at `taken_ms`.
+    /// Observes that a reading which the log took at `taken_ms` led to a command at `now_ms`.
     pub fn observe_commanded(&self, taken_ms: i64, now_ms: i64) {
         let seconds = seconds_between(taken_ms, now_ms);
         self.reading_to_command_seconds.observe(seconds);

@@ -1,45 +1,44 @@
-//! The order of writes: of two rows for one place in the store the one with the higher order holds, whichever lands last.
+//! The order of writes. Of two writes to the same row, the one with the higher order wins, whichever arrives last.
 //!
-//! An order is `epoch + sequence`, microseconds in form and compared as a number. An owner of a partition claims an epoch
-//! from the store, at least [`ORDERS_PER_EPOCH`] above the one before, and may use the sequences below that count. So every
-//! order of an owner lies above every order of all owners before it, however long these sleep and whatever their clocks
-//! say.
+//! An order is `epoch + sequence`, a number in the form of microseconds. The owner of a partition claims an epoch from
+//! the store, at least [`ORDERS_PER_EPOCH`] above the previous one, and uses sequences below that count. So every order
+//! of an owner is above every order of all earlier owners, however long those sleep and whatever their clocks say.
 //!
-//! An epoch is no less than the store's own time where the store has one. That decides nothing between owners. It keeps
-//! orders near the time, which stores with a CQL interface count on: Scylla refuses a timestamp more than three days
-//! ahead, compaction by time windows sorts files by it, and rows of builds before epochs carry it. An owner that claims
-//! more often than once in 8.4 s, on and on, runs ahead of the time by as much as it is faster; the numbers last until
-//! the year 292,000.
+//! An epoch is at least the store's own time, if the store has one. That does not matter between owners. It keeps orders
+//! close to real time, which CQL stores rely on: Scylla refuses a timestamp more than three days ahead, time-window
+//! compaction sorts files by it, and rows written before epochs existed carry it. An owner that keeps claiming more often
+//! than once in 8.4 s gets ahead of real time. The numbers last until the year 292,000.
 
-/// Orders in one epoch: writes of one owner before it has to claim again. 2^23, which is 8.4 s in microseconds.
+/// Number of orders in one epoch: how many writes an owner may make before it must claim again. 2^23, which is 8.4 s in
+/// microseconds.
 pub const ORDERS_PER_EPOCH: i64 = 1 << 23;
 
-/// The first epoch of a partition lies so far ahead of the store's time, microseconds: a day. Rows of builds before
-/// epochs were written by the clocks of their hosts, and lose as long as these were no further ahead.
+/// How far the first epoch of a partition is ahead of the store's time, microseconds: a day. Rows from before epochs
+/// carry their host's clock; they lose against newer rows unless that clock was more than a day ahead.
 pub const FIRST_AHEAD_US: i64 = 86_400_000_000;
 
-/// Under this number in place of a partition's, tariffs have their epoch.
+/// The number under which tariffs have their epoch, in place of a partition's.
 pub const TARIFFS: i32 = -1;
 
-/// What an owner of a partition claims from the store; 0 or more, higher with each claim.
+/// The number that an owner of a partition claims from the store; 0 or more, higher with each claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(i64);
 
 impl Epoch {
-    /// The epoch that a store has written down as `number`.
+    /// Returns the epoch that a store keeps as `number`.
     #[must_use]
     pub const fn new(number: i64) -> Self {
         Self(number)
     }
 
-    /// As a number.
+    /// Returns it as a number.
     #[must_use]
     pub const fn get(self) -> i64 {
         self.0
     }
 
-    /// The epoch of the next claim after `last`, if there was one. `now_us` is the store's time in microseconds since
-    /// 1970, or 0 if it has none. `None` once the numbers have come to their end.
+    /// Returns the epoch of the next claim after `last`, if there was one. `now_us` is the store's time in microseconds
+    /// since 1970, or 0 if it has none. Returns `None` when no number is left.
     #[must_use]
     pub fn after(last: Option<Self>, now_us: i64) -> Option<Self> {
         let next = match last {
@@ -51,7 +50,7 @@ impl Epoch {
         Some(Self(next))
     }
 
-    /// The order with this sequence; `None` when the epoch has no more.
+    /// Returns the order with this sequence, or `None` if the epoch has no such sequence.
     #[must_use]
     pub fn order(self, sequence: i64) -> Option<Order> {
         (0..ORDERS_PER_EPOCH)
@@ -59,28 +58,28 @@ impl Epoch {
             .then(|| Order(self.0 + sequence))
     }
 
-    /// The order of a record that all owners write alike, by its offset in the log.
+    /// Returns the order of a row that every owner writes the same way, by its record's offset in the log.
     #[must_use]
     pub const fn of_record(self, offset: i64) -> Order {
         Order(self.0.saturating_add(offset))
     }
 }
 
-/// The place of a write in the order of writes; the higher one holds.
+/// The position of a write in the order of writes; the higher one wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Order(i64);
 
 impl Order {
-    /// Below every write: of rows that were stored before orders were.
+    /// Below every write: the order of rows that were stored before orders existed.
     pub const NONE: Self = Self(i64::MIN);
 
-    /// The order that a store has written down as `number`.
+    /// Returns the order that a store keeps as `number`.
     #[must_use]
     pub const fn new(number: i64) -> Self {
         Self(number)
     }
 
-    /// As a number, which is what CQL takes for a timestamp in microseconds.
+    /// Returns it as a number, which CQL takes as a timestamp in microseconds.
     #[must_use]
     pub const fn get(self) -> i64 {
         self.0
@@ -97,7 +96,7 @@ mod tests {
     fn every_order_of_an_epoch_lies_above_all_of_the_one_before() {
         let first = Epoch::after(None, NOW_US).unwrap();
         assert_eq!(first.get(), NOW_US + FIRST_AHEAD_US);
-        // At once, with the store's clock a year back, or a year ahead.
+        // Immediately, or with the store's clock a year back or a year ahead.
         for now_us in [
             NOW_US,
             NOW_US - 31_536_000_000_000,

@@ -12,10 +12,15 @@ use crate::store::Store;
 /// Shared by every role of a process. Cheap to clone.
 #[derive(Clone)]
 pub struct Parts {
+    /// Hearth's time.
     pub clock: Clock,
+    /// Metrics of the process.
     pub metrics: Metrics,
+    /// Encodes and decodes records.
     pub codec: Codec,
+    /// The log.
     pub log: Arc<dyn Log>,
+    /// The store.
     pub store: Arc<dyn Store>,
 }
 

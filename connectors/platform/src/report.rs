@@ -1,5 +1,5 @@
-//! Log lines at a bounded rate: something that fails a thousand times a second says so once, then now and then with
-//! how often it was, and once more when it is over. Times are arguments or, in the short forms, the machine's.
+//! Log lines at a bounded rate. A failure that repeats a thousand times a second is logged once, then from time to time
+//! with a count, and once more when it is over. Times are arguments or, in the short forms, the machine's.
 
 use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
-/// Pause between two lines about one thing.
+/// Shortest pause between two lines about the same thing.
 pub const EVERY: Duration = Duration::from_secs(30);
 
 /// Lets a line through at most once in [`EVERY`].
@@ -22,7 +22,7 @@ struct Throttled {
 }
 
 impl Throttle {
-    /// Whether a line may be written at `now`; then how many were held back since the last.
+    /// Returns `Some` if a line may be written at `now`, with the number of lines held back since the last.
     pub fn pass_at(&self, now: Instant) -> Option<u64> {
         let mut state = locked(&self.0);
         let is_early = |last: Instant| now.saturating_duration_since(last) < EVERY;
@@ -34,36 +34,46 @@ impl Throttle {
         Some(std::mem::take(&mut state.held_back))
     }
 
-    /// [`Throttle::pass_at`], now.
+    /// Calls [`Throttle::pass_at`] with the current time.
     pub fn pass(&self) -> Option<u64> {
         self.pass_at(Instant::now())
     }
 }
 
-/// What is to be said about an outage.
+/// A line to log about an outage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Line {
     /// The first failure after a success.
     Gone,
-    /// It lasts. `failures` counts those since the last line.
-    Still { failures: u64, since: Duration },
-    /// The first success after a failure. `failures` counts all of the outage.
-    Back { failures: u64, since: Duration },
+    /// The outage goes on.
+    Still {
+        /// Failures since the last line.
+        failures: u64,
+        /// How long the outage has lasted.
+        since: Duration,
+    },
+    /// The first success after a failure.
+    Back {
+        /// Failures during the whole outage.
+        failures: u64,
+        /// How long the outage lasted.
+        since: Duration,
+    },
 }
 
-/// A peer that is there or away: Kafka, the store, an MQTT broker.
+/// The state of a peer, which is available or away: Kafka, the store, an MQTT broker.
 #[derive(Debug)]
 pub struct Outage {
     /// Its name in log lines.
     peer: String,
-    /// Whether `state` holds an outage, for a look without a lock.
+    /// Whether `state` holds an outage, to be read without a lock.
     is_away: AtomicBool,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// When the last line was written. A peer that comes and goes ten times a second has two lines in [`EVERY`].
+    /// When the last line was written. A peer that comes and goes ten times a second gets two lines per [`EVERY`].
     said: Option<Instant>,
     away: Option<Away>,
 }
@@ -77,7 +87,7 @@ struct Away {
 }
 
 impl Outage {
-    /// The peer is there until something fails.
+    /// Starts with the peer available.
     #[must_use]
     pub fn of(peer: impl Into<String>) -> Self {
         Self {
@@ -87,13 +97,13 @@ impl Outage {
         }
     }
 
-    /// Whether the last thing told was a failure.
+    /// Returns whether the last report was a failure.
     #[must_use]
     pub fn is_away(&self) -> bool {
         self.is_away.load(Ordering::Relaxed)
     }
 
-    /// Something failed because the peer is away: writes a line where one is due.
+    /// Reports that something failed because the peer is away. Logs a line if one is due.
     pub fn failed(&self, detail: impl Display) {
         let peer = self.peer.as_str();
         match self.failed_at(Instant::now()) {
@@ -106,7 +116,7 @@ impl Outage {
         }
     }
 
-    /// Something succeeded: writes a line where the peer was away. Costs next to nothing where it was not.
+    /// Reports that something succeeded. Logs a line if the peer was away; otherwise costs next to nothing.
     pub fn succeeded(&self) {
         if !self.is_away() {
             return;
@@ -117,7 +127,7 @@ impl Outage {
         }
     }
 
-    /// [`Outage::failed`] at `now`, without the line.
+    /// Does what [`Outage::failed`] does, at `now`, and returns the line instead of logging it.
     pub fn failed_at(&self, now: Instant) -> Option<Line> {
         let mut state = locked(&self.state);
         let is_early = |said: Instant| now.saturating_duration_since(said) < EVERY;
@@ -147,7 +157,8 @@ impl Outage {
         Some(line)
     }
 
-    /// [`Outage::succeeded`] at `now`, without the line. Nothing is said of an outage that was not told of.
+    /// Does what [`Outage::succeeded`] does, at `now`, and returns the line instead of logging it. An outage that was
+    /// never logged ends without a line.
     pub fn succeeded_at(&self, now: Instant) -> Option<Line> {
         let mut state = locked(&self.state);
         let away = state.away.take()?;
@@ -218,7 +229,7 @@ mod tests {
             lines.extend(outage.failed_at(now));
             lines.extend(outage.succeeded_at(now));
         }
-        // A minute: it goes and comes at its beginning and half a minute later.
+        // Within a minute the peer goes and comes back at the start and again after half a minute.
         assert_eq!(lines.len(), 4, "{lines:?}");
     }
 

@@ -1,33 +1,33 @@
-//! Pauses between attempts: each longer than the one before, up to a limit, and drawn by lot, so that many processes
-//! that failed together do not come back together.
+//! Back-off with jitter: pauses between attempts grow up to a limit, and each is partly random, so that processes that
+//! failed together do not retry together.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::time::Duration;
 
-/// How much longer each pause is than the one before, before the lot is drawn.
+/// How much longer each pause is than the one before, before jitter.
 const FACTOR: u32 = 2;
 
-/// The pauses of one retry loop. The n-th pause lies between one half and the whole of `min * 2^n`, at most `max`.
+/// The pauses of one retry loop. The n-th pause is between half and all of `min * 2^n`, at most `max`.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     min: Duration,
     max: Duration,
-    /// The whole of the next pause.
+    /// The next pause without jitter.
     next: Duration,
     random: u64,
 }
 
 impl Backoff {
-    /// Pauses of up to `min` at first and up to `max` at last, different in every process. A `max` below `min` counts
-    /// as `min`.
+    /// Makes pauses of up to `min` at first and up to `max` in the end, different in every process. A `max` below `min`
+    /// counts as `min`.
     #[must_use]
     pub fn new(min: Duration, max: Duration) -> Self {
-        // The standard library's hasher is keyed at random.
+        // The standard library's hasher has random keys.
         Self::seeded(min, max, RandomState::new().build_hasher().finish())
     }
 
-    /// As [`Backoff::new`]; equal seeds give equal pauses.
+    /// Does what [`Backoff::new`] does with a given seed. Equal seeds give equal pauses.
     #[must_use]
     pub const fn seeded(min: Duration, max: Duration, seed: u64) -> Self {
         Self {
@@ -38,7 +38,7 @@ impl Backoff {
         }
     }
 
-    /// The pause before the next attempt. The one after it is longer.
+    /// Returns the pause before the next attempt. The one after it is longer.
     #[must_use]
     pub fn next_pause(&mut self) -> Duration {
         let whole = self.next;
@@ -47,7 +47,7 @@ impl Backoff {
         half.saturating_add((whole - half).mul_f64(self.draw()))
     }
 
-    /// An attempt succeeded: the next pause is short again.
+    /// Notes that an attempt succeeded: the next pause is short again.
     pub const fn reset(&mut self) {
         self.next = self.min;
     }
@@ -58,7 +58,7 @@ impl Backoff {
         tokio::time::sleep(pause).await;
     }
 
-    /// A number from 0 up to 1: `SplitMix64`, of which the upper 32 bits are used.
+    /// Returns a random number in `[0, 1)`, from the upper 32 bits of `SplitMix64`.
     fn draw(&mut self) -> f64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut bits = self.random;
@@ -102,10 +102,10 @@ mod tests {
             let tenth = (first(seed) - 50) / 5;
             by_tenth[usize::try_from(tenth.min(9)).unwrap()] += 1;
         }
-        // 1,000 each by expectation; the standard deviation is 30.
+        // 1,000 each are expected, with a standard deviation of 30.
         let is_even = by_tenth.iter().all(|count| (850..1_150).contains(count));
         assert!(is_even, "{by_tenth:?}");
-        assert_eq!(first(7), first(7), "a seed tells all");
+        assert_eq!(first(7), first(7), "equal seeds");
     }
 
     #[test]

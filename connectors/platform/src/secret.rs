@@ -1,4 +1,4 @@
-//! A secret from the configuration. It never shows in logs, errors or `hearth config`.
+//! A secret from the configuration. It never appears in logs, errors or `hearth config`.
 
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize, Serializer};
 pub struct Secret(String);
 
 impl Secret {
-    /// The secret itself, for the one call that needs it.
+    /// Returns the secret itself, for the one call that needs it.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Whether none was given.
+    /// Returns whether none was given.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -1,5 +1,5 @@
-//! Settings with their bounds beside them: one declaration gives the struct, its defaults, its checks and its line in
-//! the reference.
+//! Declares settings together with their bounds. One declaration makes the struct, its defaults, its checks and its
+//! lines in the reference.
 //!
 //! ```
 //! platform::settings! {
@@ -25,18 +25,18 @@ use std::borrow::Borrow;
 use std::fmt::{Debug, Display};
 use std::ops::RangeInclusive;
 
-/// A setting that cannot be used.
+/// A setting with a value that is not allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{key}: {expected}")]
 pub struct BadSetting {
     /// Section and name, such as `engine.tick_ms`.
     pub key: String,
-    /// What was expected, and what was found.
+    /// What was expected and what was found.
     pub expected: String,
 }
 
 impl BadSetting {
-    /// A fault of `key` in `section`.
+    /// Makes the fault of `key` in `section`.
     pub fn new(section: &str, key: &str, expected: impl Into<String>) -> Self {
         Self {
             key: join(section, key),
@@ -48,18 +48,18 @@ impl BadSetting {
 /// One setting as the reference shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
-    /// Section and name, such as `engine.tick_ms`; `[]` stands for each entry of a list.
+    /// Section and name, such as `engine.tick_ms`; `[]` stands for any element of a list.
     pub key: String,
-    /// Rust's name of its type.
+    /// Rust's name for its type.
     pub type_name: &'static str,
-    /// Its bounds or form; empty where every value of its type will do.
+    /// Its bounds or form; empty if every value of its type is allowed.
     pub expects: String,
     /// What it means.
     pub about: String,
 }
 
 impl Setting {
-    /// Whether it is hidden where settings are printed, and may be read from a file.
+    /// Returns whether it is a secret, which is hidden when settings are printed and may be read from a file.
     #[must_use]
     pub fn is_secret(&self) -> bool {
         self.type_name == "Secret"
@@ -68,13 +68,13 @@ impl Setting {
 
 /// A group of settings made by [`settings!`](crate::settings).
 pub trait Settings {
-    /// Adds every setting of the group; `section` stands before the names.
+    /// Adds every setting of the group, with `section` as the prefix of the names.
     fn describe(section: &str, found: &mut Vec<Setting>);
 
-    /// Adds what cannot be used.
+    /// Adds the settings whose values are not allowed.
     fn check(&self, section: &str, bad: &mut Vec<BadSetting>);
 
-    /// Ends with the first setting that cannot be used.
+    /// Fails with the first setting whose value is not allowed.
     fn checked(&self, section: &str) -> Result<(), BadSetting> {
         let mut bad = Vec::new();
         self.check(section, &mut bad);
@@ -82,7 +82,7 @@ pub trait Settings {
     }
 }
 
-/// Lists hold groups: each entry is checked.
+/// A list of groups: each element is checked.
 impl<T: Settings> Settings for Vec<T> {
     fn describe(section: &str, found: &mut Vec<Setting>) {
         T::describe(&format!("{section}[]"), found);
@@ -95,7 +95,7 @@ impl<T: Settings> Settings for Vec<T> {
     }
 }
 
-/// Section and name with a dot between.
+/// Joins section and name with a dot.
 #[must_use]
 pub fn join(section: &str, name: &str) -> String {
     if section.is_empty() {
@@ -105,12 +105,12 @@ pub fn join(section: &str, name: &str) -> String {
     }
 }
 
-/// Says what a range takes: `1 to 672`.
+/// Returns a range as text: `1 to 672`.
 pub fn range_text<T: Display>(range: &RangeInclusive<T>) -> String {
     format!("{} to {}", range.start(), range.end())
 }
 
-/// Ends with an error unless `value` lies in `range`; NaN lies in none.
+/// Fails unless `value` lies in `range`. NaN lies in no range.
 pub fn in_range<T: PartialOrd + Display>(
     section: &str,
     name: &str,
@@ -124,7 +124,7 @@ pub fn in_range<T: PartialOrd + Display>(
     Err(BadSetting::new(section, name, expected))
 }
 
-/// Ends with an error unless `fits` takes `value`.
+/// Fails unless `fits` accepts `value`; `expects` says what was expected.
 pub fn fits<T: Debug + Borrow<Q>, Q: ?Sized>(
     section: &str,
     name: &str,
@@ -139,7 +139,7 @@ pub fn fits<T: Debug + Borrow<Q>, Q: ?Sized>(
     Err(BadSetting::new(section, name, expected))
 }
 
-/// Whether `text` is `HOST:PORT`, with a name, an IPv4 address, or an IPv6 address in brackets.
+/// Returns whether `text` is `HOST:PORT`, with a name, an IPv4 address, or an IPv6 address in brackets.
 #[must_use]
 pub fn is_host_and_port(text: &str) -> bool {
     text.rsplit_once(':').is_some_and(|(host, port)| {
@@ -148,7 +148,7 @@ pub fn is_host_and_port(text: &str) -> bool {
     })
 }
 
-/// Makes one line of a doc comment's lines.
+/// Joins the lines of a doc comment to one.
 #[must_use]
 pub fn one_line(lines: &[&str]) -> String {
     let words = lines.iter().flat_map(|line| line.split_whitespace());
@@ -157,14 +157,14 @@ pub fn one_line(lines: &[&str]) -> String {
 
 /// Declares a group of settings: see the [module](crate::settings).
 ///
-/// Before a field stands at most one of
+/// A field may have one of
 /// - `#[range(MIN..=MAX)]`: bounds of a number, both included;
-/// - `#[expects("what", check)]`: a form, with a function or closure that takes `&T` and says whether it fits;
-/// - `#[expects("what")]`: a form that the type itself holds, for the reference;
+/// - `#[expects("what", check)]`: a form, with a function or closure that takes `&T` and returns whether it fits;
+/// - `#[expects("what")]`: a form that the type itself enforces, for the reference;
 /// - `#[section]`: another group.
 ///
-/// `together check;` at the end names a function that takes `&Self`, the section and the list of faults, for what
-/// several settings say together.
+/// `together check;` at the end names a function that takes `&Self`, the section and the list of faults. It checks
+/// rules that concern several settings.
 #[macro_export]
 macro_rules! settings {
     (
@@ -277,7 +277,7 @@ mod tests {
             last: bool = false,
             ; together |outer: &Outer, section: &str, bad: &mut Vec<BadSetting>| {
                 if outer.last && outer.count == 1 {
-                    bad.push(BadSetting::new(section, "last", "expected false where count is 1"));
+                    bad.push(BadSetting::new(section, "last", "expected false if count is 1"));
                 }
             }
         }
@@ -312,7 +312,7 @@ mod tests {
         );
         check(
             |outer| (outer.count, outer.last) = (1, true),
-            &["outer.last: expected false where count is 1"],
+            &["outer.last: expected false if count is 1"],
         );
     }
 

@@ -20,39 +20,43 @@ use crate::order::{Epoch, Order};
 pub enum Row {
     /// `meter_readings`, `pv_generation` or `battery_state`, by its kind.
     Reading(Reading),
-    /// `slots`
+    /// `slots`.
     Slot {
+        /// Whose slot it is.
         household_id: HouseholdId,
+        /// The closed slot.
         slot: Slot,
     },
-    /// `schedules`, by household and by schedule
+    /// `schedules`, by household and by schedule.
     Schedule(Arc<Schedule>),
-    /// `commands`
+    /// `commands`.
     Command(CommandProgress),
-    /// `households`
+    /// `households`.
     Household(Arc<Metadata>),
-    /// `tariffs`
+    /// `tariffs`.
     Tariff(Arc<Tariff>),
-    /// `snapshots`: a household's state, opaque bytes.
+    /// `snapshots`.
     Snapshot {
+        /// Whose state it is.
         household_id: HouseholdId,
+        /// The household's state, opaque bytes.
         state: Vec<u8>,
     },
 }
 
-/// Which rows a store holds together, and takes together for little more than one of them.
+/// A group of rows that a store keeps together. Writing several rows of a group costs little more than writing one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Place {
-    /// What a household has of one UTC day, in days since 1970.
+    /// A household's rows of one UTC day, in days since 1970.
     Day(HouseholdId, i64),
-    /// What a household has of no day.
+    /// A household's rows that belong to no day.
     Household(HouseholdId),
-    /// A tariff, by its name.
+    /// A tariff's rows, by its name.
     Tariff(String),
 }
 
 impl Row {
-    /// Where it belongs.
+    /// Returns the group that the row belongs to.
     #[must_use]
     pub fn place(&self) -> Place {
         let day = |ts_ms: i64| ts_ms.div_euclid(DAY_MS);
@@ -70,7 +74,7 @@ impl Row {
         }
     }
 
-    /// Bytes that it takes in memory and on the wire, roughly.
+    /// Returns roughly how many bytes it takes in memory and on the wire.
     #[must_use]
     pub fn size(&self) -> usize {
         const SMALL: usize = 128;
@@ -86,26 +90,31 @@ impl Row {
     }
 }
 
-/// Why the store could not do as asked.
+/// Why an operation on the store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Not now (timeout, overload, no node); the same call may succeed later.
+    /// The store cannot do it now (timeout, overload, no node). The same call may succeed later.
     #[error("store is not available: {0}")]
     Unavailable(String),
-    /// The store refuses this call for good.
+    /// The store refuses this call. Repeating it never succeeds.
     #[error("store refused: {0}")]
     Refused(String),
-    /// A row that no store could hold, for instance because its time is beyond every calendar. Without it the rest of
-    /// the write may succeed.
+    /// A row that no store can hold, for example because its time is outside the calendar. The rest of the write may
+    /// succeed without it.
     #[error("row cannot be stored: {0}")]
     BadRow(String),
     /// A stored value does not decode.
     #[error("stored {table} row does not decode: {detail}")]
-    Corrupt { table: &'static str, detail: String },
+    Corrupt {
+        /// Name of its table.
+        table: &'static str,
+        /// What is wrong, for people.
+        detail: String,
+    },
 }
 
 impl StoreError {
-    /// Whether the same call may succeed later.
+    /// Returns whether the same call may succeed later.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         match self {
@@ -115,69 +124,73 @@ impl StoreError {
     }
 }
 
-/// The store.
+/// A wide-column store with one table per kind of row.
+///
+/// Every call may fail with [`StoreError::Unavailable`] (no answer in time) and with [`StoreError::Refused`] (the store
+/// is closed, or rejects the call). Reads may also fail with [`StoreError::Corrupt`]. A read over a longer time than
+/// stores allow is [`StoreError::Refused`]; ranges of time are half open, in UTC epoch milliseconds.
 #[async_trait::async_trait]
 pub trait Store: Send + Sync + 'static {
     /// Creates the keyspace and the tables that are missing. Safe to repeat.
     async fn init(&self) -> Result<(), StoreError>;
-    /// Whether the store answers now.
+    /// Checks that the store answers now.
     async fn ping(&self) -> Result<(), StoreError>;
-    /// Claims a partition of the log: a higher epoch each time, whoever claims at the same time. After an error the
-    /// claim may have been made; the next one is higher still.
+    /// Claims a partition of the log. Each claim gets a higher epoch, even if several claim at the same time. After an
+    /// error the claim may have been made; the next one is higher still.
     async fn claim(&self, partition: i32) -> Result<Epoch, StoreError>;
-    /// Claims again for the owner who holds `held`; `None` if somebody has claimed since, who then is the owner.
+    /// Claims again for the owner that holds `held`. Returns `None` if another owner has claimed the partition since.
     async fn renew(&self, partition: i32, held: Epoch) -> Result<Option<Epoch>, StoreError>;
-    /// The epoch that was claimed last, as everybody sees it; `None` if nobody has claimed yet.
+    /// Returns the epoch that was claimed last by anybody; `None` if nobody has claimed yet.
     async fn newest_epoch(&self, partition: i32) -> Result<Option<Epoch>, StoreError>;
-    /// Writes rows of any tables and households; resolves once all are durable. After an error some may be there.
-    /// A row stays as it is where one of a higher order stands already; of two rows for one place in this write the later
-    /// holds. Rows are grouped by partition inside; concurrency is bounded.
+    /// Writes rows of any tables and households; resolves once all are durable. After an error some may be stored.
+    /// A stored row with a higher order stays as it is. If this write has the same row twice, the later one wins.
+    /// Fails with [`StoreError::BadRow`] if the store cannot hold one of the rows.
     async fn write(&self, order: Order, rows: Vec<Row>) -> Result<(), StoreError>;
-    /// Readings of every kind in `[from_ms, to_ms)`, ascending by (time, kind).
+    /// Returns the readings of every kind in `[from_ms, to_ms)`, ascending by (time, kind).
     async fn readings(
         &self,
         household_id: HouseholdId,
         from_ms: i64,
         to_ms: i64,
     ) -> Result<Vec<Reading>, StoreError>;
-    /// Slots whose start lies in `[from_ms, to_ms)`, ascending.
+    /// Returns the slots whose start lies in `[from_ms, to_ms)`, ascending.
     async fn slots(
         &self,
         household_id: HouseholdId,
         from_ms: i64,
         to_ms: i64,
     ) -> Result<Vec<Slot>, StoreError>;
-    /// The adopted schedule that was requested last.
+    /// Returns the adopted schedule that was requested last.
     async fn latest_schedule(
         &self,
         household_id: HouseholdId,
     ) -> Result<Option<Schedule>, StoreError>;
-    /// A schedule by its id; the household's id stands before the id's first dash.
+    /// Returns a schedule by its id, which begins with the household's id and a dash.
     async fn schedule(&self, schedule_id: &str) -> Result<Option<Schedule>, StoreError>;
-    /// Commands whose `not_before_ms` lies in `[from_ms, to_ms)`, ascending.
+    /// Returns the commands whose `not_before_ms` lies in `[from_ms, to_ms)`, ascending.
     async fn commands(
         &self,
         household_id: HouseholdId,
         from_ms: i64,
         to_ms: i64,
     ) -> Result<Vec<CommandProgress>, StoreError>;
-    /// One household's metadata.
+    /// Returns one household's metadata.
     async fn household(&self, household_id: HouseholdId) -> Result<Option<Metadata>, StoreError>;
-    /// At most `count_max` households with ids above `after`. The embedded store gives them by ascending id; CQL in
-    /// token order, where `after` is the last id of the page before.
+    /// Returns a page of at most `count_max` households that follow `after`, the last id of the previous page. The
+    /// embedded store orders them by ascending id, CQL by token.
     async fn households(
         &self,
         after: Option<HouseholdId>,
         count_max: usize,
     ) -> Result<Vec<Metadata>, StoreError>;
-    /// A tariff with the periods that touch `[from_ms, to_ms)`; `None` where none do.
+    /// Returns a tariff with the periods that touch `[from_ms, to_ms)`; `None` if none do.
     async fn tariff(
         &self,
         name: &str,
         from_ms: i64,
         to_ms: i64,
     ) -> Result<Option<Tariff>, StoreError>;
-    /// A household's last snapshot.
+    /// Returns a household's last snapshot.
     async fn snapshot(&self, household_id: HouseholdId) -> Result<Option<Vec<u8>>, StoreError>;
     /// Makes everything durable and closes.
     async fn close(&self);

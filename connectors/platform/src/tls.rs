@@ -1,5 +1,5 @@
-//! TLS for connections that Hearth opens: which certificates it trusts, and its own where the peer asks for one.
-//! Always with the same cryptography provider, so that no process-wide default has to be installed first.
+//! TLS for connections that Hearth opens: which certificates it trusts, and the one it presents if the peer asks.
+//! Always uses the same cryptography provider, so that no process-wide default has to be installed first.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,22 +8,27 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
-/// Why a TLS configuration cannot be made.
+/// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file is missing or holds no PEM of the kind that is needed.
     #[error("read {}: {detail}", path.display())]
-    File { path: PathBuf, detail: String },
-    /// A certificate needs its key, and a key its certificate.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, for people.
+        detail: String,
+    },
+    /// A certificate was given without its key, or a key without its certificate.
     #[error("cert_file and key_file go together")]
     HalfIdentity,
-    /// The files do not fit each other.
+    /// The certificates and the key do not match.
     #[error("certificates and key do not fit: {0}")]
     Rustls(#[from] rustls::Error),
 }
 
 impl TlsError {
-    /// Never: the configuration or its files must change first.
+    /// Returns false: the configuration or its files must change first.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         match self {
@@ -32,8 +37,8 @@ impl TlsError {
     }
 }
 
-/// A client that trusts the authorities in `ca_file`, and shows the certificate in `cert_file` where both it and its key
-/// are given. Files are PEM.
+/// Makes a client that trusts the authorities in `ca_file`. It presents the certificate in `cert_file` if that and its
+/// key are given. Files are PEM.
 pub fn client_config(
     ca_file: &Path,
     cert_file: Option<&Path>,
@@ -58,6 +63,7 @@ pub fn client_config(
     }
 }
 
+/// Reads all certificates of a PEM file; fails if there is none.
 pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect)

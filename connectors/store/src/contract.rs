@@ -1,5 +1,5 @@
-//! Checks that every store must pass, written against the seam alone. They write rows of a few households that
-//! nothing else uses, and leave them there.
+//! Checks that every store must pass, written against the trait alone. They write rows of a few households that nothing
+//! else uses, and leave them there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -18,16 +18,16 @@ use crate::retention::RANGE_DAYS_MAX;
 use platform::order::{Epoch, Order};
 use platform::store::{Row, Store, StoreError};
 
-/// Number of households that the checks use, from the first on.
+/// Number of households that the checks use.
 pub const HOUSEHOLDS_COUNT: i64 = 8;
 
-/// The partition that they claim, and the two behind it.
+/// The partition that the checks claim; they also claim the next two.
 const PARTITION: i32 = 1_000_000;
 
 /// 2025-09-12T10:00:00Z.
 const NOON_MS: i64 = 1_757_671_200_000;
 
-/// Runs every check with the households `first_id` to `first_id + HOUSEHOLDS_COUNT - 1`; names the first that fails.
+/// Runs every check with the households `first_id` to `first_id + HOUSEHOLDS_COUNT - 1`. Fails with the first that fails.
 /// May run again on the same store.
 pub async fn run(store: &dyn Store, first_id: i64) -> Result<(), String> {
     let home = |index: i64| {
@@ -50,7 +50,7 @@ pub async fn run(store: &dyn Store, first_id: i64) -> Result<(), String> {
     tariff_orders(store, &format!("contract-orders-{first_id}")).await
 }
 
-/// Writes as the next owner of a partition that nothing else uses, so that each write's order is above those before.
+/// Writes as the next owner of a partition that nothing else uses, so that its order is above all earlier ones.
 pub async fn write(store: &dyn Store, rows: Vec<Row>) -> Result<(), StoreError> {
     let epoch = store.claim(PARTITION).await?;
     store.write(order(epoch, 0), rows).await
@@ -79,7 +79,7 @@ async fn epochs(store: &dyn Store) -> Result<(), String> {
     }
     let late = called("renew what was renewed", store.renew(PARTITION, held).await)?;
     equal("an owner before renews", &late, &None)?;
-    // Whoever claims at the same time, each has its own.
+    // Simultaneous claims get different epochs.
     let claims = (0..8).map(|_| store.claim(PARTITION + 1));
     let claims = futures::future::join_all(claims).await;
     let mut seen = BTreeSet::from([other]);
@@ -95,7 +95,7 @@ async fn epochs(store: &dyn Store) -> Result<(), String> {
     equal("a partition that nobody claims", &missing, &None)
 }
 
-/// An owner that sleeps past its time writes what it had in hand.
+/// An owner that slept past its session still writes its rows.
 async fn orders(store: &dyn Store, home: HouseholdId) -> Result<(), String> {
     let asleep = called("claim", store.claim(PARTITION).await)?;
     let awake = called("claim", store.claim(PARTITION).await)?;
@@ -150,7 +150,7 @@ async fn orders(store: &dyn Store, home: HouseholdId) -> Result<(), String> {
     check("the next owner's first write", 5).await
 }
 
-/// What a series has replaced stays away, and a series that comes late takes nothing back.
+/// Periods that a series replaced stay removed, and a late series does not restore them.
 async fn tariff_orders(store: &dyn Store, name: &str) -> Result<(), String> {
     let older = called("claim", store.claim(PARTITION).await)?;
     let newer = called("claim", store.claim(PARTITION).await)?;
@@ -245,7 +245,7 @@ async fn readings(store: &dyn Store, one: HouseholdId, other: HouseholdId) -> Re
     let found = called("read readings", store.readings(one, end_ms, start_ms).await)?;
     equal("an empty range", &found, &Vec::new())?;
 
-    // The later of two values for one moment holds, within one write too.
+    // The later of two values for one time wins, within one write too.
     let rows = vec![
         Row::Reading(meter(start_ms, 9999.0)),
         Row::Reading(meter(start_ms, 451.0)),
@@ -284,7 +284,7 @@ async fn slots(store: &dyn Store, home: HouseholdId) -> Result<(), String> {
             power_w: -1.5,
         },
     );
-    // Nothing seen is not zero.
+    // No readings is not zero.
     let empty = Slot::empty(start_ms + DAY_MS, 15);
     let expected = vec![full, with_battery, empty];
     let rows = |slots: &[Slot]| -> Vec<Row> {
@@ -405,7 +405,7 @@ async fn households(store: &dyn Store, homes: &[HouseholdId]) -> Result<(), Stri
         let found = called("read a household", store.household(*id).await)?;
         equal("metadata", &found, &Some(metadata(*id, "after")))?;
     }
-    // Pages hold each household exactly once, whatever else is in the table.
+    // Pages contain each household exactly once, whatever else is in the table.
     let mut seen = BTreeSet::new();
     let mut after = None;
     loop {
@@ -603,7 +603,7 @@ fn equal<T: PartialEq + Debug>(what: &str, found: &T, expected: &T) -> Result<()
     if found == expected {
         return Ok(());
     }
-    // A whole day of rows would hide what differs.
+    // A whole day of rows would hide the difference.
     let short = |value: &T| format!("{value:?}").chars().take(2000).collect::<String>();
     Err(format!(
         "{what}: found {}, expected {}",

@@ -1,5 +1,5 @@
-//! The store over CQL, for Scylla and Cassandra. Rows of one partition travel in one batch; a batch never spans two
-//! partitions. Every statement may be repeated, and is, with growing pauses, until the write's time is over.
+//! The store over CQL, for Scylla and Cassandra. Rows of one partition are sent in one batch; a batch never spans two
+//! partitions. Every statement is idempotent, and is repeated with growing pauses until the write's time limit.
 
 mod epochs;
 mod rows;
@@ -38,18 +38,19 @@ use self::statements::{Insert, Statements};
 use crate::retention::{Retention, check_range, without_overlaps};
 use platform::metrics::Metrics;
 use platform::order::{Epoch, Order};
+use platform::retry::Backoff;
 use platform::secret::Secret;
 use platform::settings::{BadSetting, is_host_and_port};
 use platform::store::{Row, Store, StoreError};
 use platform::tls;
 
-/// Partitions that one question reads at the same time.
+/// Partitions that one query reads at the same time.
 const PARTITIONS_READ_MAX: usize = 8;
-/// First pause before a statement is repeated, and the longest.
+/// First and longest pause before a statement is repeated.
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
-/// How many replicas must agree.
+/// How many replicas must answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReplicasAsked {
@@ -61,7 +62,7 @@ pub enum ReplicasAsked {
 }
 
 impl ReplicasAsked {
-    /// Whether replicas of the own data centre are enough.
+    /// Returns whether replicas of the local data centre are enough.
     const fn is_local(self) -> bool {
         match self {
             Self::LocalOne | Self::LocalQuorum => true,
@@ -85,25 +86,25 @@ impl From<ReplicasAsked> for Consistency {
 platform::settings! {
     /// Settings of the CQL store.
     pub struct CqlConfig {
-        /// Some nodes; the driver finds the rest.
+        /// Nodes to connect to first; the driver finds the rest.
         #[expects("at least one HOST:PORT", |nodes: &Vec<String>| !nodes.is_empty() && nodes.iter().all(|node| is_host_and_port(node)))]
         nodes: Vec<String> = vec!["127.0.0.1:9042".to_owned()],
         /// Keyspace of all tables.
         #[expects("letters, digits and underscores", is_keyspace)]
         keyspace: String = "hearth".to_owned(),
-        /// CQL map with the replication of a keyspace that `init` creates. Three copies or more in production.
+        /// CQL map with the replication of a keyspace that `init` creates. Use three copies or more in production.
         #[expects("a CQL map such as {'class': 'NetworkTopologyStrategy', 'replication_factor': 3}", is_map)]
         replication: String = "{'class': 'NetworkTopologyStrategy', 'replication_factor': 1}".to_owned(),
         /// Consistency of reads and writes.
         #[expects("one, local_one, quorum, local_quorum or all")]
         consistency: ReplicasAsked = ReplicasAsked::LocalQuorum,
-        /// User name; empty where the cluster asks for none.
+        /// User name; empty if the cluster needs none.
         username: String = String::new(),
         /// Password of that user.
         password: Secret = Secret::default(),
-        /// PEM file with the authorities that sign the nodes' certificates; TLS is on where it is set.
+        /// PEM file with the authorities that sign the nodes' certificates. Setting it turns TLS on.
         ca_file: Option<PathBuf> = None,
-        /// PEM file with Hearth's own certificate, where nodes ask for one.
+        /// PEM file with Hearth's own certificate, if nodes ask for one.
         cert_file: Option<PathBuf> = None,
         /// PEM file with that certificate's key.
         key_file: Option<PathBuf> = None,
@@ -113,22 +114,22 @@ platform::settings! {
         /// Longest wait for one statement, ms.
         #[range(1..=600_000)]
         request_timeout_ms: u64 = 5_000,
-        /// Longest time of one write with its repetitions, ms.
+        /// Longest time of one write including its retries, ms.
         #[range(1..=3_600_000)]
         write_timeout_ms: u64 = 20_000,
-        /// Most attempts at one statement.
+        /// Most attempts for one statement.
         #[range(1..=1_000)]
         attempts_max: u32 = 8,
-        /// Statements under way at the same time, over all writes.
+        /// Most statements under way at the same time, over all writes.
         #[range(1..=100_000)]
         concurrency_max: usize = 128,
         /// Most rows in a batch.
         #[range(1..=1_000)]
         batch_rows_max: usize = 100,
-        /// Most bytes in a batch, roughly; Cassandra warns above 5 KiB and refuses above 50 KiB by default.
+        /// Most bytes in a batch, approximately. By default Cassandra warns above 5 KiB and refuses above 50 KiB.
         #[range(1..=50_000_000)]
         batch_bytes_max: usize = 40_000,
-        /// How long rows are kept; `init` writes it into the tables.
+        /// How long rows are kept. `init` sets this on the tables.
         #[section]
         retention: Retention = Retention::default(),
         ; together check_together
@@ -150,7 +151,7 @@ fn check_together(config: &CqlConfig, section: &str, bad: &mut Vec<BadSetting>) 
         bad.push(BadSetting::new(section, "key_file", expected));
     }
     if config.cert_file.is_some() && config.ca_file.is_none() {
-        let expected = "expected a file where cert_file is set";
+        let expected = "expected a file if cert_file is set";
         bad.push(BadSetting::new(section, "ca_file", expected));
     }
 }
@@ -169,7 +170,7 @@ pub struct CqlStore {
 type Parcel = (Vec<Insert>, Vec<Vec<Cell>>);
 
 impl CqlStore {
-    /// Connects. `Unavailable` where no node answers yet: the caller decides how long to try again.
+    /// Connects. Fails with `Unavailable` if no node answers yet; the caller decides how long to retry.
     pub async fn connect(config: CqlConfig, metrics: Metrics) -> Result<Self, StoreError> {
         if !is_keyspace(&config.keyspace) {
             return Err(StoreError::Refused(format!(
@@ -215,7 +216,7 @@ impl CqlStore {
             .await
     }
 
-    /// Cuts the rows of each partition into batches within the limits.
+    /// Splits the rows of each partition into batches within the limits.
     fn parcels(&self, grouped: Grouped) -> Vec<Parcel> {
         let rows_max = self.config.batch_rows_max.clamp(1, 1000);
         let mut parcels = Vec::new();
@@ -263,7 +264,7 @@ impl CqlStore {
             .await
     }
 
-    /// Repeats `attempt` while that may help and time is left.
+    /// Repeats `attempt` while a retry may help and time is left.
     async fn persist<T, F>(
         &self,
         deadline: Instant,
@@ -277,7 +278,7 @@ impl CqlStore {
             .acquire()
             .await
             .map_err(|_| StoreError::Refused("the store is closed".to_owned()))?;
-        let mut pause = BACKOFF_FIRST;
+        let mut backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_MAX);
         let mut attempts_count = 0;
         loop {
             let error = match tokio::time::timeout_at(deadline, Box::pin(attempt())).await {
@@ -291,6 +292,7 @@ impl CqlStore {
                 }
             };
             attempts_count += 1;
+            let pause = backoff.next_pause();
             let over = attempts_count >= self.config.attempts_max.max(1)
                 || Instant::now() + pause >= deadline;
             if !error.is_retryable() || over {
@@ -298,11 +300,10 @@ impl CqlStore {
             }
             self.metrics.store_retries_total.inc();
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(BACKOFF_MAX);
         }
     }
 
-    /// Removes what was known of the time that a series covers, just below the order of the series itself.
+    /// Removes the prices known for the time that a series covers, with an order just below that of the series.
     async fn forget_replaced(
         &self,
         tariff: &Tariff,
@@ -313,7 +314,7 @@ impl CqlStore {
             return Ok(());
         };
         let mut statement = self.statements().await?.remove_periods.clone();
-        // Of a removal and a row with the same order the removal holds.
+        // If a removal and a row have the same order, the removal wins.
         statement.set_timestamp(Some(order.get() - 1));
         let span = (
             &tariff.name,
@@ -324,7 +325,7 @@ impl CqlStore {
             .await
     }
 
-    /// Every row that the question finds, page by page.
+    /// Returns every row that the query finds, page by page.
     async fn select<R>(
         &self,
         statement: &PreparedStatement,
@@ -347,7 +348,7 @@ impl CqlStore {
             .map_err(|error| unavailable(&error))
     }
 
-    /// The rows of a table by household and day in `[from_ms, to_ms)`, ascending.
+    /// Returns the rows of a table by household and day in `[from_ms, to_ms)`, ascending.
     async fn select_days<R>(
         &self,
         statement: &PreparedStatement,
@@ -401,7 +402,7 @@ impl Store for CqlStore {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        // Also tells where the tables are missing, and the first write need not wait for it.
+        // Preparing here also detects missing tables, and the first write need not wait for it.
         self.statements().await?;
         self.session
             .query_unpaged("SELECT release_version FROM system.local", ())
@@ -427,7 +428,7 @@ impl Store for CqlStore {
         let started = Instant::now();
         let deadline = started + Duration::from_millis(self.config.write_timeout_ms);
         let mut grouped = Grouped::new();
-        // Of two rows for one place the later holds; a batch would leave that to chance.
+        // If a write has a row twice, the later one wins; within a batch that would be left to chance.
         for row in &rows {
             group(row, &mut grouped).map_err(StoreError::BadRow)?;
         }
@@ -619,7 +620,7 @@ impl Store for CqlStore {
     }
 }
 
-/// Whether an error is the statement's own, or the moment's.
+/// Sorts an error by whether the statement itself is at fault or a retry may help.
 fn refused_or_unavailable(tried: &str, error: &ExecutionError) -> StoreError {
     let refused = if let ExecutionError::LastAttemptError(attempt) = error {
         matches!(

@@ -1,5 +1,5 @@
-//! The store on one machine: tables in fjall, one folder, one process. A write is durable once it resolves: writes that
-//! wait together share one fsync. It never reads a clock.
+//! The embedded store of a single machine: tables in fjall, in one folder, for one process. A write resolves once it is
+//! durable; writes that wait together share one fsync. It never reads a clock.
 
 mod schedule_v1;
 mod tables;
@@ -35,13 +35,13 @@ platform::settings! {
         /// Block cache, MiB.
         #[range(1..=1_048_576)]
         cache_mb: u64 = 64,
-        /// Most write calls that wait for the writer; the next one waits to be taken.
+        /// Most write calls in the writer's queue; further calls wait for room.
         #[range(1..=1_000_000)]
         writes_waiting_max: usize = 256,
-        /// Changes after which a shared commit takes in no further write call.
+        /// Number of changes after which a shared commit takes no further write call.
         #[range(1..=10_000_000)]
         commit_changes_max: usize = 20_000,
-        /// Time between two passes that remove old rows, real seconds.
+        /// Pause between two passes that remove old rows, real seconds.
         #[range(1..=31_536_000)]
         expire_every_s: u64 = 3600,
         /// How long rows are kept.
@@ -58,7 +58,7 @@ pub struct EmbeddedStore {
     running: Mutex<Option<Running>>,
 }
 
-/// What ends when the store is closed.
+/// The threads that end when the store is closed.
 struct Running {
     writes: mpsc::Sender<Job>,
     writer: JoinHandle<()>,
@@ -73,7 +73,7 @@ impl std::fmt::Debug for EmbeddedStore {
 }
 
 impl EmbeddedStore {
-    /// Opens the tables in `dir`, and creates what is missing. One process at a time may have them open.
+    /// Opens the tables in `dir`, and creates those that are missing. Only one process at a time may have them open.
     pub fn open(dir: &Path, config: EmbeddedStoreConfig) -> Result<Self, StoreError> {
         let fjall = |error: fjall::Error| {
             if matches!(error, fjall::Error::Locked) {
@@ -116,14 +116,14 @@ impl EmbeddedStore {
         })
     }
 
-    /// Measures writes.
+    /// Sets the metrics in which writes are counted.
     #[must_use]
     pub fn with_metrics(mut self, metrics: Metrics) -> Self {
         self.metrics = Some(metrics);
         self
     }
 
-    /// Removes what is past its retention now; the number of rows removed.
+    /// Removes rows past their retention now; returns how many.
     pub async fn expire(&self) -> Result<usize, StoreError> {
         let writes = self.writes()?;
         let retention = self.config.retention;
@@ -157,7 +157,7 @@ impl EmbeddedStore {
         answer.await.map_err(|_| closed())?
     }
 
-    /// Reads off the runtime's threads: a read may wait for the disk.
+    /// Reads on a blocking thread, since a read may wait for the disk.
     async fn read<T: Send + 'static>(
         &self,
         question: impl FnOnce(&Tables) -> Result<T, StoreError> + Send + 'static,
@@ -177,7 +177,7 @@ fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle
 }
 
 impl Running {
-    /// Lets the threads end; the writer first finishes what waits.
+    /// Stops the threads. The writer finishes its queue first.
     fn stop(self) {
         drop(self.stop_expiry);
         let expiry = self.expiry.join();
@@ -364,7 +364,7 @@ impl Store for EmbeddedStore {
         count_max: usize,
     ) -> Result<Vec<Metadata>, StoreError> {
         self.read(move |tables| {
-            // The smallest key behind this one is the key with a zero byte more.
+            // The next key after this one is the key with a zero byte appended.
             let from = after.map_or_else(Vec::new, |after| {
                 let mut key = household_key(after);
                 key.push(0);
@@ -424,7 +424,7 @@ impl Store for EmbeddedStore {
     async fn close(&self) {
         let running = self.running().take();
         if let Some(running) = running {
-            // Every write that was answered is durable already; only the threads are waited for.
+            // Every answered write is durable already; only the threads must end.
             if let Err(error) = tokio::task::spawn_blocking(move || running.stop()).await {
                 tracing::error!(%error, "close the embedded store");
             }
@@ -462,8 +462,8 @@ fn closed() -> StoreError {
     StoreError::Refused("the store is closed".to_owned())
 }
 
-/// After a failed commit fjall takes no further write until it is opened again, so only the first failure may be
-/// repeated; the rest tell the process to restart.
+/// Converts an error of fjall. After a failed commit fjall refuses every further write until it is opened again, so only
+/// the first failure is retryable; the later ones are not, and the process must be restarted.
 fn from_fjall(error: &fjall::Error) -> StoreError {
     if let fjall::Error::Io(error) = error {
         StoreError::Unavailable(error.to_string())

@@ -1,4 +1,4 @@
-//! The store, implemented: CQL (Scylla, Cassandra), and an embedded one for one machine.
+//! Implementations of the store: CQL (Scylla, Cassandra), and an embedded one for a single machine.
 
 pub mod contract;
 pub mod cql;

@@ -1,4 +1,4 @@
-//! How long rows are kept, and how wide one question to the store may be. The same limits hold for every store.
+//! How long rows are kept, and how long a time one query may cover. The same limits apply to every store.
 
 use model::tariff::PricePeriod;
 use model::units::DAY_MS;
@@ -9,8 +9,8 @@ use platform::store::StoreError;
 pub const RANGE_DAYS_MAX: i64 = 400;
 
 platform::settings! {
-    /// Days that rows are kept, by table; 0 keeps them for ever. CQL counts from the moment of the write; the embedded
-    /// store counts back from a household's newest row, so that simulated time and replayed years are kept as well.
+    /// Days that rows are kept, by table; 0 keeps them for ever. CQL counts from the time of the write. The embedded store
+    /// counts back from a household's newest row, so that simulated time and replayed years are kept as well.
     #[derive(Copy)]
     pub struct Retention {
         /// `meter_readings`, `pv_generation` and `battery_state`; days.
@@ -31,7 +31,7 @@ platform::settings! {
     }
 }
 
-/// Checks `[from_ms, to_ms)` against [`RANGE_DAYS_MAX`]; `false` where it is empty.
+/// Checks `[from_ms, to_ms)` against [`RANGE_DAYS_MAX`]; returns false if the range is empty.
 pub(super) fn check_range(from_ms: i64, to_ms: i64) -> Result<bool, StoreError> {
     if to_ms <= from_ms {
         return Ok(false);
@@ -47,7 +47,8 @@ pub(super) fn check_range(from_ms: i64, to_ms: i64) -> Result<bool, StoreError> 
     Ok(true)
 }
 
-/// Cuts each period where the next one begins: a newer series may begin inside a long older period. `periods` ascend.
+/// Cuts each period where the next one begins, since a newer series may begin inside a long older period. `periods`
+/// are in ascending order.
 pub(super) fn without_overlaps(mut periods: Vec<PricePeriod>, from_ms: i64) -> Vec<PricePeriod> {
     for next_index in 1..periods.len() {
         let next_start_ms = periods[next_index].start_ms;

@@ -14,6 +14,7 @@ use platform::log::{
     Consumer, ConsumerControl, LogError, LogEvent, Record, Start, Subscription, TopicPartition,
 };
 use platform::parts::Parts;
+use platform::retry::Backoff;
 use schemas::topic::Topic;
 use tokio::sync::{broadcast, oneshot};
 use tokio::task::JoinHandle;
@@ -178,19 +179,18 @@ impl Waiter {
 }
 
 async fn listen(shared: Arc<Shared>) {
-    let mut pause = PAUSE_MIN;
+    let mut backoff = Backoff::new(PAUSE_MIN, PAUSE_MAX);
     loop {
         match subscribe(&shared.parts).await {
             Ok(consumer) => {
-                pause = PAUSE_MIN;
+                backoff.reset();
                 hear(&shared, consumer).await;
                 *lock(&shared.log) = None;
                 info!("the subscription to events ended, subscribe again");
             }
             Err(reason) => warn!(%reason, "cannot subscribe to events"),
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(PAUSE_MAX);
+        backoff.pause().await;
     }
 }
 

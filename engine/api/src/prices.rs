@@ -10,6 +10,7 @@ use model::limits::PERIODS_MAX;
 use model::tariff::{PRICES_KEPT_MS, PriceSeries, Tariff};
 use platform::log::{Consumer, LogError, LogEvent, Record, Start, Subscription};
 use platform::parts::Parts;
+use platform::retry::Backoff;
 use schemas::topic::Topic;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
@@ -161,18 +162,17 @@ impl Prices {
 }
 
 async fn follow(shared: Arc<Shared>) {
-    let mut pause = PAUSE_MIN;
+    let mut backoff = Backoff::new(PAUSE_MIN, PAUSE_MAX);
     loop {
         match subscribe(&shared.parts).await {
             Ok(consumer) => {
-                pause = PAUSE_MIN;
+                backoff.reset();
                 read(&shared, consumer).await;
                 info!("the subscription to tariffs ended, subscribe again");
             }
             Err(reason) => warn!(%reason, "cannot subscribe to tariffs"),
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(PAUSE_MAX);
+        backoff.pause().await;
     }
 }
 

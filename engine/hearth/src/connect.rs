@@ -14,11 +14,16 @@ use platform::clock::Clock;
 use platform::log::{Log, LogError};
 use platform::metrics::Metrics;
 use platform::parts::Parts;
+use platform::retry::Backoff;
 use platform::store::{Store, StoreError};
 use schemas::codec::Codec;
 use tracing::{info, warn};
 
 use crate::config::{Config, LogKind, StoreKind};
+
+/// Shortest and longest pause between attempts to connect.
+const PAUSE_MIN: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(3);
 
 /// Connects to what `config` names, waiting at most `operation.start_s_max` for each service.
 pub async fn connect(config: &Config, clock: Clock) -> Result<Parts> {
@@ -101,13 +106,13 @@ fn make_dir(dir: &Path) -> Result<()> {
     std::fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))
 }
 
-/// Repeats `attempt` while its error may pass, for at most `limit`.
+/// Repeats `attempt` while its error is retryable, for at most `limit`.
 async fn patiently<T, F>(what: &str, limit: Duration, attempt: impl Fn() -> F) -> Result<T>
 where
     F: Future<Output = std::result::Result<T, (bool, anyhow::Error)>>,
 {
     let begun = Instant::now();
-    let mut pause = Duration::from_millis(200);
+    let mut backoff = Backoff::new(PAUSE_MIN, PAUSE_MAX);
     loop {
         match attempt().await {
             Ok(value) => {
@@ -123,8 +128,7 @@ where
                     );
                 }
                 warn!(what, %error, "waiting");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(3));
+                backoff.pause().await;
             }
         }
     }

@@ -1,4 +1,4 @@
-//! `hearth dead-letters list|show|replay`: what was refused, and how it comes back once the cause is gone.
+//! `hearth dead-letters list|show|replay`: shows refused records, and brings them back once the cause is gone.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -18,11 +18,11 @@ mod letters;
 pub use again::{Judge, Returned};
 pub use letters::{Filter, Letter, LetterId};
 
-/// Letters that go back at the same time.
+/// Letters that are replayed at the same time.
 const IN_FLIGHT: usize = 64;
-/// Longest detail in a line of the table.
+/// Longest detail in a line of the table, characters.
 const DETAIL_CHARS: usize = 60;
-/// Reasons of refused letters that a replay tells apart.
+/// Most reasons of refusal that a replay counts separately.
 const WHYS_MAX: usize = 20;
 
 /// A page of letters, newest first.
@@ -32,24 +32,24 @@ pub struct Page {
     pub limit: usize,
 }
 
-/// What a replay did, or would do.
+/// The result of a replay or a dry run.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Replayed {
-    /// Letters whose records are back in their topics.
+    /// Letters whose records were written to their topics.
     pub letters: u64,
-    /// Records made of them.
+    /// Records made from them.
     pub records: u64,
-    /// Left alone because they were replayed before.
+    /// Letters skipped because they were replayed before.
     pub before: u64,
-    /// Left alone because they would be refused again, by why.
+    /// Letters skipped because they would be refused again, by reason.
     pub refused: BTreeMap<String, u64>,
-    /// Records of the topic that no schema reads.
+    /// Records of the topic that do not decode.
     pub unreadable: u64,
 }
 
-/// A page of the letters that `filter` takes, as a table or as one JSON object a line.
+/// Returns a page of the letters that match `filter`, as a table or as one JSON object per line.
 pub async fn list(parts: &Parts, filter: &Filter, page: Page, as_json: bool) -> Result<String> {
-    // Holds what may be shown and no more, whatever the topic's length.
+    // Keeps only as many letters as may be shown, however long the topic is.
     let kept_max = page.skip.saturating_add(page.limit);
     let mut newest: BTreeMap<(i64, LetterId), Letter> = BTreeMap::new();
     let mut total = 0_u64;
@@ -137,7 +137,7 @@ fn table(letters: &[&Letter]) -> String {
     text
 }
 
-/// One letter with its bytes, and what would become of it now.
+/// Returns one letter with its bytes and the result that a replay would have now.
 pub async fn show(parts: &Parts, id: LetterId, judge: Judge<'_>) -> Result<String> {
     let filter = Filter {
         ids: vec![id],
@@ -150,7 +150,7 @@ pub async fn show(parts: &Parts, id: LetterId, judge: Judge<'_>) -> Result<Strin
     })
     .await?;
     let Some(letter) = found else {
-        bail!("there is no dead letter {id}");
+        bail!("dead letter {id} does not exist");
     };
     let inner = &letter.letter;
     let mut text = serde_json::to_string_pretty(&line_json(&letter))?;
@@ -175,7 +175,7 @@ pub async fn show(parts: &Parts, id: LetterId, judge: Judge<'_>) -> Result<Strin
     Ok(text)
 }
 
-/// The bytes as text where they are text, else in hexadecimal.
+/// Returns the bytes as text if they are text, else in hexadecimal.
 fn bytes_text(bytes: &[u8]) -> String {
     const LINE_BYTES: usize = 16;
     let is_text = |text: &&str| !text.chars().any(|c| c.is_control() && !c.is_whitespace());
@@ -200,8 +200,8 @@ fn bytes_text(bytes: &[u8]) -> String {
     dump.trim_end().to_owned()
 }
 
-/// Brings the letters that `filter` takes back into their topics, and marks them. A letter counts as replayed once its
-/// mark is durable; where the process dies before that, the next replay brings it back again, which changes nothing.
+/// Writes the letters that match `filter` back to their topics, and marks them. A letter counts as replayed once its mark
+/// is durable. If the process dies before that, the next replay writes it again, which changes nothing.
 pub async fn replay(
     parts: &Parts,
     filter: &Filter,

@@ -19,18 +19,18 @@ use crate::connect;
 use crate::roles::{self, Role, RoleFailure, Running};
 use platform::parts::Parts;
 
-/// Where the demo keeps the time that its homes live in.
+/// File in which the demo keeps the simulated time.
 const CLOCK_FILE: &str = "clock";
-/// How long the summary waits between two looks.
+/// Pause between two lines of the summary.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// How far ahead prices are known.
+/// How far ahead prices are written.
 const PRICES_AHEAD_MS: i64 = 2 * DAY_MS;
 
 /// Options of the command line.
 #[derive(Debug, Clone)]
 pub struct DemoOptions {
     pub homes: u32,
-    /// How many times faster than the wall clock.
+    /// How many times as fast as the wall clock the time runs.
     pub speed: f64,
     pub data_dir: PathBuf,
     pub http_port: u16,
@@ -45,7 +45,7 @@ pub fn parse_speed(text: &str) -> Result<f64, String> {
     }
 }
 
-/// The configuration under the file and the environment.
+/// Returns the demo's defaults, which the file and the environment override.
 #[must_use]
 pub fn defaults(options: &DemoOptions) -> Config {
     let mut config = Config::default();
@@ -117,7 +117,7 @@ pub async fn run(options: &DemoOptions, config: &Config) -> Result<()> {
     Ok(failed?)
 }
 
-/// The clock goes on where it stopped, and never runs behind what is on disk. At speed 1 it is the wall clock.
+/// Returns a clock that continues where it stopped, never behind what is on disk. At speed 1 it is the wall clock.
 fn resume_clock(file: &Path, speed: f64) -> Result<Clock> {
     if is_wall(speed) {
         return Ok(Clock::wall());
@@ -141,7 +141,7 @@ fn is_wall(speed: f64) -> bool {
     speed == 1.0
 }
 
-/// Keeps the time a little ahead, so that a killed demo does not go back in time. The wall clock needs no keeping.
+/// Writes the time to the file, a little ahead, so that a killed demo does not go back. The wall clock needs no file.
 fn keep_clock(file: &Path, clock: Clock) -> Result<()> {
     if is_wall(clock.speed()) {
         return Ok(());
@@ -154,7 +154,7 @@ fn keep_clock(file: &Path, clock: Clock) -> Result<()> {
         .with_context(|| format!("write {}", file.display()))
 }
 
-/// Says what the homes are and what power costs.
+/// Writes the homes' metadata and the prices.
 async fn furnish(parts: &Parts, homes: u32) -> Result<()> {
     renew_prices(parts).await?;
     let ids = (1..=i64::from(homes)).filter_map(HouseholdId::new);
@@ -180,7 +180,7 @@ async fn produce<T: Message>(parts: &Parts, key: String, value: T) -> Result<()>
         .context("write to the log")
 }
 
-/// Shows what happens until told to stop; keeps prices and the clock up to date.
+/// Prints the summary until told to stop; keeps prices and the clock file up to date.
 async fn summarize(
     running: &Running,
     fleet: &Fleet,
@@ -214,8 +214,8 @@ async fn summarize(
     }
 }
 
-/// Whether it went well. A full disk or a log that is away for a while ends no demo: it says so once, and again when
-/// all is well.
+/// Reports an outcome and returns whether it succeeded. A full disk or a log that is away does not end the demo: it is
+/// logged once, and again when it is over.
 fn tell(what: &str, has_failed: &mut bool, outcome: &Result<()>) -> bool {
     let failed = match outcome {
         Ok(()) if *has_failed => {
@@ -253,7 +253,7 @@ fn line(parts: &Parts, counts: Counts) -> String {
     )
 }
 
-/// Sum of a counter's samples whose line starts with `start`.
+/// Returns the sum of the metrics whose line starts with `start`.
 fn sum_of(text: &str, start: &str) -> f64 {
     text.lines()
         .filter(|line| line.starts_with(start))

@@ -1,7 +1,7 @@
 //! `hearth households import FILE.csv`: metadata of many homes from one file.
 //!
-//! Every row is checked before the first is written. A row goes the way of `PUT /api/households/{id}`; one that the
-//! store holds already is left alone, so a file may be imported again.
+//! Every row is checked before the first is written. A row has the effect of `PUT /api/households/{id}`. Rows that the
+//! store already has are skipped, so a file may be imported again.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -19,15 +19,15 @@ use serde_json::{Map, Value};
 
 use platform::parts::Parts;
 
-/// Rows that are written at the same time.
+/// Most rows that are written at the same time.
 const IN_FLIGHT: usize = 64;
-/// Faults that are shown; the rest is counted.
+/// Most faults that are shown; the others are only counted.
 const FAULTS_SHOWN: usize = 20;
-/// Longest text of a cell that a fault repeats.
+/// Most characters of a cell that a fault shows.
 const SHOWN_CHARS: usize = 40;
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
-/// How a cell is read.
+/// The form of a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
     Text,
@@ -49,14 +49,14 @@ impl Form {
     }
 }
 
-/// A column: its name is the field's of the HTTP API, with dots for groups.
+/// A column. Its name is that of the field in the HTTP API, with dots for groups.
 #[derive(Debug)]
 pub struct Column {
     pub name: &'static str,
     form: Form,
-    /// Whether it must be filled where another column of its group is; columns without a group always.
+    /// Whether it must be filled. In a group this applies only if another column of the group is filled.
     is_required: bool,
-    /// For people, with unit and what an empty cell means.
+    /// Description for people, with unit and meaning of an empty cell.
     pub about: &'static str,
 }
 
@@ -190,22 +190,22 @@ pub const COLUMNS: [Column; 22] = [
     ),
 ];
 
-/// What is wrong with a row.
+/// A fault in a row.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}, column {column}: {expected}")]
 pub struct RowFault {
     pub line: u64,
     pub column: String,
-    /// What was expected, and what was found.
+    /// What was expected and what was found.
     pub expected: String,
 }
 
-/// What an import did, or would do.
+/// The result of an import or a dry run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Imported {
-    /// Written because they are new or other than in the store.
+    /// Homes written because they are new or differ from the store.
     pub written: u64,
-    /// Left alone because the store holds the same.
+    /// Homes skipped because the store has the same.
     pub unchanged: u64,
 }
 
@@ -222,7 +222,7 @@ pub fn check(file: &Path) -> Result<u64> {
                     continue;
                 };
                 lines.insert(id, first);
-                let expected = format!("{id} stands in line {first} already");
+                let expected = format!("{id} is already in line {first}");
                 RowFault {
                     line,
                     column: "household_id".to_owned(),
@@ -251,7 +251,7 @@ pub fn check(file: &Path) -> Result<u64> {
     Ok(lines.len() as u64)
 }
 
-/// Writes the rows of `file`, which [`check`] found to be `total`; a dry run only compares them with the store.
+/// Writes the rows of `file`, of which [`check`] counted `total`. A dry run only compares them with the store.
 pub async fn import(parts: &Parts, file: &Path, total: u64, dry_run: bool) -> Result<Imported> {
     let begun = Instant::now();
     let mut told = begun;
@@ -275,7 +275,7 @@ pub async fn import(parts: &Parts, file: &Path, total: u64, dry_run: bool) -> Re
     Ok(done)
 }
 
-/// Returns whether the store holds something else.
+/// Writes one home if the store has something else. Returns whether it differed.
 async fn import_one(parts: &Parts, metadata: &Metadata, dry_run: bool) -> Result<bool> {
     let id = metadata.household_id;
     let known = parts.store.household(id).await;
@@ -302,7 +302,7 @@ fn progress(done: Imported, total: u64, elapsed: Duration) -> String {
     format!("{count} of {total} homes, about {left_s:.0} s left\n")
 }
 
-/// The rows of a file, each with its line.
+/// Returns the rows of a file, each with its line number.
 fn rows(file: &Path) -> Result<impl Iterator<Item = Result<(u64, Metadata), RowFault>>> {
     let mut reader = csv::ReaderBuilder::new()
         .trim(csv::Trim::All)
@@ -331,7 +331,7 @@ fn rows(file: &Path) -> Result<impl Iterator<Item = Result<(u64, Metadata), RowF
     }))
 }
 
-/// The columns that the first line names.
+/// Returns the columns that the first line names.
 fn columns(headers: &StringRecord) -> Result<Vec<&'static Column>> {
     let mut columns: Vec<&'static Column> = Vec::with_capacity(headers.len());
     for name in headers {
@@ -344,7 +344,7 @@ fn columns(headers: &StringRecord) -> Result<Vec<&'static Column>> {
             );
         };
         if columns.iter().any(|other| other.name == name) {
-            bail!("line 1: column {name:?} stands there twice");
+            bail!("line 1: column {name:?} appears twice");
         }
         columns.push(column);
     }
@@ -356,7 +356,7 @@ fn columns(headers: &StringRecord) -> Result<Vec<&'static Column>> {
     Ok(columns)
 }
 
-/// A row's metadata, or the column that is wrong and what was expected.
+/// Returns a row's metadata, or the wrong column and what was expected.
 fn metadata(columns: &[&Column], record: &StringRecord) -> Result<Metadata, (String, String)> {
     let filled: BTreeMap<&str, &str> = columns
         .iter()
@@ -399,7 +399,7 @@ fn metadata(columns: &[&Column], record: &StringRecord) -> Result<Metadata, (Str
         let expected = format!("expected a positive whole number, found {found:?}");
         ("household_id".to_owned(), expected)
     })?;
-    // Only lists of objects are left to be wrong here; the error names the field in them.
+    // Only the lists of objects can still be wrong; the error names the field in them.
     let body: MetadataBody = serde_json::from_value(Value::Object(body))
         .map_err(|error| ("appliances".to_owned(), error.to_string()))?;
     body.into_metadata(id)
@@ -445,7 +445,7 @@ mod tests {
         file
     }
 
-    /// The faults of a file, one a line, without the heading.
+    /// Checks the faults of a file, one per line, without the heading.
     #[track_caller]
     fn check_faults(text: &str, expected: &[&str]) {
         let file = file(text);
@@ -498,7 +498,7 @@ mod tests {
                 "line 5, column pv_capacity_kw: expected a number, found \"ten\"",
                 "line 6, column pv_capacity_kw: expected 0 to 10000, found -1",
                 "line 7, column pv_curtailable: expected true or false, found \"yes\"",
-                "line 9, column household_id: 11 stands in line 8 already",
+                "line 9, column household_id: 11 is already in line 8",
                 "line 10, column all: expected 4 cells, found 2",
             ],
         );
@@ -529,7 +529,7 @@ mod tests {
             ("household_id\n", "column \"tariff\" is missing"),
             (
                 "tariff,household_id,tariff\n",
-                "column \"tariff\" stands there twice",
+                "column \"tariff\" appears twice",
             ),
         ] {
             let file = file(text);

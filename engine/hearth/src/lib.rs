@@ -1,7 +1,7 @@
-//! The binary: configuration, roles, the command line's commands, the demo.
-//! Decisions about a home are made in `household`; nothing here makes one.
+//! The binary's parts: configuration, roles, commands of the command line, the demo.
+//! Decisions about a home are made in `household`, not here.
 
-/// Plans and homes are of a few KB each and come and go on every thread, which this allocator takes in its stride.
+/// Plans and homes of a few KB are allocated and freed on every thread, which this allocator handles well.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -28,9 +28,9 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Everything in one process with a simulated fleet; needs no service.
+    /// Runs everything in one process with a simulated fleet; needs no services.
     Demo(Demo),
-    /// Devices connect here over MQTT; PUBACK only once the log has the reading.
+    /// Serves devices over MQTT; sends PUBACK only once a reading is durable.
     Gateway,
     /// Reads from an existing MQTT broker into the log.
     Bridge,
@@ -42,31 +42,31 @@ enum Command {
     Controller,
     /// Serves the HTTP API and the console.
     Api,
-    /// Every role in one process, against configured MQTT, log and store.
+    /// Runs every role in one process, with the configured MQTT, log and store.
     All,
-    /// Creates topics, tables and registered schemas; safe to repeat.
+    /// Creates topics and tables and registers schemas; safe to repeat.
     Init,
     /// Solves one problem (JSON as in POST /api/optimize) and prints the schedule.
     Solve {
         /// File with the problem; `-` reads standard input.
         file: PathBuf,
     },
-    /// Works on many homes at once.
+    /// Manages many homes at once.
     #[command(subcommand)]
     Households(HouseholdsCommand),
-    /// Looks at what was refused, and brings it back.
+    /// Lists, shows and replays refused records.
     #[command(subcommand)]
     DeadLetters(DeadLettersCommand),
-    /// Prints every setting as it would be used; secrets are hidden.
+    /// Prints every setting as it will be used; secrets are hidden.
     Config,
 }
 
 #[derive(Debug, Args)]
 struct Demo {
-    /// Simulated homes, numbered from 1.
+    /// Number of simulated homes; their ids start at 1.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     homes: u32,
-    /// How many times faster than real time; 1 is the clock's time.
+    /// How many times as fast as real time; 1 uses the wall clock.
     #[arg(long, default_value_t = 60.0, value_parser = demo::parse_speed)]
     speed: f64,
     /// Folder for log, store and spool.
@@ -88,7 +88,7 @@ pub(crate) fn main() -> ExitCode {
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            // Standard error may be closed; there is nobody left to tell.
+            // If standard error is closed, the failure cannot be shown.
             let _ = writeln!(std::io::stderr(), "hearth: {failure:#}");
             if failure.downcast_ref::<ConfigError>().is_some() {
                 ExitCode::from(2)

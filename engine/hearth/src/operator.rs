@@ -1,4 +1,4 @@
-//! The operator's commands on the log: their arguments, and how they run.
+//! The operator's commands: their arguments, and how they run.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -21,14 +21,14 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 /// `hearth households`.
 #[derive(Debug, Subcommand)]
 pub enum HouseholdsCommand {
-    /// Imports metadata of many homes from a CSV file; its columns stand in docs/how-to/import-households.md.
+    /// Imports metadata of many homes from a CSV file; docs/how-to/import-households.md lists its columns.
     ///
-    /// Every row is checked first, and nothing is written where one cannot be used. A home that the store holds
-    /// already as the file has it is left alone, so a file may be imported again.
+    /// Every row is checked first, and nothing is written if one is wrong. Homes for which the store already has the
+    /// same metadata are skipped, so a file may be imported again.
     Import {
-        /// File with a heading line.
+        /// CSV file with a header line.
         file: PathBuf,
-        /// Checks the file and compares it with the store, writes nothing.
+        /// Checks the file and compares it with the store, but writes nothing.
         #[arg(long)]
         dry_run: bool,
     },
@@ -37,44 +37,44 @@ pub enum HouseholdsCommand {
 /// `hearth dead-letters`.
 #[derive(Debug, Subcommand)]
 pub enum DeadLettersCommand {
-    /// Lists what was refused, newest first.
+    /// Lists dead letters, newest first.
     List {
         #[command(flatten)]
         filter: FilterArgs,
-        /// Letters of a page.
+        /// Most letters to list.
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         limit: u32,
-        /// Letters before the page.
+        /// Letters to skip.
         #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
         skip: u32,
-        /// One JSON object a line.
+        /// Prints one JSON object per line.
         #[arg(long)]
         json: bool,
     },
-    /// Shows one letter with its bytes, and what would become of it now.
+    /// Shows one letter with its bytes, and the result that a replay would have now.
     Show {
-        /// PARTITION:OFFSET as `list` shows it.
+        /// PARTITION:OFFSET as shown by `list`.
         id: LetterId,
     },
-    /// Brings letters back into the topics where they belong, once, and leaves those that would be refused again.
+    /// Writes letters back to their topics, each once. Skips those that would be refused again.
     Replay {
         #[command(flatten)]
         filter: FilterArgs,
-        /// Every letter; needed where no filter is given.
+        /// Replays every letter; needed if no filter is given.
         #[arg(long)]
         all: bool,
-        /// Says what would be done, writes nothing.
+        /// Shows what would be done, but writes nothing.
         #[arg(long)]
         dry_run: bool,
     },
 }
 
-/// Which letters; what is given must all fit.
+/// A filter of letters; every criterion that is given must match.
 #[derive(Debug, Args)]
 pub struct FilterArgs {
-    /// PARTITION:OFFSET as `list` shows it.
+    /// PARTITION:OFFSET as shown by `list`.
     ids: Vec<LetterId>,
-    /// Such as future_time; may be given several times.
+    /// Reason such as future_time; may be given several times.
     #[arg(long, value_parser = parse_reason)]
     reason: Vec<Reason>,
     /// Refused at or after this time, such as 2026-03-01T06:00:00Z.
@@ -83,10 +83,10 @@ pub struct FilterArgs {
     /// Refused before this time.
     #[arg(long, value_name = "TIME", value_parser = parse_time_ms)]
     until: Option<i64>,
-    /// Topic it came from, such as telemetry or home/+/meter.
+    /// Topic that it came from, such as telemetry or home/+/meter.
     #[arg(long, value_name = "TOPIC")]
     source: Option<String>,
-    /// Home it belongs to.
+    /// Home that it belongs to.
     #[arg(long, value_name = "ID", value_parser = parse_household)]
     household: Option<HouseholdId>,
 }
@@ -125,7 +125,7 @@ fn parse_household(text: &str) -> Result<HouseholdId, String> {
 pub async fn households(command: &HouseholdsCommand, config: &Config) -> Result<()> {
     let HouseholdsCommand::Import { file, dry_run } = command;
     let total = households_import::check(file)?;
-    say(&format!("{total} homes, every row can be used\n"));
+    say(&format!("{total} homes, every row is valid\n"));
     let parts = connect::connect(config, Clock::wall()).await?;
     let done = households_import::import(&parts, file, total, *dry_run).await;
     close(&parts).await;

@@ -1,4 +1,5 @@
-//! Starts the roles of a process, waits for the signal to end, and drains them in the order of a reading's way.
+//! Starts the roles of a process, waits for a signal to stop, and stops them: the controller first, the others in the
+//! order in which a reading passes them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +22,7 @@ use host::optimizer::Optimizer;
 use platform::lifetime::{Ended, Readiness};
 use platform::parts::Parts;
 
-/// What a process can do.
+/// A role of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     Gateway,
@@ -44,7 +45,7 @@ impl Role {
     ];
 }
 
-/// A role that has ended, though nobody told it to. Only a restart mends it.
+/// The failure of a role that ended by itself. Only a restart helps.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("the {role} failed: {reason}")]
 pub struct RoleFailure {
@@ -52,7 +53,7 @@ pub struct RoleFailure {
     pub reason: String,
 }
 
-/// The roles that run.
+/// The running roles.
 #[derive(Debug)]
 pub struct Running {
     pub parts: Parts,
@@ -64,16 +65,16 @@ pub struct Running {
     optimizer: Option<Optimizer>,
     controller: Option<Controller>,
     drain_max: Duration,
-    /// What the roles started so far say of themselves.
+    /// The readiness of each role started so far.
     readiness: Vec<Readiness>,
-    /// A task for each role, which ends with it.
+    /// A task for each role, which ends with the role.
     supervised: JoinSet<()>,
-    /// The first that has ended.
+    /// The first role that has ended.
     failed: watch::Sender<Option<RoleFailure>>,
 }
 
 impl Running {
-    /// Starts `roles`. Must be called inside an actix system. What receives readings starts last.
+    /// Starts `roles`, those that receive readings last. Must be called inside an actix system.
     pub async fn start(roles: &[Role], config: &Config, parts: Parts) -> Result<Self> {
         let wants = |role: Role| roles.contains(&role);
         let api = wants(Role::Api)
@@ -153,7 +154,7 @@ impl Running {
             .supervised
             .spawn(platform::clock_jumps::watch_jumps(metrics));
         let needs = Needs {
-            // A gateway or bridge has its spool while the log is away.
+            // A gateway or bridge uses its spool while the log is away.
             log: wants(Role::Engine)
                 || wants(Role::Optimizer)
                 || wants(Role::Controller)
@@ -168,7 +169,7 @@ impl Running {
     async fn start_controller(&self, config: &Config) -> Result<Controller> {
         let parts = &self.parts;
         let mut controller = config.controller.clone();
-        // In one process the gateway's port may have been picked by the system.
+        // The system may have picked the port of a gateway in this process.
         if let Some(gateway) = &self.gateway {
             controller.reach_gateway(gateway.local_addr());
         }
@@ -191,7 +192,7 @@ impl Running {
             let failure = failure.ok().and_then(|failure| failure.clone());
             match failure {
                 Some(failure) => failure,
-                // The roles are being closed.
+                // The roles are being stopped.
                 None => std::future::pending().await,
             }
         }
@@ -229,22 +230,22 @@ impl Running {
         });
     }
 
-    /// Stops taking readings in, finishes what was taken, and closes log and store.
+    /// Stops taking in readings, finishes those under way, and closes log and store.
     pub async fn close(self) {
         let drain_max = self.drain_max;
         if tokio::time::timeout(drain_max, self.drain()).await.is_err() {
             warn!(
                 drain_s_max = drain_max.as_secs(),
-                "not everything was drained; it is read again at the next start"
+                "not everything was finished in time; the rest is read again at the next start"
             );
         }
     }
 
     async fn drain(mut self) {
-        // From here on roles end because they are told to.
+        // From here on, roles end because they are told to.
         self.supervised.abort_all();
         self.http.set_stopping();
-        // What it has not sent stays in the log until the next start.
+        // Unsent commands stay in the log until the next start.
         if let Some(controller) = self.controller {
             controller.close().await;
         }

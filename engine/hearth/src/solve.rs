@@ -1,4 +1,4 @@
-//! `hearth solve`: one problem in, its plan out, without any service.
+//! `hearth solve`: solves one problem without any service.
 
 use std::time::Instant;
 

@@ -53,7 +53,7 @@ impl Outside {
         })
     }
 
-    /// Times of the rows from `first_ms` to `last_ms`, both included.
+    /// Returns the times of the rows from `first_ms` to `last_ms`, both included.
     pub(super) async fn times(
         &self,
         (household_id, kind): Series,

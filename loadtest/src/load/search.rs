@@ -1,9 +1,9 @@
-//! The search for the highest rate that holds: doubling until one fails, then halving the gap. Knows no clock.
+//! The search for the highest rate that holds: doubling until one fails, then halving the gap. Reads no clock.
 
 /// Rates whose ratio is below this count as the same.
 const CLOSE_ENOUGH: f64 = 1.1;
 
-/// What was tried so far, in readings a second.
+/// The rates tried so far, in readings per second.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Search {
     first: f64,
@@ -14,7 +14,7 @@ pub(super) struct Search {
 }
 
 impl Search {
-    /// Begins at `first`, which is more than 0 and at most `max`.
+    /// Starts at `first`, which is more than 0 and at most `max`.
     pub(super) const fn new(first: f64, max: f64) -> Self {
         Self {
             first,
@@ -24,7 +24,7 @@ impl Search {
         }
     }
 
-    /// The rate to try next; nothing where the search is over.
+    /// Returns the rate to try next; nothing if the search is over.
     pub(super) fn next(&self) -> Option<f64> {
         match (self.held, self.failed) {
             (None, None) => Some(self.first),
@@ -36,7 +36,7 @@ impl Search {
         }
     }
 
-    /// Notes how `rate` went.
+    /// Notes whether `rate` held.
     pub(super) fn note(&mut self, rate: f64, has_held: bool) {
         if has_held {
             self.held = Some(self.held.map_or(rate, |held| held.max(rate)));
@@ -50,7 +50,7 @@ impl Search {
 mod tests {
     use super::*;
 
-    /// The rates tried where everything up to `limit` holds.
+    /// Returns the rates that are tried if everything up to `limit` holds.
     fn tried(limit: f64, max: f64) -> (Vec<f64>, Option<f64>) {
         let mut search = Search::new(1_000.0, max);
         let mut rates = Vec::new();

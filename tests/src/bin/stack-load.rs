@@ -1,4 +1,4 @@
-//! `make load`: simulated homes over MQTT against Hearth on the real stack; ends with 1 where a reading is lost.
+//! `make load`: simulated homes over MQTT against Hearth on the real stack; ends with exit code 1 if a reading is lost.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,7 +21,7 @@ struct Cli {
     /// Time between two readings of one home, milliseconds.
     #[arg(long, default_value_t = 1_000)]
     interval_ms: i64,
-    /// Longest time of warming up, which no figure holds, seconds; 0 for none.
+    /// Longest time to warm up, which is in no figure, seconds; 0 for none.
     #[arg(long, default_value_t = 120)]
     warm_up_seconds: u64,
     /// Time at each rate of the search for the highest one that holds, seconds; 0 for no search.
@@ -34,7 +34,7 @@ struct Cli {
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
     let cli = Cli::parse();
-    // Fails only when one is there already, which is as good.
+    // Fails only if one is installed already, which is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
     say("starting Kafka, Cassandra, the schema registry and Mosquitto ...");
     let stack = Stack::start().await?;

@@ -1,4 +1,4 @@
-//! Where `deploy/setup.sh test` has put jars and tools. Downloads nothing itself.
+//! Finds the jars and tools that `deploy/setup.sh test` has installed. Downloads nothing itself.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 
 const POM: &str = include_str!("../../../deploy/stack/pom.xml");
 
-/// The folder of one component, complete.
+/// Returns the folder of one complete component.
 pub(super) fn folder(parent: &str, component: &str) -> anyhow::Result<PathBuf> {
     let folder = root()?
         .join(parent)
@@ -19,10 +19,10 @@ pub(super) fn folder(parent: &str, component: &str) -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
-/// `$HEARTH_CACHE`, or where that is by default.
+/// Returns `$HEARTH_CACHE` or its default.
 ///
 /// # Errors
-/// When neither it nor `$HOME` is set.
+/// If neither it nor `$HOME` is set.
 pub fn root() -> anyhow::Result<PathBuf> {
     if let Some(cache) = std::env::var_os("HEARTH_CACHE") {
         return Ok(cache.into());
@@ -31,7 +31,7 @@ pub fn root() -> anyhow::Result<PathBuf> {
     Ok(PathBuf::from(home).join(".cache/hearth"))
 }
 
-/// Versions stand in the pom and nowhere else.
+/// Reads versions from the pom, the only place that has them.
 fn version(component: &str) -> &'static str {
     let open = format!("<{component}.version>");
     let after = POM

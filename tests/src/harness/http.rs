@@ -1,4 +1,4 @@
-//! HTTP from outside: a client, and what a process says of itself.
+//! HTTP from outside: a client, and the metrics of a process.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 pub fn http() -> &'static reqwest::Client {
     static CLIENT: OnceLock<reqwest::Client> = OnceLock::new();
     CLIENT.get_or_init(|| {
-        // Fails only when one is there already, which is as good.
+        // Fails only if one is installed already, which is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
         reqwest::Client::builder()
             .pool_max_idle_per_host(0)
@@ -17,7 +17,7 @@ pub fn http() -> &'static reqwest::Client {
     })
 }
 
-/// The sum of the metrics of the process on `port` whose lines begin with `start`.
+/// Returns the sum of the metrics of the process on `port` whose lines begin with `start`.
 pub async fn metric(port: u16, start: &str) -> anyhow::Result<f64> {
     let text = http()
         .get(format!("http://127.0.0.1:{port}/metrics"))

@@ -1,5 +1,5 @@
 //! Starts real Kafka, Cassandra, Mosquitto and a schema registry on free ports of this machine, runs `hearth` against
-//! them, and looks at the outcome by outside means: never through Hearth's own connectors.
+//! them, and checks results from outside, never through Hearth's own connectors.
 //!
 //! Tests that need the stack are `#[ignore]`d, so that a run without it counts them; `make test` runs them all.
 

@@ -1,4 +1,4 @@
-//! A Mosquitto broker: TLS only, a user and topics of its own for each home, and one user for the cloud's side.
+//! A Mosquitto broker: TLS only, each home with its own user and topics, and one user for the cloud's side.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -60,7 +60,7 @@ impl Mosquitto {
         &self.ca
     }
 
-    /// The way in for one home's device, 1 to [`HOMES`].
+    /// Returns the access of one home's device, 1 to [`HOMES`].
     #[must_use]
     pub fn home(&self, household: u64) -> MqttAccess {
         assert!(
@@ -70,7 +70,7 @@ impl Mosquitto {
         self.access(&household.to_string())
     }
 
-    /// The way in for the cloud's side.
+    /// Returns the access of the cloud's side.
     #[must_use]
     pub fn bridge(&self) -> MqttAccess {
         self.access(BRIDGE_USER)
@@ -155,7 +155,7 @@ fn write_passwords(file: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Debian keeps it where a normal user's PATH does not look.
+/// Finds the program, which Debian installs outside a normal user's PATH.
 fn mosquitto() -> PathBuf {
     let sbin = PathBuf::from("/usr/sbin/mosquitto");
     if sbin.exists() {

@@ -57,7 +57,7 @@ impl MqttAccess {
             "mqttv311"
         };
         let mut command = Command::new("timeout");
-        // Line by line, though its output is a pipe; ended in any case, for it tries for ever to reach a broker.
+        // Line buffered although its output is a pipe; with a time limit, since it retries for ever to reach a broker.
         command
             .arg(limit.as_secs().to_string())
             .args(["stdbuf", "-oL", program]);
@@ -83,7 +83,7 @@ impl MqttAccess {
 }
 
 /// Publishes each line as one message, QoS 1; returns when the broker has acknowledged all, errs after 5 minutes.
-/// A broker acknowledges what its ACL forbids, too: look at what arrives.
+/// A broker also acknowledges what its ACL forbids, so check what arrives.
 pub async fn mosquitto_pub(
     access: &MqttAccess,
     topic: &str,
@@ -124,7 +124,7 @@ async fn publish(
             .context("start mosquitto_pub")?;
         watchdog::watch(client.id());
         let mut stdin = client.stdin.take().context("stdin is piped")?;
-        // A client that is refused closes its input; its exit says why.
+        // A refused client closes its input; its exit code says why.
         let written = stdin.write_all(&input);
         drop(stdin);
         let pid = client.id();
@@ -262,7 +262,7 @@ impl Seen {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        // `timeout` hands SIGTERM on; SIGKILL it could not.
+        // `timeout` passes SIGTERM on, but cannot pass on SIGKILL.
         let pid = i32::try_from(self.client.id()).expect("process ids fit i32");
         let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
         let _ = self.client.wait();

@@ -1,4 +1,4 @@
-//! Names, homes and ports that no other test has.
+//! Unique names, homes and ports for tests.
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};

@@ -1,4 +1,4 @@
-//! A look at Kafka, Cassandra and the registry with plain clients, never through Hearth's connectors.
+//! Reads Kafka, Cassandra and the registry with plain clients, never through Hearth's connectors.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -152,7 +152,7 @@ pub async fn kafka_create_topic(brokers: &str, topic: &str, partitions: i32) -> 
     Ok(())
 }
 
-/// Deletes topics; those that are not there are as good as deleted.
+/// Deletes topics; missing ones are no error.
 pub async fn kafka_delete_topics(brokers: &str, topics: &[&str]) -> anyhow::Result<()> {
     let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
         .set("bootstrap.servers", brokers)
@@ -189,7 +189,7 @@ pub async fn kafka_produce(
     Ok(())
 }
 
-/// A session of the test's own. It belongs to the runtime of the test that asks.
+/// Opens a CQL session. It belongs to the runtime of the calling test.
 pub async fn cql_session(stack: &Stack) -> anyhow::Result<Session> {
     let session = SessionBuilder::new()
         .known_node(stack.cassandra.contact_point())
@@ -198,7 +198,7 @@ pub async fn cql_session(stack: &Stack) -> anyhow::Result<Session> {
     session.context("connect to Cassandra")
 }
 
-/// The rows of one query, all at once: `cql(stack, "SELECT …").await?.rows::<(i64, f64)>()`.
+/// Returns the rows of one query, all at once: `cql(stack, "SELECT …").await?.rows::<(i64, f64)>()`.
 pub async fn cql(stack: &Stack, query: &str) -> anyhow::Result<QueryRowsResult> {
     let session = cql_session(stack).await?;
     let result = session
@@ -215,7 +215,7 @@ pub async fn cql_do(stack: &Stack, statement: &str) -> anyhow::Result<()> {
     result.map(drop).with_context(|| statement.to_owned())
 }
 
-/// Decodes a value in the Confluent wire format with the writer's schema, asked of the registry by its id.
+/// Decodes a value in the Confluent wire format with the writer's schema, which the registry returns by its id.
 pub async fn decode_confluent(registry_url: &str, bytes: &[u8]) -> anyhow::Result<Value> {
     let (magic, rest) = bytes.split_first().context("the value is empty")?;
     ensure!(*magic == 0, "the first byte is {magic}, not 0");

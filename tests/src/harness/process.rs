@@ -63,7 +63,7 @@ impl Process {
         Ok(())
     }
 
-    /// Waits until `probe` says true. An error, with the end of the log, when the process ends or `limit` passes first.
+    /// Waits until `probe` returns true. Fails, with the end of the log, if the process ends or `limit` passes first.
     pub async fn until(
         &self,
         limit: Duration,
@@ -88,7 +88,7 @@ impl Process {
         }
     }
 
-    /// SIGTERM, then waits for the end. Kills it, and errs, when that takes longer than `limit`.
+    /// Sends SIGTERM and waits for the end. Kills it, and fails, if that takes longer than `limit`.
     pub async fn terminate(&self, limit: Duration) -> anyhow::Result<ExitStatus> {
         self.signal(Signal::SIGCONT)?;
         self.signal(Signal::SIGTERM)?;
@@ -109,12 +109,12 @@ impl Process {
         }
     }
 
-    /// SIGKILL to it and its children, and waits for its end. Nothing happens when it has ended already.
+    /// Sends SIGKILL to it and its children, and waits for its end. Does nothing if it has ended already.
     pub fn kill(&self) {
         let mut child = self.child();
         if let Some(running) = child.as_mut() {
             if let Ok(None) = running.try_wait() {
-                // Only its own group, which it leads since its start.
+                // Only its own process group, which it has led since its start.
                 let _ = kill(Pid::from_raw(-pid_of(running).as_raw()), Signal::SIGKILL);
                 let _ = running.wait();
             }

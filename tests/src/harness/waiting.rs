@@ -1,4 +1,4 @@
-//! Waiting for a condition, never for luck.
+//! Waits for a condition instead of a fixed time.
 
 use std::panic::Location;
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
-//! A shell at this process's side that outlives it: when the pipe to it closes, for whatever reason, it kills the
-//! processes started here and removes their folders. So nothing stays behind, even after SIGKILL.
+//! A helper shell that outlives this process. When the pipe to it closes, for whatever reason, it kills the processes
+//! started here and removes their folders. So nothing stays behind, even after SIGKILL.
 
 use std::io::Write;
 use std::os::unix::process::CommandExt;
@@ -65,12 +65,12 @@ fn tell(verb: &str, pid: u32) {
     writeln!(pipe, "{verb} {pid}").expect("the watchdog lives as long as this process");
 }
 
-/// From now on the process group `pid` dies with this process.
+/// Makes the process group `pid` die with this process.
 pub(super) fn watch(pid: u32) {
     tell("watch", pid);
 }
 
-/// The process has ended: its id may soon be another's.
+/// Forgets a process that has ended, since its id may be reused.
 pub(super) fn forget(pid: u32) {
     tell("forget", pid);
 }

@@ -1,6 +1,6 @@
-//! Which files of a crate use each other in a circle.
+//! Finds files of a crate that use each other in a circle.
 //!
-//! A file uses another where it names something that is declared there: in a `use`, in a path, or in a macro. A name
+//! A file uses another if it names something that is declared there: in a `use`, in a path, or in a macro. A name
 //! that a module only passes on (`use child::Name`) counts for the file that declares it, so a parent may wire its
 //! children; a child that names its parent's own type closes a circle. Modules compiled for tests alone do not count.
 
@@ -11,7 +11,7 @@ use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::{self, Visit};
 use syn::{Attribute, Item, UseTree};
 
-/// Passed-on names are followed this far; longer chains of `use` occur in no readable crate.
+/// Re-exported names are followed this far; no readable crate has longer chains of `use`.
 const PASSED_ON_MAX: usize = 16;
 
 type ModulePath = Vec<String>;
@@ -61,7 +61,7 @@ pub(crate) fn circles<T: Ord + Clone>(uses: &BTreeMap<T, BTreeSet<T>>) -> Vec<BT
     found
 }
 
-/// Everything that `node` uses, also through others; holds `node` itself only if it lies on a circle.
+/// Returns everything that `node` uses, directly or indirectly; contains `node` itself only if it lies on a circle.
 fn reach<'a, T: Ord>(node: &'a T, uses: &'a BTreeMap<T, BTreeSet<T>>) -> BTreeSet<&'a T> {
     let mut reached = BTreeSet::new();
     let mut open = vec![node];

@@ -1,5 +1,5 @@
-//! The connection to the broker in either version of MQTT. Knows nothing of readings. Naps, so it needs a thread of its
-//! own.
+//! The connection to the broker in either version of MQTT. Knows nothing of readings. It blocks for short naps, so it
+//! needs its own thread.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -25,27 +25,27 @@ use super::packets;
 use crate::mqtt_client::{EndpointError, KEEP_ALIVE, MqttEndpoint, MqttProtocol};
 use crate::mqtt_stream::{Out, Stream, poll_read_some, read_some};
 
-/// What homes send.
+/// The last levels of topics to which homes publish.
 const CHANNELS: [&str; 4] = ["meter", "pv", "battery", "ack"];
-/// Longest wait for the broker until it has accepted the connection.
+/// Longest wait for the broker to accept the connection.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
-/// Most bytes that are read before what came is handled; one read may go beyond.
+/// Most bytes that are read before the messages in them are handled; one read may go beyond.
 const TURN_BYTES: usize = 256 * 1_024;
-/// A broker sends each message by itself, and to be woken for each costs more than all the rest: so long messages gather.
-/// Much shorter than the log takes for a record.
+/// How long messages gather before they are read. A broker sends each message separately, and waking up for each would
+/// cost more than everything else. Much shorter than the log takes for a record.
 const NAP: Duration = Duration::from_millis(1);
-/// A broker that has not answered a ping by then is gone.
+/// A broker that does not answer a ping within this time is gone.
 const PONG_MAX: Duration = Duration::from_secs(20);
-/// Longest wait until the last packets are out.
+/// Longest wait until the last packets are sent.
 const FINISH_MAX: Duration = Duration::from_secs(2);
 
-/// How to connect, again and again.
+/// Settings for every connection.
 pub(super) struct Settings {
     pub(super) mqtt: MqttEndpoint,
     tls: Option<TlsConnector>,
-    /// What to ask for.
+    /// Topic filters to subscribe to.
     pub(super) filters: Vec<String>,
-    /// Of MQTT 5.
+    /// Session expiry, MQTT 5 only.
     pub(super) session_s: u32,
     pub(super) receive_max: u16,
     pub(super) packet_bytes_max: u32,
@@ -102,7 +102,7 @@ impl Settings {
     }
 }
 
-/// What came.
+/// An event from the broker.
 pub(super) enum Arrival {
     Subscribed,
     NotSubscribed(String),
@@ -116,27 +116,27 @@ pub(super) struct Message {
     pub(super) receipt: Receipt,
 }
 
-/// What acknowledges a message: its packet id; `None` with QoS 0.
+/// The packet id with which a message is acknowledged; `None` with QoS 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Receipt(Option<u16>);
 
-/// A connection that the broker has accepted and has been asked for messages on.
+/// A connection that the broker has accepted, with the subscription sent.
 pub(super) struct Link {
     stream: Box<dyn Stream>,
     protocol: Protocol<role::Client>,
     read: Vec<u8>,
     out: Out,
     received: VecDeque<Packet>,
-    /// When to ping, and until when a ping must be answered.
+    /// When to send a ping, and by when one must be answered.
     ping_at: Option<Instant>,
     pong_by: Option<Instant>,
-    /// Moved on when it fires rather than with every packet.
+    /// Reset when it fires rather than with every packet.
     timer: Pin<Box<Sleep>>,
-    /// The present, as of the last turn.
+    /// The current time, as of the last turn.
     now: Instant,
-    /// Whether all that was there has been read.
+    /// Whether everything available has been read.
     is_drained: bool,
-    /// Why the connection is to end.
+    /// Why the connection will end, if it will.
     ending: Option<String>,
 }
 
@@ -167,10 +167,10 @@ impl Link {
         };
         timeout(CONNECT_MAX, connecting)
             .await
-            .unwrap_or_else(|_| Err("the broker does not accept in time".to_owned()))
+            .unwrap_or_else(|_| Err("the broker did not accept in time".to_owned()))
     }
 
-    /// CONNECT until it is accepted, and then SUBSCRIBE, which the broker answers later.
+    /// Sends CONNECT and waits until it is accepted, then sends SUBSCRIBE, which the broker answers later.
     async fn welcome(&mut self, settings: &Settings) -> Result<(), String> {
         self.greet(settings).map_err(|error| error.to_string())?;
         self.check()?;
@@ -180,7 +180,7 @@ impl Link {
             if !read.map_err(|error| error.to_string())? {
                 return Err("closed before CONNACK".to_owned());
             }
-            self.take_apart();
+            self.take_packets();
             self.check()?;
         }
         let packet = self.received.pop_front().expect("checked just above");
@@ -192,8 +192,8 @@ impl Link {
         self.check()
     }
 
-    /// CONNECT. Only the broker learns of the receive maximum: the state machine would end the connection as soon as one
-    /// more message comes, and Mosquitto (2.0) sends more for a moment.
+    /// Sends CONNECT. Only the broker is told the receive maximum. The state machine would end the connection when one
+    /// message more arrives, and Mosquitto (2.0) briefly sends more.
     fn greet(&mut self, settings: &Settings) -> Result<(), MqttError> {
         let events = self.protocol.send(packets::connect(settings, false)?);
         for event in events {
@@ -208,8 +208,8 @@ impl Link {
         Ok(())
     }
 
-    /// Writes what waits and, if it `may_read`, reads what comes; returns once something has come or a timer has fired.
-    /// Dropping the future loses nothing. Blocks for a moment where all that was there has just been read.
+    /// Writes waiting packets and, if it `may_read`, reads. Returns once something has arrived or a timer has fired.
+    /// Dropping the future loses nothing. Blocks briefly if everything available has just been read.
     pub(super) async fn turn(&mut self, may_read: bool) -> Result<(), String> {
         self.check()?;
         if std::mem::take(&mut self.is_drained) {
@@ -234,7 +234,7 @@ impl Link {
                 }
                 Poll::Ready(Ok(true)) => {
                     came_bytes += self.read.len();
-                    self.take_apart();
+                    self.take_packets();
                 }
             }
         }
@@ -249,7 +249,7 @@ impl Link {
         Poll::Pending
     }
 
-    /// Pings where it is time, and sets the timer for what comes next.
+    /// Sends a ping if it is time, and sets the timer for the next deadline.
     fn tick(&mut self) {
         self.now = Instant::now();
         for (kind, at) in [
@@ -261,7 +261,7 @@ impl Link {
                 let events = self.protocol.notify_timer_fired(kind);
                 self.note(events);
                 if kind == TimerKind::PingrespRecv {
-                    self.end("the broker does not answer");
+                    self.end("the broker did not answer a ping");
                 }
             }
         }
@@ -270,7 +270,7 @@ impl Link {
         self.timer.as_mut().reset(next);
     }
 
-    /// What came next.
+    /// Returns the next event.
     pub(super) fn arrival(&mut self) -> Option<Arrival> {
         while let Some(packet) = self.received.pop_front() {
             match packets::arrival(&packet) {
@@ -290,7 +290,7 @@ impl Link {
         }
     }
 
-    /// Sends what waits, and leaves. The broker keeps the session.
+    /// Sends waiting packets and disconnects. The broker keeps the session.
     pub(super) async fn finish(mut self) {
         let version = self.protocol.get_protocol_version();
         self.queue(packets::disconnect(version));
@@ -305,7 +305,7 @@ impl Link {
         written.map_err(|error| error.to_string())
     }
 
-    fn take_apart(&mut self) {
+    fn take_packets(&mut self) {
         let read = std::mem::take(&mut self.read);
         let mut cursor = Cursor::new(read.as_slice());
         let end = u64::try_from(read.len()).expect("a length");
@@ -316,7 +316,7 @@ impl Link {
         self.read = read;
     }
 
-    /// Does what the protocol's state machine asks for.
+    /// Carries out what the protocol's state machine asks for.
     fn note(&mut self, events: Vec<Event>) {
         for event in events {
             match event {
@@ -332,7 +332,7 @@ impl Link {
                     self.set_timer(kind, Some(at));
                 }
                 Event::RequestTimerCancel(kind) => self.set_timer(kind, None),
-                // More telling than the request to close that comes with it.
+                // More informative than the request to close that comes with it.
                 Event::NotifyError(error) => self.ending = Some(format!("protocol: {error}")),
                 Event::RequestClose => self.end("closed by the protocol"),
             }
@@ -343,7 +343,7 @@ impl Link {
         match kind {
             TimerKind::PingreqSend => self.ping_at = at,
             TimerKind::PingrespRecv => self.pong_by = at,
-            // Of servers.
+            // Only servers have this timer.
             TimerKind::PingreqRecv => {}
         }
     }
@@ -376,7 +376,7 @@ impl Receipt {
     }
 }
 
-/// The host's name, which a restart does not change.
+/// Returns the host's name, which a restart does not change.
 fn host_name() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname")
         .map_or_else(|_| "local".to_owned(), |name| name.trim().to_owned())

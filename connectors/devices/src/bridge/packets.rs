@@ -1,4 +1,4 @@
-//! The packets that the bridge sends and understands, in both versions of the protocol.
+//! Builds and reads the bridge's packets, in both versions of the protocol.
 
 use bytes::Bytes;
 use mqtt_protocol_core::mqtt::Version;
@@ -11,7 +11,7 @@ use mqtt_protocol_core::mqtt::result_code::{ConnectReasonCode, ConnectReturnCode
 use super::link::{Arrival, Message, Receipt, Settings};
 use crate::mqtt_client::{KEEP_ALIVE, MqttProtocol};
 
-/// CONNECT to the session that the broker keeps, with MQTT 5 also `with_receive_max`.
+/// Makes a CONNECT that resumes the session; with MQTT 5 it can carry the receive maximum.
 pub(super) fn connect(settings: &Settings, with_receive_max: bool) -> Result<Packet, MqttError> {
     let mqtt = &settings.mqtt;
     let keep_alive_s = u16::try_from(KEEP_ALIVE.as_secs()).expect("a short time");
@@ -49,14 +49,14 @@ pub(super) fn connect(settings: &Settings, with_receive_max: bool) -> Result<Pac
     }
 }
 
-/// Whether the broker found the session, where this is a CONNACK that accepts.
+/// Reads a CONNACK: returns whether the broker found the session, or why it did not accept.
 pub(super) fn accepted(packet: &Packet) -> Result<bool, String> {
     if let Packet::V3_1_1Connack(connack) = packet {
         let code = connack.return_code();
         return if code == ConnectReturnCode::Accepted {
             Ok(connack.session_present())
         } else {
-            Err(format!("the broker refuses: {code:?}"))
+            Err(format!("the broker refused: {code:?}"))
         };
     }
     if let Packet::V5_0Connack(connack) = packet {
@@ -64,13 +64,13 @@ pub(super) fn accepted(packet: &Packet) -> Result<bool, String> {
         return if code == ConnectReasonCode::Success {
             Ok(connack.session_present())
         } else {
-            Err(format!("the broker refuses: {code:?}"))
+            Err(format!("the broker refused: {code:?}"))
         };
     }
-    Err("the broker does not answer with CONNACK".to_owned())
+    Err("the broker did not answer with CONNACK".to_owned())
 }
 
-/// SUBSCRIBE with QoS 1.
+/// Makes a SUBSCRIBE with QoS 1.
 pub(super) fn subscribe(settings: &Settings, packet_id: u16) -> Result<Packet, MqttError> {
     let entry = |filter: &String| {
         let options = SubOpts::new().set_qos(Qos::AtLeastOnce);
@@ -109,7 +109,7 @@ pub(super) fn disconnect(version: Version) -> Result<Packet, MqttError> {
     Ok(v3_1_1::Disconnect::builder().build()?.into())
 }
 
-/// What a packet brings, where it brings something; an error where the connection cannot go on.
+/// Returns the event of a packet, if it has one; fails if the connection cannot go on.
 pub(super) fn arrival(packet: &Packet) -> Result<Option<Arrival>, String> {
     let message = |topic: &str, payload: &[u8], receipt| {
         Arrival::Message(Message {
@@ -147,8 +147,8 @@ pub(super) fn arrival(packet: &Packet) -> Result<Option<Arrival>, String> {
     }
     if let Packet::V5_0Disconnect(disconnect) = packet {
         let code = disconnect.reason_code();
-        return Err(format!("the broker disconnects: {code:?}"));
+        return Err(format!("the broker disconnected: {code:?}"));
     }
-    // Answers to pings.
+    // For example an answer to a ping.
     Ok(None)
 }

@@ -1,5 +1,5 @@
-//! Whether a partition has been read to the ends that `commands` and `acks` had when it was taken over. Only what the log
-//! tells counts. While it does not tell, or the end does not come, it is asked again; silence means nothing.
+//! Tracks whether a partition has been read to the ends that `commands` and `acks` had when it was taken over. Only the
+//! log's own answers count. Until they show that the end is reached, the log is asked again.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,33 +12,33 @@ use super::pending::Pending;
 use platform::log::{ConsumerControl, LogError, TopicPartition};
 use platform::retry::Backoff;
 
-/// Partitions that are asked about at the same time.
+/// Most partitions that are asked about at the same time.
 const ASKS_MAX: usize = 4;
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 
-/// What the log says of one topic in a partition.
+/// The log's answer about one topic in a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Extent {
-    /// What it holds.
+    /// Offsets that it holds.
     pub(super) offsets: Range<i64>,
-    /// Where our group would go on.
+    /// Committed offset of our group.
     pub(super) committed: Option<i64>,
 }
 
-/// What the log says of a partition.
+/// The log's answers about a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Extents {
     pub(super) commands: Extent,
     pub(super) acks: Extent,
 }
 
-/// How far one topic must be read.
+/// The offset up to which one topic must be read.
 #[derive(Debug)]
 struct Goal {
-    /// The end that it had first.
+    /// The end offset in the first answer.
     end: i64,
-    /// Whether no record below that end will come: all are deleted, or the group has passed them.
+    /// Whether no record below that end will come, because all are deleted or the group has committed beyond them.
     is_void: bool,
 }
 
@@ -48,10 +48,10 @@ impl Goal {
     }
 }
 
-/// The way of one partition to its ends.
+/// The progress of one partition to its ends.
 #[derive(Debug)]
 pub(super) struct CatchUp {
-    /// Of this take-over; an answer to a question of an earlier one says nothing.
+    /// Number of this take-over. Answers to questions of an earlier one are ignored.
     pub(super) number: u64,
     commands: Option<Goal>,
     acks: Option<Goal>,
@@ -68,12 +68,12 @@ impl CatchUp {
         }
     }
 
-    /// The pause before the log is asked again.
+    /// Returns the pause before the log is asked again.
     pub(super) fn next_pause(&mut self) -> Duration {
         self.backoff.next_pause()
     }
 
-    /// The log has told. The ends of its first answer stay.
+    /// Takes an answer of the log. The ends of the first answer stay.
     pub(super) fn learn(&mut self, extents: &Extents) {
         let learn = |goal: &mut Option<Goal>, extent: &Extent| {
             let is_first = goal.is_none();
@@ -81,7 +81,7 @@ impl CatchUp {
                 end: extent.offsets.end,
                 is_void: false,
             });
-            // Later it is our own commit, which follows what was read.
+            // Later answers contain our own commit, which follows what was read.
             let passed = extent.committed.filter(|_| is_first);
             goal.is_void |=
                 extent.offsets.start >= goal.end || passed.is_some_and(|at| at >= goal.end);
@@ -90,7 +90,7 @@ impl CatchUp {
         learn(&mut self.acks, &extents.acks);
     }
 
-    /// Tells `pending` what has been read to its end.
+    /// Tells `pending` which topics have been read to their end.
     pub(super) fn check(&self, pending: &mut Pending) {
         let reached = |goal: &Option<Goal>, last| {
             let goal = goal.as_ref();
@@ -105,7 +105,7 @@ impl CatchUp {
     }
 }
 
-/// Asks the log, so many at a time.
+/// Asks the log, a limited number of questions at a time.
 #[derive(Debug, Clone)]
 pub(super) struct Asker(Arc<Semaphore>);
 
@@ -114,7 +114,7 @@ impl Asker {
         Self(Arc::new(Semaphore::new(ASKS_MAX)))
     }
 
-    /// What a partition holds, asked after `pause`.
+    /// Asks what a partition holds, after `pause`.
     pub(super) async fn ask(
         self,
         control: Arc<dyn ConsumerControl>,
@@ -125,7 +125,7 @@ impl Asker {
         let _place = self.0.acquire().await.map_err(|_| LogError::Closed)?;
         let extent = async |topic| -> Result<Extent, LogError> {
             let at = TopicPartition { topic, partition };
-            // The commit first: a place beyond the end is then no place that somebody reached in between.
+            // Ask for the commit first: if it is beyond the end, that is not because records came in between.
             let committed = control.committed(at).await?;
             let offsets = control.offsets_now(at).await?;
             Ok(Extent { offsets, committed })
@@ -153,7 +153,7 @@ mod tests {
         }
     }
 
-    /// Whether a partition of which nothing has been read, or records up to `last`, is ready after these answers.
+    /// Checks whether a partition that was read up to `last` (or not at all) is ready after these answers.
     #[track_caller]
     fn check(answers: &[Extents], last: Option<i64>, expected: bool) {
         let (mut catch_up, mut pending) = (CatchUp::new(0), Pending::new(1));
@@ -174,7 +174,7 @@ mod tests {
         check(&[extents(0, 10, None)], None, false);
         check(&[extents(0, 10, None)], Some(8), false);
         check(&[extents(0, 10, None)], Some(9), true);
-        // What came later does not move the goal.
+        // Later records do not move the goal.
         check(&[extents(0, 10, None), extents(0, 99, None)], Some(9), true);
     }
 
@@ -186,7 +186,7 @@ mod tests {
         // Deleted in the meantime, in part and as a whole.
         check(&[extents(0, 10, None), extents(9, 12, None)], None, false);
         check(&[extents(0, 10, None), extents(10, 12, None)], None, true);
-        // Our own commit of something read later says nothing.
+        // Our own commit of a later record does not count.
         check(
             &[extents(0, 10, None), extents(0, 10, Some(10))],
             None,

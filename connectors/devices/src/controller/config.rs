@@ -9,7 +9,7 @@ use crate::mqtt_client::MqttEndpoint;
 platform::settings! {
     /// Settings of the controller.
     pub struct ControllerConfig {
-        /// Brokers and gateways; each command goes to all of them, as any may hold the device.
+        /// Brokers and gateways. Each command goes to all of them, since any may have the device.
         #[section]
         endpoints: Vec<MqttEndpoint> = vec![MqttEndpoint::default()],
         /// Consumer group.
@@ -17,10 +17,10 @@ platform::settings! {
         group: String = "controller".to_owned(),
         /// Stable name of this member of the group, so that a restart moves no partitions.
         member: Option<String> = None,
-        /// Time until an unanswered command is sent again, ms of Hearth's clock.
+        /// Time after which an unanswered command is sent again, ms of Hearth's clock.
         #[range(1..=86_400_000)]
         retry_ms: i64 = 30_000,
-        /// Most commands in memory; beyond it the log waits.
+        /// Most commands in memory; beyond that, reading pauses.
         #[range(1..=100_000_000)]
         pending_max: usize = 500_000,
         /// Most records taken from the log at once.
@@ -41,7 +41,7 @@ fn check_together(config: &ControllerConfig, section: &str, bad: &mut Vec<BadSet
 }
 
 impl ControllerConfig {
-    /// Adds the gateway of this process; it replaces the default endpoint where no other was configured.
+    /// Adds the gateway of this process. It replaces the default endpoint if no other was configured.
     pub fn reach_gateway(&mut self, address: SocketAddr) {
         let gateway = MqttEndpoint::local(address);
         if self.endpoints == [MqttEndpoint::default()] {

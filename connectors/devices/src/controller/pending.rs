@@ -1,15 +1,15 @@
-//! What to do with the commands of one partition: a pure decision, told the time by its caller.
+//! Decides what to do with the commands of one partition. Pure: the caller passes the time.
 //!
-//! A home has one command for each slot, the one requested last. It is held until it expires, answered or not, and the
-//! offsets to commit follow from that:
-//! - the position in `commands` never passes a command that is held;
-//! - the position in `acks` never passes the answer to a command that is held;
-//! - neither passes the last record read, so that whoever takes the partition over reads at least one record where
-//!   there is one, and so learns where it stands;
+//! A home has one command per slot, the one requested last. It is held until it expires, answered or not. The offsets to
+//! commit follow from that:
+//! - the position in `commands` never passes a held command;
+//! - the position in `acks` never passes the answer to a held command;
+//! - neither passes the last record read, so that the next owner of the partition reads at least one record, if there is
+//!   one, and learns its position;
 //! - nothing is sent before both partitions have been read to the ends they had when they were taken over.
 //!
-//! So each command that may still be sent is read again after a restart together with its answer, and before anything
-//! is sent: what a device has answered is not sent again, even where the engine wrote the command twice.
+//! So after a restart each command that may still be sent is read again together with its answer, before anything is
+//! sent. A command that a device has answered is not sent again, even if the engine wrote it twice.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use model::command::{Ack, AckStatus, Command};
 use model::units::HouseholdId;
 
-/// What became of a command; the label `outcome` of `hearth_commands_total`.
+/// The outcome of a command; the label `outcome` of `hearth_commands_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Outcome {
     Sent,
@@ -49,7 +49,7 @@ type Key = (HouseholdId, i64);
 pub(super) struct ReadProgress {
     /// Offset of the last record.
     pub(super) last: Option<i64>,
-    /// Whether that is the end it had when it was taken over.
+    /// Whether the end that it had when it was taken over has been reached.
     pub(super) caught_up: bool,
     /// Offsets that the committed position must not pass.
     held: BTreeSet<i64>,
@@ -67,7 +67,7 @@ struct PendingCommand {
     offset: i64,
     answer_offset: Option<i64>,
     attempts_count: u32,
-    /// When it is to be sent next; `None` where it has been answered or will have expired.
+    /// When to send it next; `None` if it has been answered or will have expired by then.
     due_ms: Option<i64>,
 }
 
@@ -86,7 +86,7 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    /// Repeats a command each `retry_ms`, 1 or more.
+    /// Makes an empty state. A command is repeated every `retry_ms`, 1 or more.
     pub(super) fn new(retry_ms: i64) -> Self {
         Self {
             retry_ms: retry_ms.max(1),
@@ -100,12 +100,12 @@ impl Pending {
         }
     }
 
-    /// Commands and early answers in memory.
+    /// Returns the number of commands and early answers in memory.
     pub(super) fn len(&self) -> usize {
         self.entries.len() + self.early.len()
     }
 
-    /// Takes in the command at `offset`. What is read again after a start has no outcome: it had one before.
+    /// Takes in the command at `offset`. A command read again after a start has no outcome, since it had one before.
     pub(super) fn take_command(
         &mut self,
         offset: i64,
@@ -161,7 +161,7 @@ impl Pending {
             .and_then(|key| Some((*key, self.entries.get_mut(key)?)))
             .filter(|(_, entry)| entry.command.household_id == ack.household_id);
         let Some((key, entry)) = entry else {
-            // Of a command that has expired or was superseded, unless its record is still to come.
+            // Its command has expired or was superseded, unless the command's record is still to come.
             if !self.commands.caught_up {
                 let id = (ack.household_id, ack.command_id.clone());
                 self.early.entry(id).or_insert_with(|| {
@@ -195,7 +195,7 @@ impl Pending {
         self.acks.last = self.acks.last.max(Some(offset));
     }
 
-    /// `commands` has been read to the end that it had when it was taken over.
+    /// Notes that `commands` has been read to the end that it had when it was taken over.
     pub(super) fn commands_caught_up(&mut self) {
         self.commands.caught_up = true;
         for (_, (_, offset)) in self.early.drain() {
@@ -203,27 +203,27 @@ impl Pending {
         }
     }
 
-    /// `acks` has been read to the end that it had when it was taken over.
+    /// Notes that `acks` has been read to the end that it had when it was taken over.
     pub(super) const fn acks_caught_up(&mut self) {
         self.acks.caught_up = true;
     }
 
-    /// Whether commands may be sent.
+    /// Returns whether commands may be sent.
     pub(super) const fn is_ready(&self) -> bool {
         self.commands.caught_up && self.acks.caught_up
     }
 
-    /// How far `commands` has been read.
+    /// Returns how far `commands` has been read.
     pub(super) const fn commands(&self) -> &ReadProgress {
         &self.commands
     }
 
-    /// How far `acks` has been read.
+    /// Returns how far `acks` has been read.
     pub(super) const fn acks(&self) -> &ReadProgress {
         &self.acks
     }
 
-    /// Drops what has expired; the number of commands that no device answered.
+    /// Drops expired commands; returns how many of them no device answered.
     pub(super) fn expire(&mut self, now_ms: i64) -> u64 {
         let mut unanswered_count = 0;
         while let Some(&(expires_ms, key)) = self.expiries.first() {
@@ -237,14 +237,14 @@ impl Pending {
         unanswered_count
     }
 
-    /// The command that is due and has waited longest. It stays due until [`Self::sent`] is called.
+    /// Returns the due command that has waited longest. It stays due until [`Self::sent`] is called.
     pub(super) fn due(&self, now_ms: i64) -> Option<Arc<Command>> {
         let (due_ms, key) = self.sends.first().filter(|_| self.is_ready())?;
         let command = &self.entries[key].command;
         (*due_ms <= now_ms && now_ms < command.expires_ms).then(|| Arc::clone(command))
     }
 
-    /// The command was handed to MQTT; it is due again after `retry_ms`, unless it expires before.
+    /// Notes that the command was handed to MQTT. It is due again after `retry_ms`, unless it expires before.
     pub(super) fn sent(&mut self, command: &Command, now_ms: i64) -> Outcome {
         let key = (command.household_id, command.not_before_ms);
         let entry = self
@@ -267,7 +267,7 @@ impl Pending {
         }
     }
 
-    /// When something is to be done next.
+    /// Returns when something is due next.
     pub(super) fn wake_ms(&self) -> Option<i64> {
         let send = self.sends.first().filter(|_| self.is_ready());
         let expiry = self.expiries.first();
@@ -278,7 +278,7 @@ impl Pending {
             .min()
     }
 
-    /// Positions to commit in `commands` and `acks`; `None` where nothing was read yet.
+    /// Returns the positions to commit in `commands` and `acks`; `None` if nothing was read yet.
     pub(super) fn positions(&self) -> (Option<i64>, Option<i64>) {
         (self.commands.position(), self.acks.position())
     }
@@ -287,7 +287,7 @@ impl Pending {
         let entry = self
             .entries
             .remove(&key)
-            .expect("what is superseded or expires is held");
+            .expect("a superseded or expiring command is held");
         self.by_id.remove(&entry.command.command_id);
         self.expiries.remove(&(entry.command.expires_ms, key));
         if let Some(due_ms) = entry.due_ms {

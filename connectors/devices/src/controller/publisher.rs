@@ -1,5 +1,5 @@
-//! One connection to a broker or gateway, for publishing only. A command is either handed to the open connection at
-//! once or not taken: nothing waits here while the peer is away, so nothing expired or superseded leaves later.
+//! One connection to a broker or gateway, for publishing only. A command is either handed to the open connection
+//! immediately or not taken. Nothing waits while the peer is away, so no expired or superseded command is sent later.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,12 +14,12 @@ use crate::mqtt_client::{EndpointError, MqttEndpoint, MqttProtocol};
 use platform::report::Outage;
 use platform::retry::Backoff;
 
-/// Most messages without their PUBACK.
+/// Most messages without PUBACK.
 const WINDOW: u16 = 100;
 /// Pauses between attempts to connect.
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
-/// Longest wait until a disconnect is out.
+/// Longest wait until a disconnect is sent.
 const DISCONNECT_MAX: Duration = Duration::from_secs(1);
 
 /// A message for one device.
@@ -27,22 +27,22 @@ const DISCONNECT_MAX: Duration = Duration::from_secs(1);
 pub(super) struct Message {
     pub(super) topic: String,
     pub(super) payload: Vec<u8>,
-    /// Real time after which the message is worth nothing; told to the peer over MQTT 5.
+    /// Real time after which the message is useless; MQTT 5 passes it to the peer.
     pub(super) expires_in: Duration,
 }
 
-/// What happened to a message.
+/// Whether a message was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Handed {
-    /// It is on its way.
+    /// It was taken.
     Over,
-    /// Too many are on their way already.
+    /// Too many are unacknowledged.
     Busy,
     /// Not connected.
     Away,
 }
 
-/// A connection that is kept up until it is stopped.
+/// A connection that is re-established until it is closed.
 #[derive(Debug)]
 pub(super) struct Publisher {
     link: Arc<Mutex<Option<Link>>>,
@@ -116,12 +116,12 @@ impl Publisher {
         })
     }
 
-    /// Whether its peer is connected.
+    /// Returns whether its peer is connected.
     pub(super) fn is_connected(&self) -> bool {
         locked(&self.link).is_some()
     }
 
-    /// Hands a message over with QoS 1, or says why not.
+    /// Hands over a message with QoS 1, or returns why not.
     pub(super) fn hand(&self, message: &Message) -> Handed {
         let guard = locked(&self.link);
         let Some(link) = guard.as_ref() else {
@@ -130,7 +130,7 @@ impl Publisher {
         if link.unacked.load(Ordering::Acquire) >= usize::from(WINDOW) {
             return Handed::Busy;
         }
-        // Counted first: the PUBACK may come before this function ends.
+        // Counted first, since the PUBACK may come before this function returns.
         link.unacked.fetch_add(1, Ordering::AcqRel);
         let Message {
             topic,
@@ -169,7 +169,7 @@ impl Publisher {
         }
     }
 
-    /// Disconnects and ends.
+    /// Disconnects and ends the task.
     pub(super) async fn close(&self) {
         self.stop.send_replace(true);
         let task = locked(&self.task).take();
@@ -192,7 +192,7 @@ struct Keeper {
 impl Keeper {
     async fn run(mut self) {
         while !*self.stopped.borrow() {
-            // A new client each time: what an old one had not delivered is decided upon anew.
+            // A new client each time: the controller decides again about messages that the old one had not delivered.
             let (client, mut connection) = self.options.client();
             let unacked = Arc::new(AtomicUsize::new(0));
             let link = Link { client, unacked };
@@ -210,7 +210,7 @@ impl Keeper {
         }
     }
 
-    /// Serves one connection; the error that ended it, or `None` when asked to stop.
+    /// Serves one connection. Returns the error that ended it, or `None` if asked to stop.
     async fn keep(&mut self, link: &Link, connection: &mut Connection) -> Option<String> {
         loop {
             let event = tokio::select! {
@@ -255,7 +255,7 @@ impl Options {
 }
 
 impl Client {
-    /// Disconnects in order, behind what is on its way.
+    /// Disconnects after the messages that are under way.
     async fn disconnect(&self, connection: &mut Connection) {
         let asked = match self {
             Self::V4(client) => client.try_disconnect().is_ok(),
@@ -265,7 +265,7 @@ impl Client {
             let gone = async {
                 while !matches!(connection.poll().await, Ok(Event::Disconnected) | Err(_)) {}
             };
-            // The peer notices a broken connection as well.
+            // Without a DISCONNECT the peer notices the broken connection.
             let _ = tokio::time::timeout(DISCONNECT_MAX, gone).await;
         }
     }
@@ -288,8 +288,8 @@ impl Connection {
                     Ok(Event::Connected)
                 }
                 Ok(rumqttc::v5::Event::Incoming(packet5::Packet::PubAck(ack))) => {
-                    // A device that is not connected (no matching subscribers) is tried again later, as any
-                    // device that does not answer.
+                    // If the device is not connected (no matching subscribers), the command is sent again later, as
+                    // for any device that does not answer.
                     if ack.reason != packet5::PubAckReason::Success {
                         debug!(reason = ?ack.reason, "a command was not delivered");
                     }

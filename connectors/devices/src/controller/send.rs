@@ -1,4 +1,4 @@
-//! The brokers and gateways that commands go to: each command to all of them, as any may hold the device.
+//! The brokers and gateways that commands are sent to. Each command goes to all of them, since any may have the device.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,12 +24,12 @@ impl Peers {
         Ok(Self(publishers.collect::<Result<_, _>>()?))
     }
 
-    /// Whether any is connected.
+    /// Returns whether any is connected.
     pub(super) fn are_connected(&self) -> bool {
         self.0.iter().any(Publisher::is_connected)
     }
 
-    /// Hands the command to every peer that is connected; whether any took it.
+    /// Hands the command to every connected peer; returns whether any took it.
     pub(super) fn hand(&self, command: &Command, expires_in: Duration) -> bool {
         let message = Message {
             topic: command_topic(command.household_id),

@@ -1,5 +1,5 @@
-//! What the controller knows while it runs, and its turns: take records, send what is due, commit what is settled.
-//! Nothing that waits for the log or a broker is waited for inside a turn, but for commits.
+//! The controller's state and its turns: take records, send due commands, commit settled records. A turn never waits for
+//! the log or a broker, except for commits.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,22 +23,22 @@ use platform::clock::Clock;
 use platform::log::{Consumer, ConsumerControl, LogError, LogEvent, Record, TopicPartition};
 use platform::metrics::Metrics;
 
-/// Longest real time between two looks at what is to be done.
+/// Longest real time between two turns.
 const LOOK_MAX: Duration = Duration::from_millis(500);
-/// Most commands handed over before the log is looked at again.
+/// Most commands handed over before the log is read again.
 const SENDS_MAX: usize = 500;
 
-/// One partition index: `commands` and `acks` together.
+/// The state of one partition of `commands` and the same one of `acks`.
 #[derive(Debug)]
-struct Partition {
+struct PartitionState {
     pending: Pending,
     catch_up: CatchUp,
-    /// What was committed last.
+    /// Positions that were committed last.
     committed: (Option<i64>, Option<i64>),
 }
 
-impl Partition {
-    /// Sees whether it has been read to the ends that it had when it was taken over.
+impl PartitionState {
+    /// Checks whether it has been read to the ends that it had when it was taken over.
     fn check(&mut self, partition: i32) {
         if self.pending.is_ready() {
             return;
@@ -51,10 +51,10 @@ impl Partition {
     }
 }
 
-/// What the log told of a partition, or that it did not.
+/// The log's answer about a partition, or its error.
 struct Answer {
     partition: i32,
-    /// Of the take-over for which it was asked.
+    /// Number of the take-over for which it was asked.
     number: u64,
     extents: Result<Extents, LogError>,
 }
@@ -65,7 +65,7 @@ pub(super) struct ControllerState {
     clock: Clock,
     metrics: Metrics,
     peers: Arc<Peers>,
-    partitions: BTreeMap<i32, Partition>,
+    partitions: BTreeMap<i32, PartitionState>,
     take_overs: u64,
     asker: Asker,
     answers: FuturesUnordered<BoxFuture<'static, Answer>>,
@@ -95,7 +95,7 @@ impl ControllerState {
         }
     }
 
-    /// Runs one subscription; whether it ended because it was asked to.
+    /// Runs one subscription; returns whether it ended because it was asked to.
     pub(super) async fn serve(
         &mut self,
         consumer: &mut Consumer,
@@ -135,7 +135,7 @@ impl ControllerState {
                     self.take_over(control, partition);
                 }
                 if std::mem::take(&mut self.is_full) {
-                    // Begins anew with all of them; the next turn pauses them where it is still too much.
+                    // Resume all of them; the next turn pauses them if there are still too many commands.
                     for &partition in self.partitions.keys() {
                         control.resume(TopicPartition {
                             topic: Topic::Commands,
@@ -148,19 +148,19 @@ impl ControllerState {
             LogEvent::Revoked { partitions, done } => {
                 self.release(control.as_ref(), partitions, done).await;
             }
-            // Only without a group.
+            // Sent only without a group.
             LogEvent::CaughtUp(_) => {}
         }
     }
 
-    /// Begins with a partition, unless it is here already: it comes once with each of its topics.
+    /// Starts with a partition, unless it has it already: the partition is assigned once for each of its topics.
     fn take_over(&mut self, control: &Arc<dyn ConsumerControl>, partition: i32) {
         if self.partitions.contains_key(&partition) {
             return;
         }
         self.take_overs += 1;
         let number = self.take_overs;
-        let held = Partition {
+        let held = PartitionState {
             pending: Pending::new(self.config.retry_ms),
             catch_up: CatchUp::new(number),
             committed: (None, None),
@@ -170,7 +170,7 @@ impl ControllerState {
     }
 
     fn take_records(&mut self, from: TopicPartition, records: &[Record]) {
-        // Records that were on their way when the partition was taken from us are another member's.
+        // Records that were under way when the partition was revoked belong to another member.
         let Some(held) = self.partitions.get_mut(&from.partition) else {
             return;
         };
@@ -193,7 +193,7 @@ impl ControllerState {
                 Ok(None) => {}
                 Ok(Some(outcome)) => count(&self.metrics, outcome, 1),
                 Err(error) => {
-                    // The engine writes the dead letter of an answer; a command comes from the engine itself.
+                    // The engine writes a dead letter for an answer. A command comes from the engine itself.
                     warn!(topic = %from.topic, partition = from.partition, offset = record.offset,
                         %error, "record does not decode");
                 }
@@ -202,7 +202,7 @@ impl ControllerState {
         held.check(from.partition);
     }
 
-    /// Commits what may be committed of the partitions that are taken away, and lets go of them.
+    /// Commits what may be committed of the revoked partitions, and gives them up.
     async fn release(
         &mut self,
         control: &dyn ConsumerControl,
@@ -218,7 +218,7 @@ impl ControllerState {
         let _ = done.send(());
     }
 
-    /// Does what is due now; the real time until something else may be due.
+    /// Expires and sends commands; returns the real time until something else may be due.
     fn work(&mut self, control: &dyn ConsumerControl) -> Duration {
         self.bound_memory(control);
         let now_ms = self.clock.now_ms();
@@ -235,7 +235,7 @@ impl ControllerState {
                 sends_left -= 1;
                 let left_ms = command.expires_ms - now_ms;
                 if !self.peers.hand(&command, self.clock.real(left_ms)) {
-                    // Woken when there is room again, or a connection.
+                    // A peer notifies when it has room again or is connected.
                     return LOOK_MAX;
                 }
                 let outcome = held.pending.sent(&command, now_ms);
@@ -249,7 +249,7 @@ impl ControllerState {
             .map_or(LOOK_MAX, |wake_ms| self.clock.until(wake_ms).min(LOOK_MAX))
     }
 
-    /// Asks where a partition ends, after a pause. The answer comes in a turn of its own.
+    /// Asks where a partition ends, after a pause. The answer comes in a later turn.
     fn ask(
         &self,
         control: &Arc<dyn ConsumerControl>,
@@ -270,7 +270,7 @@ impl ControllerState {
         }));
     }
 
-    /// Learns where a partition ends, or asks again.
+    /// Takes an answer about where a partition ends, or asks again.
     fn learn(&mut self, control: &Arc<dyn ConsumerControl>, answer: Answer) {
         let partition = answer.partition;
         let Some(held) = self.partitions.get_mut(&partition) else {
@@ -290,7 +290,7 @@ impl ControllerState {
         }
     }
 
-    /// Lets the log wait while too much is in memory.
+    /// Pauses reading while too much is in memory.
     fn bound_memory(&mut self, control: &dyn ConsumerControl) {
         let held_count: usize = self
             .partitions
@@ -298,7 +298,7 @@ impl ControllerState {
             .map(|held| held.pending.len())
             .sum();
         let is_full = if self.is_full {
-            // Not at every command back and forth.
+            // Some hysteresis, so that not every command switches back and forth.
             held_count >= self.config.pending_max / 5 * 4
         } else {
             held_count >= self.config.pending_max
@@ -315,8 +315,8 @@ impl ControllerState {
             if is_full {
                 control.pause(commands);
                 if !held.pending.commands().caught_up {
-                    // Waiting for the rest would be waiting for ever. A command that is read later, and that
-                    // a device answered before this start, may be sent to it once more.
+                    // Waiting for the rest would take for ever. A command that is read later may be sent once more,
+                    // even if a device answered it before this start.
                     held.pending.commands_caught_up();
                 }
             } else {
@@ -324,10 +324,7 @@ impl ControllerState {
             }
         }
         if is_full {
-            warn!(
-                held_count,
-                "too many commands in memory, the log has to wait"
-            );
+            warn!(held_count, "too many commands in memory, reading pauses");
         }
     }
 
@@ -358,7 +355,7 @@ impl ControllerState {
                     }
                 }
             }
-            // What is not committed is read again, which does no harm; the next turn tries again.
+            // Uncommitted records are read again, which does no harm. The next turn tries again.
             Err(error) => debug!(%error, "commit what the controller has settled"),
         }
     }

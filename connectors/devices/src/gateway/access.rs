@@ -1,12 +1,12 @@
-//! Who may publish and subscribe to what. Decides only.
+//! Decides who may publish and subscribe to what. Pure.
 
 use model::units::HouseholdId;
 use schemas::mqtt;
 
-/// Whom a connection speaks for.
+/// Whom a connection may speak for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Identity {
-    /// For everybody: the open gateway on loopback.
+    /// Everybody: the open gateway on loopback.
     Anyone,
     /// A device of this home.
     Household(HouseholdId),
@@ -14,17 +14,17 @@ pub(super) enum Identity {
     Service,
 }
 
-/// What goes from the cloud to a device.
+/// The kinds of messages from the cloud to a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Downward {
     Command,
     Status,
 }
 
-/// What becomes of a publish.
+/// Where a publish goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Publishing {
-    /// Into the ingest, which also judges topics that nobody knows.
+    /// Into the ingest, which also handles unknown topics.
     Ingest,
     /// To the devices of a home.
     Pass(HouseholdId, Downward),
@@ -32,7 +32,7 @@ pub(super) enum Publishing {
     Refused,
 }
 
-/// A subscription to what goes to devices.
+/// A subscription to messages for devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Filter {
     /// `None` for every home.
@@ -47,7 +47,7 @@ pub(super) enum FilterRefusal {
     NotAuthorized,
     /// Shared subscriptions are not supported.
     Shared,
-    /// The connection has too many.
+    /// The connection has too many subscriptions.
     TooMany,
 }
 
@@ -61,7 +61,7 @@ impl Downward {
 }
 
 impl Filter {
-    /// Whether messages of this sort pass.
+    /// Returns whether messages of this kind match.
     pub(super) const fn passes(&self, downward: Downward) -> bool {
         match downward {
             Downward::Command => self.commands,
@@ -70,7 +70,7 @@ impl Filter {
     }
 }
 
-/// Judges a publish.
+/// Decides where a publish goes.
 pub(super) fn publishing(identity: Identity, topic: &str) -> Publishing {
     let household_id = mqtt::household_of_topic(topic);
     let leaf = topic.splitn(3, '/').nth(2);
@@ -89,7 +89,7 @@ pub(super) fn publishing(identity: Identity, topic: &str) -> Publishing {
     }
 }
 
-/// Judges a subscription: only what goes to devices can be subscribed to, and a device only to its own.
+/// Decides on a subscription. Only messages for devices can be subscribed to, and a device can subscribe only to its own.
 pub(super) fn filter(identity: Identity, filter: &str) -> Result<Filter, FilterRefusal> {
     if filter.starts_with("$share/") {
         return Err(FilterRefusal::Shared);

@@ -1,4 +1,4 @@
-//! TLS of the gateway: its own certificate, and whom a client's certificate speaks for.
+//! TLS of the gateway: its own certificate, and the identity in a client's certificate.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::access::Identity;
 use super::{GatewayAuth, GatewayConfig};
 use platform::tls::{TlsError, certificates};
 
-/// What takes TLS connections, where a certificate is configured.
+/// Makes the acceptor of TLS connections, if a certificate is configured.
 pub(super) fn acceptor(config: &GatewayConfig) -> Result<Option<TlsAcceptor>, TlsError> {
     let (Some(cert_file), Some(key_file)) = (&config.cert_file, &config.key_file) else {
         return Ok(None);
@@ -46,7 +46,7 @@ pub(super) fn acceptor(config: &GatewayConfig) -> Result<Option<TlsAcceptor>, Tl
     Ok(Some(TlsAcceptor::from(Arc::new(server))))
 }
 
-/// Whom a verified certificate chain speaks for.
+/// Returns the identity in a verified certificate chain.
 pub(super) fn identity(
     chain: &[CertificateDer<'_>],
     service_name: &str,

@@ -1,5 +1,5 @@
-//! One client: the protocol's state, what is on its way in and out, and the loop between them. Reads only what it can
-//! handle, writes with a time limit, and acknowledges in the order of the publishes.
+//! One client's connection: the protocol's state, packets under way in both directions, and the loop that drives them.
+//! Reads only what it can handle, writes with a time limit, and acknowledges in the order of the publishes.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -22,20 +22,19 @@ use super::access::{FilterRefusal, Identity, Publishing, filter, publishing};
 use super::exactly_once::{ExactlyOnce, Released};
 use super::incoming::{Hello, Incoming};
 use super::packets::{self, Welcome};
-use super::refusals::{End, Refusal};
-use super::subscribers::{Entry, Inbox, Message, Place};
+use super::refusals::{End, GatewayRefusal};
+use super::subscribers::{Inbox, Message, SessionHandle, SessionRequest};
 use crate::ingest::{InTurn, NotDurable};
 use crate::mqtt_stream::{Stream, read_some};
 
-/// What a connection keeps of its memory for output when it has been written.
+/// How much of its output buffer a connection keeps after writing.
 const OUT_KEPT_BYTES: usize = 1_024;
-/// Publishes of one connection that are handled at the same time, however many the client would send, and their bytes;
-/// one packet may go beyond.
+/// Most publishes of one connection that are handled at the same time, and their bytes. One packet may go beyond.
 const PUBLISHES_MAX: usize = 65_535;
 const PUBLISHES_BYTES_MAX: usize = 2 << 20;
-/// Messages to a device that it has not acknowledged yet; further ones wait in its queue.
+/// Most messages that a device has not acknowledged; further ones wait in its queue.
 const UNACKED_MAX: usize = 32;
-/// How long the gateway's stop waits for readings to become durable.
+/// How long a stop of the gateway waits for readings to become durable.
 const WIND_UP_MAX: Duration = Duration::from_secs(10);
 /// Largest command or status message.
 const DOWNWARD_BYTES_MAX: usize = 16 * 1_024;
@@ -47,32 +46,32 @@ pub(super) struct Connection {
     identity: Identity,
     shared: Arc<Shared>,
     protocol: Protocol<role::Server>,
-    /// Bytes read and not yet taken apart: `read[taken..]`.
+    /// Bytes that were read. Those from `taken` on are not parsed yet.
     read: Vec<u8>,
     taken: usize,
-    /// When that was read.
+    /// When they were read.
     read_at: Moment,
-    /// Bytes to be written.
+    /// Bytes to write.
     out: Vec<u8>,
     received: VecDeque<Packet>,
-    /// Publishes that are being handled, in their order.
+    /// Publishes under way, in order.
     publishes: InTurn<Publish>,
     publishes_bytes: usize,
     once: ExactlyOnce,
     unacked: usize,
     keep_alive: Option<Moment>,
-    /// Set when the connection is to end once `out` is written.
+    /// Set if the connection ends once `out` is written.
     ending: Option<End>,
-    place: Option<Place>,
+    session: Option<SessionHandle>,
 }
 
-/// A publish that is being handled.
+/// A publish under way.
 #[derive(Debug, Clone, Copy)]
 struct Publish {
     receipt: Receipt,
     bytes: usize,
     since: Moment,
-    way: Way,
+    destination: Destination,
 }
 
 /// How a publish is acknowledged, with its packet id.
@@ -84,9 +83,9 @@ enum Receipt {
     Pubrec(u16),
 }
 
-/// What becomes of a publish.
+/// Where a publish went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum Destination {
     Ingest,
     Passed { reached: usize },
     Refused,
@@ -95,8 +94,8 @@ enum Way {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        if let Some(place) = &self.place {
-            self.shared.subscribers.leave(place);
+        if let Some(session) = &self.session {
+            self.shared.subscribers.leave(session);
         }
     }
 }
@@ -132,11 +131,11 @@ impl Connection {
             unacked: 0,
             keep_alive: None,
             ending: None,
-            place: None,
+            session: None,
         }
     }
 
-    /// Serves the client until one side ends it. CONNECT must have come by `deadline`.
+    /// Serves the client until either side ends the connection. CONNECT must come before `deadline`.
     pub(super) async fn run(mut self, deadline: Moment, stop: watch::Receiver<bool>) {
         if let Err(end) = self.serve(deadline, stop).await {
             self.shared.refusals.end(&end, self.peer, self.client_id());
@@ -150,12 +149,12 @@ impl Connection {
     ) -> Result<(), End> {
         let mut inbox = timeout_at(deadline, self.welcome())
             .await
-            .map_err(|_| End::refused(Refusal::ConnectTimeout, "no CONNECT in time"))??;
-        // Moved on when it fires rather than with every packet.
+            .map_err(|_| End::refused(GatewayRefusal::ConnectTimeout, "no CONNECT in time"))??;
+        // Reset when it fires rather than with every packet.
         let timer = sleep_until(Moment::now());
         tokio::pin!(timer);
         loop {
-            self.take_apart(true)?;
+            self.take_packets(true)?;
             self.flush().await?;
             if let Some(end) = self.ending.take() {
                 return Err(end);
@@ -180,11 +179,11 @@ impl Connection {
                     let due = self.keep_alive.expect("checked just above");
                     if due <= Moment::now() && may_read {
                         self.keep_alive = None;
-                        self.ending = Some(End::refused(Refusal::KeepAlive, "silent for too long"));
+                        self.ending = Some(End::refused(GatewayRefusal::KeepAlive, "silent for too long"));
                         let events = self.protocol.notify_timer_fired(TimerKind::PingreqRecv);
                         self.note(events);
                     } else {
-                        // While nothing is read the client's silence means nothing.
+                        // While nothing is read, the client's silence does not count.
                         timer.as_mut().reset(due.max(Moment::now() + Duration::from_millis(100)));
                     }
                 }
@@ -196,14 +195,14 @@ impl Connection {
         }
     }
 
-    /// Reads until CONNECT is there and answers it.
+    /// Reads until CONNECT has come, and answers it.
     async fn welcome(&mut self) -> Result<Inbox, End> {
         while self.received.is_empty() {
             if !read_some(&mut self.stream, &mut self.read).await? {
                 return Err(End::left("closed before CONNECT"));
             }
             self.read_at = Moment::now();
-            self.take_apart(false)?;
+            self.take_packets(false)?;
             if let Some(end) = self.ending.take() {
                 self.flush().await?;
                 return Err(end);
@@ -212,30 +211,30 @@ impl Connection {
         let packet = self.received.pop_front().expect("checked just above");
         let config = &self.shared.config;
         let Some(hello) = Hello::read(&packet, config.session_s_max) else {
-            return Err(End::refused(Refusal::Protocol, "no CONNECT first"));
+            return Err(End::refused(GatewayRefusal::Protocol, "no CONNECT first"));
         };
         let version = self.protocol.get_protocol_version();
         if hello.client_id.is_empty() && !hello.clean && version != Version::V5_0 {
-            // Nobody could ever come back to such a session.
+            // No client could ever resume such a session.
             self.queue(packets::rejected_client_id());
             self.flush().await?;
             let detail = "no client id, and no clean session";
-            return Err(End::refused(Refusal::ClientId, detail));
+            return Err(End::refused(GatewayRefusal::ClientId, detail));
         }
         let session_s = hello.session_s.min(config.session_s_max);
-        let entry = Entry {
+        let request = SessionRequest {
             identity: self.identity,
             client_id: hello.client_id,
             clean: hello.clean,
             session: Duration::from_secs(session_s.into()),
         };
-        let (place, inbox, recorded) = self.shared.subscribers.enter(&entry);
+        let (session, inbox, recorded) = self.shared.subscribers.enter(&request);
         let granted_max = config.keep_alive_s_max;
         let is_longer = hello.keep_alive_s == 0 || hello.keep_alive_s > granted_max;
         let connack = packets::accepted(
             version,
             &Welcome {
-                assigned_id: hello.client_id.is_empty().then(|| place.client_id()),
+                assigned_id: hello.client_id.is_empty().then(|| session.client_id()),
                 keep_alive_s: (is_longer && granted_max > 0).then_some(granted_max),
                 receive_max: config.receive_max,
                 is_session_present: recorded.is_some(),
@@ -246,29 +245,29 @@ impl Connection {
         self.protocol
             .restore_qos2_publish_handled(recorded.iter().copied().collect());
         self.once = ExactlyOnce::resume(recorded);
-        self.place = Some(place);
+        self.session = Some(session);
         if let Some(topic) = hello.will_topic {
-            self.refuse(Refusal::Will, &format!("a will for {topic}"));
+            self.refuse(GatewayRefusal::Will, &format!("a will for {topic}"));
         }
         self.queue(connack);
         Ok(inbox)
     }
 
-    /// Under which it is known; empty before CONNECT.
+    /// Returns the client id; empty before CONNECT.
     fn client_id(&self) -> &str {
-        self.place.as_ref().map_or("", Place::client_id)
+        self.session.as_ref().map_or("", SessionHandle::client_id)
     }
 
-    /// Counts and tells something that was not taken. The connection goes on.
-    fn refuse(&self, refusal: Refusal, detail: &str) {
+    /// Counts and logs a refusal. The connection goes on.
+    fn refuse(&self, refusal: GatewayRefusal, detail: &str) {
         self.shared
             .refusals
             .note(refusal, self.peer, self.client_id(), detail);
     }
 
-    /// Takes whole packets out of what was read and handles them, as long as there is room. Before the client is
-    /// connected only the first, which stays in `received`.
-    fn take_apart(&mut self, is_connected: bool) -> Result<(), End> {
+    /// Parses and handles whole packets, as long as there is room. Before the client is connected it parses only the
+    /// first, which stays in `received`.
+    fn take_packets(&mut self, is_connected: bool) -> Result<(), End> {
         loop {
             while is_connected && let Some(packet) = self.received.pop_front() {
                 self.handle(packet.into())?;
@@ -289,8 +288,8 @@ impl Connection {
         }
     }
 
-    /// Whether another publish may be taken. The count of an MQTT 5 client is held by the protocol, so that its pings
-    /// are answered however long its readings take.
+    /// Returns whether another publish may be taken. For an MQTT 5 client the protocol limits the count, so that its
+    /// pings are answered however long its readings take.
     fn has_room(&self) -> bool {
         self.publishes.len() < PUBLISHES_MAX && self.publishes_bytes < PUBLISHES_BYTES_MAX
     }
@@ -302,7 +301,7 @@ impl Connection {
         }
     }
 
-    /// Does what the protocol's state machine asks for.
+    /// Carries out what the protocol's state machine asks for.
     fn note(&mut self, events: Vec<Event>) {
         for event in events {
             match event {
@@ -310,7 +309,7 @@ impl Connection {
                 Event::RequestSendPacket { packet, .. } => {
                     let early = |id: u16| !self.once.may_record(id);
                     if packets::recorded_id(&packet).is_some_and(early) {
-                        // The client repeats a publish that is not durable yet; its PUBREC comes when it is.
+                        // The client repeats a publish that is not durable yet. PUBREC follows once it is.
                         continue;
                     }
                     for buffer in packet.to_buffers() {
@@ -328,7 +327,7 @@ impl Connection {
                         self.keep_alive = None;
                     }
                 }
-                // Says more than the request to close, which may come before it.
+                // More informative than the request to close, which may come before it.
                 Event::NotifyError(error) => match self.ending {
                     Some(End::Refused(..)) => {}
                     Some(End::Left(_)) | None => self.ending = Some(End::protocol(error)),
@@ -365,7 +364,7 @@ impl Connection {
         let written = timeout(limit, write).await;
         self.out.clear();
         self.out.shrink_to(OUT_KEPT_BYTES);
-        let late = |_| End::refused(Refusal::WriteTimeout, "it does not read");
+        let late = |_| End::refused(GatewayRefusal::WriteTimeout, "the client does not read");
         Ok(written.map_err(late)??)
     }
 
@@ -405,7 +404,7 @@ impl Connection {
 
     /// Ends the connection over a packet that should not have come.
     fn violation(&mut self, detail: &str) {
-        let end = End::refused(Refusal::Protocol, detail);
+        let end = End::refused(GatewayRefusal::Protocol, detail);
         self.disconnect(DisconnectReasonCode::ProtocolError, end);
     }
 
@@ -414,29 +413,33 @@ impl Connection {
             && !self.once.begin(packet_id)
         {
             let detail = "too many publishes with QoS 2 that it has not released";
-            let end = End::refused(Refusal::Qos2Max, detail);
+            let end = End::refused(GatewayRefusal::Qos2Max, detail);
             self.disconnect(DisconnectReasonCode::QuotaExceeded, end);
             return;
         }
-        // What a publish costs beside its payload, roughly.
+        // The payload and roughly what else a publish needs.
         let bytes = payload.len() + 256;
         self.publishes_bytes += bytes;
-        let publish = |way| Publish {
+        let publish = |destination| Publish {
             receipt,
             bytes,
             since: self.read_at,
-            way,
+            destination,
         };
         match publishing(self.identity, &topic) {
             Publishing::Ingest => {
                 if retain {
-                    self.refuse(Refusal::Retain, "readings and answers are not retained");
+                    self.refuse(
+                        GatewayRefusal::Retain,
+                        "readings and answers are not retained",
+                    );
                 }
-                self.publishes.push(topic, payload, publish(Way::Ingest));
+                self.publishes
+                    .push(topic, payload, publish(Destination::Ingest));
             }
             Publishing::Pass(household_id, downward) => {
-                let way = if payload.len() > DOWNWARD_BYTES_MAX {
-                    Way::TooLarge
+                let destination = if payload.len() > DOWNWARD_BYTES_MAX {
+                    Destination::TooLarge
                 } else {
                     let message = Message {
                         household_id,
@@ -447,9 +450,9 @@ impl Connection {
                     };
                     self.pass(&message, retain)
                 };
-                self.publishes.push_done(publish(way));
+                self.publishes.push_done(publish(destination));
             }
-            Publishing::Refused => self.publishes.push_done(publish(Way::Refused)),
+            Publishing::Refused => self.publishes.push_done(publish(Destination::Refused)),
         }
     }
 
@@ -460,38 +463,41 @@ impl Connection {
             Released::Unknown => false,
             Released::TooEarly => return self.violation("PUBREL before PUBREC"),
         };
-        if let (true, Some(place)) = (is_known, &self.place) {
-            self.shared.subscribers.release(place, packet_id);
+        if let (true, Some(session)) = (is_known, &self.session) {
+            self.shared.subscribers.release(session, packet_id);
         }
         let version = self.protocol.get_protocol_version();
         self.queue(packets::pubcomp(version, packet_id, is_known));
     }
 
-    fn pass(&self, message: &Message, retain: bool) -> Way {
+    fn pass(&self, message: &Message, retain: bool) -> Destination {
         let subscribers = &self.shared.subscribers;
         if retain && message.downward == super::access::Downward::Status {
             subscribers.retain(message.household_id, message.payload.clone());
         }
-        Way::Passed {
+        Destination::Passed {
             reached: subscribers.pass(message),
         }
     }
 
-    /// Acknowledges a publish, or ends the connection where that is how the version refuses.
+    /// Acknowledges a publish, or ends the connection if the version cannot refuse otherwise.
     fn finish(&mut self, publish: Publish, outcome: &Result<(), NotDurable>) {
         self.publishes_bytes -= publish.bytes;
         if let Err(error) = outcome {
-            let end = End::refused(Refusal::NotDurable, &error.to_string());
+            let end = End::refused(GatewayRefusal::NotDurable, &error.to_string());
             self.disconnect(DisconnectReasonCode::QuotaExceeded, end);
             return;
         }
         let is_five = self.protocol.get_protocol_version() == Version::V5_0;
-        let refusal = match publish.way {
-            Way::Ingest | Way::Passed { .. } => None,
-            Way::Refused => Some((Refusal::NotAuthorized, "it may not publish there")),
-            Way::TooLarge => Some((
-                Refusal::MessageTooLarge,
-                "a message to a device is too large",
+        let refusal = match publish.destination {
+            Destination::Ingest | Destination::Passed { .. } => None,
+            Destination::Refused => Some((
+                GatewayRefusal::NotAuthorized,
+                "not allowed to publish there",
+            )),
+            Destination::TooLarge => Some((
+                GatewayRefusal::MessageTooLarge,
+                "the message to a device is too large",
             )),
         };
         if let Some((refusal, detail)) = refusal {
@@ -502,11 +508,11 @@ impl Connection {
             }
             self.refuse(refusal, detail);
         }
-        let reason = match publish.way {
-            Way::Passed { reached: 0 } => PubackReasonCode::NoMatchingSubscribers,
-            Way::Ingest | Way::Passed { .. } => PubackReasonCode::Success,
-            Way::Refused => PubackReasonCode::NotAuthorized,
-            Way::TooLarge => PubackReasonCode::QuotaExceeded,
+        let reason = match publish.destination {
+            Destination::Passed { reached: 0 } => PubackReasonCode::NoMatchingSubscribers,
+            Destination::Ingest | Destination::Passed { .. } => PubackReasonCode::Success,
+            Destination::Refused => PubackReasonCode::NotAuthorized,
+            Destination::TooLarge => PubackReasonCode::QuotaExceeded,
         };
         if self.ending.is_none() {
             self.acknowledge(publish, reason);
@@ -521,8 +527,8 @@ impl Connection {
             Receipt::Pubrec(packet_id) => {
                 let is_taken = reason.is_success();
                 self.once.record(packet_id, is_taken);
-                if let (true, Some(place)) = (is_taken, &self.place) {
-                    self.shared.subscribers.record(place, packet_id);
+                if let (true, Some(session)) = (is_taken, &self.session) {
+                    self.shared.subscribers.record(session, packet_id);
                 }
                 self.queue(packets::pubrec(version, packet_id, reason));
             }
@@ -532,14 +538,14 @@ impl Connection {
     }
 
     fn subscribe(&mut self, entries: &[SubEntry]) -> Vec<Result<bool, FilterRefusal>> {
-        let place = self.place.as_ref().expect("taken with CONNECT");
+        let session = self.session.as_ref().expect("taken with CONNECT");
         let judge = |entry: &SubEntry| {
             let wanted = filter(self.identity, entry.topic_filter())?;
             let acknowledged = entry.sub_opts().qos() != Qos::AtMostOnce;
             if !self
                 .shared
                 .subscribers
-                .subscribe(place, wanted, acknowledged)
+                .subscribe(session, wanted, acknowledged)
             {
                 return Err(FilterRefusal::TooMany);
             }
@@ -548,9 +554,9 @@ impl Connection {
         let answer = |entry: &SubEntry| {
             judge(entry).inspect_err(|refusal| {
                 let refusal = match refusal {
-                    FilterRefusal::NotAuthorized => Refusal::Subscription,
-                    FilterRefusal::Shared => Refusal::SharedSubscription,
-                    FilterRefusal::TooMany => Refusal::SubscriptionsMax,
+                    FilterRefusal::NotAuthorized => GatewayRefusal::Subscription,
+                    FilterRefusal::Shared => GatewayRefusal::SharedSubscription,
+                    FilterRefusal::TooMany => GatewayRefusal::SubscriptionsMax,
                 };
                 self.refuse(refusal, entry.topic_filter());
             })
@@ -559,10 +565,10 @@ impl Connection {
     }
 
     fn unsubscribe(&mut self, filters: &[String]) -> Vec<bool> {
-        let place = self.place.as_ref().expect("taken with CONNECT");
+        let session = self.session.as_ref().expect("taken with CONNECT");
         let end = |text: &String| {
             let known = filter(self.identity, text);
-            known.is_ok_and(|known| self.shared.subscribers.unsubscribe(place, &known))
+            known.is_ok_and(|known| self.shared.subscribers.unsubscribe(session, &known))
         };
         filters.iter().map(end).collect()
     }
@@ -583,39 +589,39 @@ impl Connection {
         if !is_refused {
             self.note(events);
         } else if let Some(packet_id) = packet_id {
-            // Larger than the client allows: it does without, as the protocol asks for.
+            // The message is larger than the client allows. The protocol says to drop it.
             let events = self.protocol.release_packet_id(packet_id);
             self.note(events);
         }
         Ok(())
     }
 
-    /// Ends the connection, with a reason where the version has one.
+    /// Ends the connection, with a reason if the version has one.
     fn disconnect(&mut self, code: DisconnectReasonCode, end: End) {
         if self.ending.is_none() && self.protocol.get_protocol_version() == Version::V5_0 {
             self.queue(packets::disconnect(code));
         }
-        // The state machine asks to close as well; this says why.
+        // The state machine asks to close as well; this is the reason.
         self.ending = Some(end);
     }
 
-    /// The gateway stops: what was taken is acknowledged, then the client is sent away.
+    /// Ends the connection because the gateway stops: acknowledges publishes under way, then disconnects the client.
     async fn wind_up(&mut self) -> Result<(), End> {
         let finish = async {
             while let Some((publish, outcome)) = self.publishes.next().await {
                 self.finish(publish, &outcome);
             }
         };
-        // What is safe nowhere by then stays with the client.
+        // The client keeps publishes that are not durable by then.
         let is_finished = timeout(WIND_UP_MAX, finish).await.is_ok();
-        let end = End::left("the gateway stops");
+        let end = End::left("the gateway is stopping");
         self.disconnect(DisconnectReasonCode::ServerShuttingDown, end);
         self.flush().await?;
         if is_finished {
             Ok(())
         } else {
-            let detail = "the gateway stops before its readings are durable";
-            Err(End::refused(Refusal::NotDurable, detail))
+            let detail = "the gateway stopped before the client's readings were durable";
+            Err(End::refused(GatewayRefusal::NotDurable, detail))
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Which publishes with QoS 2 a client has under way, by packet id. Decides only; the protocol's state machine knows
-//! repetitions, but would answer them before what they repeat is durable.
+//! Tracks a client's publishes with QoS 2 by packet id. Pure. The protocol's state machine detects repeated publishes
+//! too, but would answer them before the first one is durable.
 
 use std::collections::HashSet;
 
@@ -8,13 +8,13 @@ const UNDER_WAY_MAX: usize = 1_024;
 
 #[derive(Debug, Default)]
 pub(super) struct ExactlyOnce {
-    /// Not durable yet.
+    /// Publishes that are not durable yet.
     taking: HashSet<u16>,
-    /// Durable and not released by the client, which may still repeat them.
+    /// Durable publishes that the client has not released; it may still repeat them.
     recorded: HashSet<u16>,
 }
 
-/// What PUBREL meets.
+/// The state in which a PUBREL finds its publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Released {
     Known,
@@ -25,7 +25,7 @@ pub(super) enum Released {
 }
 
 impl ExactlyOnce {
-    /// Goes on with what a session's last connection had recorded.
+    /// Continues with the packet ids that the session's last connection had recorded.
     pub(super) fn resume(recorded: HashSet<u16>) -> Self {
         Self {
             taking: HashSet::new(),
@@ -33,7 +33,7 @@ impl ExactlyOnce {
         }
     }
 
-    /// A publish is on its way into the log; false where there are too many.
+    /// Notes that a publish is on its way into the log; returns false if there are too many.
     pub(super) fn begin(&mut self, packet_id: u16) -> bool {
         if self.taking.len() + self.recorded.len() >= UNDER_WAY_MAX {
             return false;
@@ -41,12 +41,12 @@ impl ExactlyOnce {
         self.taking.insert(packet_id)
     }
 
-    /// Whether PUBREC may be sent for it.
+    /// Returns whether PUBREC may be sent for it.
     pub(super) fn may_record(&self, packet_id: u16) -> bool {
         !self.taking.contains(&packet_id)
     }
 
-    /// It is durable, or refused for good (`is_taken` is false), and PUBREC is about to be sent.
+    /// Notes that it is durable, or refused permanently (`is_taken` is false), and that PUBREC is about to be sent.
     pub(super) fn record(&mut self, packet_id: u16, is_taken: bool) {
         self.taking.remove(&packet_id);
         if is_taken {
@@ -54,7 +54,7 @@ impl ExactlyOnce {
         }
     }
 
-    /// PUBREL has come.
+    /// Notes a PUBREL.
     pub(super) fn release(&mut self, packet_id: u16) -> Released {
         if self.recorded.remove(&packet_id) {
             Released::Known

@@ -1,21 +1,22 @@
-//! What a client sends, in either version of the protocol.
+//! The packets that a client sends, in either version of the protocol.
 
 use bytes::Bytes;
 use mqtt_protocol_core::mqtt::packet::{Packet, Property, Qos, SubEntry};
 
-/// What a client says in CONNECT.
+/// The contents of CONNECT.
 #[derive(Debug)]
 pub(super) struct Hello<'a> {
     pub(super) client_id: &'a str,
     pub(super) keep_alive_s: u16,
     pub(super) clean: bool,
     pub(super) session_s: u32,
-    /// Where its will would go.
+    /// Topic of its will.
     pub(super) will_topic: Option<&'a str>,
 }
 
 impl<'a> Hello<'a> {
-    /// `None` if the packet is no CONNECT. A session of MQTT 3.1.1 has no end of its own.
+    /// Reads a CONNECT; `None` if the packet is none. A session of MQTT 3.1.1 has no expiry: it gets
+    /// `session_s_max`, the longest.
     pub(super) fn read(packet: &'a Packet, session_s_max: u32) -> Option<Self> {
         if let Packet::V3_1_1Connect(connect) = packet {
             let clean = connect.clean_session();
@@ -71,9 +72,9 @@ pub(super) enum Incoming {
     },
     Disconnect,
     Auth,
-    /// The protocol's state machine has answered it already.
+    /// The protocol's state machine has already answered it.
     Answered,
-    /// Not from a client, or not now.
+    /// A packet that a client may not send, or not now.
     Unexpected,
 }
 

@@ -1,4 +1,4 @@
-//! The packets that the gateway sends, in both versions of the protocol.
+//! Builds the packets that the gateway sends, in both versions of the protocol.
 
 use mqtt_protocol_core::mqtt::Version;
 use mqtt_protocol_core::mqtt::packet::{
@@ -16,21 +16,21 @@ use super::subscribers::Message;
 
 const TOPIC_ALIAS_MAX: u16 = 16;
 
-/// What a client that connects is told.
+/// The contents of CONNACK.
 #[derive(Debug)]
 pub(super) struct Welcome<'a> {
-    /// Its id, where it gave none itself.
+    /// The client's id, if it gave none itself.
     pub(super) assigned_id: Option<&'a str>,
-    /// The keep-alive in seconds that it has to use instead of its own.
+    /// The keep-alive in seconds that it must use instead of its own.
     pub(super) keep_alive_s: Option<u16>,
     pub(super) receive_max: u16,
     /// Whether its session was found.
     pub(super) is_session_present: bool,
-    /// How long its session outlives the connection, where that is not what it asked for.
+    /// How long its session outlives the connection, if that differs from what it asked for.
     pub(super) session_s: Option<u32>,
 }
 
-/// CONNACK that accepts.
+/// Makes a CONNACK that accepts.
 pub(super) fn accepted(version: Version, welcome: &Welcome<'_>) -> Result<Packet, MqttError> {
     if version != Version::V5_0 {
         let packet = v3_1_1::Connack::builder()
@@ -62,7 +62,7 @@ pub(super) fn accepted(version: Version, welcome: &Welcome<'_>) -> Result<Packet
     Ok(packet.into())
 }
 
-/// PUBACK; MQTT 3.1.1 has no reasons.
+/// Makes a PUBACK; MQTT 3.1.1 has no reasons.
 pub(super) fn puback(
     version: Version,
     packet_id: u16,
@@ -81,7 +81,7 @@ pub(super) fn puback(
     Ok(puback.build()?.into())
 }
 
-/// CONNACK to a client of MQTT 3.1.1 that wants a session without a client id.
+/// Makes the CONNACK that refuses an MQTT 3.1.1 client which wants a session without a client id.
 pub(super) fn rejected_client_id() -> Result<Packet, MqttError> {
     let packet = v3_1_1::Connack::builder()
         .return_code(ConnectReturnCode::IdentifierRejected)
@@ -90,7 +90,7 @@ pub(super) fn rejected_client_id() -> Result<Packet, MqttError> {
     Ok(packet.into())
 }
 
-/// PUBREC; MQTT 3.1.1 has no reasons.
+/// Makes a PUBREC; MQTT 3.1.1 has no reasons.
 pub(super) fn pubrec(
     version: Version,
     packet_id: u16,
@@ -118,7 +118,7 @@ pub(super) fn pubrec(
     Ok(pubrec.build()?.into())
 }
 
-/// The packet id of a PUBREC.
+/// Returns the packet id of a PUBREC.
 pub(super) fn recorded_id(packet: &Packet) -> Option<u16> {
     if let Packet::V3_1_1Pubrec(pubrec) = packet {
         return Some(pubrec.packet_id());
@@ -129,7 +129,7 @@ pub(super) fn recorded_id(packet: &Packet) -> Option<u16> {
     Some(pubrec.packet_id())
 }
 
-/// PUBCOMP; MQTT 3.1.1 has no way to say that the packet id is not known.
+/// Makes a PUBCOMP; MQTT 3.1.1 cannot say that the packet id is unknown.
 pub(super) fn pubcomp(
     version: Version,
     packet_id: u16,
@@ -146,7 +146,7 @@ pub(super) fn pubcomp(
     Ok(pubcomp.build()?.into())
 }
 
-/// A message to a device, with its packet id where it is to be acknowledged.
+/// Makes a PUBLISH to a device, with a packet id if it needs an acknowledgement.
 pub(super) fn publish(
     version: Version,
     message: &Message,
@@ -177,7 +177,7 @@ pub(super) fn publish(
     Ok(packet.build()?.into())
 }
 
-/// SUBACK, one answer for each filter: the granted QoS is 1 where `true`.
+/// Makes a SUBACK with one answer for each filter: QoS 1 is granted for `true`, QoS 0 for `false`.
 pub(super) fn suback(
     version: Version,
     packet_id: u16,
@@ -207,7 +207,7 @@ pub(super) fn suback(
     Ok(packet.build()?.into())
 }
 
-/// UNSUBACK, one answer for each filter: whether there was such a subscription.
+/// Makes an UNSUBACK with one answer for each filter: whether there was such a subscription.
 pub(super) fn unsuback(
     version: Version,
     packet_id: u16,
@@ -229,7 +229,7 @@ pub(super) fn unsuback(
     Ok(packet.build()?.into())
 }
 
-/// DISCONNECT with a reason; only MQTT 5 has it from a server.
+/// Makes a DISCONNECT with a reason. Only MQTT 5 servers may send one.
 pub(super) fn disconnect(reason: DisconnectReasonCode) -> Result<Packet, MqttError> {
     Ok(v5_0::Disconnect::builder()
         .reason_code(reason)

@@ -1,5 +1,5 @@
-//! Why a client was sent away, or something of it was not taken: counted, and told in the process's output at a bounded
-//! rate, each reason by itself.
+//! Why the gateway refused a client or one of its requests. Refusals are counted, and logged at a bounded rate for each
+//! reason.
 
 use std::net::SocketAddr;
 
@@ -11,7 +11,7 @@ use platform::report::Throttle;
 
 /// The label `reason` of `hearth_gateway_refused_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum GatewayRefusal {
     ConnectionsMax,
     ConnectTimeout,
     Tls,
@@ -27,13 +27,13 @@ pub(super) enum Refusal {
     Subscription,
     SharedSubscription,
     SubscriptionsMax,
-    /// The reading was taken, though not as a retained message.
+    /// The reading was taken, but not as a retained message.
     Retain,
-    /// The client was taken, though not its will.
+    /// The client was accepted, but not its will.
     Will,
 }
 
-impl Refusal {
+impl GatewayRefusal {
     pub(super) const ALL: [Self; 17] = [
         Self::ConnectionsMax,
         Self::ConnectTimeout,
@@ -80,9 +80,9 @@ impl Refusal {
 /// Why a connection ended.
 #[derive(Debug)]
 pub(super) enum End {
-    /// The client went, came again elsewhere, or the gateway stops.
+    /// The client left, connected again elsewhere, or the gateway is stopping.
     Left(String),
-    Refused(Refusal, String),
+    Refused(GatewayRefusal, String),
 }
 
 impl End {
@@ -90,18 +90,18 @@ impl End {
         Self::Left(detail.to_owned())
     }
 
-    pub(super) fn refused(refusal: Refusal, detail: &str) -> Self {
+    pub(super) fn refused(refusal: GatewayRefusal, detail: &str) -> Self {
         Self::Refused(refusal, detail.to_owned())
     }
 
     pub(super) fn protocol(error: MqttError) -> Self {
         #[expect(
             clippy::wildcard_enum_match_arm,
-            reason = "whatever else breaks the protocol is answered alike"
+            reason = "all other violations of the protocol are answered alike"
         )]
         let refusal = match error {
-            MqttError::PacketTooLarge => Refusal::PacketTooLarge,
-            _ => Refusal::Protocol,
+            MqttError::PacketTooLarge => GatewayRefusal::PacketTooLarge,
+            _ => GatewayRefusal::Protocol,
         };
         Self::Refused(refusal, error.to_string())
     }
@@ -113,32 +113,38 @@ impl From<std::io::Error> for End {
     }
 }
 
-/// Counts and tells refusals.
+/// Counts and logs refusals.
 #[derive(Debug)]
 pub(super) struct Refusals {
     metrics: Metrics,
-    throttles: [Throttle; Refusal::ALL.len()],
+    throttles: [Throttle; GatewayRefusal::ALL.len()],
 }
 
 impl Refusals {
     pub(super) fn new(metrics: Metrics) -> Self {
         Self {
             metrics,
-            throttles: Refusal::ALL.map(|_| Throttle::default()),
+            throttles: GatewayRefusal::ALL.map(|_| Throttle::default()),
         }
     }
 
-    /// `client` is empty where it has not said who it is.
-    pub(super) fn note(&self, refusal: Refusal, peer: SocketAddr, client: &str, detail: &str) {
+    /// Counts and logs a refusal. `client` is empty if the client has not sent its id.
+    pub(super) fn note(
+        &self,
+        refusal: GatewayRefusal,
+        peer: SocketAddr,
+        client: &str,
+        detail: &str,
+    ) {
         let reason = refusal.as_str();
         let counter = &self.metrics.gateway_refused_total;
         counter.with_label_values(&[reason]).inc();
         if let Some(others) = self.throttles[refusal as usize].pass() {
-            warn!(reason, %peer, client, detail, others, "the gateway refuses");
+            warn!(reason, %peer, client, detail, others, "the gateway refused a client or its request");
         }
     }
 
-    /// A connection has ended.
+    /// Notes the end of a connection.
     pub(super) fn end(&self, end: &End, peer: SocketAddr, client: &str) {
         match end {
             End::Left(detail) => debug!(%peer, client, detail, "connection ended"),
@@ -149,11 +155,11 @@ impl Refusals {
 
 #[cfg(test)]
 mod tests {
-    use super::Refusal;
+    use super::GatewayRefusal;
 
     #[test]
     fn each_reason_has_its_place() {
-        for (place, refusal) in Refusal::ALL.into_iter().enumerate() {
+        for (place, refusal) in GatewayRefusal::ALL.into_iter().enumerate() {
             assert_eq!(refusal as usize, place, "{}", refusal.as_str());
         }
     }

@@ -1,4 +1,5 @@
-//! Tells homes on their status topic that readings of theirs were refused: retained, and at most once a minute.
+//! Tells homes on their status topic that some of their readings were refused, in a retained message and at most once a
+//! minute.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,12 +19,12 @@ use crate::ingest::RefusalNotice;
 use platform::clock::Clock;
 
 const EVERY: Duration = Duration::from_secs(60);
-/// Homes that are remembered; while there are more, further ones are not told.
+/// Most homes that are remembered; others are not told meanwhile.
 const HOMES_MAX: usize = 10_000;
 /// Longest detail, characters.
 const DETAIL_MAX: usize = 200;
 
-/// A home that was told lately, and what it has not been told yet.
+/// A home that was told recently, and refusals that it has not been told yet.
 struct Told {
     at: Instant,
     pending: Option<RefusalNotice>,
@@ -42,7 +43,7 @@ pub(super) async fn run(
         tokio::select! {
             notice = notices.recv() => match notice {
                 Ok(notice) => note(&shared, &clock, &mut homes, notice),
-                // Lost notices are of homes that are told about their others.
+                // Homes with lost notices are told about their other refusals.
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return,
             },

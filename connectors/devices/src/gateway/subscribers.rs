@@ -1,6 +1,6 @@
-//! Who is connected, who listens to which home, and each home's last status message. Hands messages to connections'
-//! queues, which are bounded; a message that does not fit, or whose device is away, is not delivered, and its publisher
-//! learns so. A session that outlives its connection keeps subscriptions and the packet ids it has recorded, never messages.
+//! Tracks connected clients, their subscriptions, and each home's last status message. Puts messages into the bounded
+//! queues of connections. If a queue is full or the device is away, the message is not delivered, and its publisher is
+//! told. A session that outlives its connection keeps subscriptions and recorded packet ids, but no messages.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard};
@@ -12,9 +12,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::access::{Downward, Filter, Identity};
 
-/// Messages that wait for one connection.
+/// Most messages in the queue of one connection.
 const QUEUE_MAX: usize = 256;
-/// Subscriptions of one connection.
+/// Most subscriptions of one connection.
 const FILTERS_MAX: usize = 1_024;
 
 /// A message to a device.
@@ -23,36 +23,36 @@ pub(super) struct Message {
     pub(super) household_id: HouseholdId,
     pub(super) downward: Downward,
     pub(super) payload: Bytes,
-    /// With QoS 1 rather than 0.
+    /// QoS 1 rather than 0.
     pub(super) acknowledged: bool,
-    /// Kept from before the subscription.
+    /// Retained from before the subscription.
     pub(super) retained: bool,
 }
 
-/// A connected client's place; leaving is `Subscribers::leave`.
+/// The handle of a connected client's session. It is given up with `Subscribers::leave`.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct SessionHandle {
     id: u64,
-    client: Client,
+    client: ClientKey,
     queue: mpsc::Sender<Message>,
 }
 
-/// Under which a client is known: nobody can take over another identity's session.
-type Client = (Identity, String);
+/// The key of a client's session. It contains the identity, so nobody can take over another identity's session.
+type ClientKey = (Identity, String);
 
 /// What a client asks for when it connects.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Entry<'a> {
+pub(super) struct SessionRequest<'a> {
     pub(super) identity: Identity,
-    /// Empty where it leaves the choice to the server.
+    /// Empty if the server chooses.
     pub(super) client_id: &'a str,
-    /// Forget what was before.
+    /// Whether to discard an earlier session.
     pub(super) clean: bool,
-    /// How long its subscriptions outlive its connection.
+    /// How long the session outlives its connection.
     pub(super) session: Duration,
 }
 
-/// What comes to a connection from others.
+/// What a connection receives from others.
 #[derive(Debug)]
 pub(super) struct Inbox {
     pub(super) messages: mpsc::Receiver<Message>,
@@ -71,18 +71,18 @@ pub(super) struct Subscribers {
 #[derive(Debug, Default)]
 struct State {
     next_id: u64,
-    sessions: HashMap<Client, Session>,
-    /// Sessions whose client is not connected.
+    sessions: HashMap<ClientKey, Session>,
+    /// Number of sessions without a connection.
     idle_count: usize,
     by_home: HashMap<HouseholdId, Vec<Listener>>,
     of_all: Vec<Listener>,
     retained: HashMap<HouseholdId, Bytes>,
 }
 
-/// A client's subscriptions, with the QoS granted, and what it has not released.
+/// A client's subscriptions with their QoS, and the packet ids it has not released.
 #[derive(Debug)]
 struct Session {
-    /// Of the connection that has it, or had it last.
+    /// Number of the connection that has it or had it last.
     id: u64,
     filters: HashMap<Filter, bool>,
     /// Packet ids of publishes with QoS 2 between PUBREC and PUBREL.
@@ -97,7 +97,7 @@ enum Presence {
     Idle { until: Instant },
 }
 
-/// One connection under one filter.
+/// A connection that subscribed to a filter.
 #[derive(Debug)]
 struct Listener {
     id: u64,
@@ -107,10 +107,10 @@ struct Listener {
 }
 
 impl State {
-    /// The session of a place, unless it was taken over.
-    fn session(&mut self, place: &Place) -> Option<&mut Session> {
-        let session = self.sessions.get_mut(&place.client)?;
-        (session.id == place.id).then_some(session)
+    /// Returns the session of a handle, unless it was taken over.
+    fn session(&mut self, handle: &SessionHandle) -> Option<&mut Session> {
+        let session = self.sessions.get_mut(&handle.client)?;
+        (session.id == handle.id).then_some(session)
     }
 
     fn listeners(&mut self, filter: &Filter) -> &mut Vec<Listener> {
@@ -142,19 +142,22 @@ impl Subscribers {
         self.state.lock().expect("no panic while it is held")
     }
 
-    /// Takes a place for a client. Where it finds its session, what that has recorded comes along. Whoever held it
-    /// before is told.
-    pub(super) fn enter(&self, entry: &Entry<'_>) -> (Place, Inbox, Option<HashSet<u16>>) {
+    /// Opens a session for a client. If it resumes one, the recorded packet ids are returned too. The connection that
+    /// had the session is told.
+    pub(super) fn enter(
+        &self,
+        request: &SessionRequest<'_>,
+    ) -> (SessionHandle, Inbox, Option<HashSet<u16>>) {
         let (queue, messages) = mpsc::channel(QUEUE_MAX);
         let (take_over, taken_over) = oneshot::channel();
         let mut state = self.state();
         let id = state.next_id;
         state.next_id += 1;
-        let client_id = match entry.client_id {
+        let client_id = match request.client_id {
             "" => format!("hearth-assigned-{id}"),
             given => given.to_owned(),
         };
-        let client = (entry.identity, client_id);
+        let client = (request.identity, client_id);
         let mut filters = HashMap::new();
         let mut recorded = None;
         if let Some(former) = state.sessions.remove(&client) {
@@ -163,7 +166,7 @@ impl Subscribers {
             }
             let has_expired = match former.presence {
                 Presence::Connected(take_over) => {
-                    // It may just be leaving.
+                    // That connection may just be ending.
                     let _ = take_over.send(());
                     false
                 }
@@ -172,7 +175,7 @@ impl Subscribers {
                     until < Instant::now()
                 }
             };
-            if !entry.clean && !has_expired && !former.outlives.is_zero() {
+            if !request.clean && !has_expired && !former.outlives.is_zero() {
                 recorded = Some(former.recorded);
                 filters = former.filters;
             }
@@ -189,31 +192,31 @@ impl Subscribers {
             id,
             filters,
             recorded: recorded.clone().unwrap_or_default(),
-            outlives: entry.session,
+            outlives: request.session,
             presence: Presence::Connected(take_over),
         };
         state.sessions.insert(client.clone(), session);
-        let place = Place { id, client, queue };
+        let handle = SessionHandle { id, client, queue };
         let inbox = Inbox {
             messages,
             taken_over,
         };
-        (place, inbox, recorded)
+        (handle, inbox, recorded)
     }
 
-    /// Gives a place up; the session stays for a while, where the client asked for that and there is room.
-    pub(super) fn leave(&self, place: &Place) {
+    /// Gives a handle up. The session stays for a while if the client asked for that and there is room.
+    pub(super) fn leave(&self, handle: &SessionHandle) {
         let mut state = self.state();
-        let Some(mut session) = state.sessions.remove(&place.client) else {
+        let Some(mut session) = state.sessions.remove(&handle.client) else {
             return;
         };
-        if session.id != place.id {
+        if session.id != handle.id {
             // Another connection has taken the session over.
-            state.sessions.insert(place.client.clone(), session);
+            state.sessions.insert(handle.client.clone(), session);
             return;
         }
         for filter in session.filters.keys() {
-            state.remove(place.id, filter);
+            state.remove(handle.id, filter);
         }
         if session.outlives.is_zero() {
             return;
@@ -232,42 +235,47 @@ impl Subscribers {
                 until: now + session.outlives,
             };
             state.idle_count += 1;
-            state.sessions.insert(place.client.clone(), session);
+            state.sessions.insert(handle.client.clone(), session);
         }
     }
 
-    /// A publish with QoS 2 is durable; a later connection of the session must not take it again.
-    pub(super) fn record(&self, place: &Place, packet_id: u16) {
-        if let Some(session) = self.state().session(place)
+    /// Notes that a publish with QoS 2 is durable. A later connection of the session must not take it again.
+    pub(super) fn record(&self, handle: &SessionHandle, packet_id: u16) {
+        if let Some(session) = self.state().session(handle)
             && !session.outlives.is_zero()
         {
             session.recorded.insert(packet_id);
         }
     }
 
-    /// The client knows that it is durable, and may use the packet id again.
-    pub(super) fn release(&self, place: &Place, packet_id: u16) {
-        if let Some(session) = self.state().session(place) {
+    /// Notes that the client knows this and may reuse the packet id.
+    pub(super) fn release(&self, handle: &SessionHandle, packet_id: u16) {
+        if let Some(session) = self.state().session(handle) {
             session.recorded.remove(&packet_id);
         }
     }
 
-    /// Adds or replaces a subscription; false where the connection has too many. Status messages that are kept follow.
-    pub(super) fn subscribe(&self, place: &Place, filter: Filter, acknowledged: bool) -> bool {
+    /// Adds or replaces a subscription and sends the retained status messages. Returns false if there are too many.
+    pub(super) fn subscribe(
+        &self,
+        handle: &SessionHandle,
+        filter: Filter,
+        acknowledged: bool,
+    ) -> bool {
         let mut state = self.state();
-        let Some(session) = state.session(place) else {
+        let Some(session) = state.session(handle) else {
             return false;
         };
         if session.filters.len() >= FILTERS_MAX && !session.filters.contains_key(&filter) {
             return false;
         }
         session.filters.insert(filter, acknowledged);
-        state.remove(place.id, &filter);
+        state.remove(handle.id, &filter);
         state.listeners(&filter).push(Listener {
-            id: place.id,
+            id: handle.id,
             filter,
             acknowledged,
-            queue: place.queue.clone(),
+            queue: handle.queue.clone(),
         });
         if filter.status {
             let one = filter
@@ -285,8 +293,8 @@ impl Subscribers {
                     acknowledged,
                     retained: true,
                 };
-                // A listener to more homes than its queue holds gets as many as fit.
-                if place.queue.try_send(message).is_err() {
+                // A subscriber to more homes than fit into its queue gets as many as fit.
+                if handle.queue.try_send(message).is_err() {
                     break;
                 }
             }
@@ -294,16 +302,16 @@ impl Subscribers {
         true
     }
 
-    /// Ends a subscription; false where there was none.
-    pub(super) fn unsubscribe(&self, place: &Place, filter: &Filter) -> bool {
+    /// Ends a subscription; returns false if there was none.
+    pub(super) fn unsubscribe(&self, handle: &SessionHandle, filter: &Filter) -> bool {
         let mut state = self.state();
-        let session = state.session(place);
+        let session = state.session(handle);
         let had = session.is_some_and(|session| session.filters.remove(filter).is_some());
-        state.remove(place.id, filter);
+        state.remove(handle.id, filter);
         had
     }
 
-    /// Hands a message to everybody who listens, once each. Returns how many got it.
+    /// Hands a message to every subscriber once. Returns how many got it.
     pub(super) fn pass(&self, message: &Message) -> usize {
         let state = self.state();
         let of_home = state
@@ -326,7 +334,7 @@ impl Subscribers {
         reached.iter().filter(|(_, delivered)| *delivered).count()
     }
 
-    /// Keeps a home's status for those who subscribe later; an empty one is forgotten.
+    /// Retains a home's status for later subscribers; an empty one removes it.
     pub(super) fn retain(&self, household_id: HouseholdId, payload: Bytes) {
         let mut state = self.state();
         if payload.is_empty() {
@@ -339,8 +347,8 @@ impl Subscribers {
     }
 }
 
-impl Place {
-    /// Under which the client is known.
+impl SessionHandle {
+    /// Returns the client's id.
     pub(super) fn client_id(&self) -> &str {
         &self.client.1
     }

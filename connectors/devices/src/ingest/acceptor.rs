@@ -1,4 +1,4 @@
-//! Gives payloads their place in the flow, in the order in which they come, and memory to wait in.
+//! Puts payloads into the flow in the order in which they come, within a limit on memory.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::decoding::Decoding;
 use super::flow::Job;
 use super::outcome::{NotDurable, Payload, RefusalNotice};
 
-/// Notices that wait for a slow listener; older ones are dropped.
+/// Most notices that wait for a slow listener; older ones are dropped.
 const NOTICES_MAX: usize = 1_024;
 
 #[derive(Debug)]
@@ -33,21 +33,21 @@ impl Acceptor {
         }
     }
 
-    /// Takes payloads in. Returns those that are not durable, by their index, ascending.
+    /// Takes in payloads. Returns those that are not durable, by index, ascending.
     pub(super) async fn accept(&self, payloads: &[Payload]) -> Vec<(usize, NotDurable)> {
         let all = |error: NotDurable| {
             let each = (0..payloads.len()).map(|index| (index, error.clone()));
             each.collect()
         };
-        // Unconstrained: a future made to yield here would lose its place to those behind it.
+        // Unconstrained: if tokio made this future yield here, later calls would overtake it.
         match tokio::task::unconstrained(self.enqueue(payloads)).await {
             Ok(wait) => wait.await.unwrap_or_else(|_| all(NotDurable::Closed)),
             Err(error) => all(error),
         }
     }
 
-    /// Gives payloads their place in the flow. Where there is memory at once they are decoded before the place is taken,
-    /// so that senders do so side by side.
+    /// Puts payloads into the flow. If memory is available immediately, they are decoded before they take their place, so
+    /// that senders decode in parallel.
     async fn enqueue(
         &self,
         payloads: &[Payload],
@@ -67,12 +67,12 @@ impl Acceptor {
         let flow = match self.flow.try_lock() {
             Ok(flow) => flow,
             Err(_) => {
-                // Who holds it may be waiting for this very memory.
+                // The holder of the flow may be waiting for this memory.
                 permit = None;
                 self.flow.lock().await
             }
         };
-        // The flow is held while memory is waited for, so that nobody who comes later goes first.
+        // Keep the flow while waiting for memory, so that no later call overtakes this one.
         let permit = match permit {
             Some(permit) => permit,
             None => Arc::clone(&self.in_flight)
@@ -94,12 +94,12 @@ impl Acceptor {
         Decoding::start(&self.decoder, &self.notices, payloads)
     }
 
-    /// What is refused from now on.
+    /// Returns notices of refusals from now on.
     pub(super) fn refusals(&self) -> broadcast::Receiver<RefusalNotice> {
         self.notices.subscribe()
     }
 
-    /// Takes nothing more, and waits until everybody who came before has been answered.
+    /// Stops taking payloads, and waits until all earlier calls are answered.
     pub(super) async fn close(&self) {
         let all = self.in_flight.acquire_many(self.in_flight_max).await;
         self.in_flight.close();

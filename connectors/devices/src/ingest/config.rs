@@ -8,7 +8,7 @@ use schemas::mqtt::TimeWindow;
 
 use super::outcome::IngestError;
 
-/// One permit of the semaphore stands for so many bytes in memory.
+/// Bytes in memory for one permit of the semaphore.
 const PERMIT_BYTES: usize = 1_024;
 
 platform::settings! {
@@ -16,32 +16,31 @@ platform::settings! {
     pub struct IngestConfig {
         /// Folder of the spool; each process needs its own.
         spool_dir: PathBuf = PathBuf::from("hearth-data/spool"),
-        /// Most bytes in the spool; when it is full nothing is acknowledged.
+        /// Most bytes in the spool. While it is full, nothing is acknowledged.
         #[range(1..=1 << 44)]
         spool_bytes_max: u64 = 1 << 30,
-        /// Bytes after which the spool begins a new file.
+        /// Bytes after which the spool starts a new file.
         #[range(1..=1 << 40)]
         spool_segment_bytes: u64 = 8 << 20,
-        /// How old a reading may be, days: no older than what the store keeps (`readings_days`), or it is acknowledged
-        /// and gone. 0 takes any age since 2000.
+        /// Greatest age of a reading, days. Not more than the store keeps (`readings_days`), or readings are acknowledged
+        /// and expire at once. 0 accepts any age since 2000.
         #[range(0..=36_500)]
         past_days_max: u32 = 90,
         /// How far in the future a reading's time may lie, milliseconds.
         #[range(0..=86_400_000)]
         future_skew_ms: i64 = 300_000,
-        /// Most bytes of payloads that are on their way into the log; more wait.
+        /// Most bytes of payloads on their way into the log; further ones wait.
         #[range(1_024..=1 << 30)]
         in_flight_bytes_max: usize = 64 << 20,
-        /// How long the log may take for one record before it counts as away, milliseconds. With Kafka at least a
-        /// second more than `log.kafka.delivery_timeout_ms`, whatever is set here: until then the record may still
-        /// arrive.
+        /// How long the log may take for one record before it counts as away, milliseconds. With Kafka it is always at
+        /// least a second more than `log.kafka.delivery_timeout_ms`, since the record may still arrive until then.
         #[range(1..=600_000)]
         produce_timeout_ms: u64 = 5_000,
     }
 }
 
 impl IngestConfig {
-    /// The times of readings and answers that are taken in at `now_ms`.
+    /// Returns the range of times of readings and answers that are accepted at `now_ms`.
     #[must_use]
     pub fn times(&self, now_ms: i64) -> TimeWindow {
         TimeWindow::around(now_ms, self.age_ms_max(), self.future_skew_ms)
@@ -54,7 +53,7 @@ impl IngestConfig {
         }
     }
 
-    /// Permits of the semaphore, where the settings are sound.
+    /// Returns the number of permits of the semaphore; fails if a setting is not allowed.
     pub(super) fn permits(&self) -> Result<u32, IngestError> {
         self.checked("ingest")?;
         let permits = u32::try_from(self.in_flight_bytes_max / PERMIT_BYTES);
@@ -62,7 +61,7 @@ impl IngestConfig {
     }
 }
 
-/// Permits that a payload of this length takes.
+/// Returns the number of permits for a payload of this length.
 pub(super) fn permits_of(payload_bytes: usize) -> u32 {
     u32::try_from(1 + payload_bytes / PERMIT_BYTES).unwrap_or(u32::MAX)
 }

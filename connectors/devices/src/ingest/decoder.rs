@@ -1,4 +1,4 @@
-//! What a payload is made of: records for the log, each with what is to be counted once it is durable.
+//! Decodes a payload into records for the log, each with what to count once it is durable.
 
 use model::reading::Kind;
 use model::units::HouseholdId;
@@ -15,9 +15,9 @@ use platform::clock::Clock;
 use platform::log::NewRecord;
 use platform::metrics::Metrics;
 
-/// Parts of one payload that are refused one by one; where there are more, the payload is refused as a whole.
+/// Most elements of one payload that are refused one by one; with more, the payload is refused as a whole.
 const REFUSALS_MAX: usize = 64;
-/// How much is kept of a record that the log refuses.
+/// How many bytes are kept of a record that the log refuses.
 const REFUSED_KEPT_BYTES: usize = 16 * 1024;
 /// Longest key of a dead letter whose topic names no home.
 const KEY_BYTES_MAX: usize = 256;
@@ -25,7 +25,7 @@ const KEY_BYTES_MAX: usize = 256;
 /// One record of a payload.
 #[derive(Debug)]
 pub(super) struct DecodedRecord {
-    /// Which of the payloads that were accepted together.
+    /// Index of its payload among those accepted together.
     pub(super) payload: usize,
     pub(super) record: SpooledRecord,
     pub(super) counted: Counted,
@@ -46,11 +46,11 @@ pub(super) enum StoredIn {
     Spool,
 }
 
-/// Counters of what came in, looked up once.
+/// Counters of incoming records, looked up once.
 #[derive(Debug)]
 pub(super) struct Counters {
     metrics: Metrics,
-    /// By kind; received, then spooled.
+    /// By kind: received, then spooled.
     readings: [[IntCounter; 2]; Kind::ALL.len()],
 }
 
@@ -66,7 +66,7 @@ impl Counters {
         Self { metrics, readings }
     }
 
-    /// Counts one that is durable.
+    /// Counts a record that is durable.
     pub(super) fn count(&self, counted: Counted, stored_in: StoredIn) {
         match counted {
             Counted::Reading(kind) => self.readings[kind as usize][stored_in as usize].inc(),
@@ -80,7 +80,7 @@ impl Counters {
     }
 }
 
-/// Makes records of payloads. Cheap to clone.
+/// Decodes payloads into records. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Decoder {
     codec: Codec,
@@ -99,7 +99,7 @@ impl Decoder {
         }
     }
 
-    /// The records of `payloads` in their order, and what to tell homes of which something was refused.
+    /// Returns the records of `payloads` in order, and notices for homes with refused readings.
     pub(super) fn decode(&self, payloads: &[Payload]) -> (Vec<DecodedRecord>, Vec<RefusalNotice>) {
         let (mut records, mut notices) = (Vec::with_capacity(payloads.len()), Vec::new());
         for (number, payload) in payloads.iter().enumerate() {
@@ -108,7 +108,7 @@ impl Decoder {
         (records, notices)
     }
 
-    /// Dead letters of payloads that the decoder failed on.
+    /// Returns dead letters for payloads on which the decoder failed.
     pub(super) fn give_up(&self, payloads: &[Payload]) -> Vec<DecodedRecord> {
         let payloads = payloads.iter().enumerate();
         let letters = payloads.filter_map(|(number, payload)| {
@@ -165,14 +165,14 @@ impl Decoder {
         notice
     }
 
-    /// The dead letter of a record that the log refuses for good, under the same key.
+    /// Returns the dead letter of a record that the log refused permanently, under the same key.
     pub(super) fn refused_by_log(
         &self,
         record: &NewRecord<'_>,
         detail: String,
     ) -> Option<DecodedRecord> {
         let source = record.topic.as_str();
-        // Much shorter than what was refused, so that this one is not.
+        // Much shorter than the refused record, so that the log accepts this one.
         let kept_bytes = record.value.len().min(REFUSED_KEPT_BYTES);
         let mut refusal = refusal(Reason::Oversized, detail, &record.value[..kept_bytes]);
         refusal.payload_bytes = record.value.len();
@@ -251,7 +251,7 @@ fn refusal(reason: Reason, detail: String, payload: &[u8]) -> Refusal {
     }
 }
 
-/// The refusals themselves, or one for the whole payload, so that a small payload cannot become a flood of records.
+/// Returns the refusals, or one for the whole payload if they are many, so that a small payload cannot flood the log.
 fn bounded(refusals: Vec<Refusal>, payload: &[u8]) -> Vec<Refusal> {
     let count = refusals.len();
     if count <= REFUSALS_MAX {

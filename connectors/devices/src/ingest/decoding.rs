@@ -1,5 +1,5 @@
-//! Payloads on their way through the decoder: small ones at once, large ones on a thread of their own, so that nobody
-//! else waits for the thread that serves connections.
+//! Decodes small payloads directly and large ones on a blocking thread, so that they do not hold up the thread that
+//! serves connections.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -10,7 +10,7 @@ use tracing::error;
 use super::decoder::{DecodedRecord, Decoder};
 use super::outcome::{Payload, RefusalNotice};
 
-/// Payloads that are decoded at once: a hundred readings or so, well below a millisecond.
+/// Largest payload that is decoded directly: about a hundred readings, well below a millisecond.
 const AT_ONCE_BYTES_MAX: usize = 16 * 1_024;
 
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(super) enum Decoding {
 }
 
 impl Decoding {
-    /// Begins. Whoever listens to `notices` hears what is refused.
+    /// Starts to decode. Refusals are sent to `notices`.
     pub(super) fn start(
         decoder: &Decoder,
         notices: &broadcast::Sender<RefusalNotice>,
@@ -36,7 +36,7 @@ impl Decoding {
         }))
     }
 
-    /// The records; `None` where the process is ending.
+    /// Returns the records; `None` if the process is ending.
     pub(super) async fn records(self) -> Option<Vec<DecodedRecord>> {
         match self {
             Self::Done(records) => Some(records),
@@ -45,7 +45,7 @@ impl Decoding {
     }
 }
 
-/// A payload that the decoder panics on is a dead letter like others; its sender would repeat it for ever.
+/// Decodes payloads. If the decoder panics they become dead letters, since their sender would repeat them for ever.
 fn decode(
     decoder: &Decoder,
     notices: &broadcast::Sender<RefusalNotice>,
@@ -57,7 +57,7 @@ fn decode(
         return decoder.give_up(payloads);
     };
     for notice in refused {
-        // Nobody listens where there is no gateway.
+        // Without a gateway nobody listens.
         let _ = notices.send(notice);
     }
     records

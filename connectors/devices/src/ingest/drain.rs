@@ -1,5 +1,5 @@
-//! Brings the spool's records into the log once it is back, oldest first, and finds out when it is back. Never lets go
-//! of a record before the log has it.
+//! Detects when the log is back, and then moves the spool's records into it, oldest first. Never releases a record before
+//! the log has it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use platform::log::NewRecord;
 use platform::report::Outage;
 use platform::retry::Backoff;
 
-/// Records tried in the log together: they enter it in order, and are released up to the first that failed.
+/// Most records appended together. They are appended in order and released up to the first that failed.
 const WINDOW_ENTRIES_MAX: usize = 2_048;
 const WINDOW_BYTES_MAX: usize = 4 << 20;
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -61,8 +61,8 @@ async fn drain(sink: &Sink) {
     }
 }
 
-/// One window into the log, or a question to the log where the spool is empty. Says how many records were released, and
-/// whether the log took all it was given.
+/// Moves one window into the log, or pings the log if the spool is empty. Returns how many records were released, and
+/// whether the log took all that it was given.
 async fn step(sink: &Sink) -> Result<(u64, bool), SpoolError> {
     let window = sink
         .spool
@@ -76,7 +76,7 @@ async fn step(sink: &Sink) -> Result<(u64, bool), SpoolError> {
         if answers {
             sink.set_back();
         }
-        // Not at once again: an append may still be on its way to the disk.
+        // Do not retry at once: an append may still be on its way to the disk.
         return Ok((0, false));
     }
     let records: Vec<NewRecord<'_>> = window.iter().map(SpooledRecord::as_new_record).collect();

@@ -1,5 +1,5 @@
-//! The flow of payloads into the log: what waits is tried together as one wave, and waves are settled in order, so that
-//! what goes to the spool goes there in the order in which it came.
+//! The flow of payloads into the log. Waiting payloads are tried together as one wave. Waves are settled in order, so that
+//! payloads enter the spool in the order in which they came.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -17,17 +17,17 @@ use super::outcome::NotDurable;
 use super::sink::{Remainder, Sink};
 use crate::spool::{Appending, SpoolError};
 
-/// Most jobs in one wave; each is bounded itself.
+/// Most jobs in one wave. The size of each job is bounded too.
 const WAVE_JOBS_MAX: usize = 64;
 
-/// Payloads on their way, as they were accepted together.
+/// Payloads that were accepted together.
 #[derive(Debug)]
 pub(super) struct Job {
-    /// Of all its payloads, in their order.
+    /// The records of all its payloads, in order.
     pub(super) decoding: Decoding,
-    /// Takes those payloads that are not durable.
+    /// Receives the payloads that are not durable.
     pub(super) done: oneshot::Sender<Vec<(usize, NotDurable)>>,
-    /// Gives its memory back when the job ends.
+    /// Frees its share of memory when the job ends.
     pub(super) permit: OwnedSemaphorePermit,
 }
 
@@ -45,11 +45,11 @@ pub(super) async fn run(
     mut inbox: mpsc::Receiver<Job>,
     mut stop: watch::Receiver<bool>,
 ) {
-    // Waves with something bound for the spool that is not yet counted there: what comes after them goes there too.
+    // Number of waves with records on their way to the spool. Later waves must go there too.
     let bound = AtomicUsize::new(0);
     let mut trying = FuturesOrdered::new();
     let mut appending = FuturesUnordered::new();
-    // The next wave. It takes its place in the log when all of it has been decoded, and nobody overtakes it.
+    // The next wave. It is appended when all of it has been decoded, and no other wave overtakes it.
     let mut waiting = Vec::with_capacity(WAVE_JOBS_MAX);
     let mut decoding = FuturesOrdered::new();
     loop {
@@ -74,7 +74,7 @@ pub(super) async fn run(
                 let wave = std::mem::replace(&mut waiting, Vec::with_capacity(WAVE_JOBS_MAX));
                 decoding.push_back(decode(wave));
             }
-            // Only sent once every job has been answered.
+            // Sent only once every job has been answered.
             () = stopped(&mut stop) => return,
         }
     }
@@ -84,11 +84,11 @@ fn is_bound(wave: &[Decoded]) -> bool {
     wave.iter().any(|job| !job.records.is_empty())
 }
 
-/// Waits until all of a wave is decoded.
+/// Waits until a whole wave is decoded.
 async fn decode(wave: Vec<Job>) -> Vec<Decoded> {
     let mut decoded = Vec::with_capacity(wave.len());
     for job in wave {
-        // Without an answer the sender learns that it is closed.
+        // If it is dropped without an answer, the sender is told that the ingest is closed.
         if let Some(records) = job.decoding.records().await {
             decoded.push(Decoded {
                 records,
@@ -100,7 +100,7 @@ async fn decode(wave: Vec<Job>) -> Vec<Decoded> {
     decoded
 }
 
-/// Tries the log, or not while it is away. Leaves in each job the records that are not durable.
+/// Tries the log, unless it is away. Leaves in each job the records that are not durable.
 async fn attempt(sink: &Sink, bound: &AtomicUsize, mut wave: Vec<Decoded>) -> Vec<Decoded> {
     if !sink.must_spool() && bound.load(Ordering::SeqCst) == 0 {
         let decoded = wave.iter().flat_map(|job| &job.records);
@@ -132,14 +132,15 @@ async fn attempt(sink: &Sink, bound: &AtomicUsize, mut wave: Vec<Decoded>) -> Ve
     wave
 }
 
-/// A payload whose records have their place in the spool.
+/// A payload whose records are queued for the spool.
 struct Spooled {
     payload: usize,
     counted: Vec<Counted>,
     appending: Appending,
 }
 
-/// Answers a job, or gives its rest a place in the spool, payload by payload, and returns what then answers it.
+/// Answers a job, or queues its remaining records for the spool, payload by payload, and returns a future that then
+/// answers it.
 async fn settle(sink: &Arc<Sink>, job: Decoded) -> Option<impl Future<Output = ()> + use<>> {
     let Decoded {
         records,
@@ -147,7 +148,7 @@ async fn settle(sink: &Arc<Sink>, job: Decoded) -> Option<impl Future<Output = (
         permit,
     } = job;
     if records.is_empty() {
-        // The caller may have gone; what it sent is kept all the same.
+        // The caller may be gone; the payload is kept nevertheless.
         let _ = done.send(Vec::new());
         return None;
     }
@@ -180,7 +181,7 @@ async fn settle(sink: &Arc<Sink>, job: Decoded) -> Option<impl Future<Output = (
             }
         }
         sink.show_spool();
-        // The caller may have gone; what is in the spool stays there all the same.
+        // The caller may be gone; records in the spool stay there nevertheless.
         let _ = done.send(failed);
         drop(permit);
     })

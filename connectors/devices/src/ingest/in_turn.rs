@@ -1,8 +1,8 @@
-//! The payloads of one sender, a connection for instance: taken in together, answered in the order in which they came.
-//! What is not durable is tried again, and what comes behind it waits for its answer.
+//! A queue for the payloads of one sender, such as a connection: they are taken in together and answered in the order in
+//! which they came. A payload that is not durable is retried, and later ones wait for its answer.
 //!
-//! Each payload has a slot. A slot waits, is under way or has its answer, and the answer of the first slot is the next to
-//! be handed out. After a failure one slot at a time is tried, with pauses; after a success all go on.
+//! Each payload has a slot, which is waiting, under way or answered. The answer of the first slot is the next to be handed
+//! out. After a failure one slot at a time is tried, with pauses; after a success all continue.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -24,14 +24,14 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Most payloads that are accepted together.
 const TOGETHER_MAX: usize = 256;
 
-/// Takes payloads in, and gives them back with those that are not durable.
+/// Takes in payloads; returns them together with those that are not durable.
 pub(super) type Accept = Arc<dyn Fn(Vec<Payload>) -> BoxFuture<'static, Accepted> + Send + Sync>;
 
-/// What became of payloads that were accepted together.
+/// The outcome of payloads that were accepted together.
 #[derive(Debug)]
 pub(super) struct Accepted {
     pub(super) payloads: Vec<Payload>,
-    /// By their index, ascending.
+    /// By index, ascending.
     pub(super) failed: Vec<(usize, NotDurable)>,
 }
 
@@ -39,15 +39,15 @@ pub(super) struct Accepted {
 pub struct InTurn<T> {
     accept: Accept,
     patience: Duration,
-    /// Permits that payloads accepted together may take.
+    /// Most permits for payloads accepted together.
     together_max: u32,
     slots: VecDeque<Slot<T>>,
-    /// Number of the first slot; they are numbered from the first push on.
+    /// Number of the first slot. Slots are numbered from the first push on.
     first: u64,
-    /// No slot before this number waits. `None` after a failure, until something succeeds.
+    /// No slot before this number is waiting. `None` after a failure, until something succeeds.
     untried: Option<u64>,
     under_way: FuturesUnordered<BoxFuture<'static, Batch>>,
-    /// Set while the last answer was a failure: when to try again.
+    /// Set while the last answer was a failure; ends when it is time to try again.
     pause: Option<Pin<Box<Sleep>>>,
     backoff: Backoff,
 }
@@ -81,7 +81,7 @@ impl<T> std::fmt::Debug for InTurn<T> {
 }
 
 impl<T> InTurn<T> {
-    /// Nothing on its way yet. A payload that is not durable is given up after `patience`.
+    /// Makes an empty queue. A payload that is not durable is given up after `patience`.
     pub(super) fn new(accept: Accept, together_max: u32, patience: Duration) -> Self {
         Self {
             accept,
@@ -96,24 +96,24 @@ impl<T> InTurn<T> {
         }
     }
 
-    /// How many have not been handed out. The caller bounds it.
+    /// Returns how many payloads have no answer handed out yet. The caller bounds this.
     #[must_use]
     pub fn len(&self) -> usize {
         self.slots.len()
     }
 
-    /// Whether everything has been handed out.
+    /// Returns whether all answers have been handed out.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 
-    /// Puts a payload behind the others; `next` sets it going.
+    /// Appends a payload; `next` starts it.
     pub fn push(&mut self, topic: String, bytes: Bytes, tag: T) {
         self.push_slot(tag, State::Waiting(Payload { topic, bytes }));
     }
 
-    /// Puts something behind the others that has its answer already.
+    /// Appends a tag that needs no answer from the ingest.
     pub fn push_done(&mut self, tag: T) {
         self.push_slot(tag, State::Answered(Ok(())));
     }
@@ -126,7 +126,7 @@ impl<T> InTurn<T> {
         });
     }
 
-    /// The next answer, in the order of the pushes; `None` where nothing is on its way. Dropping the future loses
+    /// Returns the next answer, in the order of the pushes; `None` if the queue is empty. Dropping the future loses
     /// nothing.
     pub async fn next(&mut self) -> Option<(T, Result<(), NotDurable>)> {
         loop {
@@ -145,7 +145,7 @@ impl<T> InTurn<T> {
         }
     }
 
-    /// The next answer where there is one already.
+    /// Returns the next answer if it is there already.
     pub fn next_answered(&mut self) -> Option<(T, Result<(), NotDurable>)> {
         let first = self.slots.front()?;
         if !matches!(first.state, State::Answered(_)) {
@@ -159,7 +159,7 @@ impl<T> InTurn<T> {
         }
     }
 
-    /// Sets going what waits, in batches that leave room for other senders; nothing while something is failing.
+    /// Starts waiting slots, in batches that leave room for other senders. Does nothing while something is failing.
     fn set_going(&mut self) {
         let Some(untried) = self.untried else {
             return;
@@ -187,7 +187,7 @@ impl<T> InTurn<T> {
         }
     }
 
-    /// The pause is over: tries the first that waits. All before it have their answers.
+    /// Tries the first waiting slot after a pause. All slots before it have their answers.
     fn try_first(&mut self) {
         self.pause = None;
         for (slot, number) in self.slots.iter_mut().zip(self.first..) {
@@ -237,19 +237,19 @@ impl<T> InTurn<T> {
             let pause = self.backoff.next_pause();
             self.pause.get_or_insert_with(|| Box::pin(sleep(pause)));
         } else if self.pause.is_none() {
-            // What failed before waits anywhere.
+            // Slots that failed earlier may be waiting anywhere.
             self.backoff.reset();
             self.untried = self.untried.or(Some(self.first));
         }
     }
 }
 
-/// The place of a slot.
+/// Returns the index of a slot.
 fn index(first: u64, number: u64) -> usize {
     usize::try_from(number - first).expect("as many slots as memory holds")
 }
 
-/// Resolves at the end of the pause; never where there is none.
+/// Resolves at the end of the pause; never, if there is none.
 async fn until(pause: Option<&mut Pin<Box<Sleep>>>) {
     match pause {
         Some(pause) => pause.await,

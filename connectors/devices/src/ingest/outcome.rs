@@ -1,4 +1,4 @@
-//! What the ingest takes and answers.
+//! The ingest's input, answers and errors.
 
 use bytes::Bytes;
 use model::units::HouseholdId;
@@ -7,7 +7,7 @@ use schemas::dead_letter::Reason;
 
 use crate::spool::SpoolError;
 
-/// What came, and where.
+/// A payload and its topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Payload {
     /// The MQTT topic.
@@ -20,13 +20,13 @@ pub struct Payload {
 pub enum IngestError {
     #[error("open the spool")]
     Spool(#[from] SpoolError),
-    /// A setting is out of its range.
+    /// The value of a setting is not allowed.
     #[error(transparent)]
     Setting(#[from] BadSetting),
 }
 
 impl IngestError {
-    /// Whether the same start may succeed later.
+    /// Returns whether the same start may succeed later.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         match self {
@@ -36,10 +36,10 @@ impl IngestError {
     }
 }
 
-/// The payload, or a part of it, is not durable: it must not be acknowledged, and the sender keeps it.
+/// Why a payload, or a part of it, is not durable. It must not be acknowledged, so that the sender keeps it.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum NotDurable {
-    /// The log is away and the spool takes no more.
+    /// The log is away and the spool did not take it.
     #[error("neither log nor spool took it: {0}")]
     Spool(#[source] SpoolError),
     /// The ingest is closing.
@@ -48,7 +48,7 @@ pub enum NotDurable {
 }
 
 impl NotDurable {
-    /// Always: the sender tries again, here or at another process.
+    /// Returns true: the sender tries again, with this process or another.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         match self {
@@ -57,13 +57,13 @@ impl NotDurable {
     }
 }
 
-/// A home's payload was refused: what its status topic tells it.
+/// A notice for a home's status topic that a payload of it was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusalNotice {
     pub household_id: HouseholdId,
-    /// Parts of the payload that became dead letters.
+    /// Number of dead letters made of the payload.
     pub refused: u64,
-    /// Of the last of them.
+    /// Reason of the last of them.
     pub reason: Reason,
     /// For people: names the field and the limit.
     pub detail: String,

@@ -1,4 +1,4 @@
-//! Where records go: into the log, or into the spool while the log is away or the spool holds any. Knows which it is.
+//! Decides where records go: into the log, or into the spool while the log is away or the spool is not empty.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,14 +25,14 @@ pub(super) struct Sink {
     outage: Outage,
 }
 
-/// What is left to do for a record that did not simply go into the log.
+/// What is left to do for a record that was not appended to the log.
 #[derive(Debug)]
 pub(super) enum Remainder {
-    /// Nothing: the log refuses it for good and has a dead letter instead.
+    /// Nothing: the log refused it permanently and has its dead letter.
     Nothing,
-    /// The log refuses it for good, and is away for its dead letter.
+    /// The log refused it permanently, and is away for the dead letter.
     Letter(DecodedRecord),
-    /// All: the log is away.
+    /// Everything: the log is away.
     Record,
 }
 
@@ -53,7 +53,7 @@ impl Sink {
         produce_timeout: Duration,
     ) -> Self {
         Self {
-            // A record that was given up here must not arrive all the same.
+            // A record that was given up here must not arrive later.
             produce_timeout: produce_timeout.max(log.gives_up_after()),
             log,
             spool,
@@ -65,12 +65,12 @@ impl Sink {
         }
     }
 
-    /// Told when the log goes or comes.
+    /// Returns a receiver that is told when the log goes away or comes back.
     pub(super) fn away(&self) -> watch::Receiver<bool> {
         self.away.subscribe()
     }
 
-    /// The log has answered.
+    /// Notes that the log has answered.
     pub(super) fn set_back(&self) {
         self.outage.succeeded();
         self.away.send_if_modified(std::mem::take);
@@ -83,7 +83,7 @@ impl Sink {
             .send_if_modified(|away| !std::mem::replace(away, true));
     }
 
-    /// Whether a new payload goes behind the spool rather than into the log.
+    /// Returns whether a new payload goes to the spool rather than to the log.
     pub(super) fn must_spool(&self) -> bool {
         *self.away.borrow() || !self.spool.is_empty()
     }
@@ -95,8 +95,8 @@ impl Sink {
         self.metrics.spool_damaged_total.inc_by(damaged);
     }
 
-    /// Appends records in their order, within a bounded time. Returns those that did not simply go in, by their index,
-    /// ascending, and notes whether the log is there.
+    /// Appends records in order, within a bounded time. Returns those that were not appended, by index, ascending. Notes
+    /// whether the log is available.
     pub(super) async fn append(&self, records: &[NewRecord<'_>]) -> Vec<(usize, Remainder)> {
         let mut remainders = Vec::new();
         for (index, error) in self.produce(records).await {
@@ -111,7 +111,7 @@ impl Sink {
         remainders
     }
 
-    /// Writes a dead letter for a record that the log refuses.
+    /// Writes a dead letter for a record that the log refused.
     async fn replace(&self, record: &NewRecord<'_>, detail: String) -> Remainder {
         warn!(topic = %record.topic, detail, "the log refused a record");
         let Some(letter) = self.decoder.refused_by_log(record, detail) else {
@@ -127,7 +127,7 @@ impl Sink {
     }
 
     async fn produce(&self, records: &[NewRecord<'_>]) -> Vec<(usize, LogError)> {
-        // Unconstrained: a future made to yield before it has its place in the log would lose it to those behind it.
+        // Unconstrained: if tokio made this future yield before it has its place in the log, later ones would overtake it.
         let produced = self.log.produce_all(records, self.produce_timeout);
         let failed = unconstrained(produced).await;
         let is_away = |error: &&LogError| match error {

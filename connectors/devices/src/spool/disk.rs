@@ -1,13 +1,13 @@
-//! The calls of the disk that may fail while a spool is in use.
+//! The disk operations that may fail while a spool is in use.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// What a disk gives back at once, or not at all.
+/// The unit in which a disk reads or fails.
 const BLOCK_BYTES: usize = 4_096;
 
-/// A disk. Tests have one that fails.
+/// A disk. Tests use one that fails.
 pub(super) trait Disk: std::fmt::Debug + Send {
     fn write_all_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
         file.write_all_at(bytes, offset)
@@ -28,7 +28,7 @@ pub(super) struct MachineDisk;
 
 impl Disk for MachineDisk {}
 
-/// Reads `bytes` from `offset` on. Blocks that the disk cannot read are zeros, which pass for damage.
+/// Reads `bytes` from `offset` on. Blocks that the disk cannot read become zeros, which are then found as damage.
 pub(super) fn read_at(
     disk: &dyn Disk,
     file: &File,
@@ -54,7 +54,7 @@ pub(super) fn read_at(
     Ok(())
 }
 
-/// Whether the medium failed, rather than the way to it.
+/// Returns whether the medium itself failed, rather than the access to it.
 fn is_unreadable(error: &io::Error) -> bool {
     const EIO: i32 = 5;
     error.raw_os_error() == Some(EIO)

@@ -1,8 +1,8 @@
-//! The bytes of a spool file: one frame for each record, and nothing between them. Reads and writes bytes in memory only.
+//! The format of a spool file: one frame for each record, with nothing between them. Works on bytes in memory only.
 //!
 //! A frame is the length of its body and the body's CRC-32 (both 32 bits, little endian), then the body: topic name and
-//! key, each behind its length, and the value. The CRC starts from the file's salt. A device does not know the salt, so
-//! it cannot put bytes into a payload that pass for a frame when a damaged file is searched for whole ones.
+//! key, each preceded by its length, and the value. The CRC starts from the file's salt. A device does not know the salt,
+//! so it cannot forge frames inside a payload, to be found when a damaged file is searched.
 
 use std::ops::ControlFlow;
 
@@ -13,20 +13,20 @@ use super::record::SpooledRecord;
 pub(super) const HEADER_BYTES: usize = 8;
 /// The shortest body: lengths of topic and key, and a topic of one letter.
 const BODY_BYTES_MIN: usize = 1 + 1 + 4;
-/// A search gives up when it has summed this many times the bytes that it searches: frames within frames could make it
-/// sum each byte very often.
+/// A search gives up after checksumming this many times the bytes that it searches. Nested look-alikes of frames could
+/// otherwise make it checksum each byte very often.
 const SUMMED_TIMES_MAX: usize = 64;
 
-/// What stands at the start of some bytes.
+/// What was found at the start of some bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
     Whole {
         frame_bytes: usize,
         record: SpooledRecord,
     },
-    /// Whole and undamaged, but for a topic or in a layout of a later version of Hearth.
+    /// An undamaged frame with a topic or layout of a later version of Hearth.
     Newer { topic: String },
-    /// More bytes belong to it than there are.
+    /// A frame that is longer than the bytes available.
     Cut,
     /// Not a frame, or one that has changed since it was written.
     Damaged,
@@ -50,7 +50,7 @@ pub(super) fn push(record: &SpooledRecord, salt: u32, frames: &mut Vec<u8>) {
     frames[start + 4..start + 8].copy_from_slice(&crc.to_le_bytes());
 }
 
-/// How long the frame of `record` is.
+/// Returns the length of the frame of `record`.
 pub(super) fn frame_bytes(record: &SpooledRecord) -> u64 {
     let topic_bytes = record.topic.as_str().len();
     (HEADER_BYTES + 1 + topic_bytes + 4 + record.key.len() + record.value.len()) as u64
@@ -72,7 +72,7 @@ pub(super) fn read(bytes: &[u8], salt: u32) -> Found {
     if checksum(body, salt) != crc {
         return Found::Damaged;
     }
-    match take_apart(body) {
+    match parse_body(body) {
         Ok(record) => Found::Whole {
             frame_bytes: HEADER_BYTES + body_bytes,
             record,
@@ -81,7 +81,7 @@ pub(super) fn read(bytes: &[u8], salt: u32) -> Found {
     }
 }
 
-/// How many bytes at the start of `bytes` belong to no whole frame, where the first frame is damaged or cut.
+/// Returns how many bytes to skip to the next whole frame, if the first frame is damaged or cut.
 pub(super) fn damaged_bytes(bytes: &[u8], salt: u32) -> usize {
     let is_frame = |at: usize| match bytes.get(at..) {
         None | Some([]) => false,
@@ -90,7 +90,7 @@ pub(super) fn damaged_bytes(bytes: &[u8], salt: u32) -> usize {
             Found::Cut | Found::Damaged => false,
         },
     };
-    // Where the length is right the next frame begins behind it; the rest of this one is not searched.
+    // If the length is right, the next frame follows, and the rest of this one is not searched.
     if let Some(header) = bytes.first_chunk::<HEADER_BYTES>() {
         let next = HEADER_BYTES.saturating_add(body_bytes(header));
         if next == bytes.len() || is_frame(next) {
@@ -114,13 +114,13 @@ pub(super) fn damaged_bytes(bytes: &[u8], salt: u32) -> usize {
     found.break_value().unwrap_or(bytes.len())
 }
 
-/// Whether the frame that was cut can be what an interrupted append left: the file ends within it, or no byte of it was
-/// written.
+/// Returns whether a cut frame can be the rest of an interrupted append: the file ends within it, or none of its bytes
+/// were written.
 pub(super) fn is_torn(rest: &[u8], salt: u32) -> bool {
     read(rest, salt) == Found::Cut || rest.iter().all(|byte| *byte == 0)
 }
 
-/// The length of what has the look of a frame, without its checksum.
+/// Returns the length of what looks like a frame, without checking its checksum.
 fn frame_like(bytes: &[u8]) -> Option<usize> {
     let header = bytes.first_chunk::<HEADER_BYTES>()?;
     let body = bytes[HEADER_BYTES..].get(..body_bytes(header))?;
@@ -130,8 +130,9 @@ fn frame_like(bytes: &[u8]) -> Option<usize> {
     (!topic.is_empty() && topic.iter().all(is_name)).then_some(HEADER_BYTES + body.len())
 }
 
-/// The record of a body; the topic's name where this version does not know it, empty where the layout is another.
-fn take_apart(body: &[u8]) -> Result<SpooledRecord, String> {
+/// Parses a body. Fails with the topic's name if this version does not know it, or with an empty name if the layout
+/// differs.
+fn parse_body(body: &[u8]) -> Result<SpooledRecord, String> {
     let parts = || {
         let (topic_bytes, body) = body.split_first()?;
         let (topic, body) = body.split_at_checked(usize::from(*topic_bytes))?;
@@ -160,7 +161,7 @@ fn body_bytes(header: &[u8; HEADER_BYTES]) -> usize {
     usize::try_from(u32::from_le_bytes(bytes)).unwrap_or(usize::MAX)
 }
 
-/// The length of the frame that a header announces.
+/// Returns the length of the frame according to its header.
 pub(super) fn announced_bytes(header: &[u8; HEADER_BYTES]) -> usize {
     HEADER_BYTES.saturating_add(body_bytes(header))
 }
@@ -219,7 +220,7 @@ mod tests {
 
     #[test]
     fn frames_within_frames_do_not_make_a_search_long() {
-        // Each eighth byte begins what looks like a frame up to the end.
+        // Every eighth byte starts what looks like a frame up to the end.
         let mut bytes = vec![b'a'; 1 << 20];
         for at in (1..bytes.len() - 64).step_by(16) {
             let body_bytes = u32::try_from(bytes.len() - at - 8).unwrap();
@@ -253,7 +254,7 @@ mod tests {
                     Found::Cut | Found::Damaged => rest = &rest[damaged_bytes(rest, SALT)..],
                 }
             }
-            // All but the one that was changed, in order.
+            // All except the one that was changed, in order.
             let lost = (0..values.len()).find(|lost| {
                 let mut expected = values.clone();
                 expected.remove(*lost);

@@ -1,4 +1,4 @@
-//! What a spool takes, gives and says.
+//! The spool's records, limits and errors.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use platform::log::NewRecord;
 pub struct SpoolLimits {
     /// Most bytes on disk, all segments together.
     pub bytes_max: u64,
-    /// Bytes after which a new segment begins; space comes back segment by segment.
+    /// Bytes after which a new segment begins. Space is freed segment by segment.
     pub segment_bytes: u64,
 }
 
@@ -20,12 +20,12 @@ pub struct SpoolLimits {
 pub struct SpooledRecord {
     pub topic: Topic,
     pub key: Vec<u8>,
-    /// Encoded as the topic wants it.
+    /// Encoded for its topic.
     pub value: Vec<u8>,
 }
 
 impl SpooledRecord {
-    /// As the log takes it.
+    /// Returns it in the form that the log takes.
     #[must_use]
     pub fn as_new_record(&self) -> NewRecord<'_> {
         NewRecord {
@@ -36,21 +36,21 @@ impl SpooledRecord {
     }
 }
 
-/// What an earlier process left.
+/// What was found in the spool of an earlier process.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Recovered {
     /// Records that wait for the log.
     pub records: u64,
-    /// Bytes at the end of the last file that an interrupted append left; they were cut off.
+    /// Bytes of an interrupted append at the end of the last file; they were removed.
     pub torn_bytes: u64,
-    /// Places in files where at least one record cannot be read. Their files are kept aside.
+    /// Places in files where at least one record cannot be read. These files are kept.
     pub damaged: u64,
 }
 
-/// Why the spool did not open, or did not take or give a record.
+/// Why an operation on the spool failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SpoolError {
-    /// Everything it may hold is waiting for the log.
+    /// It is full of records that wait for the log.
     #[error("spool is full: {bytes_max} bytes")]
     Full { bytes_max: u64 },
     /// Larger than a spool can ever hold.

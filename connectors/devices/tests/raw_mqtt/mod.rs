@@ -224,7 +224,7 @@ impl Raw {
             .expect("an answer")
     }
 
-    /// The connection must end, with this reason in MQTT 5 and without a word in 3.1.1.
+    /// The connection must end, with this reason in MQTT 5 and with no packet in 3.1.1.
     #[track_caller]
     pub fn ends<'a>(&'a mut self, reason: u8) -> impl Future<Output = ()> + 'a {
         let at = std::panic::Location::caller();

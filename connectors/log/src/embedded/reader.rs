@@ -1,4 +1,4 @@
-//! Consumers of the embedded log: each reads its partitions in turn and waits for commits.
+//! Consumers of the embedded log. Each reads its partitions in turn and waits for new commits.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -15,12 +15,12 @@ use super::{
 
 /// Batches that wait for the owner.
 const EVENTS_MAX: usize = 16;
-/// Records looked at together where those of one key are read again.
+/// Records read at once while searching for those of one key.
 const READ_RECORDS_MAX: usize = 2_000;
-/// About as much as one batch holds.
+/// Approximate size of a batch.
 const BATCH_BYTES_MAX: usize = 4 << 20;
 
-/// Groups and the one member that each has, since partitions are not shared here.
+/// Consumer groups with their member. A group has only one, because this log does not share partitions out.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
     members: Mutex<BTreeMap<String, Member>>,
@@ -33,7 +33,7 @@ struct Member {
 }
 
 impl Groups {
-    /// Takes the group over for the consumer behind `events`, unless it has a member whose consumer is still held.
+    /// Makes the consumer behind `events` the member of the group, unless the group's member still has its consumer.
     fn join(&self, group: &str, events: &mpsc::Sender<LogEvent>) -> Result<u64, LogError> {
         let mut members = self.members.lock().expect("no holder panics");
         let before = members.get(group);
@@ -197,16 +197,16 @@ struct Reader {
     sender: mpsc::Sender<LogEvent>,
     batch_max: usize,
     positions: BTreeMap<TopicPartition, i64>,
-    /// Ends as they were at the start, of partitions that have not reached them.
+    /// Partitions that have not yet been read to the end they had at the start, with that end.
     catching_up: BTreeMap<TopicPartition, i64>,
 }
 
 impl Reader {
-    /// Ends when the owner drops its consumer, or the log is closed or fails.
+    /// Runs until the owner drops its consumer, or the log is closed or fails.
     async fn run(self) {
         let mut closed = self.shared.closed.subscribe();
         let closed = async move {
-            // An error says that the log is gone.
+            // An error means that the log is gone.
             drop(closed.wait_for(|closed| *closed).await);
         };
         tokio::select! {
@@ -250,7 +250,7 @@ impl Reader {
         }
     }
 
-    /// Hands out one batch of a partition; true where there was one. `Err(None)` when nobody listens any more.
+    /// Hands out one batch of a partition; returns whether there was one. `Err(None)` if nobody listens any more.
     async fn hand_out(&mut self, of: TopicPartition) -> Result<bool, Option<LogError>> {
         let position = self.positions[&of];
         let end = self.shared.end(of);
@@ -269,7 +269,7 @@ impl Reader {
                 .await
                 .map_err(|error| Some(unavailable(error)))?
                 .map_err(Some)?;
-            // Trimmed records leave gaps; a partition of gaps alone is at its end.
+            // Trimmed records leave gaps; without any record left, the position is the end.
             let next = records.last().map_or(end, |last| last.offset + 1);
             self.positions.insert(of, next);
             if !records.is_empty() {

@@ -1,5 +1,5 @@
-//! Forgetting: what is past its retention in topics that delete, and what a newer record of the same key replaces in
-//! topics that compact. Offsets never start again.
+//! Removes old records: those past their retention in topics that delete, and those replaced by a newer record with the
+//! same key in topics that compact. Offsets are never reused.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use super::{
 };
 use platform::clock::wall_ms;
 
-/// Most records that are removed in one commit.
+/// Most records removed in one commit.
 const REMOVALS_MAX: usize = 10_000;
 const EVERY: Duration = Duration::from_secs(60);
-/// How often the thread looks whether the log is still there.
+/// How often the thread checks whether the log is still open.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// A partition after its last compaction.
+/// The state of a partition after its last compaction.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Compacted {
     end: i64,
@@ -28,14 +28,14 @@ pub(super) struct Compacted {
 }
 
 impl Compacted {
-    /// A compaction reads the whole partition, so it waits until there is much to gain.
+    /// Returns whether a compaction is worth it: it reads the whole partition.
     fn is_outgrown(self, end: i64) -> bool {
         let new = usize::try_from(end - self.end).unwrap_or(0);
         new > 0 && new >= self.kept / 2
     }
 }
 
-/// Oldest time of a record that stays.
+/// Returns the time of the oldest record to keep.
 pub(super) fn before_ms(now_ms: i64, retention_hours: u32) -> i64 {
     match retention_hours {
         0 => i64::MIN,
@@ -43,7 +43,7 @@ pub(super) fn before_ms(now_ms: i64, retention_hours: u32) -> i64 {
     }
 }
 
-/// Starts the thread that makes a pass each minute. It ends with the log.
+/// Starts the thread that makes a pass every minute. It ends with the log.
 pub(super) fn start(
     shared: &Arc<Shared>,
     work: &mpsc::Sender<Work>,
@@ -86,7 +86,7 @@ pub(super) fn start(
         .map_err(unavailable)
 }
 
-/// One pass over every partition; the number of records removed.
+/// Makes one pass over every partition; returns the number of records removed.
 pub(super) fn pass(
     shared: &Shared,
     work: &mpsc::Sender<Work>,
@@ -113,7 +113,7 @@ pub(super) fn pass(
     Ok(removed)
 }
 
-/// Removes what is older, from the front.
+/// Removes records older than the limit from the front of a partition.
 fn expire(
     shared: &Shared,
     work: &mpsc::Sender<Work>,
@@ -146,7 +146,7 @@ fn expire(
     }
 }
 
-/// Keeps the newest record of each key before `end`; how many were kept, and how many removed.
+/// Keeps the newest record of each key before `end`. Returns how many were kept and how many removed.
 fn compact(
     shared: &Shared,
     work: &mpsc::Sender<Work>,
@@ -173,7 +173,7 @@ fn compact(
     Ok((newest.len(), removed))
 }
 
-/// Through the writer, which also keeps where the partitions end.
+/// Asks the writer to remove records; the writer also remembers where partitions end.
 fn remove(work: &mpsc::Sender<Work>, keys: Vec<Vec<u8>>) -> Result<(), LogError> {
     if keys.is_empty() {
         return Ok(());

@@ -1,5 +1,5 @@
-//! The brokers as librdkafka speaks of them: a line when they go, one now and then, and one when they are back, for the
-//! producer and all consumers together.
+//! Logs the state of the brokers as librdkafka reports it: one line when they become unreachable, one from time to time,
+//! and one when they are back, for the producer and all consumers together.
 
 use platform::report::{Outage, Throttle};
 use rdkafka::ClientContext;
@@ -10,7 +10,7 @@ use tracing::{debug, error, warn};
 #[derive(Debug)]
 pub(super) struct Brokers {
     outage: Outage,
-    /// For what is said while some broker is there.
+    /// For reports while at least one broker is reachable.
     others: Throttle,
 }
 
@@ -22,12 +22,12 @@ impl Brokers {
         }
     }
 
-    /// A broker has answered something.
+    /// Notes that a broker answered.
     pub(super) fn heard(&self) {
         self.outage.succeeded();
     }
 
-    /// A line of librdkafka's.
+    /// Passes on a log line of librdkafka.
     pub(super) fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
@@ -40,17 +40,17 @@ impl Brokers {
         }
     }
 
-    /// An error that no call answers with.
+    /// Passes on an error that no call returns.
     pub(super) fn error(&self, error: &KafkaError, reason: &str) {
         match error.rdkafka_error_code() {
-            // Reaching the end is no error; the poll hands it over as well.
+            // Reaching the end of a partition is not an error; the poll returns it as well.
             Some(RDKafkaErrorCode::PartitionEOF) => {}
             Some(RDKafkaErrorCode::AllBrokersDown) => self.outage.failed(reason),
             _ => self.trouble(&format!("{error}: {reason}")),
         }
     }
 
-    /// One broker of many, or all of them once more.
+    /// Logs trouble with one of several brokers, or with all of them.
     pub(super) fn trouble(&self, detail: &str) {
         if self.outage.is_away() {
             self.outage.failed(detail);
@@ -62,7 +62,7 @@ impl Brokers {
     }
 }
 
-/// A client that only asks now and then.
+/// The context of a client that is only used for occasional questions.
 pub(super) struct Asking(pub(super) std::sync::Arc<Brokers>);
 
 impl ClientContext for Asking {

@@ -1,4 +1,4 @@
-//! Opens a consumer: its settings, its group or its partitions, and its thread.
+//! Opens a consumer: its settings, its group or partitions, and its thread.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -27,19 +27,19 @@ use platform::log::{
 
 /// Events that wait for the owner.
 const EVENTS_MAX: usize = 16;
-/// Longest wait for a place in the group. Every member must answer for it.
+/// Longest wait for a place in the group, for which every member must answer.
 const JOIN_MAX: Duration = Duration::from_secs(10);
 const METADATA_LIMIT: Duration = Duration::from_secs(10);
-/// Pause between two looks at what is read again, and the longest time without a record of it.
+/// Pause between two polls while records are read again, and the longest time without any of them.
 const POLL_EVERY: Duration = Duration::from_millis(100);
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
-/// The way back from the owner. It does not keep the consumer in its group.
+/// The control that the owner gets. It does not keep the consumer in its group.
 struct Control {
     consumer: Weak<BaseConsumer<Events>>,
     shared: Arc<Shared>,
     group: Option<String>,
-    /// Settings of a consumer without a group, to read something again.
+    /// Settings of a consumer without a group, which reads records again.
     aside: ClientConfig,
 }
 
@@ -71,8 +71,8 @@ impl ConsumerControl for Control {
             .map_err(|error| LogError::Unavailable(error.to_string()))?;
         committed.map_err(|error| match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::FencedInstanceId) => LogError::Refused(error.to_string()),
-            // Also where the generation is over: in the midst of a rebalance that is so for what stays ours as well. What
-            // does not is revoked.
+            // Also if the generation is over. During a rebalance that happens even for partitions that stay with us;
+            // those that do not are revoked.
             _ => LogError::Unavailable(error.to_string()),
         })
     }
@@ -163,7 +163,7 @@ impl ConsumerControl for Control {
 }
 
 impl Control {
-    /// Asks the brokers something, on a thread that may wait for them.
+    /// Asks the brokers a question, on a thread that may block.
     async fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&BaseConsumer<Events>) -> Result<T, KafkaError> + Send + 'static,
@@ -177,7 +177,7 @@ impl Control {
     }
 }
 
-/// Records of `key` within `offsets`, through a consumer of its own.
+/// Reads the records of `key` within `offsets`, with a separate consumer.
 fn read(
     aside: &ClientConfig,
     name: &str,
@@ -199,7 +199,7 @@ fn read(
                 records.extend(is_wanted.then(|| record(&message)));
                 message.offset() + 1
             }
-            // Gaps may reach up to the end.
+            // There may be no record up to the end.
             Some(Err(KafkaError::PartitionEOF(_))) => return Ok(records),
             Some(Err(reason)) => return Err(classify(&reason)),
             None if heard.elapsed() > SILENCE_MAX => return Err(LogError::no_answer()),
@@ -271,7 +271,7 @@ pub(super) async fn start(
         .name("kafka-consumer".to_owned())
         .spawn(move || poller.run())
         .map_err(|error| LogError::Unavailable(error.to_string()))?;
-    // Who is ready is a member: in a rolling update the next one goes only after this one has its place.
+    // Wait for a place before reporting ready: a rolling update stops the next member only then.
     if is_member && timeout(JOIN_MAX, shared.joined.notified()).await.is_err() {
         warn!("the group has no place yet, going on without waiting");
     }
@@ -280,22 +280,22 @@ pub(super) async fn start(
 
 fn settings(config: &KafkaConfig, subscription: &Subscription) -> ClientConfig {
     let mut client = config.client();
-    // librdkafka wants a group's name even where none is joined.
+    // librdkafka wants a group name even if no group is joined.
     let group = subscription.group.as_deref().unwrap_or("without-a-group");
     let start = match subscription.start {
         Start::Earliest => "earliest",
         Start::Latest => "latest",
     };
     let alone = subscription.group.is_none();
-    // A member hears of a rebalance with its next heartbeat, and the others wait for it: a partition that moves stands
-    // still for about as long.
+    // Members learn of a rebalance with their next heartbeat, and all wait for the last one. A moving partition stands
+    // still for about that long.
     let heartbeat_ms = (config.session_timeout_ms / 10).clamp(100, 250);
     client
         .set("group.id", format!("{}{group}", config.prefix))
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         .set("auto.offset.reset", start)
-        // Only what has to move moves, and the rest is worked on meanwhile.
+        // Only the partitions that must move stop; the others go on.
         .set("partition.assignment.strategy", "cooperative-sticky")
         .set("session.timeout.ms", config.session_timeout_ms.to_string())
         .set("heartbeat.interval.ms", heartbeat_ms.to_string())
@@ -304,7 +304,7 @@ fn settings(config: &KafkaConfig, subscription: &Subscription) -> ClientConfig {
         .set("statistics.interval.ms", "2000")
         .set("queued.min.messages", "10000")
         .set("queued.max.messages.kbytes", "32768")
-        // The default of a second is felt each time a full queue has room again.
+        // The default is a second, a noticeable delay each time a full queue has room again.
         .set("fetch.queue.backoff.ms", "20")
         .set("fetch.wait.max.ms", "100");
     if let Some(member) = &subscription.member {
@@ -313,7 +313,7 @@ fn settings(config: &KafkaConfig, subscription: &Subscription) -> ClientConfig {
     client
 }
 
-/// Joins the group, or takes every partition where there is none.
+/// Joins the group, or assigns every partition if there is no group.
 fn begin(
     consumer: Arc<BaseConsumer<Events>>,
     shared: Arc<Shared>,
@@ -353,13 +353,13 @@ fn begin(
     shared.assign(partitions.iter().copied().collect());
     let catching_up = Some(partitions);
     let mut poller = Poller::new(Arc::clone(&consumer), shared, batch_max, catching_up, None);
-    // Each partition has its queue before anything is fetched, or the end of an empty one could be missed.
+    // Each partition needs its queue before anything is fetched, or the end of an empty one could be missed.
     poller.follow_assignment();
     consumer.assign(&list).map_err(|error| setup(&error))?;
     Ok(poller)
 }
 
-/// Every partition of the topics that are wanted.
+/// Returns every partition of the subscribed topics.
 fn partitions(
     consumer: &BaseConsumer<Events>,
     shared: &Shared,
@@ -374,7 +374,7 @@ fn partitions(
         let found = metadata.topics().first();
         let count = found.map_or(0, |found| found.partitions().len());
         if count == 0 {
-            let reason = format!("there is no topic {name}, run hearth init");
+            let reason = format!("topic {name} does not exist, run hearth init");
             return Err(LogError::Setup(reason));
         }
         for partition in 0..i32::try_from(count).expect("a topic's partitions fit") {

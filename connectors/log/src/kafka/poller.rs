@@ -1,5 +1,5 @@
-//! The thread of one consumer. It serves rebalances all the time, and takes records out of librdkafka's queues, one for
-//! each partition, only while the owner has room: so a slow owner stops the fetching and never the heartbeat.
+//! The thread of one consumer. It always serves rebalances, but takes records out of librdkafka's queues (one for each
+//! partition) only while the owner has room. So a slow owner stops fetching but never the heartbeat.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -20,14 +20,14 @@ use platform::log::{LogEvent, Record, TopicPartition};
 
 /// Longest pause between two polls for rebalances and errors.
 const POLL_EVERY: Duration = Duration::from_millis(50);
-/// Events served between two looks at the records.
+/// Events served before records are looked at again.
 const SERVED_MAX: usize = 16;
-/// After a rebalance another one is to be expected for so long, and the broker is asked so often.
+/// How long another rebalance is expected after one, and how often the broker is asked meanwhile.
 const HASTY_FOR: Duration = Duration::from_secs(3);
 const ASK_EVERY: Duration = Duration::from_millis(100);
 /// Longest wait for its answer.
 const ANSWER_MAX: Duration = Duration::from_millis(200);
-/// About as much as one batch holds.
+/// Approximate size of a batch.
 const BATCH_BYTES_MAX: usize = 4 << 20;
 
 pub(super) struct Poller {
@@ -37,16 +37,16 @@ pub(super) struct Poller {
     queues: BTreeMap<TopicPartition, PartitionQueue<Events>>,
     /// Partitions that have not reached their end yet; `None` for a member of a group.
     catching_up: Option<BTreeSet<TopicPartition>>,
-    /// Name of the topic that the group shares out; `None` without a group.
+    /// Name of the topic whose partitions the group shares; `None` without a group.
     lead: Option<String>,
-    /// Until when, and when next, the broker is asked for that topic.
+    /// Until when the broker is asked for that topic, and when next.
     hasty_until: Instant,
     ask_at: Instant,
-    /// Which partition is asked first; it changes, so that none is starved.
+    /// Which partition is read first; it rotates, so that none is starved.
     first: usize,
 }
 
-/// What came of one look at all queues.
+/// The result of one pass over all queues.
 enum Turn {
     Busy,
     Idle,
@@ -54,17 +54,17 @@ enum Turn {
     Full,
 }
 
-/// librdkafka will not go on.
+/// A fatal error, after which librdkafka does not continue.
 struct Fatal(String);
 
-/// Records that share their memory.
+/// Records that share one buffer.
 #[derive(Default)]
 struct Batch {
     bytes: Vec<u8>,
-    records: Vec<Parts>,
+    records: Vec<BatchRecord>,
 }
 
-struct Parts {
+struct BatchRecord {
     offset: i64,
     timestamp_ms: i64,
     key: Option<Range<usize>>,
@@ -100,7 +100,7 @@ impl Poller {
                 Ok(Turn::Idle) => self.shared.wake.wait(POLL_EVERY),
                 Ok(Turn::Full) => std::thread::sleep(NAP),
                 Err(Fatal(reason)) => {
-                    error!(%reason, "the subscription has failed for good");
+                    error!(%reason, "the subscription failed for good");
                     break;
                 }
             }
@@ -151,15 +151,15 @@ impl Poller {
         Ok(turn)
     }
 
-    /// Lets librdkafka call back: rebalances, errors, statistics.
+    /// Lets librdkafka call its callbacks: rebalances, errors, statistics.
     fn serve(&self) -> Result<(), Fatal> {
-        // A poll that served an event looks like one that found nothing.
+        // A poll that served a callback looks like one that found nothing.
         for _ in 0..SERVED_MAX {
             match self.consumer.poll(Duration::ZERO) {
                 None => {}
                 Some(Ok(message)) => {
                     let (topic, partition) = (message.topic(), message.partition());
-                    // Passed over, it would be lost once a later one is committed.
+                    // If it were skipped, it would be lost once a later one is committed.
                     return Err(Fatal(format!(
                         "a record of {topic}, partition {partition}, came outside its queue"
                     )));
@@ -170,8 +170,8 @@ impl Poller {
         Ok(())
     }
 
-    /// Takes what a rebalance gives us. Each partition has its queue before anything is fetched: records that went
-    /// another way would come behind later ones.
+    /// Takes the partitions that a rebalance assigned. Each gets its queue before anything is fetched; records that came
+    /// through the main queue would be out of order.
     fn take_given(&mut self) {
         let Some(partitions) = self.shared.given() else {
             return;
@@ -180,12 +180,12 @@ impl Poller {
         self.shared.assign(partitions);
         self.follow_assignment();
         if let Err(reason) = self.consumer.incremental_assign(&list) {
-            error!(%reason, "partitions that are given cannot be taken");
+            error!(%reason, "assigned partitions cannot be taken");
         }
     }
 
-    /// librdkafka joins a group at most once a second, unless it has been told of a topic since. A rebalance that moves
-    /// something is followed by another, and what moves stands still until every member has joined for it.
+    /// Makes librdkafka rejoin quickly. It joins a group at most once a second, unless it has fetched metadata of a topic
+    /// since. A rebalance that moves partitions is followed by another, and these stand still until every member joined.
     fn hasten_joins(&mut self) {
         let Some(lead) = &self.lead else { return };
         let now = Instant::now();
@@ -200,7 +200,7 @@ impl Poller {
         }
     }
 
-    /// Gives each partition that is ours a queue of its own.
+    /// Gives each assigned partition its own queue.
     pub(super) fn follow_assignment(&mut self) {
         let owned = self.shared.owned();
         self.queues.retain(|of, _| owned.contains(of));
@@ -218,7 +218,7 @@ impl Poller {
         }
     }
 
-    /// One batch of a partition, and whether its end was seen.
+    /// Takes one batch of a partition; also returns whether its end was reached.
     fn take(&mut self, of: TopicPartition) -> Result<(Batch, bool), Fatal> {
         let mut batch = Batch::default();
         let Some(queue) = self.queues.get(&of) else {
@@ -238,22 +238,22 @@ impl Poller {
         Ok((batch, false))
     }
 
-    /// librdkafka mends most things by itself and says so again until it has.
+    /// Handles an error of a poll. librdkafka recovers from most by itself, and reports them again until it has.
     fn noted(&self, reason: &KafkaError) -> Result<(), Fatal> {
         if matches!(reason, KafkaError::MessageConsumptionFatal(_)) {
             return Err(Fatal(reason.to_string()));
         }
-        // The end of a partition, seen in the main queue, does not say of which topic.
+        // An end of partition in the main queue does not name its topic.
         if !matches!(reason, KafkaError::PartitionEOF(_)) {
             self.shared.brokers.trouble(&reason.to_string());
         }
         Ok(())
     }
 
-    /// Lets go of everything, so that another member can go on at once. Closing, unlike unsubscribing, leaves a static
-    /// member's partitions to its next run.
+    /// Gives everything up, so that another member can continue immediately. Closing, unlike unsubscribing, keeps a
+    /// static member's partitions for its next run.
     fn leave(mut self) {
-        // librdkafka does not close while it waits for this.
+        // librdkafka does not close before assigned partitions are taken.
         self.take_given();
         let Self {
             consumer,
@@ -276,7 +276,7 @@ impl Batch {
         };
         let key = message.key().map(&mut keep);
         let value = keep(message.payload().unwrap_or_default());
-        self.records.push(Parts {
+        self.records.push(BatchRecord {
             offset: message.offset(),
             timestamp_ms: message.timestamp().to_millis().unwrap_or(0),
             key,

@@ -1,5 +1,5 @@
-//! The way into Kafka: records enter librdkafka's queue in the order in which they were given, and one answer comes for
-//! all records of a call once the last of them is delivered or has failed.
+//! Producing to Kafka. Records enter librdkafka's queue in the order given. A call gets one answer for all its records,
+//! once the last of them is delivered or has failed.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,13 +16,13 @@ use tokio::time::{Instant, sleep};
 use super::brokers::Brokers;
 use platform::log::NewRecord;
 
-/// How long a full queue is left to empty itself before it is tried again.
+/// Pause before a full queue is tried again.
 const FULL_PAUSE: Duration = Duration::from_millis(2);
 
-/// A producer that answers wave by wave.
+/// A producer with one answer for each wave of records.
 pub(super) type WaveProducer = ThreadedProducer<Answering>;
 
-/// Takes librdkafka's delivery reports.
+/// Receives librdkafka's delivery reports.
 #[derive(Debug)]
 pub(super) struct Answering(pub(super) Arc<Brokers>);
 
@@ -48,14 +48,14 @@ impl ProducerContext for Answering {
     }
 }
 
-/// What comes back with a record's delivery report.
+/// A record's wave and index, which come back with its delivery report.
 #[derive(Debug)]
 pub(super) struct Ticket {
     wave: Arc<Wave>,
     index: usize,
 }
 
-/// Records that were given together.
+/// Records that were produced together.
 #[derive(Debug)]
 pub(super) struct Wave(Mutex<State>);
 
@@ -64,7 +64,7 @@ struct State {
     answered: Vec<bool>,
     left: usize,
     failed: Vec<(usize, KafkaError)>,
-    /// Told when nothing is left.
+    /// Notified when no record is left.
     done: Option<oneshot::Sender<()>>,
 }
 
@@ -77,18 +77,18 @@ impl Wave {
         if state.left == 0
             && let Some(done) = state.done.take()
         {
-            // Who waited may have given up.
+            // The caller may have stopped waiting.
             let _ = done.send(());
         }
     }
 
-    /// Waits until everything is answered or `deadline` has passed. Then: what failed, and what was not answered.
+    /// Waits until every record is answered or `deadline` has passed. Returns the failed and the unanswered ones.
     async fn outcome(
         &self,
         done: oneshot::Receiver<()>,
         deadline: Instant,
     ) -> (Vec<(usize, KafkaError)>, Vec<usize>) {
-        // After the deadline what is known by then counts.
+        // After the deadline, what is known by then counts.
         let _ = tokio::time::timeout_at(deadline, done).await;
         let mut state = self.0.lock().expect("no holder panics");
         let failed = std::mem::take(&mut state.failed);
@@ -103,8 +103,8 @@ impl Wave {
     }
 }
 
-/// Gives records to `producer` and waits for the answers: those that failed, and those that have none by `deadline`.
-/// While the queue is full the turn is kept, so that nobody who comes later goes first.
+/// Gives records to `producer` and waits for the answers. Returns those that failed and those without an answer by
+/// `deadline`. Keeps its turn while the queue is full, so that no later call overtakes it.
 pub(super) async fn produce<'a>(
     producer: &WaveProducer,
     turn: &tokio::sync::Mutex<()>,
@@ -119,7 +119,7 @@ pub(super) async fn produce<'a>(
         failed: Vec::new(),
         done: Some(tell),
     })));
-    // Unconstrained: a future made to yield before it has its place would lose it to those behind it.
+    // Unconstrained: if tokio made this future yield before it has its turn, a later call would overtake it.
     let Ok(in_turn) = tokio::time::timeout_at(deadline, unconstrained(turn.lock())).await else {
         return (Vec::new(), (0..records.len()).collect());
     };

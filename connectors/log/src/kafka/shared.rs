@@ -1,4 +1,4 @@
-//! What the polling thread, librdkafka's callbacks and the owner's control see of one another.
+//! State shared by the polling thread, librdkafka's callbacks and the owner's control.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,28 +20,28 @@ use tracing::{error, warn};
 use super::brokers::Brokers;
 use platform::log::{LogEvent, TopicPartition};
 
-/// Pause between two looks at a full channel.
+/// Pause between two attempts at a full channel.
 pub(super) const NAP: Duration = Duration::from_millis(1);
 
-/// One subscription.
+/// The shared state of one subscription.
 pub(super) struct Shared {
     prefix: String,
-    /// Topics whose partitions go along with those of the topic that the group shares out.
+    /// Topics whose partitions follow those of the topic that the group shares.
     followers: Vec<Topic>,
-    /// `None` once the subscription is over, so that the owner hears of it.
+    /// `None` once the subscription is over, so that the owner notices.
     sender: Mutex<Option<mpsc::Sender<LogEvent>>>,
-    /// What the owner must hear before any further record.
-    outbox: Mutex<VecDeque<LogEvent>>,
+    /// Events that the owner must get before any further record.
+    announcements: Mutex<VecDeque<LogEvent>>,
     owned: Mutex<BTreeSet<TopicPartition>>,
     paused: Mutex<BTreeSet<TopicPartition>>,
     ends: Mutex<BTreeMap<TopicPartition, i64>>,
-    /// Partitions that are given to us, until the poller takes them.
+    /// Partitions that a rebalance assigned, until the poller takes them.
     given: Mutex<Option<Vec<TopicPartition>>>,
-    /// Set by each rebalance until the poller has seen it.
+    /// Set by each rebalance, cleared by the poller.
     pub(super) rebalanced: AtomicBool,
-    /// Told of each rebalance.
+    /// Notified of each rebalance.
     pub(super) joined: Notify,
-    /// Longest wait for the owner to let go of revoked partitions.
+    /// Longest wait for the owner to give up revoked partitions.
     pub(super) patience: Duration,
     pub(super) wake: Arc<Wake>,
     /// Set when the log closes.
@@ -86,7 +86,7 @@ impl Shared {
             prefix,
             followers,
             sender: Mutex::new(Some(sender)),
-            outbox: Mutex::default(),
+            announcements: Mutex::default(),
             owned: Mutex::default(),
             paused: Mutex::default(),
             ends: Mutex::default(),
@@ -104,7 +104,7 @@ impl Shared {
         lock(&self.sender).clone()
     }
 
-    /// Whether the owner has dropped its consumer, or the log is closing.
+    /// Returns whether the owner has dropped its consumer or the log is closing.
     pub(super) fn is_over(&self) -> bool {
         let held = self.sender().is_some_and(|sender| !sender.is_closed());
         !held || self.closing.load(Ordering::Relaxed)
@@ -146,10 +146,10 @@ impl Shared {
     }
 
     pub(super) fn say(&self, event: LogEvent) {
-        lock(&self.outbox).push_back(event);
+        lock(&self.announcements).push_back(event);
     }
 
-    /// What a rebalance gives us, if one does: librdkafka waits until it is taken.
+    /// Returns the partitions that a rebalance assigned, if any. librdkafka waits until they are taken.
     pub(super) fn given(&self) -> Option<Vec<TopicPartition>> {
         lock(&self.given).take()
     }
@@ -161,17 +161,17 @@ impl Shared {
         }
     }
 
-    /// Hands over what the owner must hear first; false while some of it has to wait.
+    /// Hands over the announcements; returns false while some must wait for room.
     pub(super) fn hand_over(&self) -> bool {
         let Some(sender) = self.sender() else {
             return true;
         };
-        let mut outbox = lock(&self.outbox);
-        while let Some(event) = outbox.pop_front() {
+        let mut announcements = lock(&self.announcements);
+        while let Some(event) = announcements.pop_front() {
             match sender.try_send(event) {
                 Ok(()) => {}
                 Err(TrySendError::Full(event)) => {
-                    outbox.push_front(event);
+                    announcements.push_front(event);
                     return false;
                 }
                 Err(TrySendError::Closed(_)) => return true,
@@ -180,7 +180,7 @@ impl Shared {
         true
     }
 
-    /// Tells the owner, and waits until it has let go or the patience is over.
+    /// Tells the owner and waits until it has given the partitions up, or until `patience` is over.
     fn revoke(&self, partitions: Vec<TopicPartition>) {
         if partitions.is_empty() {
             return;
@@ -192,10 +192,10 @@ impl Shared {
         while !self.hand_over() && Instant::now() < deadline {
             std::thread::sleep(NAP);
         }
-        // An owner that has dropped its consumer has dropped the other half as well.
+        // An owner that has dropped its consumer has dropped `done` as well.
         while !self.is_over() && let_go.try_recv() == Err(oneshot::error::TryRecvError::Empty) {
             if Instant::now() >= deadline {
-                warn!("the owner of revoked partitions does not let go in time");
+                warn!("revoked partitions were not given up in time");
                 break;
             }
             std::thread::sleep(NAP);
@@ -205,7 +205,7 @@ impl Shared {
         lock(&self.ends).retain(|of, _| !gone.contains(of));
     }
 
-    /// These partitions of the topic that is shared out, and the same of those that go along with it.
+    /// Returns these partitions of the shared topic, and the same partitions of the topics that follow it.
     fn with_followers(&self, partitions: &[TopicPartition]) -> Vec<TopicPartition> {
         let all = partitions.iter().flat_map(|of| {
             let followers = self.followers.iter().map(|topic| TopicPartition {
@@ -237,7 +237,7 @@ impl Shared {
     }
 }
 
-/// What librdkafka calls, from within a poll.
+/// The callbacks that librdkafka calls from within a poll.
 pub(super) struct Events(pub(super) Arc<Shared>);
 
 impl ClientContext for Events {
@@ -270,8 +270,8 @@ impl ClientContext for Events {
 }
 
 impl ConsumerContext for Events {
-    /// A rebalance moves single partitions of the topic that is shared out; the same partitions of the topics that go
-    /// along with it are moved here. Whoever keeps a partition works on meanwhile.
+    /// Handles a rebalance. Kafka moves partitions of the shared topic; here the same partitions of its followers move
+    /// too. Partitions that stay are worked on meanwhile.
     fn rebalance(
         &self,
         consumer: &BaseConsumer<Self>,
@@ -282,7 +282,7 @@ impl ConsumerContext for Events {
         let list = self.0.list(&partitions);
         let done = if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             if self.0.is_over() {
-                // Nobody takes it any more, and librdkafka waits for an answer before it closes.
+                // Nobody takes them any more, but librdkafka needs an answer before it closes.
                 consumer.incremental_assign(&list)
             } else {
                 *lock(&self.0.given) = Some(partitions);

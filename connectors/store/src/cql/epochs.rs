@@ -1,10 +1,11 @@
-//! Epochs of partitions, by compare and set: a conditional statement for each claim.
+//! Epochs of partitions by compare and set: each claim is a conditional statement.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use platform::clock::wall_ms;
 use platform::order::Epoch;
+use platform::retry::Backoff;
 use platform::store::StoreError;
 use scylla::value::{CqlValue, Row as AnyRow};
 use tokio::time::Instant;
@@ -13,13 +14,13 @@ use super::{BACKOFF_FIRST, BACKOFF_MAX, CqlStore, refused_or_unavailable};
 
 static CLAIMS: AtomicU64 = AtomicU64::new(0);
 
-/// Claims of this process, apart from those of every other.
+/// Returns a name for one claim that no other claim has, in any process.
 fn holder() -> String {
     let claim = CLAIMS.fetch_add(1, Ordering::Relaxed);
     format!("{}-{}-{claim}", std::process::id(), wall_ms())
 }
 
-/// The newest epoch, and the holder that claimed it.
+/// Returns the newest epoch and the holder that claimed it.
 pub(super) async fn newest(
     store: &CqlStore,
     partition: i32,
@@ -43,7 +44,7 @@ pub(super) async fn renew(
     set(store, partition, Some(held)).await
 }
 
-/// Sets a higher epoch: over `held` alone if that is given, else over any. `None` if another stands there.
+/// Sets a higher epoch. If `held` is given, it must be the current one; returns `None` if it is not.
 async fn set(
     store: &CqlStore,
     partition: i32,
@@ -51,11 +52,12 @@ async fn set(
 ) -> Result<Option<Epoch>, StoreError> {
     let holder = holder();
     let deadline = Instant::now() + Duration::from_millis(store.config.write_timeout_ms);
-    let mut pause = BACKOFF_FIRST;
+    let mut backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_MAX);
     loop {
+        let pause = backoff.next_pause();
         let newest = newest(store, partition).await?;
         let last = match newest {
-            // The answer to the attempt before was lost.
+            // The previous attempt succeeded but its answer was lost.
             Some((epoch, of)) if of == holder => return Ok(Some(epoch)),
             Some((epoch, _)) => Some(epoch),
             None => None,
@@ -79,7 +81,6 @@ async fn set(
             ));
         }
         tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(BACKOFF_MAX);
     }
 }
 
@@ -111,14 +112,14 @@ async fn compare_and_set(
         .into_rows_result()
         .map_err(|error| other_kind(&error))?;
     let row: AnyRow = rows.first_row().map_err(|error| other_kind(&error))?;
-    // The first column says whether the condition held.
+    // The first column tells whether the condition was met.
     Ok(matches!(
         row.columns.first(),
         Some(Some(CqlValue::Boolean(true)))
     ))
 }
 
-/// The store's own time, so that clocks of our hosts do not count.
+/// Returns the store's own time, so that our hosts' clocks do not matter.
 async fn now_us(store: &CqlStore) -> Result<i64, StoreError> {
     let statement = &store.statements().await?.now;
     let rows: Vec<(i64,)> = store.select(statement, ()).await?;

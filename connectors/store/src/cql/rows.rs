@@ -1,5 +1,5 @@
-//! Rows of Hearth as CQL values, and back. Each row knows its statement, its partition and its place there, so that
-//! rows of one partition can travel together and the last of equal rows holds.
+//! Converts rows to CQL values and back. Each row has its statement, its partition and its key within the partition, so
+//! that rows of one partition can share a batch and the last of several writes to a row wins.
 
 use std::collections::BTreeMap;
 
@@ -14,25 +14,24 @@ use scylla::value::{CqlDate, CqlTimestamp, CqlValue, MaybeUnset};
 use super::statements::Insert;
 use platform::store::{Row, StoreError};
 
-/// A value, or none: unset writes no tombstone.
+/// A value or unset. Unset writes no tombstone.
 pub(super) type Cell = MaybeUnset<CqlValue>;
 
-/// What the partition key of a table is made of.
+/// The partition key of a table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Partition {
+pub(super) enum PartitionKey {
     Home(i64),
     HomeDay(i64, i32),
     Text(String),
 }
 
-/// Place of a row in its partition.
-pub(super) type Place = (i64, String);
+/// A row's clustering key: its position within its partition.
+pub(super) type RowKey = (i64, String);
 
-/// The rows of one write: by partition, each row once. Tables that share the key of a partition share its batches.
-pub(super) type Grouped = BTreeMap<Partition, BTreeMap<(Insert, Place), Vec<Cell>>>;
+/// The rows of one write by partition, each row once. Tables with the same partition key share batches.
+pub(super) type Grouped = BTreeMap<PartitionKey, BTreeMap<(Insert, RowKey), Vec<Cell>>>;
 
-/// Adds the rows that `row` means.
-/// An error says what is wrong with the row, which then adds nothing that matters.
+/// Adds the CQL rows of `row`. On an error, which says what is wrong with the row, the whole write is given up.
 pub(super) fn group(row: &Row, grouped: &mut Grouped) -> Result<(), String> {
     match row {
         Row::Reading(reading) => group_reading(reading, grouped)?,
@@ -52,7 +51,7 @@ pub(super) fn group(row: &Row, grouped: &mut Grouped) -> Result<(), String> {
             put(
                 grouped,
                 Insert::Household,
-                Partition::Home(id),
+                PartitionKey::Home(id),
                 (0, String::new()),
                 cells,
             );
@@ -66,7 +65,7 @@ pub(super) fn group(row: &Row, grouped: &mut Grouped) -> Result<(), String> {
                     double(period.buy_per_kwh),
                     double(period.sell_per_kwh),
                 ];
-                let partition = Partition::Text(tariff.name.clone());
+                let partition = PartitionKey::Text(tariff.name.clone());
                 put(
                     grouped,
                     Insert::Tariff,
@@ -85,7 +84,7 @@ pub(super) fn group(row: &Row, grouped: &mut Grouped) -> Result<(), String> {
             put(
                 grouped,
                 Insert::Snapshot,
-                Partition::Home(id),
+                PartitionKey::Home(id),
                 (0, String::new()),
                 cells,
             );
@@ -97,14 +96,14 @@ pub(super) fn group(row: &Row, grouped: &mut Grouped) -> Result<(), String> {
 fn put(
     grouped: &mut Grouped,
     insert: Insert,
-    partition: Partition,
-    place: Place,
+    partition: PartitionKey,
+    row_key: RowKey,
     cells: Vec<Cell>,
 ) {
     grouped
         .entry(partition)
         .or_default()
-        .insert((insert, place), cells);
+        .insert((insert, row_key), cells);
 }
 
 fn group_reading(reading: &Reading, grouped: &mut Grouped) -> Result<(), String> {
@@ -125,8 +124,14 @@ fn group_reading(reading: &Reading, grouped: &mut Grouped) -> Result<(), String>
             Insert::Battery
         }
     };
-    let place = (reading.ts_ms, String::new());
-    put(grouped, insert, Partition::HomeDay(id, day), place, cells);
+    let row_key = (reading.ts_ms, String::new());
+    put(
+        grouped,
+        insert,
+        PartitionKey::HomeDay(id, day),
+        row_key,
+        cells,
+    );
     Ok(())
 }
 
@@ -160,12 +165,12 @@ fn group_slot(household_id: HouseholdId, slot: &Slot, grouped: &mut Grouped) -> 
         None => cells.extend([MaybeUnset::Unset, MaybeUnset::Unset]),
     }
     cells.push(int(slot.samples_count()));
-    let place = (slot.start_ms, String::new());
+    let row_key = (slot.start_ms, String::new());
     put(
         grouped,
         Insert::Slot,
-        Partition::HomeDay(id, day),
-        place,
+        PartitionKey::HomeDay(id, day),
+        row_key,
         cells,
     );
     Ok(())
@@ -190,15 +195,21 @@ fn group_schedule(schedule: &Schedule, grouped: &mut Grouped) -> Result<(), Stri
         double(plan.baseline.cost),
         json(schedule)?,
     ];
-    let place = (schedule.requested_ms, schedule.schedule_id.clone());
-    put(grouped, Insert::Schedule, Partition::Home(id), place, cells);
+    let row_key = (schedule.requested_ms, schedule.schedule_id.clone());
+    put(
+        grouped,
+        Insert::Schedule,
+        PartitionKey::Home(id),
+        row_key,
+        cells,
+    );
     let cells = vec![
         text(&schedule.schedule_id),
         big(id),
         boolean(schedule.adopt),
         time(schedule.requested_ms),
     ];
-    let partition = Partition::Text(schedule.schedule_id.clone());
+    let partition = PartitionKey::Text(schedule.schedule_id.clone());
     put(
         grouped,
         Insert::ScheduleId,
@@ -209,14 +220,14 @@ fn group_schedule(schedule: &Schedule, grouped: &mut Grouped) -> Result<(), Stri
     Ok(())
 }
 
-/// The order and its answer are written by two statements with their own columns, so that an order written again does
-/// not undo its answer.
+/// Adds the rows of a command. The command and its answer are written by two statements with their own columns, so that
+/// writing the command again does not undo the answer.
 fn group_command(progress: &CommandProgress, grouped: &mut Grouped) -> Result<(), String> {
     let command = &progress.command;
     let id = command.household_id.get();
     let day = row_day(command.household_id, "not_before", command.not_before_ms)?;
-    let partition = Partition::HomeDay(id, day);
-    let place = (command.not_before_ms, command.command_id.clone());
+    let partition = PartitionKey::HomeDay(id, day);
+    let row_key = (command.not_before_ms, command.command_id.clone());
     let key = [
         big(id),
         date(day),
@@ -236,7 +247,7 @@ fn group_command(progress: &CommandProgress, grouped: &mut Grouped) -> Result<()
                 grouped,
                 Insert::CommandAnswer,
                 partition.clone(),
-                place.clone(),
+                row_key.clone(),
                 cells,
             );
         }
@@ -254,11 +265,11 @@ fn group_command(progress: &CommandProgress, grouped: &mut Grouped) -> Result<()
         command.battery_w.map_or(MaybeUnset::Unset, double),
         MaybeUnset::Set(CqlValue::Map(appliances)),
     ]);
-    put(grouped, Insert::Command, partition, place, cells);
+    put(grouped, Insert::Command, partition, row_key, cells);
     Ok(())
 }
 
-/// Bytes of a row on the wire, roughly.
+/// Returns roughly how many bytes a row takes on the wire.
 pub(super) fn size_of(cells: &[Cell]) -> usize {
     cells
         .iter()
@@ -271,19 +282,19 @@ pub(super) fn size_of(cells: &[Cell]) -> usize {
         .sum()
 }
 
-/// The UTC day that holds `ts_ms`, in days since 1970.
+/// Returns the UTC day of `ts_ms`, in days since 1970.
 pub(super) fn day_of(ts_ms: i64) -> Result<i32, StoreError> {
     i32::try_from(ts_ms.div_euclid(DAY_MS))
-        .map_err(|_| StoreError::BadRow(format!("{ts_ms} ms is beyond every calendar")))
+        .map_err(|_| StoreError::BadRow(format!("{ts_ms} ms is outside the calendar")))
 }
 
-/// The day of a row; an error names its home and the field.
+/// Returns the day of a row; an error names its home and the field.
 fn row_day(home: HouseholdId, field: &str, ts_ms: i64) -> Result<i32, String> {
     day_of(ts_ms)
-        .map_err(|_| format!("household {home}: {field} of {ts_ms} ms is beyond every calendar"))
+        .map_err(|_| format!("household {home}: {field} of {ts_ms} ms is outside the calendar"))
 }
 
-/// A day as CQL counts: 1970 stands in the middle of the unsigned range.
+/// Converts a day to CQL's count, where 1970 is in the middle of the unsigned range.
 pub(super) const fn cql_date(day: i32) -> CqlDate {
     CqlDate(day.cast_unsigned() ^ (1 << 31))
 }
@@ -322,7 +333,7 @@ fn json<T: serde::Serialize>(value: &T) -> Result<Cell, String> {
         .map_err(|error| format!("encode a row: {error}"))
 }
 
-/// The measurement that stands in one or two columns.
+/// Returns the values of a reading from one or two columns.
 pub(super) fn measurement(kind: Kind, first: f64, second: f64) -> Measurement {
     match kind {
         Kind::Meter => Measurement::Meter {
@@ -336,7 +347,7 @@ pub(super) fn measurement(kind: Kind, first: f64, second: f64) -> Measurement {
     }
 }
 
-/// A row of `slots`, without what follows from the rest.
+/// A row of `slots`, without the columns that follow from the others.
 #[derive(Debug, DeserializeRow)]
 pub(super) struct SlotRow {
     start: CqlTimestamp,
@@ -403,7 +414,7 @@ pub(super) struct CommandRow {
 }
 
 impl CommandRow {
-    /// `None` for an answer whose order has gone, as one whose order expired a moment earlier.
+    /// Returns `None` for an answer whose command is gone, for example because it expired a moment earlier.
     pub(super) fn into_progress(
         self,
         household_id: HouseholdId,

@@ -1,4 +1,4 @@
-//! The prepared statements, and the tables they need.
+//! The prepared statements and the tables that they need.
 
 use scylla::client::session::Session;
 use scylla::statement::prepared::PreparedStatement;
@@ -10,7 +10,7 @@ const KEYSPACE: &str = include_str!("../../../../schemas/cql/keyspace.cql");
 const TABLES: &str = include_str!("../../../../schemas/cql/tables.cql");
 const DAY_S: u32 = 86_400;
 
-/// What is written.
+/// The kinds of rows that are inserted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Insert {
     Meter,
@@ -41,7 +41,7 @@ impl Insert {
         Self::Snapshot,
     ];
 
-    /// Table and columns, in the order of the values.
+    /// Returns table and columns, in the order of the values.
     const fn columns(self) -> (&'static str, &'static str) {
         match self {
             Self::Meter => ("meter_readings", "household_id, day, ts, consumption_w"),
@@ -115,7 +115,7 @@ pub(super) struct Statements {
 }
 
 impl Statements {
-    /// Fails for now where the tables are not there yet.
+    /// Prepares every statement. Fails with a retryable error if the tables do not exist yet.
     pub(super) async fn prepare(session: &Session, config: &CqlConfig) -> Result<Self, StoreError> {
         let keyspace = &config.keyspace;
         let mut inserts = Vec::with_capacity(Insert::ALL.len());
@@ -226,15 +226,15 @@ fn next_epoch(keyspace: &str) -> String {
 
 async fn one(session: &Session, cql: &str) -> Result<PreparedStatement, StoreError> {
     let mut statement = session.prepare(cql).await.map_err(|error| {
-        // Another process may create the tables a moment later, so this is not for good.
+        // Another process may create the tables a moment later, so a retry may succeed.
         StoreError::Unavailable(format!("prepare `{cql}`: {error}"))
     })?;
-    // Every statement of Hearth may be repeated: rows are upserts.
+    // Rows are upserts, so every statement may be repeated.
     statement.set_is_idempotent(true);
     Ok(statement)
 }
 
-/// A conditional statement: what it has done it does not do again, so the driver must not repeat it.
+/// Makes a conditional statement, which the driver must not repeat: a second run would not meet its condition.
 fn conditional(mut statement: PreparedStatement, config: &CqlConfig) -> PreparedStatement {
     let serial = if config.consistency.is_local() {
         SerialConsistency::LocalSerial
@@ -246,7 +246,7 @@ fn conditional(mut statement: PreparedStatement, config: &CqlConfig) -> Prepared
     statement
 }
 
-/// A question whose answer holds every conditional statement that was answered before.
+/// Makes a query with serial consistency: it sees every conditional statement that was answered before.
 fn agreed(mut statement: PreparedStatement, config: &CqlConfig) -> PreparedStatement {
     statement.set_consistency(if config.consistency.is_local() {
         Consistency::LocalSerial
@@ -256,7 +256,7 @@ fn agreed(mut statement: PreparedStatement, config: &CqlConfig) -> PreparedState
     statement
 }
 
-/// Creates what is missing, and brings each table's default TTL to the configured one.
+/// Creates the tables that are missing, and sets each table's default TTL to the configured one.
 pub(super) async fn init(session: &Session, config: &CqlConfig) -> Result<(), StoreError> {
     let keyspace = KEYSPACE
         .replace("{keyspace}", &config.keyspace)
@@ -287,7 +287,7 @@ pub(super) async fn init(session: &Session, config: &CqlConfig) -> Result<(), St
     Ok(())
 }
 
-/// Each table's name and the statement that creates it.
+/// Returns each table's name and the statement that creates it.
 fn tables(config: &CqlConfig) -> Vec<(String, String)> {
     let plain: String = TABLES
         .lines()
@@ -305,7 +305,7 @@ fn tables(config: &CqlConfig) -> Vec<(String, String)> {
                 .and_then(|(_, rest)| rest.split_whitespace().next())
                 .expect("every statement in tables.cql names its table");
             let ttl_s = ttl_s(config, table);
-            // About thirty windows; Cassandra's advice is 20 to 50.
+            // About thirty windows; Cassandra recommends 20 to 50.
             let window_days = (ttl_s / DAY_S / 30).max(1);
             let filled = create
                 .replace("{keyspace}", &config.keyspace)
@@ -326,7 +326,7 @@ fn ttl_s(config: &CqlConfig, table: &str) -> u32 {
         "weather_forecast" => retention.weather_days,
         _ => 0,
     };
-    // Twenty years is the most that CQL takes.
+    // CQL allows at most twenty years.
     days.min(20 * 365) * DAY_S
 }
 

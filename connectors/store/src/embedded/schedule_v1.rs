@@ -1,5 +1,5 @@
-//! Schedules as version 1 of the embedded store laid them out: in postcard, where the order of fields is the format.
-//! So these types never change, and a shared one that does is copied here as it was.
+//! Schedules in the layout of version 1 of the embedded store: postcard, where the order of fields is the format. These
+//! types never change. If a shared type that they use changes, its old form is copied here.
 
 use std::collections::BTreeMap;
 
@@ -46,7 +46,7 @@ struct PlannedSlotV1 {
     shadow_price: f64,
 }
 
-/// The schedule in `bytes`, which are behind the version byte.
+/// Reads the schedule in `bytes`, which follow the version byte.
 pub(super) fn read(bytes: &[u8]) -> Result<Schedule, postcard::Error> {
     let schedule: ScheduleV1 = postcard::from_bytes(bytes)?;
     Ok(Schedule {
@@ -126,7 +126,7 @@ mod tests {
             (last.start_ms, last.shadow_price),
             (1_757_671_200_000, 0.25)
         );
-        // Written again it has the version of today.
+        // Written again, it has the current version.
         let row = packed_schedule(&schedule).unwrap();
         assert_eq!(row[0], 2);
         assert_eq!(unpacked_schedule(&row).unwrap(), schedule);

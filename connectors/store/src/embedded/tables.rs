@@ -1,6 +1,6 @@
-//! Keys, values and tables of the embedded store. A key begins with the household's id, then the time, both in an
-//! order-keeping form. A value begins with the mark of an order and the order of its write; what builds before orders
-//! wrote begins with the next part at once. That is a version byte: schedules have version 2, everything else version 1.
+//! Keys, values and tables of the embedded store. A key is the household's id, then the time, both in a form that sorts
+//! like the numbers. A value is a marker byte, the order of its write, a version byte and the row. Values from before
+//! orders existed begin with the version byte. Schedules have version 2, everything else version 1.
 
 use std::sync::Arc;
 
@@ -18,16 +18,16 @@ use super::schedule_v1;
 use platform::order::Order;
 use platform::store::{Row, StoreError};
 
-/// First byte of a value that has its order in the eight bytes behind. No version of what follows has this number.
+/// First byte of a value whose next eight bytes are its order. No version has this number.
 const ORDERED: u8 = 0x80;
-/// First byte of every value behind its order; another number means another layout.
+/// Version byte of most values; another number means another layout.
 const VERSION: u8 = 1;
-/// First byte of a schedule as an Avro single object, which names its schema.
+/// Version byte of a schedule as an Avro single object, which names its schema.
 const SCHEDULE_VERSION: u8 = 2;
-/// Length of a household's id or a time in a key.
+/// Length of a household's id or of a time in a key, bytes.
 pub(super) const WORD: usize = 8;
 
-/// The tables, by their public names, and two that serve reading back.
+/// The tables, by their public names, and some that serve lookups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Table {
     MeterReadings,
@@ -38,7 +38,7 @@ pub(super) enum Table {
     /// From a schedule's id to its key in `schedules`.
     SchedulesById,
     Commands,
-    /// What devices answered, apart from the orders, so that an order written again does not undo its answer.
+    /// Answers of devices, apart from the commands, so that writing a command again does not undo its answer.
     CommandAnswers,
     Households,
     Tariffs,
@@ -92,7 +92,7 @@ impl Table {
     }
 }
 
-/// The open tables; a cheap handle.
+/// The open tables. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Tables {
     pub(super) database: Database,
@@ -128,11 +128,11 @@ pub(super) enum Change {
         table: Table,
         key: Vec<u8>,
     },
-    /// Prices that replace what was known of the time from the first period to the last.
+    /// Prices that replace all known ones from the first period to the last.
     Tariff(Arc<Tariff>),
 }
 
-/// What a device answered: a row of `command_answers`.
+/// A device's answer: a row of `command_answers`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Answer {
     pub(super) state: CommandState,
@@ -140,12 +140,12 @@ pub(super) struct Answer {
     pub(super) reason: String,
 }
 
-/// A number as eight bytes whose order is the number's.
+/// Returns a number as eight bytes that sort like the numbers.
 pub(super) const fn ordered(number: i64) -> [u8; WORD] {
     (number.cast_unsigned() ^ (1 << 63)).to_be_bytes()
 }
 
-/// The number that [`ordered`] made these bytes of.
+/// Returns the number from which [`ordered`] made these bytes.
 pub(super) fn number(bytes: &[u8]) -> Option<i64> {
     let bytes: [u8; WORD] = bytes.try_into().ok()?;
     Some((u64::from_be_bytes(bytes) ^ (1 << 63)).cast_signed())
@@ -159,14 +159,14 @@ pub(super) fn timed_key(household_id: HouseholdId, ts_ms: i64) -> Vec<u8> {
     [ordered(household_id.get()), ordered(ts_ms)].concat()
 }
 
-/// Adopted schedules of a home stand together, the one requested last at their end.
+/// Returns the prefix of a home's keys in `schedules`. Adopted schedules are together, the one requested last at the end.
 pub(super) fn schedule_prefix(household_id: HouseholdId, adopt: bool) -> Vec<u8> {
     let mut key = household_key(household_id);
     key.push(u8::from(adopt));
     key
 }
 
-/// The length stands first, so that no name is another's beginning.
+/// Returns the key of a tariff's period. The name's length comes first, so that no name is the prefix of another.
 pub(super) fn tariff_key(name: &str, start_ms: i64) -> Result<Vec<u8>, StoreError> {
     let length = u16::try_from(name.len())
         .map_err(|_| StoreError::BadRow("a tariff's name is at most 65,535 bytes".to_owned()))?;
@@ -176,7 +176,7 @@ pub(super) fn tariff_key(name: &str, start_ms: i64) -> Result<Vec<u8>, StoreErro
     Ok(key)
 }
 
-/// A value in postcard, behind the version byte.
+/// Encodes a value: the version byte, then postcard.
 pub(super) fn packed<T: Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
     postcard::to_extend(value, vec![VERSION])
         .map_err(|error| StoreError::BadRow(format!("encode a row: {error}")))
@@ -187,7 +187,7 @@ pub(super) fn unpacked<T: DeserializeOwned>(table: Table, value: &[u8]) -> Resul
     postcard::from_bytes(body(table, value)?).map_err(|error| corrupt(table, &error))
 }
 
-/// A schedule behind its version byte.
+/// Encodes a schedule behind its version byte.
 pub(super) fn packed_schedule(schedule: &Schedule) -> Result<Vec<u8>, StoreError> {
     let schedule = Codec::single_object()
         .encode(schedule)
@@ -195,7 +195,7 @@ pub(super) fn packed_schedule(schedule: &Schedule) -> Result<Vec<u8>, StoreError
     Ok([&[SCHEDULE_VERSION], schedule.as_slice()].concat())
 }
 
-/// Reads what [`packed_schedule`] writes, and what was written before version 2.
+/// Reads what [`packed_schedule`] writes, and schedules from before version 2.
 pub(super) fn unpacked_schedule(value: &[u8]) -> Result<Schedule, StoreError> {
     let corrupt = |error: &dyn std::fmt::Display| corrupt(Table::Schedules, error);
     if let Some((&SCHEDULE_VERSION, schedule)) = split_order(value).1.split_first() {
@@ -205,12 +205,12 @@ pub(super) fn unpacked_schedule(value: &[u8]) -> Result<Schedule, StoreError> {
     schedule_v1::read(body(Table::Schedules, value)?).map_err(|error| corrupt(&error))
 }
 
-/// A value with its order in front.
+/// Puts the order in front of a value.
 pub(super) fn ordered_value(order: Order, value: &[u8]) -> Vec<u8> {
     [&[ORDERED], order.get().to_be_bytes().as_slice(), value].concat()
 }
 
-/// The order of a stored value, and the value itself. What was stored before orders were has [`Order::NONE`].
+/// Splits a stored value into its order and the value itself. Values from before orders existed have [`Order::NONE`].
 pub(super) fn split_order(value: &[u8]) -> (Order, &[u8]) {
     if let Some((&ORDERED, rest)) = value.split_first()
         && let Some((order, rest)) = rest.split_first_chunk()
@@ -220,7 +220,7 @@ pub(super) fn split_order(value: &[u8]) -> (Order, &[u8]) {
     (Order::NONE, value)
 }
 
-/// What stands behind the version byte.
+/// Returns the bytes that follow the version byte.
 pub(super) fn body(table: Table, value: &[u8]) -> Result<&[u8], StoreError> {
     match split_order(value).1.split_first() {
         Some((&VERSION, body)) => Ok(body),
@@ -236,7 +236,7 @@ pub(super) fn corrupt(table: Table, detail: &dyn std::fmt::Display) -> StoreErro
     }
 }
 
-/// The changes that one row means.
+/// Adds the changes of one row.
 pub(super) fn changes_of(row: Row, changes: &mut Vec<Change>) -> Result<(), StoreError> {
     match row {
         Row::Reading(reading) => changes.push(reading_change(&reading)?),
@@ -295,7 +295,7 @@ pub(super) fn changes_of(row: Row, changes: &mut Vec<Change>) -> Result<(), Stor
             });
         }
         Row::Tariff(tariff) => {
-            // Its name must fit a key.
+            // Its name must fit into a key.
             tariff_key(&tariff.name, 0)?;
             changes.push(Change::Tariff(tariff));
         }
@@ -323,7 +323,7 @@ fn reading_change(reading: &Reading) -> Result<Change, StoreError> {
     })
 }
 
-/// The reading that [`changes_of`] made this row of.
+/// Returns the reading from which [`changes_of`] made this row.
 pub(super) fn reading_of(
     household_id: HouseholdId,
     kind: Kind,

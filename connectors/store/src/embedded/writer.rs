@@ -1,5 +1,5 @@
-//! The one thread that writes: it takes every write that waits, commits them as one batch with one fsync, and only
-//! then answers. A second thread removes what is past its retention, through the first.
+//! The writer thread takes every waiting write, commits them as one batch with one fsync, and only then answers. A
+//! second thread removes rows past their retention, through the first.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -18,11 +18,11 @@ use super::tables::{
 use super::{StoreError, from_fjall};
 use crate::retention::Retention;
 
-/// Most removals that the expiry asks for at once.
+/// Most rows that the expiry removes at once.
 const EXPIRED_MAX: usize = 4096;
 const DAY_MS: i64 = model::units::DAY_MS;
 
-/// What the writer is asked for.
+/// A request to the writer.
 #[derive(Debug)]
 pub(super) enum Job {
     Write(Write),
@@ -32,13 +32,13 @@ pub(super) enum Job {
 /// Changes that become durable together.
 #[derive(Debug)]
 pub(super) struct Write {
-    /// Against which rows with an order hold or lose.
+    /// Order of the write; a stored row with a higher one stays.
     pub(super) order: Order,
     pub(super) changes: Vec<Change>,
     pub(super) done: oneshot::Sender<Result<(), StoreError>>,
 }
 
-/// A higher epoch for a partition: over `held` alone if that is given, else over any.
+/// A claim of a higher epoch for a partition. If `held` is given, it must be the current one.
 #[derive(Debug)]
 pub(super) struct Claim {
     pub(super) partition: i32,
@@ -66,7 +66,7 @@ pub(super) fn run(tables: Tables, mut jobs: mpsc::Receiver<Job>, changes_max: us
                 let mut batch = CommitBatch::default();
                 let mut waiting = Vec::new();
                 let mut write = first;
-                // A claim ends the batch: the writes before it are made before it.
+                // A claim ends the batch, so that the writes before it are committed first.
                 let other = loop {
                     let outcome = batch.add(&tables, write.order, write.changes);
                     waiting.push((write.done, outcome));
@@ -99,7 +99,7 @@ fn set_epoch(
     if held.is_some() && held != last {
         return Ok(None);
     }
-    // One process at a time has the tables, so the time decides nothing here, and the store reads no clock.
+    // Only one process has the tables open, so the time does not matter, and the store reads no clock.
     let next = Epoch::after(last, 0)
         .ok_or_else(|| StoreError::Refused("epochs have come to their end".to_owned()))?;
     let mut batch = tables
@@ -112,7 +112,7 @@ fn set_epoch(
     Ok(Some(next))
 }
 
-/// The epoch that was claimed last.
+/// Returns the epoch that was claimed last.
 pub(super) fn newest_epoch(tables: &Tables, partition: i32) -> Result<Option<Epoch>, StoreError> {
     let found = super::get(tables, Table::PartitionEpochs, &partition.to_be_bytes())?;
     let found = found.map(|value| {
@@ -124,18 +124,18 @@ pub(super) fn newest_epoch(tables: &Tables, partition: i32) -> Result<Option<Epo
     found.transpose()
 }
 
-/// A value, and the order of the write that it came with.
+/// A value and the order of its write.
 type Ordered = (Order, Vec<u8>);
 
-/// What becomes durable with one fsync. All changes of a batch get the same sequence number, so each key may occur once:
-/// the change with the highest order holds, of equal ones the last. `None` removes.
+/// The changes of one fsync. All changes of a batch get the same sequence number, so each key may occur only once: the
+/// change with the highest order wins, and the last of equal ones. `None` removes.
 #[derive(Debug, Default)]
 struct CommitBatch {
     rows: BTreeMap<(Table, Vec<u8>), Option<Ordered>>,
 }
 
 impl CommitBatch {
-    /// Adds changes; leaves out those whose place holds a row of a higher order.
+    /// Adds changes, except those for which a row with a higher order exists.
     fn add(
         &mut self,
         tables: &Tables,
@@ -173,7 +173,7 @@ impl CommitBatch {
         Ok(())
     }
 
-    /// A series replaces what was known of the time it covers, but for what a later one knows.
+    /// Adds a series, which replaces the prices known for the time it covers, except those with a higher order.
     fn put_tariff(
         &mut self,
         tables: &Tables,
@@ -204,7 +204,7 @@ impl CommitBatch {
         Ok(())
     }
 
-    /// The periods of a tariff that begin before `to_ms`, as they will stand after this batch.
+    /// Returns the periods of a tariff that begin before `to_ms`, as they will be after this batch.
     fn periods(
         &self,
         tables: &Tables,
@@ -255,7 +255,7 @@ impl CommitBatch {
     }
 }
 
-/// Removes what is past its retention each `period`, until `stop` is closed.
+/// Removes rows past their retention every `period`, until `stop` is closed.
 #[expect(
     clippy::needless_pass_by_value,
     reason = "the thread owns what it works on"
@@ -276,13 +276,13 @@ pub(super) fn run_expiry(
     }
 }
 
-/// One pass over every table with a retention. Resolves to the number of rows removed.
+/// Makes one pass over every table with a retention. Returns the number of rows removed.
 pub(super) fn expire(
     tables: &Tables,
     writes: &mpsc::Sender<Job>,
     retention: Retention,
 ) -> Result<usize, StoreError> {
-    // The time of a key stands behind the household's id, in `schedules` behind the mark of adoption.
+    // The time in a key follows the household's id; in `schedules` it follows the mark of adoption.
     let mut removed_count = 0;
     for (table, days, prefix_len) in [
         (Table::MeterReadings, retention.readings_days, WORD),
@@ -300,7 +300,7 @@ pub(super) fn expire(
     Ok(removed_count)
 }
 
-/// Jumps from household to household, so that the cost is one seek a home and one removal a row.
+/// Expires one table. It jumps from household to household, so the cost is one seek per home and one removal per row.
 fn expire_table(
     tables: &Tables,
     writes: &mpsc::Sender<Job>,
@@ -364,7 +364,7 @@ fn write_blocking(writes: &mpsc::Sender<Job>, changes: Vec<Change>) -> Result<()
     answer.blocking_recv().map_err(|_| super::closed())?
 }
 
-/// The smallest key behind every key that begins with `prefix`.
+/// Returns the smallest key after every key that begins with `prefix`.
 fn successor(mut prefix: Vec<u8>) -> Option<Vec<u8>> {
     while let Some(last) = prefix.pop() {
         if last < u8::MAX {
@@ -382,7 +382,7 @@ mod tests {
     use super::super::tables::timed_key;
     use super::*;
 
-    /// A row as builds before orders stored it is read, and any write replaces it.
+    /// A row from before orders existed is read, and any write replaces it.
     #[test]
     fn rows_without_an_order_are_read_and_lose() {
         let dir = tempfile::tempdir().unwrap();

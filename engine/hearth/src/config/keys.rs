@@ -1,10 +1,10 @@
-//! The names of all settings, and the one that was probably meant.
+//! The names of all settings, and suggestions for misspelled ones.
 
 use platform::settings::{BadSetting, Setting};
 
-/// Names that are further from each other than this are different words.
+/// Names with a greater edit distance than this are different words.
 const TYPOS_MAX: usize = 3;
-/// Shorter names are compared less generously.
+/// Letters per allowed typo, so that short names must match more closely.
 const LETTERS_PER_TYPO: usize = 4;
 
 /// Every setting there is.
@@ -18,13 +18,13 @@ impl Keys {
         Self { settings }
     }
 
-    /// The setting called `key`, with or without the number of a list's entry.
+    /// Returns the setting `key`, with or without the index of a list's element.
     pub(super) fn get(&self, key: &str) -> Option<&Setting> {
         let key = without_numbers(key);
         self.settings.iter().find(|setting| setting.key == key)
     }
 
-    /// Whether `key` names a setting, a group of them, or an entry of one that is a map.
+    /// Returns whether `key` names a setting, a group of settings, or an element of a map.
     pub(super) fn is_known(&self, key: &str) -> bool {
         let key = without_numbers(key);
         self.settings.iter().any(|setting| {
@@ -37,7 +37,7 @@ impl Keys {
         })
     }
 
-    /// Whether the setting is a text, so that digits in it are no number.
+    /// Returns whether the setting is a text, so that digits in it are not a number.
     pub(super) fn is_text(&self, key: &str) -> bool {
         let texts = [
             "String",
@@ -50,13 +50,13 @@ impl Keys {
             .is_some_and(|setting| texts.contains(&setting.type_name))
     }
 
-    /// The secret that a key ending in `_file` reads from a file.
+    /// Returns the secret that a key ending in `_file` reads from a file.
     pub(super) fn secret_from_file<'a>(&self, key: &'a str) -> Option<&'a str> {
         let secret = key.strip_suffix("_file")?;
         self.get(secret)?.is_secret().then_some(secret)
     }
 
-    /// The fault of a key that does not exist. `shown` is how it was written, `write` how keys are written there.
+    /// Returns the fault of an unknown key. `shown` is how it was written, `write` formats a key for that source.
     pub(super) fn unknown(
         &self,
         key: &str,
@@ -73,7 +73,7 @@ impl Keys {
         }
     }
 
-    /// The setting whose name differs least, dots and underscores aside.
+    /// Returns the setting whose name differs least, ignoring dots and underscores.
     fn nearest(&self, key: &str) -> Option<&str> {
         let wanted = letters(key);
         let typos_max = TYPOS_MAX.min(wanted.len() / LETTERS_PER_TYPO);
@@ -93,7 +93,7 @@ impl Keys {
         found.map(|setting| setting.key.as_str())
     }
 
-    /// What the setting takes, for people.
+    /// Returns what the setting accepts, for people.
     pub(super) fn expects(&self, key: &str) -> Option<String> {
         let setting = self.get(key)?;
         Some(if setting.expects.is_empty() {
@@ -104,7 +104,7 @@ impl Keys {
     }
 }
 
-/// What every value of a type is, for people.
+/// Describes the values of a type, for people.
 pub(super) fn type_text(type_name: &str) -> &'static str {
     match type_name {
         "bool" => "true or false",
@@ -121,7 +121,7 @@ fn letters(key: &str) -> String {
     key.chars().filter(|c| c.is_ascii_alphanumeric()).collect()
 }
 
-/// `endpoints[3].host` as the reference has it, `endpoints[].host`.
+/// Replaces indices as in the reference: `endpoints[3].host` becomes `endpoints[].host`.
 fn without_numbers(key: &str) -> String {
     let mut text = String::with_capacity(key.len());
     let mut is_inside = false;

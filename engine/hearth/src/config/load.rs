@@ -1,4 +1,4 @@
-//! Reads the configuration from a file and the environment, and says what cannot be used.
+//! Reads the configuration from a file and the environment, and reports wrong settings.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use super::keys::Keys;
 use super::structure::Config;
 
 const PREFIX: &str = "HEARTH_";
-/// Variables that are no settings: read by the command line, the set-up and the tests.
+/// Variables that are not settings: the command line, the set-up and the tests read them.
 const NO_SETTINGS: [&str; 6] = [
     "CONFIG",
     "CACHE",
@@ -22,7 +22,7 @@ const NO_SETTINGS: [&str; 6] = [
     "PROGRESS_S",
 ];
 
-/// Settings that cannot be used.
+/// Why the configuration is wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error("{}", lines(.0))]
@@ -42,7 +42,7 @@ impl Config {
         Self::load_over(&Self::default(), file)
     }
 
-    /// The same, with other defaults.
+    /// Does the same with other defaults.
     pub fn load_over(defaults: &Self, file: Option<&Path>) -> Result<Self, ConfigError> {
         load(defaults, file, std::env::vars())
     }
@@ -111,7 +111,7 @@ fn read_secret(name: &str, path: &str) -> Result<String, ConfigError> {
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-/// `ENGINE__TICK_MS` as the reference has it, `engine.tick_ms`.
+/// Returns a variable's name as in the reference: `ENGINE__TICK_MS` becomes `engine.tick_ms`.
 fn key_of(name: &str) -> String {
     name.to_ascii_lowercase().replace("__", ".")
 }
@@ -120,7 +120,7 @@ fn name_of(key: &str) -> String {
     format!("{PREFIX}{}", key.replace('.', "__").to_ascii_uppercase())
 }
 
-/// Kubernetes describes every service of a namespace to its pods in variables, and one may be called hearth.
+/// Returns whether it is no setting. Kubernetes gives pods variables for every service, and one may be called hearth.
 fn is_no_setting(name: &str, value: &str) -> bool {
     let is_service = name.ends_with("_SERVICE_HOST")
         || name.contains("_SERVICE_PORT")
@@ -157,7 +157,7 @@ fn check_table(keys: &Keys, section: &str, table: &toml::Table, bad: &mut Vec<Ba
     }
 }
 
-/// A value of the wrong type.
+/// Returns the fault of a value of the wrong type.
 fn misfit(keys: &Keys, error: &figment::Error) -> BadSetting {
     let key = error.path.join(".");
     let found = if let Kind::InvalidType(found, _) | Kind::InvalidValue(found, _) = &error.kind {

@@ -1,4 +1,4 @@
-//! `docs/reference/config.md`, made of the settings themselves.
+//! Makes `docs/reference/config.md` from the settings themselves.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -22,7 +22,7 @@ its range ends any command with exit code 2 and names the key and what was expec
 This page is made from the code: `UPDATE_EXPECT=1 cargo test -p hearth --test config_reference` writes it again.
 ";
 
-/// The whole page.
+/// Returns the whole page.
 pub fn page() -> Result<String, toml::ser::Error> {
     let mut settings = Vec::new();
     Config::describe("", &mut settings);

@@ -1,4 +1,4 @@
-//! Every setting. Each part's own lie beside that part.
+//! The structure of all settings. Each crate declares its own beside its code.
 
 use std::path::PathBuf;
 
@@ -93,24 +93,24 @@ pub enum StoreKind {
 }
 
 platform::settings! {
-    /// How a process starts, ends and speaks.
+    /// How a process starts, stops and logs.
     pub struct OperationConfig {
-        /// Longest wait for log, store and registry at the start, seconds.
+        /// Longest wait for log, store and registry at start, seconds.
         #[range(1..=3_600)]
         start_s_max: u64 = 120,
-        /// Longest wait for a clean end, seconds.
+        /// Longest wait for a clean shutdown, seconds.
         #[range(1..=3_600)]
         drain_s_max: u64 = 30,
-        /// Form of the process's own lines.
+        /// Format of the process's log lines.
         #[expects("text or json")]
         log_format: LogFormat = LogFormat::Text,
-        /// Filter as in `RUST_LOG`, such as `info,hearth=debug`.
+        /// Filter of log lines as in `RUST_LOG`, such as `info,hearth=debug`.
         #[expects("a filter such as info,hearth=debug", is_filter)]
         log_filter: String = LOG_FILTER.to_owned(),
     }
 }
 
-/// Formats of the process's own log lines.
+/// Formats of the process's log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {

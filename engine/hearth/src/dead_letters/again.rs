@@ -1,5 +1,5 @@
-//! What would become of a dead letter today: the records that its original bytes make, or why they are refused again.
-//! Reads no log and writes none.
+//! Decodes a dead letter again: returns the records that its original bytes make now, or why they are still refused.
+//! Neither reads nor writes the log.
 
 use model::command::Ack;
 use model::metadata::Metadata;
@@ -13,7 +13,7 @@ use schemas::dead_letter::DeadLetter;
 use schemas::mqtt::{self, TimeWindow};
 use schemas::topic::Topic;
 
-/// A record on its way back to the topic where its bytes belong.
+/// A record to write back to the topic where it belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Returned {
     pub topic: Topic,
@@ -21,18 +21,18 @@ pub struct Returned {
     pub value: Vec<u8>,
 }
 
-/// Who asks: what is read with which schemas, and at what time.
+/// Decodes dead letters with given schemas and at a given time.
 #[derive(Debug, Clone, Copy)]
 pub struct Judge<'a> {
     pub codec: &'a Codec,
     pub now_ms: i64,
-    /// Times of readings that are taken in.
+    /// Range of times of readings that are accepted.
     pub times: TimeWindow,
 }
 
 impl Judge<'_> {
-    /// The records that `letter` makes now, or why it would be refused again. `key` is the dead letter's own, which is
-    /// the original's where it came from the log.
+    /// Returns the records that `letter` makes now, or why it would be refused again. `key` is the dead letter's own; if
+    /// the original came from the log, it is the original's key too.
     pub fn again(&self, key: &[u8], letter: &DeadLetter) -> Result<Vec<Returned>, String> {
         let kept = letter.payload.len();
         if i64::try_from(kept).is_ok_and(|kept| kept < letter.payload_bytes) {
@@ -85,7 +85,9 @@ impl Judge<'_> {
         };
         if key != owner.as_bytes() {
             let key = String::from_utf8_lossy(key);
-            return Err(format!("its key {key:?} is not that of its value, {owner}"));
+            return Err(format!(
+                "its key {key:?} does not match its value, which needs {owner}"
+            ));
         }
         Ok(vec![Returned {
             topic,
@@ -94,7 +96,7 @@ impl Judge<'_> {
         }])
     }
 
-    /// The fields of a record that [`Self::again`] made, as JSON for people.
+    /// Returns the fields of a record that [`Self::again`] made, as JSON for people.
     pub fn fields(&self, record: &Returned) -> Result<String, String> {
         match record.topic {
             Topic::Telemetry => self.json::<Reading>(&record.value),
@@ -191,7 +193,7 @@ mod tests {
         };
         assert_eq!(back, [expected]);
         let why = judge(&codec).again(b"8", &stored).unwrap_err();
-        assert_eq!(why, "its key \"8\" is not that of its value, 7");
+        assert_eq!(why, "its key \"8\" does not match its value, which needs 7");
     }
 
     #[test]

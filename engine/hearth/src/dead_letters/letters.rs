@@ -1,7 +1,7 @@
-//! Dead letters as they stand in the log, and which of them are meant.
+//! Reads dead letters from the log, and filters them.
 //!
-//! A letter that was replayed is followed by a mark: a record of the same topic under the same key, whose source is the
-//! topic itself and whose partition and offset are the letter's.
+//! A replayed letter gets a mark: a later record of the same topic under the same key, whose source is the topic itself
+//! and whose partition and offset are those of the letter.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,13 +16,13 @@ use schemas::topic::Topic;
 
 use platform::parts::Parts;
 
-/// Letters are up to 256 KiB each, so few are held at a time.
+/// Most letters in a batch. They are up to 256 KiB each, so only few are held at a time.
 const BATCH_MAX: usize = 100;
-/// A log that says nothing for so long is away.
+/// A log without an event for this long counts as away.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 const REPLAYED: &str = "replayed";
 
-/// Where a letter stands: `PARTITION:OFFSET`.
+/// Position of a letter in the log: `PARTITION:OFFSET`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LetterId {
     pub partition: i32,
@@ -45,11 +45,11 @@ impl std::str::FromStr for LetterId {
                 offset: offset.parse().ok().filter(|number| *number >= 0)?,
             })
         });
-        parsed.ok_or_else(|| format!("expected PARTITION:OFFSET as list shows it, found {text:?}"))
+        parsed.ok_or_else(|| format!("expected PARTITION:OFFSET as shown by list, found {text:?}"))
     }
 }
 
-/// A letter of the log.
+/// A dead letter read from the log.
 #[derive(Debug, Clone)]
 pub struct Letter {
     pub id: LetterId,
@@ -58,23 +58,24 @@ pub struct Letter {
     pub is_replayed: bool,
 }
 
-/// Which letters are meant: those that everything given here fits.
+/// A filter of letters. Every criterion that is given must match.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
-    /// Any of these; all where empty.
+    /// Any of these; empty for all.
     pub ids: Vec<LetterId>,
-    /// Any of these; all where empty.
+    /// Any of these; empty for all.
     pub reasons: Vec<Reason>,
-    /// Refused at or after, and before.
+    /// Refused at or after this time, UTC epoch milliseconds.
     pub since_ms: Option<i64>,
+    /// Refused before this time, UTC epoch milliseconds.
     pub until_ms: Option<i64>,
-    /// Topic it came from, with MQTT's `+` and `#`.
+    /// Topic that it came from, with MQTT's wildcards `+` and `#`.
     pub source: Option<String>,
     pub household: Option<HouseholdId>,
 }
 
 impl Filter {
-    /// Whether every letter is meant.
+    /// Returns whether it matches every letter.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.ids.is_empty()
@@ -85,7 +86,7 @@ impl Filter {
             && self.household.is_none()
     }
 
-    /// Whether `letter` is meant.
+    /// Returns whether `letter` matches.
     #[must_use]
     pub fn takes(&self, letter: &Letter) -> bool {
         let inner = &letter.letter;
@@ -103,7 +104,7 @@ impl Filter {
     }
 }
 
-/// Whose letter it is: the home of its MQTT topic, else its key.
+/// Returns the letter's home: that of its MQTT topic, else that of its key.
 fn household_of(letter: &Letter) -> Option<HouseholdId> {
     mqtt::household_of_topic(&letter.letter.source).or_else(|| {
         let key = std::str::from_utf8(&letter.key).ok()?;
@@ -111,7 +112,7 @@ fn household_of(letter: &Letter) -> Option<HouseholdId> {
     })
 }
 
-/// MQTT's rule: `+` stands for one level, `#` at the end for all that follow.
+/// Returns whether a topic matches, by MQTT's rule: `+` is any one level, `#` at the end is all further levels.
 fn topic_fits(wanted: &str, topic: &str) -> bool {
     let mut levels = topic.split('/');
     for level in wanted.split('/') {
@@ -125,7 +126,7 @@ fn topic_fits(wanted: &str, topic: &str) -> bool {
     levels.next().is_none()
 }
 
-/// The mark of a replayed letter.
+/// Returns the mark of a replayed letter.
 #[must_use]
 pub(super) fn mark(letter: &Letter, now_ms: i64) -> DeadLetter {
     DeadLetter {
@@ -140,7 +141,7 @@ pub(super) fn mark(letter: &Letter, now_ms: i64) -> DeadLetter {
     }
 }
 
-/// The letter that `record` marks as replayed, if it is a mark.
+/// Returns the letter that `record` marks as replayed, if it is a mark.
 fn marked(record: &DeadLetter) -> Option<LetterId> {
     let is_mark = record.source == Topic::DeadLetters.as_str() && record.detail == REPLAYED;
     let partition = record.partition.filter(|_| is_mark)?;
@@ -148,8 +149,8 @@ fn marked(record: &DeadLetter) -> Option<LetterId> {
     Some(LetterId { partition, offset })
 }
 
-/// Reads every letter that is in the log now, in batches of one partition, and hands those that `filter` takes to
-/// `each`. Ends with how many records could not be read.
+/// Reads every letter that is in the log now, in batches of one partition, and hands those that match `filter` to
+/// `each`. Returns how many records could not be decoded.
 pub(super) async fn read(
     parts: &Parts,
     filter: &Filter,
@@ -197,7 +198,7 @@ fn decode(parts: &Parts, record: &Record) -> Option<DeadLetter> {
     parts.codec.decode(&record.value).ok()
 }
 
-/// Hands every batch of the topic to `each`, up to where it ends now.
+/// Hands every batch of the topic up to its current end to `each`.
 async fn read_records(
     parts: &Parts,
     mut each: impl AsyncFnMut(TopicPartition, &[Record]) -> Result<()>,
@@ -214,8 +215,8 @@ async fn read_records(
     let mut open = BTreeSet::new();
     loop {
         let event = tokio::time::timeout(SILENCE_MAX, events.recv()).await;
-        let Some(event) = event.context("the log says nothing")? else {
-            bail!("the log ended the reading of the dead letters");
+        let Some(event) = event.context("the log does not answer")? else {
+            bail!("the log ended the subscription to the dead letters");
         };
         match event {
             LogEvent::Assigned(partitions) => open.extend(partitions),

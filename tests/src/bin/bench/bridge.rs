@@ -1,4 +1,4 @@
-//! The bridge between a real Mosquitto (TLS) and real Kafka, beside what the broker gives a plain subscriber.
+//! The bridge between a real Mosquitto (TLS) and real Kafka, compared with a plain subscriber of the same broker.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use tests::harness::{
     HearthProcess, Stack, free_port, hearth_config, hearth_init, metric, unique, wait_for,
 };
 
-use crate::devices::{self, Device, LIMIT, Subscriber, Way};
+use crate::devices::{self, Device, Endpoint, LIMIT, Subscriber};
 use crate::shares::Shares;
 use crate::{Board, Cli, say, usage};
 
@@ -47,21 +47,21 @@ pub(super) async fn measure(stack: &Stack, cli: &Cli, board: &mut Board) -> Resu
 /// The same messages to a subscriber that only acknowledges.
 async fn plain(stack: &Stack, devices: &Arc<Vec<Device>>, count: usize) -> Result<Duration> {
     let access = stack.mosquitto.bridge();
-    let way = Way::to(&access)?;
-    let subscriber = Subscriber::start(&way, &access, count).await?;
+    let endpoint = Endpoint::to(&access)?;
+    let subscriber = Subscriber::start(&endpoint, &access, count).await?;
     let shares = Shares::begin(&[
         ("driver and subscriber", std::process::id()),
         ("Mosquitto", mosquitto(stack)?),
     ])?;
     let begun = Instant::now();
-    devices::drive(&way, devices).await?;
+    devices::drive(&endpoint, devices).await?;
     subscriber.finish().await?;
     let took = begun.elapsed();
     say(&format!("{} (plain subscriber)", shares.end()?));
     Ok(took)
 }
 
-/// Time until the bridge had everything in Kafka, its CPU seconds, and the topic.
+/// Returns the time until the bridge had everything in Kafka, its CPU seconds, and the topic.
 async fn bridged(
     stack: &Stack,
     devices: &Arc<Vec<Device>>,
@@ -85,7 +85,7 @@ async fn bridged(
     ])?;
     let (before, _) = usage(pid)?;
     let begun = Instant::now();
-    devices::drive(&Way::to(&stack.mosquitto.bridge())?, devices).await?;
+    devices::drive(&Endpoint::to(&stack.mosquitto.bridge())?, devices).await?;
     wait_for("the bridge to take every message", LIMIT, async || {
         let taken = metric(port, "hearth_readings_total{").await?;
         ensure!(taken >= sent, "{taken} of {sent}");

@@ -1,5 +1,5 @@
-//! PuLP and CBC in a Python of their own, through `tests/bench/cbc.py`. They are no part of Hearth and are installed
-//! into the cache folder, once.
+//! PuLP and CBC in a separate Python environment, through `tests/bench/cbc.py`. They are not part of Hearth and are
+//! installed once into the cache folder.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,7 +17,7 @@ pub(crate) struct Answer {
     /// From the problem in memory to its plan, microseconds.
     pub(crate) us: f64,
     pub(crate) objective: f64,
-    /// False where it ran out of time before.
+    /// False if it ran out of time.
     pub(crate) is_proven: bool,
 }
 
@@ -31,7 +31,7 @@ impl Cbc {
     /// Installs PuLP unless it is there.
     ///
     /// # Errors
-    /// Where Python, its `venv` or `pip` are missing, or PuLP brings no CBC for this machine.
+    /// If Python, its `venv` or `pip` are missing, or PuLP has no CBC for this machine.
     pub(crate) fn prepare() -> Result<Self> {
         let folder = tests::harness::cache_root()?.join(format!("pulp-{PULP}"));
         let cbc = Self {

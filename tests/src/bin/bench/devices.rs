@@ -1,6 +1,5 @@
-//! Devices for the measurements: raw MQTT 5 with QoS 1 over plain sockets or TLS. Packets are made beforehand, writes
-//! and reads take many at once, and nothing is parsed but acknowledgements, so that the load costs little beside what
-//! is measured.
+//! Devices for the benchmarks: raw MQTT 5 with QoS 1 over plain sockets or TLS. To cost little beside what is measured,
+//! packets are made beforehand, many are written and read at once, and only acknowledgements are parsed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,9 +19,9 @@ use tokio_rustls::TlsConnector;
 /// Longest wait for anything here.
 pub(crate) const LIMIT: Duration = Duration::from_secs(240);
 
-/// Readings of one device lie so far apart.
+/// Time between two readings of a device.
 const STEP_MS: i64 = 1_000;
-/// Unacknowledged publishes of one device: what the gateway allows one of MQTT 5 by default.
+/// Most unacknowledged publishes of a device: the gateway's default for MQTT 5.
 const WINDOW: usize = 64;
 const READ_BYTES: usize = 64 * 1024;
 /// Devices that connect at the same time.
@@ -32,14 +31,14 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// Where devices connect to.
+/// The address to which devices connect, with or without TLS.
 #[derive(Clone)]
-pub(crate) struct Way {
+pub(crate) struct Endpoint {
     port: u16,
     tls: Option<TlsConnector>,
 }
 
-impl Way {
+impl Endpoint {
     pub(crate) fn plain(port: u16) -> Self {
         Self { port, tls: None }
     }
@@ -60,7 +59,7 @@ impl Way {
         })
     }
 
-    /// Connects and is accepted.
+    /// Connects, and waits until it is accepted.
     pub(crate) async fn connect(&self, hello: &[u8]) -> Result<Box<dyn Stream>> {
         let stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
         stream.set_nodelay(true)?;
@@ -81,7 +80,7 @@ impl Way {
     }
 }
 
-/// A device and everything that it will send.
+/// A device with everything that it will send.
 pub(crate) struct Device {
     home: u64,
     hello: Vec<u8>,
@@ -122,7 +121,7 @@ impl Device {
         &self.packets[start..self.ends[to - 1]]
     }
 
-    /// Sends everything; returns once all is acknowledged, in its order.
+    /// Sends everything; returns once all of it is acknowledged, in order.
     async fn send_all(&self, stream: &mut Box<dyn Stream>) -> Result<()> {
         let (mut sent, mut acknowledged) = (0, 0);
         let mut read = vec![0; READ_BYTES];
@@ -155,9 +154,9 @@ impl Device {
     }
 }
 
-/// Lets all devices send at once, on a thread of their own; returns how long they took until the last acknowledgement.
-pub(crate) async fn drive(way: &Way, devices: &Arc<Vec<Device>>) -> Result<Duration> {
-    let (way, devices) = (way.clone(), Arc::clone(devices));
+/// Lets all devices send at once, on their own thread; returns the time until the last acknowledgement.
+pub(crate) async fn drive(endpoint: &Endpoint, devices: &Arc<Vec<Device>>) -> Result<Duration> {
+    let (endpoint, devices) = (endpoint.clone(), Arc::clone(devices));
     tokio::task::spawn_blocking(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -165,7 +164,7 @@ pub(crate) async fn drive(way: &Way, devices: &Arc<Vec<Device>>) -> Result<Durat
         runtime.block_on(async {
             let mut streams = Vec::with_capacity(devices.len());
             for device in devices.iter() {
-                streams.push(way.connect(&device.hello).await?);
+                streams.push(endpoint.connect(&device.hello).await?);
             }
             let begun = Instant::now();
             let sending = devices.iter().zip(&mut streams);
@@ -180,12 +179,15 @@ pub(crate) async fn drive(way: &Way, devices: &Arc<Vec<Device>>) -> Result<Durat
     .await?
 }
 
-/// Devices that connect, listen for commands, publish one reading each, and then stay.
-pub(crate) async fn settle(way: &Way, homes: std::ops::Range<u64>) -> Result<Vec<Box<dyn Stream>>> {
+/// Connects devices that subscribe to commands, publish one reading each, and then stay idle.
+pub(crate) async fn settle(
+    endpoint: &Endpoint,
+    homes: std::ops::Range<u64>,
+) -> Result<Vec<Box<dyn Stream>>> {
     let start_ms = platform::clock::wall_ms() - 60_000;
     let settling = futures::stream::iter(homes).map(|home| async move {
         let device = Device::new(home, None, start_ms, 1);
-        let mut stream = way.connect(&device.hello).await?;
+        let mut stream = endpoint.connect(&device.hello).await?;
         send(&mut stream, &subscribe(&format!("home/{home}/cmd"))).await?;
         let (first, _) = packet(&mut stream).await?;
         ensure!(first == 0x90, "not subscribed: {first:#x}");
@@ -199,15 +201,19 @@ pub(crate) async fn settle(way: &Way, homes: std::ops::Range<u64>) -> Result<Vec
     settled.into_iter().collect()
 }
 
-/// A plain subscriber that shares what homes send and acknowledges at once: the broker's own limit. Returns when it has
-/// seen `count` messages.
+/// A plain subscriber with a shared subscription that acknowledges immediately: it shows the broker's own limit. Ends
+/// when it has seen `count` messages.
 pub(crate) struct Subscriber(tokio::task::JoinHandle<Result<()>>);
 
 impl Subscriber {
-    pub(crate) async fn start(way: &Way, access: &MqttAccess, count: usize) -> Result<Self> {
+    pub(crate) async fn start(
+        endpoint: &Endpoint,
+        access: &MqttAccess,
+        count: usize,
+    ) -> Result<Self> {
         let (user, password) = access.credentials.as_ref().context("credentials")?;
         let hello = hello("plain-subscriber", Some((user, password)), Some(1_000));
-        let mut stream = way.connect(&hello).await?;
+        let mut stream = endpoint.connect(&hello).await?;
         send(&mut stream, &subscribe("$share/plain/home/+/meter")).await?;
         let (first, _) = packet(&mut stream).await?;
         ensure!(first == 0x90, "not subscribed: {first:#x}");
@@ -245,7 +251,7 @@ async fn receive(mut stream: Box<dyn Stream>, count: usize) -> Result<()> {
     Ok(())
 }
 
-/// How many of the readings that `devices` sent are not in the topic.
+/// Returns how many of the readings that `devices` sent are missing from the topic.
 pub(crate) async fn lost(
     stack: &Stack,
     topic: &str,
@@ -279,7 +285,7 @@ async fn send(stream: &mut Box<dyn Stream>, bytes: &[u8]) -> Result<()> {
     Ok(stream.flush().await?)
 }
 
-/// The next packet, byte by byte where need be.
+/// Returns the next packet, reading byte by byte if necessary.
 async fn packet(stream: &mut Box<dyn Stream>) -> Result<(u8, Vec<u8>)> {
     let first = stream.read_u8().await?;
     let (mut length, mut shift) = (0, 0);
@@ -299,7 +305,7 @@ async fn packet(stream: &mut Box<dyn Stream>) -> Result<(u8, Vec<u8>)> {
     Ok((first, body))
 }
 
-/// First byte, body and what is behind the packet, where it is whole.
+/// Returns first byte, body and the bytes after the packet, if it is complete.
 fn whole(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (first, mut rest) = bytes.split_first()?;
     let (mut length, mut shift) = (0, 0);
@@ -337,7 +343,7 @@ fn text(bytes: &mut Vec<u8>, text: &str) {
     bytes.extend(text.as_bytes());
 }
 
-/// CONNECT with a clean start.
+/// Makes a CONNECT with a clean start.
 fn hello(client_id: &str, credentials: Option<(&str, &str)>, receive_max: Option<u16>) -> Vec<u8> {
     let mut body = b"\0\x04MQTT\x05".to_vec();
     body.push(if credentials.is_some() { 0xc2 } else { 2 });

@@ -1,4 +1,4 @@
-//! The gateway on real Kafka: messages with QoS 1 and acks=all, and what a connection that is idle costs.
+//! The gateway on real Kafka: messages with QoS 1 and acks=all, and the cost of an idle connection.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tests::harness::{HearthProcess, Stack, free_port, hearth_config, hearth_init, metric, unique};
 
-use crate::devices::{self, Device, Way};
+use crate::devices::{self, Device, Endpoint};
 use crate::shares::{Shares, resident_bytes};
 use crate::{Board, Cli, Selection, say, usage};
 
@@ -15,14 +15,14 @@ use crate::{Board, Cli, Selection, say, usage};
 const SENDING: u64 = 48;
 /// Devices that are connected at the same time and idle.
 const IDLE: u64 = 10_000;
-/// Sent before the measurement, so that connections to Kafka are there.
+/// Messages sent before measuring starts, so that connections to Kafka are open.
 const WARM_EACH: usize = 200;
 
 /// A gateway of its own.
 struct Running {
     process: HearthProcess,
     pid: u32,
-    way: Way,
+    endpoint: Endpoint,
     http_port: u16,
     prefix: String,
 }
@@ -42,7 +42,7 @@ impl Running {
         Ok(Self {
             pid: process.process().pid().context("the gateway runs")?,
             process,
-            way: Way::plain(mqtt_port),
+            endpoint: Endpoint::plain(mqtt_port),
             http_port,
             prefix,
         })
@@ -90,14 +90,14 @@ async fn throughput(stack: &Stack, cli: &Cli, board: &mut Board) -> Result<()> {
     let sent = f64::from(u32::try_from(each * all.len())?);
     for _ in 0..cli.runs {
         let gateway = Running::start(stack).await?;
-        devices::drive(&gateway.way, &warm).await?;
+        devices::drive(&gateway.endpoint, &warm).await?;
         let shares = Shares::begin(&[
             ("gateway", gateway.pid),
             ("Kafka", stack.kafka.process().pid().context("Kafka runs")?),
             ("driver", std::process::id()),
         ])?;
         let (before, _) = usage(gateway.pid)?;
-        let took = devices::drive(&gateway.way, &all).await?;
+        let took = devices::drive(&gateway.endpoint, &all).await?;
         let (after, _) = usage(gateway.pid)?;
         say(&shares.end()?);
         rate.push(sent / took.as_secs_f64());
@@ -114,7 +114,7 @@ async fn throughput(stack: &Stack, cli: &Cli, board: &mut Board) -> Result<()> {
 }
 
 async fn connections(stack: &Stack, board: &mut Board) -> Result<()> {
-    // Here for the devices; the gateway inherits it.
+    // For the devices here; the gateway inherits it.
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     ensure!(
         most > IDLE + 1_000,
@@ -122,11 +122,11 @@ async fn connections(stack: &Stack, board: &mut Board) -> Result<()> {
     );
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     let gateway = Running::start(stack).await?;
-    // What the first connections bring with them is not theirs alone.
-    drop(devices::settle(&gateway.way, 100_001..100_101).await?);
+    // The first connections cause allocations that all later ones share.
+    drop(devices::settle(&gateway.endpoint, 100_001..100_101).await?);
     tokio::time::sleep(Duration::from_secs(1)).await;
     let before = resident_bytes(gateway.pid)?;
-    let devices = devices::settle(&gateway.way, 1..IDLE + 1).await?;
+    let devices = devices::settle(&gateway.endpoint, 1..IDLE + 1).await?;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let after = resident_bytes(gateway.pid)?;
     let connected = metric(gateway.http_port, "hearth_gateway_connections ").await?;

@@ -1,5 +1,5 @@
-//! Partitions that move while readings come: a third engine joins, one leaves, all are rolled, one is killed. How late
-//! a reading becomes a row is seen by looking at some homes all the time.
+//! Moves partitions while readings arrive: a third engine joins, one leaves, all are rolled, one is killed. Some homes are
+//! polled all the time to see how late their readings become rows.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -25,14 +25,14 @@ use crate::{Board, Cli, say};
 const HOMES: i64 = 400;
 /// Of each home.
 const READING_EVERY: Duration = Duration::from_millis(100);
-/// Left to themselves between two disturbances.
+/// Quiet time between two disturbances.
 const QUIET: Duration = Duration::from_secs(10);
-/// The least that a broker takes by default: a crash shows only after it.
+/// Session timeout, the shortest that a broker allows by default. A crash is noticed only after it.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
 /// Longest wait for the last rows.
 const LIMIT: Duration = Duration::from_secs(60);
 const QUESTIONS_MAX: usize = 32;
-/// Homes that are looked at all the time; each partition has some.
+/// Homes that are polled all the time, some of each partition.
 const WATCHED: usize = 32;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -127,7 +127,7 @@ impl Fleet {
         })
     }
 
-    /// The longest time from a reading to its row behind each disturbance in turn, milliseconds.
+    /// Returns the longest time from a reading to its row after each disturbance, milliseconds.
     async fn run(mut self, stack: &Stack) -> Result<Vec<i64>> {
         let ends = Arc::new(AtomicBool::new(false));
         let (brokers, topic, stop) = (self.brokers.clone(), self.topic.clone(), ends.clone());
@@ -135,7 +135,7 @@ impl Fleet {
         let seen = Arc::new(AtomicI64::new(0));
         let (session, keyspace) = (cql_session(stack).await?, self.keyspace.clone());
         let watching = tokio::spawn(watch(session, keyspace, Arc::clone(&seen)));
-        // Until every home is known.
+        // Wait until every home is known.
         tokio::time::sleep(QUIET).await;
         let mut longest = Vec::new();
         for disturbance in Disturbance::ALL {
@@ -160,7 +160,7 @@ impl Fleet {
             Disturbance::Join => self.engines.push(engine(&self.config).await?),
             Disturbance::Leave => terminate(self.engines.pop().context("three engines")?).await?,
             Disturbance::Roll => {
-                // As a rolling update that may have one more: the new one is there before the old one goes.
+                // Like a rolling update with one extra: the new one is ready before the old one stops.
                 for _ in 0..self.engines.len() {
                     self.engines.push(engine(&self.config).await?);
                     terminate(self.engines.remove(0)).await?;
@@ -174,7 +174,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// For each home, when the readings were made that are rows.
+    /// Returns, for each home, when its stored readings were made.
     async fn rows(&self, stack: &Stack) -> Result<Vec<Vec<i64>>> {
         let session = cql_session(stack).await?;
         let homes = stream::iter(1..=HOMES);
@@ -182,7 +182,7 @@ impl Fleet {
         asked.buffer_unordered(QUESTIONS_MAX).try_collect().await
     }
 
-    /// Until every reading is a row.
+    /// Waits until every reading is a row.
     async fn until_stored(&self, stack: &Stack, sent: &[i64]) -> Result<()> {
         let begun = Instant::now();
         let wanted: BTreeSet<i64> = sent.iter().copied().collect();
@@ -212,7 +212,7 @@ impl Fleet {
     }
 }
 
-/// Keeps the longest time from a reading to when its row was first seen, milliseconds.
+/// Keeps the longest time from a reading until its row was first seen, milliseconds.
 async fn watch(session: Session, keyspace: String, longest: Arc<AtomicI64>) -> Result<()> {
     let mut seen_ms = [wall_ms(); WATCHED];
     loop {
@@ -226,9 +226,9 @@ async fn watch(session: Session, keyspace: String, longest: Arc<AtomicI64>) -> R
     }
 }
 
-/// When the readings of a home behind a moment were made, of those that are rows.
+/// Returns when the stored readings of a home after a given time were made.
 async fn rows_of(session: &Session, keyspace: &str, home: i64, after_ms: i64) -> Result<Vec<i64>> {
-    // A run may pass midnight.
+    // A run may cross midnight.
     let query = format!(
         "SELECT ts FROM {keyspace}.meter_readings WHERE household_id = ? AND day IN (?, ?) AND ts > ?"
     );
@@ -242,8 +242,8 @@ async fn rows_of(session: &Session, keyspace: &str, home: i64, after_ms: i64) ->
     Ok(rows.try_collect().await?)
 }
 
-/// Sends a reading of each home every so often until it is told to end, each made when it is sent. When they were, once
-/// all are delivered.
+/// Sends a reading of each home at regular intervals until told to stop; each is made when it is sent. Returns their
+/// times once all are delivered.
 fn send(brokers: &str, topic: &str, ends: &AtomicBool) -> Result<Vec<i64>> {
     let producer: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", brokers)

@@ -1,4 +1,4 @@
-//! The homes that solvers are compared on: real load, PV and prices, stated as the engine's own planning states them.
+//! The homes on which solvers are compared: recorded load, PV and prices, as problems made by the engine's own planning.
 //! A home follows from its set and its number alone. Nothing here solves anything.
 
 use std::collections::BTreeMap;
@@ -17,12 +17,12 @@ use model::units::{DAY_MS, HouseholdId, MINUTE_MS, SlotLength};
 
 const SLOTS: u32 = 96;
 const SLOT_MS: i64 = 15 * MINUTE_MS;
-/// A midnight. The recorded two weeks repeat, so any will do.
+/// A midnight. The two recorded weeks repeat, so any is fine.
 const FIRST_DAY_MS: i64 = 20_000 * DAY_MS;
 const DAYS: u32 = 14;
-/// What a roof gets for a kWh, other than in hours whose price is below 0.
+/// What a PV roof earns per kWh, except in hours whose price is below 0.
 const FEED_IN_PER_KWH: f64 = 0.08;
-/// The same of an old contract.
+/// The same in an old contract.
 const OLD_FEED_IN_PER_KWH: f64 = 0.12;
 /// Power in each slot of a run, kW.
 const APPLIANCES: [(&str, &[f64]); 5] = [
@@ -171,7 +171,7 @@ fn nonconvex_home(id: HouseholdId, draw: &mut Draw) -> Result<Problem> {
                 problem.grid.export_limit_kw = Some(limit_kw);
                 return Ok(problem);
             }
-            // Too little sun for a limit.
+            // Too little sun for an export limit.
             negative_home(id, draw, battery, start_ms)
         }
         _ => negative_home(id, draw, battery, start_ms),

@@ -25,13 +25,13 @@ const SCHEMA: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../schemas/avro/telemetry.avsc"
 );
-/// What suits it best of what was tried: with the JVM's defaults here (G1 and a quarter of the machine's memory) it took
+/// The best JVM options of those tried. With the JVM's defaults here (G1 and a quarter of the machine's memory) it took
 /// a tenth to a quarter more processor time and more than twice the memory.
 const JVM_OPTIONS: [&str; 3] = ["-XX:+UseParallelGC", "-Xms512m", "-Xmx512m"];
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 
-/// How it treats a record.
+/// Its processing guarantee.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Guarantee {
     /// Exactly once, each update of a slot written through.
@@ -60,7 +60,7 @@ impl KafkaStreams {
     /// Builds it unless this state of its sources is built already.
     ///
     /// # Errors
-    /// Where Maven fails, or the cache folder cannot be written.
+    /// If Maven fails, or the cache folder cannot be written.
     pub(crate) fn prepare() -> Result<Self> {
         let project = Path::new(PROJECT);
         let mut hasher = DefaultHasher::new();
@@ -68,7 +68,7 @@ impl KafkaStreams {
         hash(&project.join("src"), &mut hasher)?;
         let cache = cache_root()?;
         let folder = cache.join(format!("kafka-streams-{:016x}", hasher.finish()));
-        // A folder has this name only once it is complete.
+        // The folder gets this name only once it is complete.
         if !folder.exists() {
             say("building the Kafka Streams application (Maven) ...");
             build(project, &cache, &folder)?;
@@ -116,7 +116,7 @@ impl KafkaStreams {
         let values = values.map(|record| slot_value(&record?));
         let outcome = tokio::task::block_in_place(|| readings.slots.check(values));
         outcome.with_context(|| format!("the output of {application}"))?;
-        // The next run shall not share the broker with what this one left to compact.
+        // The next run should not share the broker with the compaction of this one's topics.
         let changelog = format!("{application}-slots-changelog");
         kafka_delete_topics(brokers, &[&output, &changelog]).await?;
         Ok(Figures::new(readings.count, elapsed, cpu_s, Some(peak_mb)))
@@ -152,7 +152,7 @@ fn build(project: &Path, cache: &Path, folder: &Path) -> Result<()> {
         .context("run mvn")?;
     let said = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success(), "mvn package: {said}");
-    // Whoever comes second leaves the first one's.
+    // If another process was first, its result stays.
     if let Err(error) = std::fs::rename(scratch.path(), folder) {
         ensure!(
             folder.exists(),

@@ -1,6 +1,6 @@
 //! `make bench`: measures on this machine, several runs each, and writes `target/bench/results.json`.
 //!
-//! Figures are to be read as ratios within one run: `consume_only` is librdkafka's own rate on the same topic.
+//! Read figures as ratios within one run: `consume_only` is librdkafka's own rate on the same topic.
 
 mod bridge;
 mod cbc;
@@ -43,7 +43,7 @@ struct Cli {
     /// Homes in memory at once.
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..))]
     live_homes: u32,
-    /// The same where every reading is stored as a row beside it.
+    /// The same, with every reading also stored as a row.
     #[arg(long, default_value_t = 500_000, value_parser = clap::value_parser!(u32).range(1..))]
     stored_homes: u32,
     /// Minutes that they are watched.
@@ -58,12 +58,12 @@ struct Cli {
 struct Selection<'a>(&'a str);
 
 impl Selection<'_> {
-    /// Whether rows that start with `name` are selected, or some of them.
+    /// Returns whether some rows that start with `name` are selected.
     fn wants(&self, name: &str) -> bool {
         name.starts_with(self.0) || self.0.starts_with(name)
     }
 
-    /// Whether only rows that start with `name` are selected.
+    /// Returns whether only rows that start with `name` are selected.
     fn is_within(&self, name: &str) -> bool {
         self.0.starts_with(name)
     }
@@ -112,7 +112,7 @@ async fn main() -> Result<()> {
     if let Some(homes) = cli.counts.worker {
         return solvers::work(homes);
     }
-    // Fails only when one is there already, which is as good.
+    // Fails only if one is installed already, which is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let selection = Selection(&cli.name);
     let wants = |name: &str| selection.wants(name);
@@ -174,7 +174,7 @@ fn say(text: &str) {
     println!("{text}");
 }
 
-/// Says how far long work is, every few seconds.
+/// Reports the progress of long work every few seconds.
 #[derive(Debug)]
 struct Progress(Instant);
 
@@ -191,7 +191,7 @@ impl Progress {
     }
 }
 
-/// User and system time of a process so far, seconds, and its highest resident memory, MB.
+/// Returns user and system time of a process so far, seconds, and its highest resident memory, MB.
 fn usage(pid: u32) -> Result<(f64, f64)> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let fields: Vec<&str> = stat

@@ -23,7 +23,7 @@ use crate::{Board, Cli, Progress, Selection, say, usage};
 
 /// Homes whose rows are compared with what was sent.
 const SAMPLE: i64 = 200;
-/// A fleet that has not come this near to its readings by now is too large.
+/// A fleet whose lag is still above this is too large.
 const LAG_S_MAX: f64 = 60.0;
 /// Longest time for every home to be in memory.
 const WARM_LIMIT: Duration = Duration::from_secs(300);
@@ -31,7 +31,7 @@ const WARM_LIMIT: Duration = Duration::from_secs(300);
 /// Longest time from then to the end of a slot.
 const SLOT_LIMIT: Duration = Duration::from_secs(17 * 60);
 
-/// Every home of the fleet stays in memory; all else is as by default.
+/// Every home of the fleet stays in memory; all other settings have their defaults.
 const ENGINE: &str = "live_homes_max = 1000000\npassivate_minutes = 1440\n";
 
 /// Both fleets, as far as they are selected.
@@ -150,9 +150,9 @@ impl Fleet {
             vec![lags_s[lags_s.len() - 1]],
         );
         board.add(&format!("{name}.slots"), "slots", vec![slots]);
-        // As many as the sample has, for all.
+        // Extrapolated from the homes that are checked.
         board.add(&format!("{name}.rows"), "rows", vec![rows_stored]);
-        // It would take as long again to save every home.
+        // Saving every home would take as long again.
         self.engine.kill();
         Ok(())
     }
@@ -243,7 +243,7 @@ struct Sender {
 }
 
 impl Sender {
-    /// Until it is told to end; how many were delivered.
+    /// Sends until told to stop; returns how many were delivered.
     fn run(self) -> Result<u64> {
         let producer: BaseProducer = ClientConfig::new()
             .set("bootstrap.servers", &self.brokers)
@@ -262,7 +262,7 @@ impl Sender {
             while (sent as f64) < due {
                 let (round, home) = (sent / u64::from(self.homes), sent % u64::from(self.homes));
                 let id = HouseholdId::new(i64::try_from(home)? + 1).context("a positive id")?;
-                // Its place in the minute, so that a home's readings are a minute apart.
+                // Each home has its time within the minute, so that its readings are a minute apart.
                 let place_ms = i64::try_from(home * 60_000 / u64::from(self.homes))?;
                 let ts_ms = first_ms + i64::try_from(round)? * MINUTE_MS + place_ms;
                 self.send(&producer, &codec, id, ts_ms)?;
@@ -294,7 +294,7 @@ impl Sender {
     }
 }
 
-/// What a home draws, always: then the mean of its slots is known.
+/// The constant load of a home, so that the mean of its slots is known.
 fn watts(id: HouseholdId) -> f64 {
     300.0 + f64::from(u32::try_from(id.get() % 97).expect("below 97"))
 }

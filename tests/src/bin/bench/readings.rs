@@ -1,4 +1,4 @@
-//! The readings that every stream engine is measured on: one topic, and what its slots must come to.
+//! The readings for all stream engines: one topic, and the slots that must result from it.
 
 use std::time::Duration;
 
@@ -20,11 +20,11 @@ use crate::{Progress, say};
 pub(crate) const HOMES: u32 = 10_000;
 /// Partitions of the topic.
 pub(crate) const PARTITIONS: u32 = 8;
-/// They fill less than the day that they begin before the present, so none is of the future.
+/// They start a day before the present and cover less than a day, so none is in the future.
 const READINGS_MAX: u32 = 1_400 * HOMES;
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Takes how many readings to write from the command line.
+/// The number of readings to write, from the command line.
 pub(crate) fn count_parser() -> RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..=i64::from(READINGS_MAX))
 }
@@ -35,7 +35,7 @@ pub(crate) struct Readings {
     pub(crate) brokers: String,
     pub(crate) topic: String,
     pub(crate) count: u32,
-    /// What they come to.
+    /// The slots that must result.
     pub(crate) slots: Slots,
 }
 
@@ -77,12 +77,12 @@ impl Readings {
         Ok(readings)
     }
 
-    /// A time limit for one engine over all of them, generous for a busy machine.
+    /// Returns a time limit for one engine over all of them, generous for a busy machine.
     pub(crate) fn limit(&self) -> Duration {
         Duration::from_secs(240 + u64::from(self.count) / 4_000)
     }
 
-    /// The offsets count the readings: whoever has committed as many has read them all.
+    /// Offsets count the readings: an engine that has committed as many has read them all.
     fn check_ends(&self) -> Result<()> {
         let client: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", &self.brokers)

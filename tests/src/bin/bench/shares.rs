@@ -1,4 +1,4 @@
-//! What share of the machine each process took while something was measured.
+//! The share of the machine that each process took while something was measured.
 
 use std::fmt::Write;
 use std::time::Instant;
@@ -42,7 +42,7 @@ impl Shares {
     }
 }
 
-/// Memory that a process has in use.
+/// Returns the memory that a process has in use.
 pub(super) fn resident_bytes(pid: u32) -> Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

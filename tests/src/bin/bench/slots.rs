@@ -1,4 +1,4 @@
-//! What the readings written make of every home's slots, and whether an output topic says the same.
+//! The slots that must result from the readings, and the comparison with an output topic.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -6,9 +6,9 @@ use std::collections::hash_map::Entry;
 use anyhow::{Result, bail};
 
 const SLOT_MS: i64 = 900_000;
-/// Sums of other orders round otherwise.
+/// Tolerance: sums in another order round differently.
 const SUM_DIFFERENCE_MAX: f64 = 1e-9;
-/// Differences that a message names.
+/// Most differences that a message names.
 const NAMED: usize = 3;
 
 /// One value of an output: the aggregate of a home's readings in one slot so far.
@@ -40,7 +40,7 @@ impl SlotValue {
 pub(crate) struct Slots(HashMap<(i64, i64), SlotValue>);
 
 impl Slots {
-    /// Takes a reading of `home` into its slot.
+    /// Adds a reading of `home` to its slot.
     pub(crate) fn add(&mut self, home: i64, ts_ms: i64, consumption_w: f64) {
         let start_ms = ts_ms - ts_ms.rem_euclid(SLOT_MS);
         let reading = SlotValue {
@@ -66,7 +66,7 @@ impl Slots {
     /// Compares the last of `values` for each slot with these slots: none may be missing, be more or differ.
     ///
     /// # Errors
-    /// Says how many slots differ, with the first few; or the error that `values` meets.
+    /// Says how many slots differ, with the first few; or returns the error of `values`.
     pub(crate) fn check(&self, values: impl IntoIterator<Item = Result<SlotValue>>) -> Result<()> {
         let mut last = HashMap::with_capacity(self.0.len());
         for value in values {
@@ -117,7 +117,7 @@ mod tests {
         max: 100.0,
     };
 
-    /// Whether an output of these values is right for the two slots above.
+    /// Checks whether an output of these values is right for the two slots above.
     #[track_caller]
     fn check(values: &[SlotValue], expected: bool) {
         let mut slots = Slots::default();

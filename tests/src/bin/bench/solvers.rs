@@ -21,7 +21,7 @@ use crate::cbc::{self, Answer, Cbc};
 use crate::instances::Set;
 use crate::{Board, Selection, say, usage};
 
-/// By how much two solvers may differ, as a share of the objective or, below 1, of 1.
+/// How much two solvers may differ, as a share of the objective or, if that is below 1, of 1.
 const DIFFERENCE_MAX: f64 = 1e-6;
 /// Twice the level-3 cache of common servers.
 const EVICTED_BYTES: usize = 64 << 20;
@@ -41,7 +41,7 @@ pub(crate) struct Counts {
     /// Homes in the fleet.
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..))]
     fleet: u32,
-    /// Be the worker whose memory is measured, with this many homes of each set.
+    /// Run as the worker whose memory is measured, with this many homes of each set.
     #[arg(long, hide = true)]
     pub(crate) worker: Option<u32>,
 }
@@ -129,7 +129,7 @@ impl Times {
     }
 }
 
-/// The least of `values` that `percent` of them do not pass.
+/// Returns the smallest of `values` that `percent` of them do not exceed.
 fn at_share(values: &[f64], percent: usize) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -142,7 +142,7 @@ fn at_share(values: &[f64], percent: usize) -> f64 {
 struct Opponent {
     name: &'static str,
     times: Times,
-    /// Its median over ours on the same homes, in each run.
+    /// Its median divided by ours on the same homes, in each run.
     ratios: Vec<f64>,
     difference_max: f64,
     /// Searches that ran out of time.
@@ -237,7 +237,7 @@ struct Bench {
     compared: u32,
     with_highs: bool,
     cbc: Option<Cbc>,
-    /// What share of a core this thread got in each run: below 1 where others use the machine.
+    /// The share of a core that this thread got in each run: below 1 if others use the machine.
     core_share: Vec<f64>,
 }
 
@@ -290,7 +290,7 @@ impl Bench {
     }
 }
 
-/// By how much fewer homes of the set the other solvers get, so that a run does not take an hour.
+/// The factor by which the other solvers get fewer homes of the set, so that a run does not take an hour.
 const fn slowness(set: Set) -> u32 {
     match set {
         Set::Battery | Set::Ev | Set::Appliances1 | Set::Appliances2 => 1,
@@ -380,7 +380,7 @@ fn by_highs(problems: &[Problem]) -> Result<Vec<Answer>> {
     Ok(answers)
 }
 
-/// What PuLP and CBC take without a home.
+/// Measures the time of PuLP and CBC without a home.
 fn start_cbc(board: &mut Board, cbc: &Cbc, runs: usize) -> Result<()> {
     let file = PathBuf::from("target/bench/nothing.jsonl");
     cbc::write_nothing(&file, STARTS)?;

@@ -1,5 +1,5 @@
-//! From the log to rows in Cassandra, at default settings: how many rows a second when much waits, how late a row is at a
-//! steady rate, and what a killed engine costs.
+//! From the log to rows in Cassandra, at default settings: rows per second with a backlog, how late a row is at a steady
+//! rate, and what a killed engine costs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,14 +22,14 @@ use crate::{Board, Cli, Progress, Selection, say};
 
 /// Readings a second of a steady stream.
 const RATES: [u32; 2] = [1_000, 20_000];
-/// How long it is watched, behind as long again in which it is not.
+/// How long it is measured, after as long a time without measuring.
 const STEADY: Duration = Duration::from_secs(30);
-/// Readings that warm the stack up, so that nobody measures a cold Cassandra.
+/// Readings that warm the stack up, since a cold Cassandra is slow.
 const WARM_UP: u32 = 300_000;
 const LIMIT: Duration = Duration::from_secs(300);
 const STORED: &str = "hearth_reading_to_store_seconds_count";
 
-/// What is selected of it.
+/// The selected parts.
 pub(crate) async fn measure(
     stack: &Stack,
     cli: &Cli,
@@ -82,7 +82,7 @@ fn steady_name(rate: u32) -> String {
     format!("store.p99_ms_at_{rate}_per_s")
 }
 
-/// Topics and tables of one measurement.
+/// The topics and tables of one part.
 struct Run {
     config: String,
     keyspace: String,
@@ -112,7 +112,7 @@ impl Run {
         Ok(engine)
     }
 
-    /// Rows of readings a second, while all of them wait from the start.
+    /// Measures rows of readings per second, with all of them waiting from the start.
     async fn rows_per_s(&self, stack: &Stack, count: u32) -> Result<f64> {
         let readings = Readings::write(stack.kafka.brokers(), self.topic.clone(), count)?;
         let engine = self.engine().await?;
@@ -124,12 +124,12 @@ impl Run {
         Ok(rate)
     }
 
-    /// Seconds of work that are done twice when the engine is killed at a random moment, and nothing is lost.
+    /// Kills the engine at a random moment; returns the seconds of work that are done twice. Nothing may be lost.
     async fn killed(&self, stack: &Stack, count: u32, run: usize) -> Result<f64> {
         let readings = Readings::write(stack.kafka.brokers(), self.topic.clone(), count)?;
         let engine = self.engine().await?;
         let (_, begun) = self.until_stored(1.0).await?;
-        // As random as the moment at which we are here.
+        // The current time is random enough.
         let share = (u32::try_from(wall_ms() % 70)? + 20) * count / 100;
         self.until_stored(f64::from(share)).await?;
         let handled = self.handled().await?;
@@ -153,7 +153,7 @@ impl Run {
         Ok(again.max(0.0) / rate)
     }
 
-    /// The time within which 99 of 100 readings are rows, milliseconds.
+    /// Measures the time within which 99 of 100 readings are rows, milliseconds.
     async fn p99_ms(&self, stack: &Stack, rate: u32) -> Result<f64> {
         let engine = self.engine().await?;
         let ends = Arc::new(AtomicBool::new(false));
@@ -223,7 +223,7 @@ impl Run {
     }
 }
 
-/// Within the bucket where it lies the readings are taken as spread evenly.
+/// Returns a percentile. Readings are taken as evenly spread within its bucket.
 fn p99(before: &[(f64, f64)], after: &[(f64, f64)]) -> Option<f64> {
     let counts: Vec<(f64, f64)> = before
         .iter()
@@ -237,12 +237,12 @@ fn p99(before: &[(f64, f64)], after: &[(f64, f64)]) -> Option<f64> {
         0 => (0.0, 0.0),
         place => counts[place - 1],
     };
-    // Beyond the last bound nobody knows.
+    // Beyond the last bound the value is unknown.
     let to = if to.is_finite() { to } else { from };
     Some((from + (to - from) * (wanted - below) / (count - below).max(1.0)) * 1_000.0)
 }
 
-/// Sends so many readings a second, each made when it is sent, until it is told to end; how many they were.
+/// Sends this many readings per second until told to stop, each made when it is sent; returns how many.
 fn send(brokers: &str, topic: &str, rate: u32, ends: &AtomicBool) -> Result<u32> {
     let producer: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", brokers)

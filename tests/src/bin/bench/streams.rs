@@ -30,7 +30,7 @@ enum Contender {
 }
 
 impl Contender {
-    /// In the order of a run. The engine comes last: its store still compacts when it has ended.
+    /// In the order of a run. The engine comes last, since its store still compacts after it has ended.
     const ALL: [Self; 4] = [
         Self::ConsumeOnly,
         Self::KafkaStreams(Guarantee::ExactlyOnce),
@@ -48,7 +48,7 @@ impl Contender {
         }
     }
 
-    /// A ratio takes both of its sides.
+    /// A ratio needs both of its sides.
     fn is_wanted(self, selection: &Selection) -> bool {
         selection.wants(self.as_str()) || selection.is_within("engine.ratio")
     }
@@ -89,8 +89,8 @@ pub(crate) fn is_wanted(selection: &Selection) -> bool {
     all.any(|contender| contender.is_wanted(selection))
 }
 
-/// Writes the readings, then measures who is selected: in each run all of them, so that a machine that gets busier
-/// meets all alike.
+/// Writes the readings, then measures the selected engines. Each run measures all of them, so that a machine that gets
+/// busier affects all equally.
 pub(crate) async fn measure(
     stack: &Stack,
     cli: &Cli,
@@ -102,7 +102,7 @@ pub(crate) async fn measure(
     let mut measured: Vec<(Contender, Vec<Figures>)> = wanted.map(|one| (one, vec![])).collect();
     let is_opponent = |one: &Contender| matches!(one, Contender::KafkaStreams(_));
     if measured.iter().any(|(contender, _)| is_opponent(contender)) {
-        // Where it cannot be built, that shows before anything is measured.
+        // If it cannot be built, fail before anything is measured.
         KafkaStreams::prepare()?;
     }
     let prefix = unique("bench-");
@@ -143,8 +143,8 @@ fn add_rows(board: &mut Board, name: &str, figures: &[Figures]) {
     }
 }
 
-/// Processor time of one over that of another in the same run, where both were measured: how many times the engine's
-/// Kafka Streams takes, and how many times a bare consumer's the engine takes.
+/// Adds ratios of processor time within the same run, if both sides were measured: Kafka Streams to the engine, and the
+/// engine to a bare consumer.
 fn add_ratios(board: &mut Board, measured: &[(Contender, Vec<Figures>)]) {
     let of = |wanted| measured.iter().find(|(contender, _)| *contender == wanted);
     let Some((_, engine)) = of(Contender::Engine) else {
@@ -183,7 +183,7 @@ fn consume_only(readings: &Readings) -> Result<Figures> {
         if let Some(message) = consumer.poll(Duration::from_millis(200)) {
             message?;
             seen += 1;
-            // A look at the clock for each record would show in what is measured.
+            // Reading the clock for each record would affect the result.
             if seen % 4_096 != 0 {
                 continue;
             }
@@ -196,8 +196,8 @@ fn consume_only(readings: &Readings) -> Result<Figures> {
     Ok(Figures::new(count, time, after_s - before_s, None))
 }
 
-/// What the engine does beside Kafka Streams: the same windows to a topic, states that outlive it, offsets committed.
-/// Rows of readings and slots are another figure.
+/// Settings for comparison with Kafka Streams: the same windows to a topic, durable state, offsets committed.
+/// Rows of readings and slots are measured elsewhere.
 const ENGINE: &str =
     "store_readings = false\nstore_slots = false\npublish_slots = true\ntick_ms = 250\n";
 
@@ -233,7 +233,7 @@ async fn engine(stack: &Stack, prefix: &str, readings: &Readings) -> Result<Figu
     let values = values.map(|record| slot_value(&codec, &record?));
     let outcome = tokio::task::block_in_place(|| readings.slots.check(values));
     outcome.context("the slots of the engine")?;
-    // The next run writes its own.
+    // The next run has its own.
     kafka_delete_topics(brokers, &[&output]).await?;
     Ok(Figures::new(readings.count, time, cpu_s, Some(peak_mb)))
 }
