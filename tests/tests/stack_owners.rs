@@ -53,8 +53,8 @@ impl Engines {
         HearthProcess::start_role(&self.config, "engine").await
     }
 
-    async fn end(self, engines: Vec<HearthProcess>) -> anyhow::Result<()> {
-        for process in engines.into_iter().chain([self.bridge]) {
+    async fn end(&self, engines: &[&HearthProcess]) -> anyhow::Result<()> {
+        for process in engines.iter().copied().chain([&self.bridge]) {
             let ended = process.terminate(Duration::from_secs(60)).await?;
             ensure!(ended.success(), "a role ended with {ended}");
         }
@@ -118,7 +118,7 @@ async fn an_engine_that_slept_past_its_session_takes_no_row_back() -> anyhow::Re
     ledger.wait_stored(&stack, &engines.keyspace, LIMIT).await;
     phases.end("awake");
     // What they write at their ends counts too.
-    engines.end(vec![sleeper, other]).await?;
+    engines.end(&[&sleeper, &other]).await?;
     ledger.check_stored(&stack, &engines.keyspace).await?;
     phases.end("end");
     eprintln!("{} readings; {phases}", ledger.sent());
@@ -162,7 +162,7 @@ async fn owners_that_change_while_the_store_is_away_lose_no_slot() -> anyhow::Re
     let (last, _) = engines.engine().await?;
     ledger.wait_stored(&stack, &engines.keyspace, LIMIT).await;
     phases.end("the last one");
-    engines.end(vec![last]).await?;
+    engines.end(&[&last]).await?;
     ledger.check_stored(&stack, &engines.keyspace).await?;
     phases.end("end");
     eprintln!("{} readings; {phases}", ledger.sent());
