@@ -17,6 +17,7 @@ enum Kind {
         origin_ms: i64,
         speed: f64,
     },
+    Asked(fn() -> i64),
 }
 
 impl Clock {
@@ -43,11 +44,20 @@ impl Clock {
         }
     }
 
+    /// A clock that shows what `now_ms` returns, for simulations in virtual time.
+    #[must_use]
+    pub const fn asked(now_ms: fn() -> i64) -> Self {
+        Self {
+            kind: Kind::Asked(now_ms),
+        }
+    }
+
     /// Now, UTC epoch milliseconds. A wall clock may go back.
     #[must_use]
     pub fn now_ms(&self) -> i64 {
         match self.kind {
             Kind::Wall => wall_ms(),
+            Kind::Asked(now_ms) => now_ms(),
             Kind::Simulated {
                 origin,
                 origin_ms,
@@ -81,7 +91,7 @@ impl Clock {
     #[must_use]
     pub const fn speed(&self) -> f64 {
         match self.kind {
-            Kind::Wall => 1.0,
+            Kind::Wall | Kind::Asked(_) => 1.0,
             Kind::Simulated { speed, .. } => speed,
         }
     }

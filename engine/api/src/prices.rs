@@ -1,25 +1,26 @@
-//! The tariffs as the log has them. A PUT is merged into what holds here and produced whole, so that engine, store and
-//! API see the same prices; what it does not speak of stays as it was.
+//! The tariffs as the log has them, merged as the engine merges them. A PUT produces the whole series with its own periods
+//! over it: what it does not speak of stays as it was, also what another PUT states at the same time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use model::tariff::{PricePeriod, Tariff};
-use model::units::DAY_MS;
-use platform::log::{Consumer, LogError, LogEvent, Start, Subscription};
+use bytes::Bytes;
+use model::limits::PERIODS_MAX;
+use model::tariff::{PRICES_KEPT_MS, PriceSeries, Tariff};
+use platform::log::{Consumer, LogError, LogEvent, Record, Start, Subscription};
 use platform::parts::Parts;
 use schemas::topic::Topic;
-use tokio::sync::{Mutex, MutexGuard, watch};
+use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::problem::Refused;
 
-/// How long prices of the past are kept, ms: as far as `GET /api/latest` reaches.
-const KEPT_MS: i64 = 31 * DAY_MS;
 /// How long a PUT waits until it reads in the log what it wrote there.
 const SEEN_WITHIN: Duration = Duration::from_secs(5);
+/// Records that a PUT which waits may be behind.
+const SEEN_MAX: usize = 1_024;
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
@@ -37,14 +38,20 @@ impl std::fmt::Debug for Prices {
 
 struct Shared {
     parts: Parts,
-    by_name: RwLock<BTreeMap<String, Arc<Tariff>>>,
+    by_name: RwLock<BTreeMap<String, Held>>,
     /// Whether the topic has been read to its end once.
     is_whole: watch::Sender<bool>,
-    /// Counts records, so that a PUT can wait for its own.
-    records_count: watch::Sender<u64>,
-    /// One PUT at a time.
-    putting: Mutex<()>,
+    /// Each record once it is merged in, so that a PUT can wait for its own.
+    seen: broadcast::Sender<Bytes>,
     task: std::sync::Mutex<Option<JoinHandle<()>>>,
+}
+
+/// One tariff.
+#[derive(Default)]
+struct Held {
+    series: PriceSeries,
+    /// Whether the newest record does not say all that is known. The log may keep that record alone.
+    record_lacks: bool,
 }
 
 impl Prices {
@@ -54,8 +61,7 @@ impl Prices {
             parts: parts.clone(),
             by_name: RwLock::default(),
             is_whole: watch::Sender::new(false),
-            records_count: watch::Sender::new(0),
-            putting: Mutex::new(()),
+            seen: broadcast::Sender::new(SEEN_MAX),
             task: std::sync::Mutex::new(None),
         });
         let task = tokio::spawn(follow(Arc::clone(&shared)));
@@ -71,65 +77,77 @@ impl Prices {
     }
 
     /// Every tariff, by name.
-    pub(crate) fn all(&self) -> Result<Vec<Arc<Tariff>>, Refused> {
+    pub(crate) fn all(&self) -> Result<Vec<Tariff>, Refused> {
         self.check_whole()?;
         let by_name = self.shared.by_name.read().expect("no writer panics");
-        Ok(by_name.values().cloned().collect())
+        let tariffs = by_name.iter().map(|(name, held)| held.series.tariff(name));
+        Ok(tariffs.collect())
     }
 
     /// What is in force under `name`.
-    pub(crate) fn get(&self, name: &str) -> Result<Option<Arc<Tariff>>, Refused> {
+    pub(crate) fn get(&self, name: &str) -> Result<Option<Tariff>, Refused> {
         self.check_whole()?;
         let by_name = self.shared.by_name.read().expect("no writer panics");
-        Ok(by_name.get(name).cloned())
+        Ok(by_name.get(name).map(|held| held.series.tariff(name)))
     }
 
     /// Puts the periods of `newer` over those that hold, and returns what holds then. Without periods nothing changes.
-    pub(crate) async fn put(&self, newer: &Tariff, now_ms: i64) -> Result<Arc<Tariff>, Refused> {
-        let _one: MutexGuard<'_, ()> = self.shared.putting.lock().await;
-        let before = self.get(&newer.name)?;
+    pub(crate) async fn put(&self, newer: &Tariff, now_ms: i64) -> Result<Tariff, Refused> {
+        let (name, before) = (&newer.name, self.get(&newer.name)?);
         if newer.periods.is_empty() {
             let unknown = || {
-                let detail = format!(
-                    "there is no tariff {:?}, and no period is given",
-                    newer.name
-                );
+                let detail = format!("there is no tariff {name:?}, and no period is given");
                 Refused::invalid(Some("periods".to_owned()), detail)
             };
             return before.ok_or_else(unknown);
         }
-        let known = before.as_ref().map_or(&[][..], |before| &before.periods);
-        let merged = Tariff {
-            name: newer.name.clone(),
-            periods: merged(known, &newer.periods, now_ms - KEPT_MS),
-            stated: Vec::new(),
+        let whole = {
+            let by_name = self.shared.by_name.read().expect("no writer panics");
+            let known = by_name.get(name).map(|held| held.series.clone());
+            known
+                .unwrap_or_default()
+                .with(newer, now_ms - PRICES_KEPT_MS)
         };
-        merged.check()?;
+        let end_ms = |of: &Tariff| of.periods.last().map(|last| last.end_ms);
+        if whole.periods.len() == PERIODS_MAX && end_ms(&whole) < end_ms(newer) {
+            let detail = format!("with these the tariff has more than {PERIODS_MAX} periods");
+            return Err(Refused::invalid(Some("periods".to_owned()), detail));
+        }
+        self.produce(&whole).await?;
+        // Somebody else's record may have come between, and may say less than is known now.
+        let (held, record_lacks) = {
+            let by_name = self.shared.by_name.read().expect("no writer panics");
+            let held = by_name.get(name);
+            (
+                held.map_or(whole, |held| held.series.tariff(name)),
+                held.is_some_and(|held| held.record_lacks),
+            )
+        };
+        if record_lacks {
+            self.produce(&held).await?;
+        }
+        Ok(held)
+    }
+
+    /// Produces a record and waits until it is merged in here.
+    async fn produce(&self, tariff: &Tariff) -> Result<(), Refused> {
         let parts = &self.shared.parts;
-        let bytes = parts.codec.encode(&merged);
+        let bytes = parts.codec.encode(tariff);
         let bytes = bytes.map_err(|error| Refused::bad_request(error.to_string()))?;
-        let mut records_count = self.shared.records_count.subscribe();
-        records_count.mark_unchanged();
-        parts
-            .log
-            .produce(Topic::Tariffs, merged.name.as_bytes(), bytes)
-            .await?;
-        // The next PUT begins from this one.
+        let mut seen = self.shared.seen.subscribe();
+        let key = tariff.name.as_bytes();
+        let produced = parts.log.produce(Topic::Tariffs, key, bytes.clone());
+        produced.await?;
         let is_seen = async {
-            loop {
-                let held = self.get(&merged.name);
-                if let Ok(Some(held)) = held
-                    && *held == merged
-                {
-                    return held;
-                }
-                if records_count.changed().await.is_err() {
-                    return Arc::new(merged.clone());
+            while let Ok(value) = seen.recv().await {
+                if value == bytes {
+                    return;
                 }
             }
         };
-        let seen = tokio::time::timeout(SEEN_WITHIN, is_seen).await;
-        Ok(seen.unwrap_or_else(|_| Arc::new(merged.clone())))
+        // It is in the log in any case.
+        let _ = tokio::time::timeout(SEEN_WITHIN, is_seen).await;
+        Ok(())
     }
 
     fn check_whole(&self) -> Result<(), Refused> {
@@ -140,38 +158,6 @@ impl Prices {
             "the tariffs are still being read".to_owned(),
         ))
     }
-}
-
-/// `newer` over `known`: each keeps what the other does not speak of, and where both do `newer` holds. Both ascend
-/// without overlap, as does the result. What ended by `kept_from_ms` is left out.
-fn merged(known: &[PricePeriod], newer: &[PricePeriod], kept_from_ms: i64) -> Vec<PricePeriod> {
-    let mut periods = newer.to_vec();
-    for period in known {
-        let mut from_ms = period.start_ms;
-        let first = newer.partition_point(|over| over.end_ms <= period.start_ms);
-        for over in newer[first..]
-            .iter()
-            .take_while(|over| over.start_ms < period.end_ms)
-        {
-            if from_ms < over.start_ms {
-                periods.push(PricePeriod {
-                    start_ms: from_ms,
-                    end_ms: over.start_ms,
-                    ..*period
-                });
-            }
-            from_ms = over.end_ms;
-        }
-        if from_ms < period.end_ms {
-            periods.push(PricePeriod {
-                start_ms: from_ms,
-                ..*period
-            });
-        }
-    }
-    periods.retain(|period| period.end_ms > kept_from_ms);
-    periods.sort_by_key(|period| period.start_ms);
-    periods
 }
 
 async fn follow(shared: Arc<Shared>) {
@@ -208,9 +194,8 @@ async fn read(shared: &Shared, mut consumer: Consumer) {
             LogEvent::Assigned(partitions) => behind.extend(partitions),
             LogEvent::Records { records, .. } => {
                 for record in &records {
-                    take(shared, &record.value);
+                    take(shared, record);
                 }
-                shared.records_count.send_modify(|count| *count += 1);
             }
             LogEvent::Revoked { done, .. } => {
                 let _ = done.send(());
@@ -226,78 +211,17 @@ async fn read(shared: &Shared, mut consumer: Consumer) {
 }
 
 /// What does not decode is the engine's to refuse.
-fn take(shared: &Shared, value: &[u8]) {
-    let Ok(tariff) = shared.parts.codec.decode::<Tariff>(value) else {
+fn take(shared: &Shared, record: &Record) {
+    let Ok(tariff) = shared.parts.codec.decode::<Tariff>(&record.value) else {
         return;
     };
-    let mut by_name = shared.by_name.write().expect("no writer panics");
-    by_name.insert(tariff.name.clone(), Arc::new(tariff));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{PricePeriod, merged};
-
-    /// Periods as (start, end, price).
-    #[track_caller]
-    fn check(known: &[(i64, i64, f64)], newer: &[(i64, i64, f64)], expected: &[(i64, i64, f64)]) {
-        let periods = |of: &[(i64, i64, f64)]| -> Vec<PricePeriod> {
-            let periods = of.iter().map(|&(start_ms, end_ms, price)| PricePeriod {
-                start_ms,
-                end_ms,
-                buy_per_kwh: price,
-                sell_per_kwh: 0.0,
-            });
-            periods.collect()
-        };
-        assert_eq!(
-            merged(&periods(known), &periods(newer), 0),
-            periods(expected)
-        );
+    let keep_from_ms = shared.parts.clock.now_ms() - PRICES_KEPT_MS;
+    {
+        let mut by_name = shared.by_name.write().expect("no writer panics");
+        let held = by_name.entry(tariff.name.clone()).or_default();
+        let merged = held.series.merge(&tariff, record.offset, keep_from_ms);
+        held.record_lacks = merged.record_lacks;
     }
-
-    #[test]
-    fn what_is_known_stays_known() {
-        let today = [(0, 10, 1.0), (10, 20, 2.0)];
-        check(
-            &today,
-            &[(20, 30, 3.0)],
-            &[(0, 10, 1.0), (10, 20, 2.0), (20, 30, 3.0)],
-        );
-        check(&today, &[], &today);
-        check(&[], &today, &today);
-        check(&today, &[(10, 20, 5.0)], &[(0, 10, 1.0), (10, 20, 5.0)]);
-        check(
-            &today,
-            &[(5, 15, 5.0)],
-            &[(0, 5, 1.0), (5, 15, 5.0), (15, 20, 2.0)],
-        );
-        // A new period inside a long one, two of them, and one over all.
-        check(
-            &[(0, 100, 1.0)],
-            &[(40, 50, 2.0)],
-            &[(0, 40, 1.0), (40, 50, 2.0), (50, 100, 1.0)],
-        );
-        check(
-            &[(0, 100, 1.0)],
-            &[(10, 20, 2.0), (20, 30, 3.0)],
-            &[(0, 10, 1.0), (10, 20, 2.0), (20, 30, 3.0), (30, 100, 1.0)],
-        );
-        check(&today, &[(0, 100, 9.0)], &[(0, 100, 9.0)]);
-    }
-
-    #[test]
-    fn the_past_is_left_out() {
-        let period = |start_ms, end_ms| PricePeriod {
-            start_ms,
-            end_ms,
-            buy_per_kwh: 0.1,
-            sell_per_kwh: 0.1,
-        };
-        let known = [period(0, 10), period(10, 20)];
-        assert_eq!(
-            merged(&known, &[period(20, 30)], 10),
-            [period(10, 20), period(20, 30)]
-        );
-    }
+    // Nobody may be waiting.
+    let _ = shared.seen.send(record.value.clone());
 }

@@ -455,17 +455,14 @@ async fn fleet(api: web::Data<Api>) -> HttpResponse {
 async fn tariffs(api: web::Data<Api>) -> Result<HttpResponse, Refused> {
     let all = api.prices.all()?;
     Ok(HttpResponse::Ok().json(TariffsBody {
-        tariffs: all
-            .iter()
-            .map(|tariff| TariffSpan::from(tariff.as_ref()))
-            .collect(),
+        tariffs: all.iter().map(TariffSpan::from).collect(),
     }))
 }
 
 /// What is in force, as the engine has it.
 async fn tariff(api: web::Data<Api>, name: web::Path<String>) -> Result<HttpResponse, Refused> {
     match api.prices.get(&name)? {
-        Some(tariff) => Ok(HttpResponse::Ok().json(TariffBody::from(tariff.as_ref()))),
+        Some(tariff) => Ok(HttpResponse::Ok().json(TariffBody::from(&tariff))),
         None => Err(Refused::not_found(format!(
             "there is no tariff {:?}",
             name.as_str()

@@ -8,8 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use model::tariff::{PriceSeries, Tariff};
-use model::units::DAY_MS;
+use model::tariff::{PRICES_KEPT_MS, PriceSeries, Tariff};
 use platform::log::{Consumer, LogEvent, Record, Start, Subscription, TopicPartition};
 use platform::order::{Order, TARIFFS};
 use platform::parts::Parts;
@@ -26,8 +25,6 @@ use crate::deliver::{produce_patiently, read_patiently, write_patiently};
 use crate::fence::{Fence, Fenced};
 use crate::outgoing::Outgoing;
 
-/// How long prices stay in the log after their time has passed. The store has its own time to live.
-const KEPT_MS: i64 = 35 * DAY_MS;
 /// Dead letters and whole series that wait to be produced.
 const LETTERS_MAX: usize = 1_000;
 
@@ -173,7 +170,7 @@ impl Follower {
         match self.parts.codec.decode::<Tariff>(&record.value) {
             Ok(tariff) => {
                 let name = tariff.name.clone();
-                let keep_from_ms = self.parts.clock.now_ms() - KEPT_MS;
+                let keep_from_ms = self.parts.clock.now_ms() - PRICES_KEPT_MS;
                 let series = self.series.entry(name.clone()).or_default();
                 let merged = series.merge(&tariff, record.offset, keep_from_ms);
                 self.tariffs.put(Arc::new(series.tariff(&name)));

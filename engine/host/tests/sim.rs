@@ -1,4 +1,4 @@
-//! Deterministic simulation of the engine: the real partition with its outbox, snapshots and commits, in virtual time,
+//! Deterministic simulation of the engine: the real router and shards with their outbox, snapshots and commits, in virtual time,
 //! on a log and a store that fail as a seed decides. `SIM_SEEDS` says how many seeds, `SIM_FROM` from which on; `SEED`
 //! runs one again.
 

@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::limits::PERIODS_MAX;
+use crate::units::DAY_MS;
 
 /// A named series of prices, the value of the `tariffs` topic. Periods ascend and do not overlap.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,6 +43,12 @@ impl Tariff {
 
 /// A period, and the offset of the record that stated it first.
 type Stated = (PricePeriod, i64);
+
+/// Later than every offset, which in a record means: stated by this one.
+const STATED_BY_ITSELF: i64 = i64::MAX;
+
+/// How long prices are kept after their time has passed, ms. The store has its own time to live.
+pub const PRICES_KEPT_MS: i64 = 35 * DAY_MS;
 
 /// What is known of one tariff: its records, merged by time.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -83,6 +90,15 @@ impl PriceSeries {
             changed: self.changed_since(&before),
             record_lacks: self.periods.iter().any(|held| !is_within(held, &told)),
         }
+    }
+
+    /// Returns a record that says all of this series with the periods of `newer` over it, which the record itself
+    /// states. Whatever others state before the record has its offset is not taken back.
+    #[must_use]
+    pub fn with(&self, newer: &Tariff, keep_from_ms: i64) -> Tariff {
+        let mut series = self.clone();
+        series.merge(newer, STATED_BY_ITSELF, keep_from_ms);
+        series.tariff(&newer.name)
     }
 
     /// The series as a record that says all of it.

@@ -1,3 +1,5 @@
+mod own_problem;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Mutex;
@@ -13,7 +15,7 @@ use model::metadata::Metadata;
 use model::reading::Reading;
 use model::schedule::Schedule;
 use model::slot::Slot;
-use model::tariff::Tariff;
+use model::tariff::{PricePeriod, Tariff};
 use model::units::{HouseholdId, SlotLength};
 use platform::clock::Clock;
 use platform::log::{
@@ -29,6 +31,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::config::HttpConfig;
+use crate::prices::Prices;
 
 /// A log of one partition for each topic.
 #[derive(Default)]
@@ -473,6 +476,65 @@ async fn prices_merge_and_are_in_force_at_once() {
     assert_eq!(answers[3].body, in_force);
     let spans = json!({"tariffs": [{"name": "dynamic", "from": noon, "until": two, "periods": 2}]});
     assert_eq!(answers[4].body, spans);
+}
+
+/// Through two APIs, neither of which knows of the other's when it begins.
+#[actix_web::test]
+async fn prices_put_at_the_same_time_are_all_kept() {
+    let log = Arc::new(OneLog::default());
+    let parts = Parts {
+        log: Arc::new(Shared(Arc::clone(&log))),
+        ..parts()
+    };
+    let (here, there) = (Prices::start(&parts), Prices::start(&parts));
+    while here.all().is_err() || there.all().is_err() {
+        tokio::task::yield_now().await;
+    }
+    // What is over is not kept for ever.
+    let year_2100_ms: i64 = 4_102_444_800_000;
+    let tariff = |from_ms: i64, to_ms: i64, buy_per_kwh| Tariff {
+        name: "dynamic".to_owned(),
+        periods: vec![PricePeriod {
+            start_ms: year_2100_ms + from_ms,
+            end_ms: year_2100_ms + to_ms,
+            buy_per_kwh,
+            sell_per_kwh: 0.1,
+        }],
+        stated: Vec::new(),
+    };
+    let puts = [
+        (&here, tariff(0, 10, 1.0)),
+        (&there, tariff(10, 20, 2.0)),
+        (&here, tariff(20, 30, 3.0)),
+        (&there, tariff(30, 40, 4.0)),
+        (&here, tariff(40, 50, 5.0)),
+    ];
+    let puts = puts.iter().map(|(api, tariff)| api.put(tariff, 0));
+    for put in futures::future::join_all(puts).await {
+        put.unwrap();
+    }
+    let wanted = [1.0, 2.0, 3.0, 4.0, 5.0];
+    for api in [&here, &there] {
+        let held = api.get("dynamic").unwrap().unwrap();
+        let prices: Vec<f64> = held
+            .periods
+            .iter()
+            .map(|period| period.buy_per_kwh)
+            .collect();
+        assert_eq!(prices, wanted);
+    }
+    // The log may keep the newest record alone.
+    let records = log.records.lock().unwrap();
+    let newest = &records[&Topic::Tariffs].last().unwrap().value;
+    let newest: Tariff = parts.codec.decode(newest).unwrap();
+    let prices: Vec<f64> = newest
+        .periods
+        .iter()
+        .map(|period| period.buy_per_kwh)
+        .collect();
+    assert_eq!(prices, wanted);
+    here.close();
+    there.close();
 }
 
 #[actix_web::test]

@@ -11,7 +11,6 @@ use schemas::codec::Codec;
 use schemas::dead_letter::DeadLetter;
 use schemas::topic::Topic;
 use tokio::sync::mpsc;
-use tokio::task::LocalSet;
 use tokio::time::Instant;
 
 use super::draws::Draws;
@@ -48,12 +47,7 @@ pub fn try_run(seed: u64) -> Outcome {
 
 /// Runs one seed in a runtime of its own, in virtual time.
 fn run(seed: u64) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime without IO can be made");
-    let world = LocalSet::new().block_on(&runtime, simulate(seed));
+    let world = in_virtual_time(simulate(seed));
     let state = world.state();
     let mut violations = state.violations.clone();
     violations.extend(invariants::at_end(&state, &world.scenario));
@@ -70,15 +64,20 @@ fn run(seed: u64) -> Outcome {
     }
 }
 
-/// An owner that dies `crashes` times on its way through everything in the log of `scenario`. What is wrong in the end,
-/// and how many records were handed over more than once.
-pub fn through_history(scenario: Scenario, crashes: usize) -> (Vec<String>, usize) {
+/// Actors need a system; here on this thread alone.
+fn in_virtual_time<T>(run: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .expect("a runtime without IO can be made");
-    LocalSet::new().block_on(&runtime, async {
+    actix::System::with_tokio_rt(move || runtime).block_on(run)
+}
+
+/// An owner that dies `crashes` times on its way through everything in the log of `scenario`. What is wrong in the end,
+/// and how many records were handed over more than once.
+pub fn through_history(scenario: Scenario, crashes: usize) -> (Vec<String>, usize) {
+    in_virtual_time(async {
         let telemetry = TopicPartition {
             topic: Topic::Telemetry,
             partition: 0,
@@ -212,7 +211,9 @@ async fn rest(world: &Arc<World>) {
     };
     let mut last = written();
     let mut since = Instant::now();
-    while since.elapsed() < Duration::from_secs(60) {
+    // Whatever is due by then is saved and committed.
+    let rest_min = Duration::from_secs(60) + world.scenario.hosting.checkpoint_every * 2;
+    while since.elapsed() < rest_min {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let now = written();
         let is_over = world.state().sleepers_count == 0;

@@ -1,8 +1,10 @@
 //! The log of the simulation, and the way back to its consumer group, as one owner sees them. A record's place is taken
 //! when its produce is first polled, as in the real ones.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use model::units::HouseholdId;
 use platform::log::{
@@ -85,10 +87,7 @@ impl Log for SimLog {
         });
         Ok(Consumer {
             events: received,
-            control: Arc::new(SimControl {
-                life: Arc::clone(&self.0),
-                partition: at.partition,
-            }),
+            control: Arc::new(SimControl::new(Arc::clone(&self.0), at.partition)),
         })
     }
 
@@ -127,8 +126,31 @@ pub fn end_of(state: &State, at: TopicPartition) -> i64 {
 /// The consumer group, as the owner of one partition sees it.
 #[derive(Debug)]
 pub struct SimControl {
-    pub life: Arc<Life>,
-    pub partition: i32,
+    life: Arc<Life>,
+    partition: i32,
+    paused: Mutex<BTreeSet<TopicPartition>>,
+    patience: Mutex<Duration>,
+}
+
+impl SimControl {
+    pub fn new(life: Arc<Life>, partition: i32) -> Self {
+        Self {
+            life,
+            partition,
+            paused: Mutex::default(),
+            patience: Mutex::new(Duration::from_secs(30)),
+        }
+    }
+
+    /// How long the group will wait for the owner to leave.
+    pub fn wait_for(&self, patience: Duration) {
+        *self.patience.lock().expect("no holder panics") = patience;
+    }
+
+    pub fn is_paused(&self, at: TopicPartition) -> bool {
+        let paused = self.paused.lock().expect("no holder panics");
+        paused.contains(&at)
+    }
 }
 
 #[async_trait::async_trait]
@@ -164,9 +186,19 @@ impl ConsumerControl for SimControl {
         Ok(self.life.world.state().committed.get(&partition).copied())
     }
 
-    fn pause(&self, _: TopicPartition) {}
+    fn pause(&self, partition: TopicPartition) {
+        let mut paused = self.paused.lock().expect("no holder panics");
+        paused.insert(partition);
+    }
 
-    fn resume(&self, _: TopicPartition) {}
+    fn resume(&self, partition: TopicPartition) {
+        let mut paused = self.paused.lock().expect("no holder panics");
+        paused.remove(&partition);
+    }
+
+    fn revoke_patience(&self) -> Duration {
+        *self.patience.lock().expect("no holder panics")
+    }
 
     fn end_offset(&self, partition: TopicPartition) -> Option<i64> {
         let state = &mut *self.life.world.state();

@@ -1,9 +1,10 @@
 //! What outlives every crash: the log, the store, the committed offsets, and the draws that decide on faults. Owners of
 //! partitions come and go on it, each with a life that can end at any of its calls.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use model::schedule::Schedule;
@@ -21,6 +22,17 @@ use super::invariants::{self, Due};
 use super::offline::Offline;
 use super::rows::{RowKey, Stored};
 use super::scenario::Scenario;
+
+thread_local! {
+    /// The world of the run that this thread is at.
+    static PRESENT: RefCell<Weak<World>> = const { RefCell::new(Weak::new()) };
+}
+
+/// The engine's clock in the present world.
+pub fn present_clock_ms() -> i64 {
+    let world = PRESENT.with_borrow(Weak::upgrade);
+    world.expect("a run is on").clock_ms()
+}
 
 /// A record as it stands in the log.
 #[derive(Debug, Clone)]
@@ -103,11 +115,13 @@ impl World {
             clock_off_ms: 0,
             stands_at_ms: None,
         };
-        Arc::new(Self {
+        let world = Arc::new(Self {
             scenario,
             began: Instant::now(),
             state: Mutex::new(state),
-        })
+        });
+        PRESENT.set(Arc::downgrade(&world));
+        world
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {

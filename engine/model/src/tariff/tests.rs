@@ -172,6 +172,27 @@ fn offsets_of_another_log_do_not_hold_for_ever() {
     assert_eq!(periods(&series), [(0, 10, 2)]);
 }
 
+/// Two who know the same write at the same time: neither takes back what the other states.
+#[test]
+fn what_two_put_at_the_same_time_is_kept() {
+    let mut series = PriceSeries::default();
+    series.merge(&tariff(&[(0, 30, 1)]), 0, EVER);
+    let one = series.with(&tariff(&[(0, 10, 2)]), EVER);
+    let other = series.with(&tariff(&[(10, 20, 3), (30, 40, 4)]), EVER);
+    assert_eq!(shown(&one.periods), [(0, 10, 2), (10, 30, 1)]);
+    assert!(!series.merge(&one, 1, EVER).record_lacks);
+    assert!(series.merge(&other, 2, EVER).record_lacks);
+    let both = [(0, 10, 2), (10, 20, 3), (20, 30, 1), (30, 40, 4)];
+    assert_eq!(periods(&series), both);
+    // What is read from the log again changes nothing.
+    series.merge(&one, 1, EVER);
+    assert_eq!(periods(&series), both);
+    // A record that says all of it needs nothing before it.
+    let mut alone = PriceSeries::default();
+    alone.merge(&series.tariff("dynamic"), 3, EVER);
+    assert_eq!(periods(&alone), both);
+}
+
 /// Periods between hours 0 and 60, with gaps.
 fn some_record() -> impl Strategy<Value = Tariff> {
     prop::collection::vec((0..8_i64, 1..8_i64, 0..100_i32), 0..8).prop_map(|steps| {

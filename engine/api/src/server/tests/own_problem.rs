@@ -1,0 +1,313 @@
+//! What is asked for a home by its id alone is what its engine asks: the same problem, from the first reading on.
+
+use household::effect::Effect;
+use household::event::Event;
+use household::household::{Env, Household};
+use model::metadata::BatterySpec;
+use model::problem::{Grid, Problem, Weights};
+use model::reading::Measurement;
+use model::request::OptimizeRequest;
+use model::units::{DAY_MS, MINUTE_MS};
+
+use super::*;
+
+/// A quarter past noon, UTC, of some day in 2999.
+const SLOT_MS: i64 = 32_472_188_100_000 - 32_472_188_100_000 % (15 * MINUTE_MS);
+const NOW_MS: i64 = SLOT_MS + 7 * MINUTE_MS;
+
+fn home() -> HouseholdId {
+    HouseholdId::new(7).unwrap()
+}
+
+fn metadata() -> Metadata {
+    Metadata {
+        household_id: home(),
+        name: "seven".to_owned(),
+        location: "48.14,11.58".to_owned(),
+        pv_capacity_kw: 8.0,
+        battery: Some(BatterySpec {
+            capacity_kwh: 10.0,
+            min_soc_kwh: 1.0,
+            max_soc_kwh: 9.5,
+            charge_kw: 5.0,
+            discharge_kw: 5.0,
+            charge_efficiency: 0.95,
+            discharge_efficiency: 0.95,
+            wear_cost_per_kwh: 0.01,
+        }),
+        grid: Grid::OPEN,
+        pv_curtailable: false,
+        appliances: Vec::new(),
+        tariff: "dynamic".to_owned(),
+        weights: Weights::COST,
+    }
+}
+
+fn prices() -> Tariff {
+    let hours = (0..48).map(|hour: i32| PricePeriod {
+        start_ms: SLOT_MS - DAY_MS / 24 + i64::from(hour) * DAY_MS / 24,
+        end_ms: SLOT_MS + i64::from(hour) * DAY_MS / 24,
+        buy_per_kwh: 0.2 + 0.01 * f64::from(hour % 7),
+        sell_per_kwh: 0.08,
+    });
+    Tariff {
+        name: "dynamic".to_owned(),
+        periods: hours.collect(),
+        stated: Vec::new(),
+    }
+}
+
+fn readings(kinds: &[Measurement]) -> Vec<Reading> {
+    let minutes = (0..7).map(|minute| SLOT_MS + minute * MINUTE_MS);
+    let readings = minutes.flat_map(|ts_ms| {
+        kinds.iter().map(move |measurement| Reading {
+            household_id: home(),
+            ts_ms,
+            measurement: *measurement,
+        })
+    });
+    readings.collect()
+}
+
+const ALL: [Measurement; 3] = [
+    Measurement::Meter {
+        consumption_w: 600.0,
+    },
+    Measurement::Pv { pv_w: 1_500.0 },
+    Measurement::Battery {
+        soc_pct: 55.0,
+        power_w: 0.0,
+    },
+];
+
+/// A store that holds one home, which has just begun to send.
+#[derive(Clone)]
+struct OneHome {
+    metadata: Option<Metadata>,
+    tariff: Option<Tariff>,
+    readings: Vec<Reading>,
+}
+
+/// What the home's engine asks at this moment.
+fn engines_problem(of: &OneHome) -> Option<Problem> {
+    let tariffs = of.tariff.iter();
+    let tariffs = tariffs.map(|tariff| (tariff.name.clone(), Arc::new(tariff.clone())));
+    let (tariffs, none) = (tariffs.collect(), BTreeMap::new());
+    // Without prices it waits, and asks when all is read.
+    let mut env = Env {
+        settings: &SETTINGS,
+        tariffs: &none,
+        now_ms: Some(NOW_MS),
+    };
+    let (mut household, mut effects) = (Household::new(home()), Vec::new());
+    if let Some(metadata) = &of.metadata {
+        let event = Event::MetadataChanged(Arc::new(metadata.clone()));
+        household.handle(event, &env, &mut effects);
+    }
+    for reading in &of.readings {
+        household.handle(Event::ReadingArrived(*reading), &env, &mut effects);
+    }
+    env.tariffs = &tariffs;
+    let tick = Event::ClockTicked { now_ms: NOW_MS };
+    household.handle(tick, &env, &mut effects);
+    effects.into_iter().find_map(|effect| match effect {
+        Effect::RequestOptimize(request) => Some(request.problem),
+        _ => None,
+    })
+}
+
+/// Status and detail of the answer, and the problem that was asked.
+async fn asked(of: &OneHome) -> (u16, String, Option<Problem>) {
+    let log = Arc::new(OneLog::default());
+    let parts = Parts {
+        clock: Clock::simulated(NOW_MS, 1e-6),
+        log: Arc::new(Shared(Arc::clone(&log))),
+        store: Arc::new(of.clone()),
+        ..parts()
+    };
+    let request = send(Method::POST, "/api/optimize", r#"{"household_id":7}"#);
+    let answer = ask(&parts, vec![request]).await.remove(0);
+    let records = log.records.lock().unwrap();
+    let problem = records.get(&Topic::OptimizeRequests).map(|records| {
+        let request: OptimizeRequest = parts.codec.decode(&records[0].value).unwrap();
+        assert!(request.adopt);
+        request.problem
+    });
+    let detail = answer.body["detail"].as_str().unwrap_or_default();
+    (answer.status, detail.to_owned(), problem)
+}
+
+#[actix_web::test]
+async fn a_home_in_its_first_quarter_hour_is_asked_as_its_engine_asks() {
+    let whole = OneHome {
+        metadata: Some(metadata()),
+        tariff: Some(prices()),
+        readings: readings(&ALL),
+    };
+    let without_battery = OneHome {
+        metadata: Some(Metadata {
+            battery: None,
+            ..metadata()
+        }),
+        readings: readings(&ALL[..2]),
+        ..whole.clone()
+    };
+    let one_reading_each = OneHome {
+        readings: readings(&ALL).split_off(18),
+        ..whole.clone()
+    };
+    for home in [whole, without_battery, one_reading_each] {
+        let (status, detail, problem) = asked(&home).await;
+        assert_eq!(status, 202, "{detail}");
+        assert!(problem.is_some());
+        assert_eq!(problem, engines_problem(&home));
+    }
+}
+
+#[actix_web::test]
+async fn a_home_that_lacks_something_is_told_what() {
+    let whole = OneHome {
+        metadata: Some(metadata()),
+        tariff: Some(prices()),
+        readings: readings(&ALL),
+    };
+    let lacking = [
+        (
+            OneHome {
+                readings: Vec::new(),
+                ..whole.clone()
+            },
+            409,
+            "no_soc",
+        ),
+        (
+            OneHome {
+                metadata: None,
+                ..whole.clone()
+            },
+            404,
+            "metadata",
+        ),
+        (
+            OneHome {
+                tariff: None,
+                ..whole.clone()
+            },
+            409,
+            "no_tariff",
+        ),
+        (
+            OneHome {
+                readings: readings(&ALL[1..]),
+                ..whole.clone()
+            },
+            409,
+            "no_load",
+        ),
+        (
+            OneHome {
+                readings: readings(&ALL[..2]),
+                ..whole.clone()
+            },
+            409,
+            "no_soc",
+        ),
+        (
+            OneHome {
+                readings: readings(&[ALL[0], ALL[2]]),
+                ..whole
+            },
+            409,
+            "no_pv",
+        ),
+    ];
+    for (home, wanted, says) in lacking {
+        let (status, detail, problem) = asked(&home).await;
+        assert_eq!(status, wanted, "{detail}");
+        assert!(detail.contains(says), "{detail}");
+        assert_eq!(problem, None);
+        assert_eq!(engines_problem(&home), None);
+    }
+}
+
+#[async_trait]
+impl Store for OneHome {
+    async fn init(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+    async fn ping(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+    async fn claim(&self, _partition: i32) -> Result<Epoch, StoreError> {
+        Ok(Epoch::new(0))
+    }
+    async fn renew(&self, _partition: i32, held: Epoch) -> Result<Option<Epoch>, StoreError> {
+        Ok(Some(held))
+    }
+    async fn newest_epoch(&self, _partition: i32) -> Result<Option<Epoch>, StoreError> {
+        Ok(None)
+    }
+    async fn write(&self, _order: Order, _rows: Vec<Row>) -> Result<(), StoreError> {
+        Ok(())
+    }
+    async fn readings(
+        &self,
+        _id: HouseholdId,
+        from_ms: i64,
+        to_ms: i64,
+    ) -> Result<Vec<Reading>, StoreError> {
+        let readings = self.readings.iter().copied();
+        Ok(readings
+            .filter(|reading| (from_ms..to_ms).contains(&reading.ts_ms))
+            .collect())
+    }
+    async fn slots(
+        &self,
+        _id: HouseholdId,
+        _from_ms: i64,
+        _to_ms: i64,
+    ) -> Result<Vec<Slot>, StoreError> {
+        Ok(Vec::new())
+    }
+    async fn latest_schedule(&self, _id: HouseholdId) -> Result<Option<Schedule>, StoreError> {
+        Ok(None)
+    }
+    async fn schedule(&self, _id: &str) -> Result<Option<Schedule>, StoreError> {
+        Ok(None)
+    }
+    async fn commands(
+        &self,
+        _id: HouseholdId,
+        _from_ms: i64,
+        _to_ms: i64,
+    ) -> Result<Vec<CommandProgress>, StoreError> {
+        Ok(Vec::new())
+    }
+    async fn household(&self, _id: HouseholdId) -> Result<Option<Metadata>, StoreError> {
+        Ok(self.metadata.clone())
+    }
+    async fn households(
+        &self,
+        _after: Option<HouseholdId>,
+        _count_max: usize,
+    ) -> Result<Vec<Metadata>, StoreError> {
+        Ok(self.metadata.clone().into_iter().collect())
+    }
+    async fn tariff(
+        &self,
+        _name: &str,
+        from_ms: i64,
+        to_ms: i64,
+    ) -> Result<Option<Tariff>, StoreError> {
+        Ok(self.tariff.clone().map(|mut tariff| {
+            let is_within =
+                |period: &PricePeriod| period.end_ms > from_ms && period.start_ms < to_ms;
+            tariff.periods.retain(is_within);
+            tariff
+        }))
+    }
+    async fn snapshot(&self, _id: HouseholdId) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(None)
+    }
+    async fn close(&self) {}
+}
