@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use tests::harness::{
     HearthProcess, Ledger, MqttAccess, Phases, Stack, cql, free_port, hearth_binary, hearth_config,
-    hearth_init, kafka_records, metric, mosquitto_pub, next_binary, unique, unique_home, wait_for,
+    hearth_init, http, kafka_records, metric, mosquitto_pub, next_binary, unique, unique_home,
+    wait_for,
 };
 
 const MINUTE_MS: i64 = 60_000;
@@ -170,6 +171,16 @@ async fn a_build_in_between_that_knows_less_loses_nothing() -> anyhow::Result<()
 
     // The old build: its engine stops at snapshots and records, and its gateway hands on what it need not understand.
     let before = turns.snapshots().await?;
+    let (api, api_port) = turns.role(&turns.old, "api").await?;
+    for home in ledger.homes() {
+        // For this the engine needs the home's snapshot.
+        let url = format!("http://127.0.0.1:{api_port}/api/households/{home}");
+        let body = serde_json::json!({"name": "A home", "pv_capacity_kw": 5.0});
+        let put = http().put(url).json(&body).send().await?;
+        put.error_for_status()?;
+    }
+    let ended = api.terminate(LIMIT).await?;
+    ensure!(ended.success(), "the API ended with {ended}");
     turns.stops_at_newer("engine").await?;
     let (gateway, gateway_port) = turns.role(&turns.old, "gateway").await?;
     turns.send(&mut ledger, &by_old).await?;

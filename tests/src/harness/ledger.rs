@@ -35,6 +35,12 @@ impl Ledger {
         }
     }
 
+    /// The homes.
+    #[must_use]
+    pub fn homes(&self) -> &[u64] {
+        &self.homes
+    }
+
     /// How many readings were sent and acknowledged.
     #[must_use]
     pub const fn sent(&self) -> u64 {
