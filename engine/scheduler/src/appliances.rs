@@ -1,22 +1,22 @@
-//! What an appliance may do, seen alone: where it may start, what it draws, what starting elsewhere than planned costs.
+//! One appliance by itself: its possible starts, its power, and the cost of starting in another slot than planned.
 
 use std::ops::RangeInclusive;
 
 use model::problem::{Appliance, Problem};
 
-/// The start slots that keep `appliance` inside its window.
+/// Returns the start slots that keep `appliance` inside its window.
 pub(crate) fn possible_starts(appliance: &Appliance) -> RangeInclusive<usize> {
     let latest = appliance.latest_end_slot as usize - appliance.profile_kw.len();
     appliance.earliest_slot as usize..=latest
 }
 
-/// The power of an appliance started at `start` in `slot`, kW; `None` where it does not run then.
+/// Returns the power in `slot` of an appliance started at `start`, kW; `None` if it does not run then.
 pub(crate) fn running_kw(appliance: &Appliance, start: usize, slot: usize) -> Option<f64> {
     slot.checked_sub(start)
         .and_then(|offset| appliance.profile_kw.get(offset).copied())
 }
 
-/// The most that all appliances together can draw in slot `t`, kW.
+/// Returns the most that all appliances together can draw in slot `t`, kW.
 pub(crate) fn peak_kw(problem: &Problem, t: usize) -> f64 {
     let possible = problem.appliances.iter().filter(|appliance| {
         (appliance.earliest_slot as usize..appliance.latest_end_slot as usize).contains(&t)
@@ -26,7 +26,7 @@ pub(crate) fn peak_kw(problem: &Problem, t: usize) -> f64 {
         .sum()
 }
 
-/// What it costs to start `appliance` at `start`, seen from the plan before.
+/// Returns the cost of starting `appliance` at `start` instead of when the previous plan did.
 pub(crate) fn start_cost(problem: &Problem, appliance: &Appliance, start: usize) -> f64 {
     let Some(stability) = &problem.stability else {
         return 0.0;

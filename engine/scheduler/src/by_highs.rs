@@ -1,4 +1,4 @@
-//! Solves a program by HiGHS. Quiet, one thread, deterministic but for the time limit.
+//! Solves a program with HiGHS: no output, one thread, deterministic except for the time limit.
 
 use highs::{HighsModelStatus, HighsSolutionStatus, Model, RowProblem, Sense};
 
@@ -7,7 +7,7 @@ use crate::linear::{Program, Search, Solved, Unsolved};
 /// Tolerances on rows and reduced costs: finer than the tie-break.
 const FEASIBILITY: f64 = 1e-9;
 
-/// The best solution of `program`, with prices of its rows.
+/// Returns the best solution of `program`, with prices of its rows.
 pub(crate) fn solve(program: &Program, search: Search) -> Result<Solved, Unsolved> {
     let mut problem = RowProblem::default();
     let columns: Vec<highs::Col> = (0..program.costs.len())

@@ -1,4 +1,4 @@
-//! Solves a program by microlp: branch and bound over a simplex, in Rust. One thread, deterministic but for the time
+//! Solves a program with microlp: branch and bound over a simplex, in Rust. One thread, deterministic except for the time
 //! limit.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,12 +11,12 @@ use microlp::{
 
 use crate::linear::{Program, Search, Solved, Unsolved};
 
-/// By how much a bound may be missed; the solver's own least is a tenth of it.
+/// How far a bound may be missed; the smallest value that the solver accepts is a tenth of it.
 const FEASIBILITY: f64 = 1e-9;
 /// How far a binary may be from 0 or 1.
 const INTEGRALITY: f64 = 1e-9;
 
-/// The best solution of `program`, with prices of its rows where it has no binaries.
+/// Returns the best solution of `program`, with prices of its rows if it has no binaries.
 pub(crate) fn solve(program: &Program, search: Search) -> Result<Solved, Unsolved> {
     let mut solved = run(program, search)?;
     if !program.is_discrete() {
@@ -62,7 +62,7 @@ fn run(program: &Program, search: Search) -> Result<Solved, Unsolved> {
     options.int_tol = INTEGRALITY;
     options.tolerances.feasibility = FEASIBILITY;
     options.tolerances.prune_epsilon = search.gap_absolute.max(1e-12);
-    // A fault of the solver is a search that failed, and no more.
+    // A panic of the solver counts as a failed search.
     let outcome = catch_unwind(AssertUnwindSafe(|| problem.solve_with(options)));
     let Ok(outcome) = outcome else {
         return Err(Unsolved::Failed);

@@ -1,5 +1,5 @@
-//! What the mixed-integer program may let flow: the least and largest power of each flow in each slot, and which flows
-//! exclude each other there.
+//! Bounds on flows in the mixed-integer program: the smallest and largest power of each flow in each slot, and which flows
+//! exclude each other.
 
 use model::problem::Problem;
 
@@ -15,19 +15,19 @@ pub(crate) struct Exclusions {
 }
 
 impl Exclusions {
-    /// Where doing both could pay, seen from the slot alone.
+    /// Excludes both directions in the slots in which using both could pay, judged by the slot alone.
     pub(crate) fn where_they_pay(problem: &Problem, terms: &Terms) -> Self {
         let mut exclusions = Self::everywhere(terms);
         for (store, excluded) in terms.stores.iter().zip(&mut exclusions.stores) {
             for (t, excluded) in excluded.iter_mut().enumerate() {
                 let step = store.step(t, terms.dt);
-                // What a kWh through both ways loses.
+                // The loss of a kWh that is charged and discharged.
                 let loss = if *excluded {
                     terms.dt / step.rise - terms.dt / step.fall
                 } else {
                     0.0
                 };
-                // Surplus PV that can be thrown away is worth nothing less than 0.
+                // Surplus PV that can be curtailed is never worth less than 0.
                 let surplus = if problem.pv_curtailable && problem.pv_kw[t] > 0.0 {
                     terms.sell[t].max(0.0)
                 } else {
@@ -43,8 +43,8 @@ impl Exclusions {
         exclusions
     }
 
-    /// Wherever both flows are possible. Importing and exporting at once costs `buy - sell`, so that where this is
-    /// not negative, dropping it from a plan makes the plan no worse and breaks no limit.
+    /// Excludes both directions wherever both are possible. Importing and exporting at once costs `buy - sell`. If that is
+    /// not negative, a plan without it is no worse and breaks no limit, so the meter needs no exclusion.
     pub(crate) fn everywhere(terms: &Terms) -> Self {
         let slots = terms.buy.len();
         let both = |store: &Store| {
@@ -59,11 +59,11 @@ impl Exclusions {
     }
 }
 
-/// Least and largest power of a flow in a slot, kW.
+/// Smallest and largest power of a flow in a slot, kW.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Cap {
     pub(crate) least_kw: f64,
-    /// Infinite where nothing limits it.
+    /// Infinite if nothing limits it.
     pub(crate) most_kw: f64,
 }
 
@@ -75,7 +75,7 @@ impl Cap {
         }
     }
 
-    /// Nothing flows.
+    /// Lets nothing flow.
     pub(crate) fn close(&mut self) {
         *self = Self::up_to(0.0);
     }

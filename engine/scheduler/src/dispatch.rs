@@ -13,25 +13,25 @@ use crate::score::{Flows, Tally};
 use crate::store::{Kind, Moved, Step, Store};
 use crate::terms::Terms;
 
-/// Below this a power is rounding noise, kW.
+/// A power below this is rounding noise, kW.
 const NOISE_KW: f64 = 1e-9;
-/// A grid limit broken by no more than this is the noise of a search, which a store takes back, kW.
+/// A grid limit broken by at most this is noise of the search, which a store corrects, kW.
 const LIMIT_NOISE_KW: f64 = 1e-6;
 
-/// What a search decides.
+/// The decisions of a search.
 #[derive(Debug, Clone)]
 pub(crate) struct Decisions {
     /// Start slot of each appliance, in the problem's order.
     pub(crate) starts: Vec<usize>,
-    /// For each store its content at the end of each slot, up to the last one in which it moves.
+    /// For each store its content at the end of each slot, up to the last slot in which it moves.
     pub(crate) contents: Vec<Vec<f64>>,
-    /// Changes of content that are no bigger are noise.
+    /// Changes of content up to this are noise.
     pub(crate) still: f64,
-    /// The highest import that was reckoned with; infinite where it has no price.
+    /// The highest import that the search assumed; infinite if the peak has no price.
     pub(crate) peak_kw: f64,
 }
 
-/// The slots that follow from `decisions`, with `shadow_prices` where there are some.
+/// Returns the slots that follow from `decisions`, with `shadow_prices` if there are any.
 pub(crate) fn dispatch(
     problem: &Problem,
     terms: &Terms,
@@ -48,7 +48,7 @@ pub(crate) fn dispatch(
         slots.push(base_slot(problem, &decisions.starts, t));
         let slot = &mut slots[t];
         slot.shadow_price = shadow_prices.get(t).copied().unwrap_or(0.0);
-        let mut demand = slot.load_kw;
+        let mut consumed_kw = slot.load_kw;
         for (k, store) in terms.stores.iter().enumerate() {
             let wanted = decisions.contents[k].get(t);
             moved[k] = match wanted.filter(|_| store.moves_in(t)) {
@@ -60,28 +60,28 @@ pub(crate) fn dispatch(
                 }
                 None => moved[k].resting(),
             };
-            demand += moved[k].charge_kw - moved[k].discharge_kw;
+            consumed_kw += moved[k].charge_kw - moved[k].discharge_kw;
         }
         if has_limits {
-            demand -= take_back(problem, terms, &steps, &mut moved, (t, demand));
+            consumed_kw -= take_back(problem, terms, &steps, &mut moved, (t, consumed_kw));
         }
         for (store, moved) in terms.stores.iter().zip(&moved) {
             note(problem, store, moved, slot);
         }
-        slot.pv_kw = used_pv(problem, terms, decisions.peak_kw, (t, demand));
-        meter(slot, demand);
+        slot.pv_kw = used_pv(problem, terms, decisions.peak_kw, (t, consumed_kw));
+        meter(slot, consumed_kw);
     }
     slots
 }
 
-/// Lets stores charge less, or more, where that much of a search's noise breaks a grid limit. Returns by how much less
-/// they take, kW.
+/// Lets stores charge a little less or more if noise of the search breaks a grid limit. Returns how much less they take,
+/// kW.
 fn take_back(
     problem: &Problem,
     terms: &Terms,
     steps: &[Step],
     moved: &mut [Moved],
-    (t, demand): (usize, f64),
+    (t, consumed_kw): (usize, f64),
 ) -> f64 {
     if terms.is_relaxed() {
         return 0.0;
@@ -90,9 +90,9 @@ fn take_back(
     let over = problem
         .grid
         .import_limit_kw
-        .map_or(0.0, |limit| (demand - pv - limit).max(0.0));
+        .map_or(0.0, |limit| (consumed_kw - pv - limit).max(0.0));
     let under = match problem.grid.export_limit_kw {
-        Some(limit) if !problem.pv_curtailable => (pv - demand - limit).max(0.0),
+        Some(limit) if !problem.pv_curtailable => (pv - consumed_kw - limit).max(0.0),
         Some(_) | None => 0.0,
     };
     let excess = over - under;
@@ -145,9 +145,9 @@ fn note(problem: &Problem, store: &Store, moved: &Moved, slot: &mut PlannedSlot)
     }
 }
 
-/// The home left alone: battery idle, appliances at their earliest start, EVs charged at once up to their goal, heat
-/// stores held at the lower end of their band. All PV is used or exported; where it may be curtailed, the inverter
-/// keeps to the export limit. Grid limits may be broken otherwise.
+/// Returns the figures of the home without planning: battery idle, appliances at their earliest start, EVs charged at once
+/// up to their goal, heat stores kept at the lower end of their band. All PV is used or exported; if it may be curtailed,
+/// the inverter keeps the export limit. Other grid limits may be broken.
 pub(crate) fn baseline(problem: &Problem, terms: &Terms) -> Metrics {
     let mut moved: Vec<Moved> = terms.stores.iter().map(Moved::at_start).collect();
     let mut tally = Tally::default();
@@ -178,7 +178,7 @@ pub(crate) fn baseline(problem: &Problem, terms: &Terms) -> Metrics {
     tally.metrics(problem)
 }
 
-/// The decisions of the same home: a plan that is always there.
+/// Returns the decisions of that home: a plan that always exists.
 pub(crate) fn left_alone(problem: &Problem, terms: &Terms) -> Decisions {
     let slots_count = problem.load_kw.len();
     let contents = |store: &Store| {
@@ -201,7 +201,7 @@ pub(crate) fn left_alone(problem: &Problem, terms: &Terms) -> Decisions {
     }
 }
 
-/// A slot with its load and appliances; the rest is 0.
+/// Returns a slot with its load and appliances; the rest is 0.
 fn base_slot(problem: &Problem, starts: &[usize], t: usize) -> PlannedSlot {
     let mut load = problem.load_kw[t];
     let mut appliances = BTreeMap::new();
@@ -227,10 +227,10 @@ fn base_slot(problem: &Problem, starts: &[usize], t: usize) -> PlannedSlot {
     }
 }
 
-/// The PV power that makes the slot cheapest, given what the home and its battery take; the most of equal ones.
-fn used_pv(problem: &Problem, terms: &Terms, peak_kw: f64, (t, demand): (usize, f64)) -> f64 {
+/// Returns the PV power that makes the slot cheapest, given what the home and its stores take; the largest if several do.
+fn used_pv(problem: &Problem, terms: &Terms, peak_kw: f64, (t, consumed_kw): (usize, f64)) -> f64 {
     let available = problem.pv_kw[t];
-    // Where power is worth something and may go out, none is thrown away.
+    // If power is worth something and may be exported, none is curtailed.
     let is_welcome =
         terms.buy[t] >= 0.0 && terms.sell[t] >= 0.0 && problem.grid.export_limit_kw.is_none();
     if !problem.pv_curtailable || is_welcome {
@@ -238,8 +238,8 @@ fn used_pv(problem: &Problem, terms: &Terms, peak_kw: f64, (t, demand): (usize, 
     }
     let over = |power: f64, limit: Option<f64>| (power - limit.unwrap_or(power)).max(0.0);
     let cost = |pv: f64| {
-        let import = larger(demand - pv, 0.0);
-        let export = larger(pv - demand, 0.0);
+        let import = larger(consumed_kw - pv, 0.0);
+        let export = larger(pv - consumed_kw, 0.0);
         let broken = over(import, problem.grid.import_limit_kw)
             + over(export, problem.grid.export_limit_kw)
             + over(import, Some(peak_kw));
@@ -247,10 +247,16 @@ fn used_pv(problem: &Problem, terms: &Terms, peak_kw: f64, (t, demand): (usize, 
     };
     // The cost is linear between these.
     let kinks = [
-        Some(demand),
-        problem.grid.export_limit_kw.map(|limit| demand + limit),
-        problem.grid.import_limit_kw.map(|limit| demand - limit),
-        Some(demand - peak_kw),
+        Some(consumed_kw),
+        problem
+            .grid
+            .export_limit_kw
+            .map(|limit| consumed_kw + limit),
+        problem
+            .grid
+            .import_limit_kw
+            .map(|limit| consumed_kw - limit),
+        Some(consumed_kw - peak_kw),
         Some(0.0),
     ];
     kinks.into_iter().flatten().fold(available, |best, kink| {
@@ -266,8 +272,8 @@ fn used_pv(problem: &Problem, terms: &Terms, peak_kw: f64, (t, demand): (usize, 
 }
 
 /// Sets import and export from the balance.
-fn meter(slot: &mut PlannedSlot, demand: f64) {
-    let net = demand - slot.pv_kw;
+fn meter(slot: &mut PlannedSlot, consumed_kw: f64) {
+    let net = consumed_kw - slot.pv_kw;
     if net > NOISE_KW {
         slot.grid_import_kw = net;
     } else if net < -NOISE_KW {

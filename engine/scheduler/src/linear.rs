@@ -1,7 +1,7 @@
-//! A mixed-integer program as plain numbers: columns with bounds and costs, rows with bounds. What solvers of such
-//! programs take and give. Knows nothing of homes.
+//! A mixed-integer program as plain numbers: columns with bounds and costs, rows with bounds. The input and output of
+//! solvers. Knows nothing about homes.
 
-/// A column by its place.
+/// A column, by its index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Column(usize);
 
@@ -10,13 +10,13 @@ impl Column {
         self.0
     }
 
-    /// Its value among `values`.
+    /// Returns its value in `values`.
     pub(crate) fn of(self, values: &[f64]) -> f64 {
         values[self.0]
     }
 }
 
-/// A sum of columns with bounds on it; infinite where it has none.
+/// A sum of columns with bounds; a missing bound is infinite.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Row {
     pub(crate) terms: Vec<(Column, f64)>,
@@ -35,12 +35,12 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// A column from `low` to `high`, either of which may be infinite.
+    /// Adds a column from `low` to `high`, either of which may be infinite.
     pub(crate) fn column(&mut self, low: f64, high: f64) -> Column {
         self.add(low, high, false)
     }
 
-    /// A column that is 0 or 1.
+    /// Adds a column that is 0 or 1.
     pub(crate) fn binary(&mut self) -> Column {
         self.add(0.0, 1.0, true)
     }
@@ -53,7 +53,7 @@ impl Program {
         Column(self.costs.len() - 1)
     }
 
-    /// Adds to what a unit of `column` costs.
+    /// Adds `cost` to the cost of a unit of `column`.
     pub(crate) fn charge_for(&mut self, column: Column, cost: f64) {
         self.costs[column.0] += cost;
     }
@@ -79,11 +79,11 @@ impl Program {
         self.are_binary.contains(&true)
     }
 
-    /// The program whose best value is the best value of this one and whose columns price the rows of this one: its
-    /// dual. Binaries count as numbers from 0 to 1. Returns the column of each row's price besides.
+    /// Returns the dual: a program with the same best value, whose columns are the prices of the rows of this one. Binaries
+    /// count as numbers from 0 to 1. Also returns the column of each row's price.
     ///
-    /// Minimise `c*x` with `A*x` and `x` bounded becomes maximise `b*y + l*z - u*w` with `A'*y + z - w = c`. Here both
-    /// signs are turned, for costs are minimised.
+    /// Minimising `c*x` with bounds on `A*x` and `x` becomes maximising `b*y + l*z - u*w` with `A'*y + z - w = c`. The costs
+    /// here have the opposite sign, because programs are minimised.
     pub(crate) fn dual(&self) -> (Self, Vec<RowPrice>) {
         let mut dual = Self::default();
         let mut sums: Vec<Vec<(Column, f64)>> = vec![Vec::new(); self.costs.len()];
@@ -122,7 +122,7 @@ impl Program {
                 dual.charge_for(column, high);
                 sum.push((column, -1.0));
             }
-            // At a bound of 0 the rest is free.
+            // A lower bound of 0 needs no column of its own: the row becomes an inequality.
             let least = if low == 0.0 { f64::NEG_INFINITY } else { cost };
             dual.row(sum, least, cost);
         }
@@ -130,11 +130,11 @@ impl Program {
     }
 }
 
-/// Where the dual holds the price of a row.
+/// The columns of the dual that hold the price of a row.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum RowPrice {
     One(Column),
-    /// Of its least and its most.
+    /// Of its lower and its upper bound.
     Sides(Option<Column>, Option<Column>),
 }
 
@@ -150,13 +150,14 @@ impl RowPrice {
     }
 }
 
-/// What a solver may take, and what it owes.
+/// The limits of a search.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Search {
-    /// Wall time.
+    /// Longest wall time.
     pub(crate) seconds: f64,
-    /// Gaps at which it may stop: as a share of the objective, and in its unit.
+    /// Gap at which it may stop, as a share of the objective.
     pub(crate) gap_relative: f64,
+    /// Gap at which it may stop, in the objective's unit.
     pub(crate) gap_absolute: f64,
 }
 
@@ -164,14 +165,14 @@ pub(crate) struct Search {
 #[derive(Debug)]
 pub(crate) struct Solved {
     pub(crate) values: Vec<f64>,
-    /// What one more unit of each row costs; empty where nobody says.
+    /// The cost of one more unit of each row; empty if not known.
     pub(crate) duals: Vec<f64>,
     pub(crate) objective: f64,
     /// No solution costs less.
     pub(crate) bound: f64,
 }
 
-/// Why there is nothing to show.
+/// Why there is no solution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unsolved {
     /// No solution keeps every bound.

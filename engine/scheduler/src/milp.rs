@@ -1,5 +1,5 @@
-//! The mixed-integer program of a problem: its columns and rows, and what a solution of it decides. It decides start
-//! slots and contents, proves a bound, and prices the balance. Never reports a figure of a plan.
+//! The mixed-integer program of a problem: its columns and rows, and the decisions in its solution. A solution decides
+//! start slots and contents, proves a bound, and prices the balance. No figure of a plan is taken from it.
 
 use model::problem::Problem;
 
@@ -10,7 +10,7 @@ use crate::linear::{Column, Program, Search, Solved, Unsolved};
 use crate::store::{Kind, Store};
 use crate::terms::Terms;
 
-/// Solves programs: microlp, or HiGHS where that is built in.
+/// A function that solves programs: microlp, or HiGHS if built in.
 pub(crate) type Engine = fn(&Program, Search) -> Result<Solved, Unsolved>;
 
 /// Gaps at which a search may stop: as a share of the objective, and in the program's unit of money.
@@ -25,9 +25,9 @@ const STILL: f64 = 1e-8;
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) decisions: Decisions,
-    /// The objective as the search has it, currency: with tie-break and penalties.
+    /// The objective of the search, currency, including tie-break and penalties.
     pub(crate) cost: f64,
-    /// Dual of each slot's balance, currency per kWh; empty where nobody says.
+    /// Dual of each slot's balance, currency per kWh; empty if not known.
     pub(crate) shadow_prices: Vec<f64>,
 }
 
@@ -36,7 +36,7 @@ pub(crate) struct Found {
 pub(crate) struct Searched {
     /// No plan costs less, currency.
     pub(crate) bound: f64,
-    /// The plan, and the same decisions with ties broken. The later one is preferred where it costs no more.
+    /// The plan, and the same decisions with ties broken. The later one is preferred if it costs no more.
     pub(crate) found: Vec<Found>,
 }
 
@@ -58,7 +58,7 @@ pub(crate) fn search(
     if is_discrete || !terms.is_untied() {
         let held = held(&caps, terms, &model.columns, &first.values, exclusions);
         let second = Model::build(problem, terms, &held, &Choices::Held(&starts));
-        // Held to the last digit the program may just fail; what was found still stands.
+        // With choices fixed to the last digit this program may fail by a hair. The first result is still valid.
         if let Ok(solved) = second.solve(engine, seconds) {
             found.push(second.found(&solved, starts));
         }
@@ -66,11 +66,11 @@ pub(crate) fn search(
     Ok(Searched { bound, found })
 }
 
-/// What a program may choose.
+/// The choices that a program may make.
 enum Choices<'a> {
-    /// Directions, by a binary where these say so, and start slots.
+    /// Directions, by a binary wherever these exclusions say so, and start slots.
     Free(&'a Exclusions),
-    /// Neither: the caps hold directions, and these are the start slots. Ties are broken.
+    /// None: the caps fix directions, and these are the start slots. Ties are broken.
     Held(&'a [usize]),
 }
 
@@ -231,8 +231,8 @@ impl<'a> Model<'a> {
         engine(&self.program, search)
     }
 
-    /// Currency, from what the program says. It cannot say everything: what is left is valued from a zero of its own,
-    /// and held starts have no column.
+    /// Converts an objective of the program to currency, and adds what the program leaves out: the energy left is valued
+    /// from a zero of its own, and fixed starts have no column.
     fn money(&self, amount: f64) -> f64 {
         let zeros: f64 = self
             .terms
@@ -316,7 +316,7 @@ impl<'a> Model<'a> {
         self.program.at_most(vec![(flow, 1.0), (over, -1.0)], limit);
     }
 
-    /// What the highest import costs.
+    /// Adds the cost of the highest import.
     fn peak(&mut self) {
         let grid = self.problem.grid;
         if grid.peak_price_per_kw <= 0.0 {
@@ -394,7 +394,7 @@ impl<'a> Model<'a> {
             .at_least(vec![(charge, 1.0), (on, -least)], 0.0);
     }
 
-    /// What departing from the plan before costs the battery.
+    /// Adds the cost of the battery's departing from the previous plan.
     fn keep_to_plan(&mut self, content: &[Column], start: f64) {
         let Some(stability) = &self.problem.stability else {
             return;

@@ -1,5 +1,4 @@
-//! The general path: mixed-integer programs. It solves whatever can be stated, and is what the dynamic program is tested
-//! against.
+//! The general method: mixed-integer programs. It solves every valid problem, and the dynamic program is tested against it.
 
 use model::problem::Problem;
 use model::schedule::{Metrics, PlannedSlot};
@@ -11,15 +10,15 @@ use crate::milp::{self, Engine, Found};
 use crate::score;
 use crate::terms::Terms;
 
-/// How far the cost of a plan may be from what its search promised: as a share of it, and in typical prices.
+/// How far the cost of a plan may be above the cost that its search reported: as a share of it, and in typical prices.
 const NOISE: f64 = 1e-6;
-/// The part of that by which a plan may cost more because it moves less.
+/// The share of that by which a plan may cost more because it moves the stores less.
 const TIE: f64 = 0.1;
 
 /// What solves programs, and how long each search may take, seconds of wall time.
 pub(crate) type Means = (Engine, f64);
 
-/// The best plan that keeps every limit; where there is none, the best that breaks some.
+/// Returns the best plan that keeps every limit, or if there is none the best that breaks some.
 pub(crate) fn solve(problem: &Problem, strict: &Terms, means: Means) -> Option<Candidate> {
     strict
         .starts_inside()
@@ -32,7 +31,7 @@ pub(crate) fn solve(problem: &Problem, strict: &Terms, means: Means) -> Option<C
 /// A physical plan with what was proven about it.
 pub(crate) struct Candidate {
     pub(crate) slots: Vec<PlannedSlot>,
-    /// Without penalties.
+    /// The objective without penalties.
     pub(crate) objective: f64,
     pub(crate) metrics: Metrics,
     /// Objective with the penalties of broken limits.
@@ -41,7 +40,7 @@ pub(crate) struct Candidate {
     pub(crate) bound: f64,
 }
 
-/// Searches with few binaries, then, if the plan that follows is not what the search promised, with all.
+/// Searches with few binaries. If the resulting plan costs more than the search reported, searches again with all.
 fn search(problem: &Problem, terms: &Terms, means: Means) -> Option<Candidate> {
     let likely = Exclusions::where_they_pay(problem, terms);
     let first = attempt(problem, terms, &likely, means);
@@ -71,7 +70,7 @@ fn search(problem: &Problem, terms: &Terms, means: Means) -> Option<Candidate> {
     }
 }
 
-/// One search, dispatched; true where the plan keeps what the search promised.
+/// Runs one search and dispatches its decisions. The flag is true if the plan costs what the search reported.
 fn attempt(
     problem: &Problem,
     terms: &Terms,

@@ -1,4 +1,4 @@
-//! What a plan is worth, computed from its slots alone and never taken from a solver.
+//! The cost and figures of a plan, computed from its slots alone, never taken from a solver.
 
 use model::problem::{Ev, HeatStore, Problem};
 use model::schedule::{Metrics, PlannedSlot, Relaxation};
@@ -6,10 +6,10 @@ use model::schedule::{Metrics, PlannedSlot, Relaxation};
 use crate::store::{Kind, Store};
 use crate::terms::Terms;
 
-/// What is broken by no more than this is a search's noise, in the unit of what is broken.
+/// Violations up to this are noise of the search, in the unit of the limit.
 const NOISE: f64 = 1e-6;
 
-/// The objective of `POST /api/optimize`, currency, and the figures over the horizon.
+/// Returns the objective of `POST /api/optimize`, currency, and the figures over the horizon.
 pub(crate) fn figures(problem: &Problem, slots: &[PlannedSlot]) -> (f64, Metrics) {
     let tally = tally(problem, slots);
     let objective = tally.weighted_cost(problem)
@@ -21,7 +21,7 @@ pub(crate) fn figures(problem: &Problem, slots: &[PlannedSlot]) -> (f64, Metrics
     (objective, tally.metrics(problem))
 }
 
-/// What the highest import costs.
+/// Returns the cost of the highest import.
 fn peak(problem: &Problem, slots: &[PlannedSlot]) -> f64 {
     let price = problem.grid.peak_price_per_kw;
     if price == 0.0 {
@@ -31,7 +31,7 @@ fn peak(problem: &Problem, slots: &[PlannedSlot]) -> f64 {
     price * (imports.fold(0.0, f64::max) - problem.grid.peak_kw).max(0.0)
 }
 
-/// Wear of the battery, less the worth of what is left in it.
+/// Returns the wear of the battery minus the value of the energy left in it.
 fn battery(problem: &Problem, slots: &[PlannedSlot]) -> f64 {
     let Some(battery) = &problem.battery else {
         return 0.0;
@@ -48,7 +48,7 @@ fn battery(problem: &Problem, slots: &[PlannedSlot]) -> f64 {
     battery.wear_cost_per_kwh * moved - battery.end_value_per_kwh * last
 }
 
-/// The same of EVs.
+/// Returns the same for EVs.
 fn evs(problem: &Problem, slots: &[PlannedSlot]) -> f64 {
     let mut cost = 0.0;
     for ev in &problem.evs {
@@ -72,7 +72,7 @@ fn heat(problem: &Problem, slots: &[PlannedSlot]) -> f64 {
     -problem.heat_stores.iter().map(worth).sum::<f64>()
 }
 
-/// What departing from the plan before costs.
+/// Returns the cost of departing from the previous plan.
 fn departures(problem: &Problem, slots: &[PlannedSlot]) -> f64 {
     let Some(stability) = &problem.stability else {
         return 0.0;
@@ -97,20 +97,20 @@ fn departures(problem: &Problem, slots: &[PlannedSlot]) -> f64 {
     stability.battery_cost_per_kwh * apart + stability.start_cost * moved
 }
 
-/// What `ev` holds at the end of `slot`, kWh.
+/// Returns the SoC of `ev` at the end of `slot`, kWh.
 pub(crate) fn soc_of(slot: &PlannedSlot, ev: &Ev) -> f64 {
     slot.evs
         .get(&ev.id)
         .map_or(f64::NAN, |planned| planned.soc_kwh)
 }
 
-/// How warm `store` is at the end of `slot`.
+/// Returns the temperature of `store` at the end of `slot`, degrees Celsius.
 pub(crate) fn temperature_of(slot: &PlannedSlot, store: &HeatStore) -> f64 {
     let planned = slot.heat.get(&store.id);
     planned.map_or(f64::NAN, |planned| planned.temperature_c)
 }
 
-/// What the broken limits cost the search, currency; 0 where every limit holds.
+/// Returns the penalties of broken limits, currency; 0 if every limit holds.
 pub(crate) fn penalty(problem: &Problem, terms: &Terms, slots: &[PlannedSlot]) -> f64 {
     let over = |power: f64, limit: Option<f64>| (power - limit.unwrap_or(power)).max(0.0);
     let grid: f64 = slots
@@ -149,7 +149,7 @@ fn store_penalty(problem: &Problem, store: &Store, slots: &[PlannedSlot]) -> f64
     cost
 }
 
-/// The limits that `slots` do not keep, each by its largest amount in the unit its name ends with.
+/// Returns the limits that `slots` break, each with its largest amount in the unit that its name ends with.
 /// A SoC that starts outside its bounds counts.
 pub(crate) fn relaxations(problem: &Problem, slots: &[PlannedSlot]) -> Vec<Relaxation> {
     let largest = |amounts: &mut dyn Iterator<Item = f64>| amounts.fold(0.0, f64::max);
@@ -233,7 +233,7 @@ impl Tally {
         self.pv += flows.pv;
     }
 
-    /// What the meter counts, weighted.
+    /// Returns the weighted cost of import and export.
     fn weighted_cost(&self, problem: &Problem) -> f64 {
         let dt = f64::from(problem.slot_minutes) / 60.0;
         let weights = problem.weights;
@@ -241,8 +241,8 @@ impl Tally {
             - weights.revenue * self.revenue)
     }
 
-    /// `autarky` is 1 where nothing is consumed and `self_consumption` is 1 where nothing is produced. Both are cut to
-    /// 0 to 1: a battery that trades with the grid imports more than the home consumes.
+    /// Returns the figures. `autarky` is 1 if nothing is consumed, and `self_consumption` is 1 if nothing is produced. Both
+    /// are clamped to 0 to 1, because a battery that trades with the grid may import more than the home consumes.
     pub(crate) fn metrics(&self, problem: &Problem) -> Metrics {
         let dt = f64::from(problem.slot_minutes) / 60.0;
         let share_kept = |lost: f64, whole: f64| {
@@ -277,7 +277,7 @@ fn tally(problem: &Problem, slots: &[PlannedSlot]) -> Tally {
     tally
 }
 
-/// Load, appliances, EVs and heaters; what EVs give back is less consumed.
+/// Returns the consumption of load, appliances, EVs and heaters, kW. Energy from EVs reduces it.
 fn consumed_kw(slot: &PlannedSlot) -> f64 {
     let evs = slot.evs.values().map(|ev| ev.charge_kw - ev.discharge_kw);
     let heat = slot.heat.values().map(|heat| heat.power_kw);

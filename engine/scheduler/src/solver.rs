@@ -1,4 +1,4 @@
-//! Chooses how a problem is solved, and makes the plan of what was found. Keeps the working arrays.
+//! Chooses the method for a problem and turns the result into a plan. Keeps the working arrays between problems.
 
 use model::problem::Problem;
 use model::schedule::{Metrics, Plan, Status};
@@ -19,10 +19,10 @@ use crate::validate::{ProblemError, validate};
 use crate::verify::verify;
 use crate::vessel::Vessel;
 
-/// Choices of start slots solved at most for each second of a search: about what a core solves.
+/// Most choices of start slots that are solved per second of search time: about what a core can solve.
 const LEAVES_PER_SECOND: f64 = 20_000.0;
 
-/// Differences below this are no gap: as a share of the cost, and in typical prices.
+/// Differences below this do not count as a gap: as a share of the cost, and in typical prices.
 const GAP_NOISE: f64 = 1e-6;
 
 /// How a plan was found, as in [`Plan::solver`] and in metric labels.
@@ -38,12 +38,12 @@ pub enum Method {
     BranchAndBound,
     /// The mixed-integer program.
     Milp,
-    /// No search: battery idle, everything else as early as it may. The answer where all searches ran out of time.
+    /// No search: battery idle, everything else as early as possible. The answer if all searches ran out of time.
     LeftAlone,
 }
 
 impl Method {
-    /// Its name in plans and metrics.
+    /// Returns its name in plans and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -67,18 +67,18 @@ impl From<dynamic::Method> for Method {
     }
 }
 
-/// What solves mixed-integer programs.
+/// A solver of mixed-integer programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Milp {
     /// microlp, in Rust.
     Microlp,
-    /// HiGHS, in C++; with the feature `highs`.
+    /// HiGHS, in C++; only with the feature `highs`.
     #[cfg(feature = "highs")]
     Highs,
 }
 
 impl Milp {
-    /// Every one that is built in, in the order of their turns.
+    /// The solvers that are built in, in the order in which they are tried.
     pub const ALL: &[Self] = &[
         Self::Microlp,
         #[cfg(feature = "highs")]
@@ -93,7 +93,7 @@ impl Milp {
         }
     }
 
-    /// As [`crate::by_milp`].
+    /// Does what [`crate::by_milp`] does.
     pub(crate) fn alone(self, problem: &Problem, seconds: f64) -> Option<Candidate> {
         let terms = Terms::strict(problem).untied();
         reference::solve(problem, &terms, (self.engine(), seconds))
@@ -115,19 +115,19 @@ struct Found {
 }
 
 impl Solver {
-    /// As [`crate::solve`].
+    /// Solves `problem` as [`crate::solve`] does.
     ///
     /// # Errors
-    /// When `problem` is not one that can be stated; see [`validate`].
+    /// If `problem` is invalid; see [`validate`].
     pub fn solve(&mut self, problem: &Problem) -> Result<Plan, ProblemError> {
         self.solve_within(problem, SEARCH_SECONDS_MAX)
     }
 
-    /// As [`Solver::solve`], with `seconds` for each search. When they are over, the best plan so far counts, with its
-    /// gap. Branch and bound counts its steps instead, so that it gives the same plan on every machine.
+    /// Solves `problem` with at most `seconds` of wall time for each search. When they are over, returns the best plan so
+    /// far with its gap. Branch and bound counts its steps instead, so it gives the same plan on every machine.
     ///
     /// # Errors
-    /// When `problem` is not one that can be stated; see [`validate`].
+    /// If `problem` is invalid; see [`validate`].
     pub fn solve_within(&mut self, problem: &Problem, seconds: f64) -> Result<Plan, ProblemError> {
         validate(problem)?;
         let seconds = problem
@@ -141,7 +141,7 @@ impl Solver {
         Ok(plan.unwrap_or_else(|| left_alone(problem, &strict)))
     }
 
-    /// By dynamic programming, where it holds the problem.
+    /// Solves the problem by dynamic programming; `None` if that method does not apply.
     fn fast(&mut self, problem: &Problem, strict: &Terms, seconds: f64) -> Option<Found> {
         if strict.stores.len() > 1 {
             return None;
@@ -149,7 +149,7 @@ impl Solver {
         let grid = problem.grid;
         let is_limited = grid.import_limit_kw.is_some() || grid.export_limit_kw.is_some();
         if is_limited && !problem.appliances.is_empty() {
-            // Limits at a penalty leave every choice open; a plan that keeps them all is the best of those.
+            // With penalties every choice is feasible. If the best plan keeps all limits, it is also the best strict plan.
             let found = self.search(problem, &strict.relax(problem), seconds).ok()?;
             return score::relaxations(problem, &found.candidate.slots)
                 .is_empty()
@@ -221,7 +221,7 @@ impl Solver {
     }
 }
 
-/// The slots that follow from `decisions`, optimal unless `bound` says otherwise.
+/// Returns the plan that follows from `decisions`; it is optimal unless `bound` says otherwise.
 fn candidate(
     problem: &Problem,
     terms: &Terms,
@@ -246,8 +246,8 @@ fn candidate(
     }
 }
 
-/// The best plan that the mixed-integer program gives. Each solver has its turn until one proves its plan; a plan that
-/// does not stand up to [`verify`] is none.
+/// Returns the best plan of the mixed-integer program. Solvers are tried in turn until one proves its plan. A plan that
+/// fails [`verify`] is discarded.
 fn by_program(problem: &Problem, strict: &Terms, seconds: f64) -> Option<Plan> {
     let mut best: Option<(f64, Plan)> = None;
     for milp in Milp::ALL {
@@ -278,7 +278,7 @@ fn by_milp(candidate: Candidate) -> Found {
     }
 }
 
-/// As [`crate::reference`].
+/// Does what [`crate::reference`] does.
 pub(crate) fn reference(problem: &Problem, milp: Milp, seconds: f64) -> Result<Plan, ProblemError> {
     validate(problem)?;
     let strict = Terms::strict(problem).exact();
@@ -293,7 +293,7 @@ fn finish(problem: &Problem, strict: &Terms, found: Found) -> Plan {
     answer(problem, strict, found, dispatch::baseline(problem, strict))
 }
 
-/// What there is to say where every search failed or ran out of time: a plan of which nothing is proven.
+/// Returns the answer if every search failed or ran out of time: a plan about which nothing is proven.
 fn left_alone(problem: &Problem, strict: &Terms) -> Plan {
     let terms = strict.relax(problem);
     let decisions = dispatch::left_alone(problem, &terms);
@@ -309,7 +309,7 @@ fn answer(problem: &Problem, terms: &Terms, found: Found, baseline: Metrics) -> 
     let (method, candidate) = (found.method, found.candidate);
     let relaxed = score::relaxations(problem, &candidate.slots);
     let missing = candidate.cost - candidate.bound;
-    // Solver tolerances and the tie-break leave a trace below this, which is no gap.
+    // Solver tolerances and the tie-break leave differences below this, which are not a gap.
     let size = candidate.cost.abs();
     let gap = if missing <= GAP_NOISE * (terms.typical + size) {
         0.0

@@ -1,18 +1,18 @@
-//! Whatever holds energy, in one form: the battery, EVs and heat stores. A store has a content, kWh of SoC or degrees,
-//! that a slot takes from `before` to `keep*before + drift + rise*charge - fall*discharge`.
+//! Stores of energy in one common form: the battery, EVs and heat stores. A store has a content, in kWh of SoC or degrees.
+//! A slot changes it from `before` to `keep*before + drift + rise*charge - fall*discharge`.
 
 use model::problem::{Battery, Ev, HeatStore, Problem};
 
 use crate::numbers::{REACH_KWH, larger};
 
-/// What a broken comfort band, SoC bound of the battery and goal of an EV cost, in multiples of what is dearest, per
-/// kWh and slot. See the crate's documentation for the order.
+/// Penalties of a broken comfort band, SoC bound of the battery and goal of an EV, per kWh and slot, in multiples of the
+/// highest cost. The crate's documentation explains their order.
 const COMFORT_PENALTY: f64 = 10.0;
 const SOC_PENALTY: f64 = 100.0;
 const GOAL_PENALTY: f64 = 300.0;
 
-/// The least share of its distance to the surroundings that a heat store keeps over a slot: never 0, for the dynamic
-/// program divides by it, and far below what counts.
+/// Smallest share of its temperature difference that a heat store keeps over a slot. Not 0, because the dynamic program
+/// divides by it, and far too small to matter.
 const KEPT_MIN: f64 = 1e-18;
 
 /// Which store it is; EVs and heat stores by their index in the problem.
@@ -27,7 +27,7 @@ pub(crate) enum Kind {
 #[derive(Debug, Clone)]
 pub(crate) struct Store<'a> {
     pub(crate) kind: Kind,
-    /// The slots in which it can move: from `from` on, before `to`.
+    /// The slots in which it can move: `from..to`.
     pub(crate) from: usize,
     pub(crate) to: usize,
     /// Content at the start of slot `from`.
@@ -40,10 +40,10 @@ pub(crate) struct Store<'a> {
     pub(crate) discharge_efficiency: f64,
     /// Currency per unit of content moved.
     pub(crate) wear: f64,
-    /// What the content should stay within at the end of each slot.
+    /// The bounds of the content at the end of each slot.
     pub(crate) low: f64,
     pub(crate) high: f64,
-    /// What it never leaves.
+    /// The bounds that the content never leaves, even at a penalty.
     pub(crate) hard_low: f64,
     pub(crate) hard_high: f64,
     /// Content at the end of slot `to - 1`, at least.
@@ -51,7 +51,7 @@ pub(crate) struct Store<'a> {
     /// Currency for each unit of content at the end above `end_zero`.
     pub(crate) end_value: f64,
     pub(crate) end_zero: f64,
-    /// Currency per unit of content outside `low` to `high` in a slot, and below `end_low`; infinite where they hold.
+    /// Currency per unit of content outside `low` to `high` in a slot, and below `end_low`; infinite if these are strict.
     pub(crate) penalty: f64,
     pub(crate) end_penalty: f64,
     heat: Option<&'a HeatStore>,
@@ -70,7 +70,7 @@ pub(crate) struct Step {
     kw_per_fall: f64,
 }
 
-/// What a store did in a slot.
+/// The move of a store in a slot.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Moved {
     pub(crate) charge_kw: f64,
@@ -79,7 +79,7 @@ pub(crate) struct Moved {
 }
 
 impl<'a> Store<'a> {
-    /// The stores of `problem`, battery first. Where `relaxed` is given, bounds may be broken at a penalty in
+    /// Returns the stores of `problem`, battery first. If `relaxed` is given, bounds may be broken at a penalty in
     /// multiples of it.
     pub(crate) fn all(problem: &'a Problem, relaxed: Option<f64>) -> Vec<Self> {
         let slots = problem.load_kw.len();
@@ -174,7 +174,7 @@ impl<'a> Store<'a> {
         }
     }
 
-    /// Lets go of bounds at a penalty. A battery goes no further than where it starts; a temperature goes where it must.
+    /// Turns bounds into penalties. A battery goes no further outside than it starts; a temperature goes where it must.
     fn relax(&mut self, dearest: f64) {
         match self.kind {
             Kind::Battery => {
@@ -193,17 +193,17 @@ impl<'a> Store<'a> {
         }
     }
 
-    /// Whether it can move in slot `t`.
+    /// Returns whether it can move in slot `t`.
     pub(crate) fn moves_in(&self, t: usize) -> bool {
         (self.from..self.to).contains(&t)
     }
 
-    /// Whether every slot is like every other.
+    /// Returns whether all slots are alike.
     pub(crate) fn is_steady(&self) -> bool {
         self.heat.is_none()
     }
 
-    /// How slot `t` of `dt` hours changes the content.
+    /// Returns how slot `t`, `dt` hours long, changes the content.
     pub(crate) fn step(&self, t: usize, dt: f64) -> Step {
         let Some(heat) = self.heat else {
             let (rise, fall) = (self.charge_efficiency * dt, dt / self.discharge_efficiency);
@@ -216,7 +216,7 @@ impl<'a> Store<'a> {
                 kw_per_fall: 1.0 / fall,
             };
         };
-        // Degrees for a kW of heat over the slot: the loss while it warms up is in it.
+        // Degrees per kW of heat over the slot, including the loss while it warms up.
         let exponent = -heat.loss_kw_per_k * dt / heat.kwh_per_k;
         let lost = -exponent.exp_m1();
         let degrees = if heat.loss_kw_per_k > 0.0 {
@@ -238,7 +238,8 @@ impl<'a> Store<'a> {
         }
     }
 
-    /// The move from `before` nearest to `wanted` that keeps rates and hard bounds; a change below `still` is none.
+    /// Returns the move from `before` towards `wanted` that comes closest within power limits and hard bounds. A change
+    /// below `still` counts as none.
     pub(crate) fn towards(&self, step: &Step, before: f64, wanted: f64, still: f64) -> Moved {
         let rest = step.keep * before + step.drift;
         let wanted = wanted.clamp(self.hard_low, self.hard_high);
@@ -275,8 +276,7 @@ impl<'a> Store<'a> {
         }
         moved
     }
-    /// What the store does without a plan: an EV charges at once up to its goal, a heater holds the lower end of its
-    /// band.
+    /// Returns the move without a plan: an EV charges at once up to its goal, a heater keeps the lower end of its band.
     pub(crate) fn left_alone(&self, step: &Step, before: f64) -> Moved {
         let wanted = match self.kind {
             Kind::Battery => before,
@@ -286,7 +286,7 @@ impl<'a> Store<'a> {
         let rest = step.keep * before + step.drift;
         let charge_kw = if wanted > rest && step.rise > 0.0 {
             let power = ((wanted - rest) / step.rise).clamp(self.min_charge_kw, self.charge_kw);
-            // A charger that is on or off stops before the car is more than full.
+            // A charger that is only on or off stops before the car would be more than full.
             if rest + power * step.rise > self.hard_high.max(wanted) {
                 0.0
             } else {
@@ -312,7 +312,7 @@ impl Moved {
         }
     }
 
-    /// The same content, and nothing moves.
+    /// Returns the same content without a move.
     pub(crate) fn resting(self) -> Self {
         Self {
             charge_kw: 0.0,

@@ -1,16 +1,16 @@
-//! The prices of a problem after weighting, its stores, and what breaking a limit costs. Never holds a decision.
+//! The weighted prices of a problem, its stores, and the penalties of broken limits. Contains no decisions.
 
 use model::problem::Problem;
 
 use crate::numbers::{REACH_KWH, smaller};
 use crate::store::{Kind, Store};
 
-/// What a broken grid limit costs, in multiples of what is dearest, per kWh: a fuse matters more than a reserve.
+/// Penalty of a broken grid limit per kWh, in multiples of the highest cost: a fuse matters more than a reserve.
 const GRID_PENALTY: f64 = 1_000.0;
-/// What a unit through a store costs the mixed-integer program on top of its wear, in multiples of a typical price:
-/// breaks ties, is never reported.
+/// Cost that the mixed-integer program adds to the wear of each unit moved, in multiples of a typical price. It breaks ties
+/// and is never reported.
 const TIE_BREAK: f64 = 1e-8;
-/// Where the largest price is within this of the least one, it is typical.
+/// If the largest price is at most this many times the smallest one, it counts as typical.
 const SPREAD: f64 = 1e3;
 /// The largest cost of a column of the mixed-integer program for a price, in its unit of money.
 const COST_MAX: f64 = 1e6;
@@ -20,19 +20,18 @@ const COST_MAX: f64 = 1e6;
 pub(crate) struct Terms<'a> {
     /// Length of a slot, hours.
     pub(crate) dt: f64,
-    /// What importing costs.
+    /// Cost of import.
     pub(crate) buy: Vec<f64>,
-    /// What exporting earns.
+    /// Revenue of export.
     pub(crate) sell: Vec<f64>,
-    /// The largest price of a kWh there is, never 0. Arithmetic is exact to a share of it. One placeholder may be all
-    /// there is of its size, so nothing else may depend on it.
+    /// The largest price of a kWh, never 0. Arithmetic is exact to a share of it. It may be a single placeholder far above
+    /// all other prices, so nothing else may depend on it.
     scale: f64,
-    /// A price like most of the others, never 0: what ties and noise are measured in.
+    /// A price of usual size, never 0: the unit of ties and noise.
     pub(crate) typical: f64,
     /// The unit of money of the mixed-integer program.
     pub(crate) unit: f64,
-    /// The same with what a kWh can cost by raising the peak, or by departing from the plan before: the measure of
-    /// penalties.
+    /// The highest cost of a kWh, including a higher peak and a departure from the previous plan: the unit of penalties.
     dearest: f64,
     /// Battery first, then EVs and heat stores in the problem's order.
     pub(crate) stores: Vec<Store<'a>>,
@@ -43,7 +42,7 @@ pub(crate) struct Terms<'a> {
 }
 
 impl<'a> Terms<'a> {
-    /// Every limit holds.
+    /// Returns terms under which every limit holds.
     pub(crate) fn strict(problem: &'a Problem) -> Self {
         let weights = problem.weights;
         let buy: Vec<f64> = problem
@@ -77,7 +76,7 @@ impl<'a> Terms<'a> {
         let dearest = largest
             .max(problem.grid.peak_price_per_kw / dt)
             .max(departing);
-        // Where nothing costs anything, any unit of money will do.
+        // If nothing costs anything, any unit of money will do.
         let dearest = if dearest > 0.0 { dearest } else { 1.0 };
         let scale = if largest > 0.0 { largest } else { dearest };
         let typical = typical(&buy, &sell, scale);
@@ -96,7 +95,7 @@ impl<'a> Terms<'a> {
         }
     }
 
-    /// The same where limits may be broken at a penalty.
+    /// Returns the same terms, but limits may be broken at a penalty.
     pub(crate) fn relax(&self, problem: &'a Problem) -> Self {
         Self {
             dt: self.dt,
@@ -113,13 +112,13 @@ impl<'a> Terms<'a> {
         }
     }
 
-    /// The same without the tie-break, and for a search without a gap.
+    /// Returns the same terms without the tie-break, for a search without a gap.
     pub(crate) fn exact(mut self) -> Self {
         self.exact = true;
         self.untied()
     }
 
-    /// The same without the tie-break.
+    /// Returns the same terms without the tie-break.
     pub(crate) fn untied(mut self) -> Self {
         self.untied = true;
         self
@@ -133,7 +132,7 @@ impl<'a> Terms<'a> {
         self.exact
     }
 
-    /// Whether every battery starts within its bounds.
+    /// Returns whether the battery starts within its bounds.
     pub(crate) fn starts_inside(&self) -> bool {
         self.stores.iter().all(|store| match store.kind {
             Kind::Battery => {
@@ -148,12 +147,12 @@ impl<'a> Terms<'a> {
         self.relaxed
     }
 
-    /// Currency per kWh beyond a grid limit.
+    /// Returns the penalty beyond a grid limit, currency per kWh.
     pub(crate) fn grid_penalty(&self) -> f64 {
         GRID_PENALTY * self.dearest
     }
 
-    /// What a unit through a store costs the mixed-integer program on top of its wear.
+    /// Returns the cost that the mixed-integer program adds to the wear of each unit moved.
     pub(crate) fn tie_break(&self) -> f64 {
         if self.untied {
             return 0.0;
@@ -161,19 +160,20 @@ impl<'a> Terms<'a> {
         TIE_BREAK * self.typical
     }
 
-    /// The price that what is computed in 64 bits is exact for, currency per kWh: sums over a horizon at this price
+    /// Returns the largest price at which 64-bit sums are exact enough, currency per kWh: sums over a horizon at this price
     /// have an error far below a typical price times [`crate::numbers::SLIVER_KWH`].
     pub(crate) fn resolved(&self) -> f64 {
         self.typical.max(self.scale / SPREAD)
     }
 
-    /// The error of adding up a horizon's costs, currency for each kWh.
+    /// Returns the rounding error of a sum of costs over the horizon, currency per kWh.
     pub(crate) fn rounding(&self) -> f64 {
         64.0 * f64::EPSILON * self.scale
     }
 }
 
-/// A price like most: the largest, unless others are far below it. Then a low one, at most nine in ten being above.
+/// Returns a price of usual size: the largest, unless others are far below it. Then a low one, with at most nine in ten
+/// above it.
 fn typical(buy: &[f64], sell: &[f64], largest: f64) -> f64 {
     let sizes = || buy.iter().chain(sell).map(|price| price.abs());
     let mut least = f64::INFINITY;

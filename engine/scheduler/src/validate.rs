@@ -1,4 +1,4 @@
-//! Which problems can be stated. A problem that passes may still have no plan that keeps every limit.
+//! Checks that a problem is valid. A valid problem may still have no plan that keeps every limit.
 
 use model::limits::{
     self, APPLIANCES_MAX, EFFICIENCY_MIN, ENERGY_KWH_MAX, LimitError, POWER_KW_MAX, PRICE_MAX,
@@ -7,28 +7,28 @@ use model::limits::{
 use model::problem::{Appliance, Battery, Problem};
 use model::units::{HOUR_MS, SlotLength};
 
-/// Largest temperature of either sign, degrees Celsius.
+/// Largest absolute temperature, degrees Celsius.
 pub const TEMPERATURE_C_MAX: f64 = 1_000.0;
-/// Smallest heat capacity of a store, kWh per kelvin: a litre of water.
+/// Smallest heat capacity of a store, kWh per kelvin: about a litre of water.
 pub const KWH_PER_K_MIN: f64 = 0.001;
-/// Least coefficient of performance of a heater.
+/// Smallest coefficient of performance of a heater.
 pub const COP_MIN: f64 = 0.1;
 /// Largest coefficient of performance of a heater.
 pub const COP_MAX: f64 = 100.0;
-/// Latest start of a horizon: its last slot still has a date that can be written.
+/// Latest start of a horizon, so that its last slot still has a date that can be written.
 const START_MS_MAX: i64 = TIME_MS_MAX - SLOTS_MAX as i64 * HOUR_MS;
 
-/// Why a problem cannot be stated. `field` is its name in `POST /api/optimize`.
+/// Why a problem is invalid. `field` is the name of the field in `POST /api/optimize`.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ProblemError {
-    /// A number beyond its limit, or none at all.
+    /// A number outside its range, or NaN.
     #[error("{field} is {value}, but must be {limit}")]
     OutOfRange {
         /// Its path, such as `battery.charge_kw` or `load_kw[3]`.
         field: String,
-        /// What stands there, in the field's unit.
+        /// The value found, in the field's unit.
         value: f64,
-        /// What may stand there.
+        /// The values allowed.
         limit: String,
     },
     /// A series or list of the wrong length.
@@ -36,22 +36,22 @@ pub enum ProblemError {
     Count {
         /// Its path.
         field: String,
-        /// Its entries.
+        /// How many entries it has.
         count: usize,
         /// How many it may have.
         limit: String,
     },
-    /// A text, or a time, that cannot be used.
+    /// A text or a time that is not allowed.
     #[error("{field} is {value:?}, but must be {limit}")]
     Name {
         /// Its path.
         field: String,
-        /// What stands there.
+        /// The value found.
         value: String,
-        /// What may stand there.
+        /// The values allowed.
         limit: String,
     },
-    /// A limit of every home, whoever states it.
+    /// A limit that holds for metadata as well.
     #[error(transparent)]
     Home(#[from] LimitError),
 }
@@ -92,10 +92,10 @@ impl ProblemError {
     }
 }
 
-/// Checks that `problem` can be stated.
+/// Checks that `problem` is valid.
 ///
 /// # Errors
-/// The first field that breaks a limit, with the limit.
+/// Returns the first field that breaks a limit, with the limit.
 pub fn validate(problem: &Problem) -> Result<(), ProblemError> {
     time(problem)?;
     series(problem)?;
@@ -111,7 +111,7 @@ pub fn validate(problem: &Problem) -> Result<(), ProblemError> {
     Ok(())
 }
 
-/// `value` is finite and from `least` to `most`.
+/// Checks that `value` is in `least..=most`. NaN is in no range.
 fn within(field: &str, value: f64, least: f64, most: f64) -> Result<(), ProblemError> {
     if (least..=most).contains(&value) {
         return Ok(());
@@ -350,7 +350,7 @@ fn stability(problem: &Problem) -> Result<(), ProblemError> {
     each_within("stability.soc_change_kwh", changes, -most, most)
 }
 
-/// Each named field of `parent` within its limits.
+/// Checks that each named field of `parent` is within its limits.
 fn all_within(parent: &str, limits: &[(&str, f64, f64, f64)]) -> Result<(), ProblemError> {
     for (field, value, least, most) in limits {
         if !(least..=most).contains(&value) {
@@ -372,7 +372,7 @@ fn one_a_slot(field: &str, values: &[f64], slots_count: usize) -> Result<(), Pro
 }
 
 fn each_within(field: &str, values: &[f64], least: f64, most: f64) -> Result<(), ProblemError> {
-    // All of them at once first, for nearly always all are.
+    // Check all at once first, because they nearly always pass.
     let mut are_inside = true;
     for value in values {
         are_inside &= *value >= least && *value <= most;

@@ -8,21 +8,21 @@ use model::units::MINUTE_MS;
 use crate::numbers::TOLERANCE;
 use crate::score;
 
-/// Something that a plan must not have.
+/// A rule that a plan breaks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Violation {
-    /// The slot's index; `None` where it concerns the whole plan.
+    /// The slot's index; `None` if it concerns the whole plan.
     pub slot: Option<usize>,
-    /// What is broken, such as `energy balance` or `battery.max_soc_kwh`.
+    /// The rule, such as `energy balance` or `battery.max_soc_kwh`.
     pub rule: String,
-    /// By how much, in the unit of what is broken; 1 where it cannot be measured.
+    /// By how much it is broken, in the unit of the rule: more than 0; 1 if it cannot be measured.
     pub amount: f64,
 }
 
-/// Everything that is wrong with `plan`; empty where it is a valid answer to `problem`.
+/// Returns every rule that `plan` breaks; empty if it is a valid answer to `problem`.
 ///
-/// An infeasible plan is valid only without slots. Limits that a relaxed plan names may be broken, by no more than
-/// it says. `problem` must be one that [`crate::validate`] accepts.
+/// An infeasible plan is valid only without slots. A relaxed plan may break the limits that it names, by at most the
+/// amount that it states. `problem` must be one that [`crate::validate`] accepts.
 #[must_use]
 pub fn verify(problem: &Problem, plan: &Plan) -> Vec<Violation> {
     let mut check = Check {
@@ -76,7 +76,7 @@ impl Check<'_> {
         self.at_most(slot, rule, if holds { 0.0 } else { 1.0 }, 0.0);
     }
 
-    /// Not-a-number is above everything.
+    /// Checks an upper limit. NaN is above every limit.
     fn at_most(&mut self, slot: Option<usize>, rule: &str, value: f64, limit: f64) {
         let amount = value - limit;
         if amount <= TOLERANCE * 1.0_f64.max(limit.abs()) {
@@ -197,7 +197,7 @@ impl Check<'_> {
             self.within(at, &name("power_kw"), power, (0.0, store.power_kw));
             let heat_kw = store.cop[t] * power - store.draw_kw[t];
             let expected = if store.loss_kw_per_k > 0.0 {
-                // The part of the way to its surroundings that it has gone, and the heat that has not been lost.
+                // The share of the temperature difference that is gone after the slot.
                 let gone = -(-self.dt * store.loss_kw_per_k / store.kwh_per_k).exp_m1();
                 before + gone * (store.ambient_c[t] - before) + heat_kw * gone / store.loss_kw_per_k
             } else {
@@ -209,7 +209,7 @@ impl Check<'_> {
         }
     }
 
-    /// Not-a-number is outside.
+    /// Checks a range. NaN is outside every range.
     fn within(&mut self, slot: Option<usize>, rule: &str, value: f64, bounds: (f64, f64)) {
         self.at_most(slot, rule, value, bounds.1);
         self.at_most(slot, rule, bounds.0, value);
@@ -252,7 +252,7 @@ impl Check<'_> {
         }
     }
 
-    /// Grid limits, SoC bounds and end SoC, against what the plan says of them.
+    /// Checks grid limits, SoC bounds and end SoC, apart from what the plan states as relaxed.
     fn limits(&mut self) {
         let is_relaxed = self.plan.status == Status::Relaxed;
         self.require(
