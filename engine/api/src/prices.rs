@@ -8,8 +8,8 @@ use std::time::Duration;
 use model::tariff::{PricePeriod, Tariff};
 use model::units::DAY_MS;
 use platform::log::{Consumer, LogError, LogEvent, Start, Subscription};
-use platform::parts::Parts;
 use platform::retry::Backoff;
+use platform::role_context::RoleContext;
 use schemas::topic::Topic;
 use tokio::sync::{Mutex, MutexGuard, watch};
 use tokio::task::JoinHandle;
@@ -37,7 +37,7 @@ impl std::fmt::Debug for Prices {
 }
 
 struct Shared {
-    parts: Parts,
+    context: RoleContext,
     by_name: RwLock<BTreeMap<String, Arc<Tariff>>>,
     /// Whether the topic has been read to its end once.
     is_whole: watch::Sender<bool>,
@@ -50,9 +50,9 @@ struct Shared {
 
 impl Prices {
     /// Starts to read, and goes on trying while the log is away. Must be called inside a runtime.
-    pub(crate) fn start(parts: &Parts) -> Self {
+    pub(crate) fn start(context: &RoleContext) -> Self {
         let shared = Arc::new(Shared {
-            parts: parts.clone(),
+            context: context.clone(),
             by_name: RwLock::default(),
             is_whole: watch::Sender::new(false),
             records_count: watch::Sender::new(0),
@@ -106,12 +106,12 @@ impl Prices {
             stated: Vec::new(),
         };
         merged.check()?;
-        let parts = &self.shared.parts;
-        let bytes = parts.codec.encode(&merged);
+        let context = &self.shared.context;
+        let bytes = context.codec.encode(&merged);
         let bytes = bytes.map_err(|error| Refused::bad_request(error.to_string()))?;
         let mut records_count = self.shared.records_count.subscribe();
         records_count.mark_unchanged();
-        parts
+        context
             .log
             .produce(Topic::Tariffs, merged.name.as_bytes(), bytes)
             .await?;
@@ -178,7 +178,7 @@ fn merged(known: &[PricePeriod], newer: &[PricePeriod], kept_from_ms: i64) -> Ve
 async fn follow(shared: Arc<Shared>) {
     let mut backoff = Backoff::new(PAUSE_MIN, PAUSE_MAX);
     loop {
-        match subscribe(&shared.parts).await {
+        match subscribe(&shared.context).await {
             Ok(consumer) => {
                 backoff.reset();
                 read(&shared, consumer).await;
@@ -190,7 +190,7 @@ async fn follow(shared: Arc<Shared>) {
     }
 }
 
-async fn subscribe(parts: &Parts) -> Result<Consumer, LogError> {
+async fn subscribe(context: &RoleContext) -> Result<Consumer, LogError> {
     let subscription = Subscription {
         group: None,
         member: None,
@@ -198,7 +198,7 @@ async fn subscribe(parts: &Parts) -> Result<Consumer, LogError> {
         start: Start::Earliest,
         batch_max: 100,
     };
-    parts.log.subscribe(subscription).await
+    context.log.subscribe(subscription).await
 }
 
 async fn read(shared: &Shared, mut consumer: Consumer) {
@@ -227,7 +227,7 @@ async fn read(shared: &Shared, mut consumer: Consumer) {
 
 /// What does not decode is the engine's to refuse.
 fn take(shared: &Shared, value: &[u8]) {
-    let Ok(tariff) = shared.parts.codec.decode::<Tariff>(value) else {
+    let Ok(tariff) = shared.context.codec.decode::<Tariff>(value) else {
         return;
     };
     let mut by_name = shared.by_name.write().expect("no writer panics");

@@ -13,7 +13,7 @@ use host::tariffs;
 use platform::clock::Clock;
 use platform::log::TopicPartition;
 use platform::metrics::Metrics;
-use platform::parts::Parts;
+use platform::role_context::RoleContext;
 use schemas::codec::Codec;
 use schemas::snapshot::SHARD_TOPICS;
 use schemas::topic::Topic;
@@ -122,7 +122,7 @@ struct Owner {
     life: Arc<Life>,
     number: i32,
     draws: Draws,
-    parts: Parts,
+    context: RoleContext,
     /// Next record to hand over, by topic.
     next: BTreeMap<Topic, i64>,
     tick_at: Instant,
@@ -140,7 +140,7 @@ impl Owner {
             let until = Instant::now() + Duration::from_millis(draws.next() % 60_000);
             stalled = Some((draws.one_of(&SHARD_TOPICS), until));
         }
-        let parts = Parts {
+        let context = RoleContext {
             // Of the time of its homes: prices of long ago are forgotten.
             clock: Clock::simulated(world.scenario.begins_ms, 1.0),
             metrics: metrics.clone(),
@@ -161,7 +161,7 @@ impl Owner {
             life: Arc::clone(life),
             number,
             draws,
-            parts,
+            context,
             next: committed.into(),
             tick_at: Instant::now(),
             stalled,
@@ -178,19 +178,19 @@ impl Owner {
     }
 
     async fn work(&mut self, fence: Fence, leaving: watch::Receiver<Option<Duration>>) -> End {
-        let (tariffs, _) = tariffs::follow(self.parts.clone(), TARIFFS_MAX)
+        let (tariffs, _) = tariffs::follow(self.context.clone(), TARIFFS_MAX)
             .await
             .expect("the log takes subscriptions");
         let hosting = self.life.world.scenario.hosting;
         let setup = Setup {
-            parts: self.parts.clone(),
+            context: self.context.clone(),
             settings: self.life.world.scenario.settings,
             tariffs,
             control: Arc::new(SimControl {
                 life: Arc::clone(&self.life),
                 partition: self.number,
             }),
-            lag: LagBoard::new(self.parts.metrics.clone()),
+            lag: LagBoard::new(self.context.metrics.clone()),
             checkpoint_every: hosting.checkpoint_every,
             checkpoint_records_max: hosting.checkpoint_records_max,
             passivate_after: hosting.passivate_after,
