@@ -499,7 +499,7 @@ async fn drive(
                 link.received(&publish.topic, &publish.payload);
             }
             Ok(Event::Outgoing(Outgoing::Publish(packet_id))) => {
-                link.delivery().unacknowledged.left(packet_id)
+                link.delivery().unacknowledged.left(packet_id);
             }
             Ok(Event::Outgoing(Outgoing::Disconnect)) => return,
             Ok(Event::Incoming(_) | Event::Outgoing(_)) => {}

@@ -6,7 +6,7 @@
 pub mod log;
 pub mod store;
 
-pub mod parts;
+pub mod role_context;
 
 pub mod clock;
 pub mod clock_jumps;

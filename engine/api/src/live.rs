@@ -13,8 +13,8 @@ use model::units::HouseholdId;
 use platform::log::{
     Consumer, ConsumerControl, LogError, LogEvent, Record, Start, Subscription, TopicPartition,
 };
-use platform::parts::Parts;
 use platform::retry::Backoff;
+use platform::role_context::RoleContext;
 use schemas::topic::Topic;
 use tokio::sync::{broadcast, oneshot};
 use tokio::task::JoinHandle;
@@ -47,7 +47,7 @@ impl std::fmt::Debug for Live {
 }
 
 struct Shared {
-    parts: Parts,
+    context: RoleContext,
     events: broadcast::Sender<Arc<Event>>,
     waiters: Mutex<BTreeMap<String, oneshot::Sender<Arc<Schedule>>>>,
     fleet: Mutex<Fleet>,
@@ -81,12 +81,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Live {
     /// Starts to listen, and goes on trying while the log is away. Must be called inside a runtime.
-    pub(crate) fn start(parts: &Parts) -> Self {
+    pub(crate) fn start(context: &RoleContext) -> Self {
         let shared = Arc::new(Shared {
-            parts: parts.clone(),
+            context: context.clone(),
             events: broadcast::Sender::new(EVENTS_MAX),
             waiters: Mutex::default(),
-            fleet: Mutex::new(Fleet::new(parts.clock.now_ms())),
+            fleet: Mutex::new(Fleet::new(context.clock.now_ms())),
             log: Mutex::new(None),
             task: Mutex::new(None),
         });
@@ -157,7 +157,7 @@ impl Live {
         let records = control
             .read(partition, from..held.end, key.as_bytes())
             .await?;
-        let codec = &self.shared.parts.codec;
+        let codec = &self.shared.context.codec;
         let alerts = records
             .iter()
             .filter_map(|record| codec.decode(&record.value).ok());
@@ -173,7 +173,7 @@ impl Waiter {
             return Ok(Some(schedule));
         }
         // It may have passed while the log was away.
-        let store = &self.live.shared.parts.store;
+        let store = &self.live.shared.context.store;
         Ok(store.schedule(&self.schedule_id).await?.map(Arc::new))
     }
 }
@@ -181,7 +181,7 @@ impl Waiter {
 async fn listen(shared: Arc<Shared>) {
     let mut backoff = Backoff::new(PAUSE_MIN, PAUSE_MAX);
     loop {
-        match subscribe(&shared.parts).await {
+        match subscribe(&shared.context).await {
             Ok(consumer) => {
                 backoff.reset();
                 hear(&shared, consumer).await;
@@ -194,7 +194,7 @@ async fn listen(shared: Arc<Shared>) {
     }
 }
 
-async fn subscribe(parts: &Parts) -> Result<Consumer, LogError> {
+async fn subscribe(context: &RoleContext) -> Result<Consumer, LogError> {
     let subscription = Subscription {
         group: None,
         member: None,
@@ -207,7 +207,7 @@ async fn subscribe(parts: &Parts) -> Result<Consumer, LogError> {
         start: Start::Latest,
         batch_max: 500,
     };
-    parts.log.subscribe(subscription).await
+    context.log.subscribe(subscription).await
 }
 
 async fn hear(shared: &Shared, mut consumer: Consumer) {
@@ -239,7 +239,7 @@ fn take(shared: &Shared, from: TopicPartition, record: &Record) {
     if record.value.is_empty() {
         return;
     }
-    let codec = &shared.parts.codec;
+    let codec = &shared.context.codec;
     let id = || format!("{}-{}-{}", from.topic, from.partition, record.offset);
     let is_heard = shared.events.receiver_count() > 0;
     let event = match from.topic {

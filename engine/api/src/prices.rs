@@ -9,8 +9,8 @@ use bytes::Bytes;
 use model::limits::PERIODS_MAX;
 use model::tariff::{PRICES_KEPT_MS, PriceSeries, Tariff};
 use platform::log::{Consumer, LogError, LogEvent, Record, Start, Subscription};
-use platform::parts::Parts;
 use platform::retry::Backoff;
+use platform::role_context::RoleContext;
 use schemas::topic::Topic;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
@@ -38,7 +38,7 @@ impl std::fmt::Debug for Prices {
 }
 
 struct Shared {
-    parts: Parts,
+    context: RoleContext,
     by_name: RwLock<BTreeMap<String, Held>>,
     /// Whether the topic has been read to its end once.
     is_whole: watch::Sender<bool>,
@@ -57,9 +57,9 @@ struct Held {
 
 impl Prices {
     /// Starts to read, and goes on trying while the log is away. Must be called inside a runtime.
-    pub(crate) fn start(parts: &Parts) -> Self {
+    pub(crate) fn start(context: &RoleContext) -> Self {
         let shared = Arc::new(Shared {
-            parts: parts.clone(),
+            context: context.clone(),
             by_name: RwLock::default(),
             is_whole: watch::Sender::new(false),
             seen: broadcast::Sender::new(SEEN_MAX),
@@ -132,12 +132,12 @@ impl Prices {
 
     /// Produces a record and waits until it is merged in here.
     async fn produce(&self, tariff: &Tariff) -> Result<(), Refused> {
-        let parts = &self.shared.parts;
-        let bytes = parts.codec.encode(tariff);
+        let context = &self.shared.context;
+        let bytes = context.codec.encode(tariff);
         let bytes = bytes.map_err(|error| Refused::bad_request(error.to_string()))?;
         let mut seen = self.shared.seen.subscribe();
         let key = tariff.name.as_bytes();
-        let produced = parts.log.produce(Topic::Tariffs, key, bytes.clone());
+        let produced = context.log.produce(Topic::Tariffs, key, bytes.clone());
         produced.await?;
         let is_seen = async {
             while let Ok(value) = seen.recv().await {
@@ -164,7 +164,7 @@ impl Prices {
 async fn follow(shared: Arc<Shared>) {
     let mut backoff = Backoff::new(PAUSE_MIN, PAUSE_MAX);
     loop {
-        match subscribe(&shared.parts).await {
+        match subscribe(&shared.context).await {
             Ok(consumer) => {
                 backoff.reset();
                 read(&shared, consumer).await;
@@ -176,7 +176,7 @@ async fn follow(shared: Arc<Shared>) {
     }
 }
 
-async fn subscribe(parts: &Parts) -> Result<Consumer, LogError> {
+async fn subscribe(context: &RoleContext) -> Result<Consumer, LogError> {
     let subscription = Subscription {
         group: None,
         member: None,
@@ -184,7 +184,7 @@ async fn subscribe(parts: &Parts) -> Result<Consumer, LogError> {
         start: Start::Earliest,
         batch_max: 100,
     };
-    parts.log.subscribe(subscription).await
+    context.log.subscribe(subscription).await
 }
 
 async fn read(shared: &Shared, mut consumer: Consumer) {
@@ -212,10 +212,10 @@ async fn read(shared: &Shared, mut consumer: Consumer) {
 
 /// What does not decode is the engine's to refuse.
 fn take(shared: &Shared, record: &Record) {
-    let Ok(tariff) = shared.parts.codec.decode::<Tariff>(&record.value) else {
+    let Ok(tariff) = shared.context.codec.decode::<Tariff>(&record.value) else {
         return;
     };
-    let keep_from_ms = shared.parts.clock.now_ms() - PRICES_KEPT_MS;
+    let keep_from_ms = shared.context.clock.now_ms() - PRICES_KEPT_MS;
     {
         let mut by_name = shared.by_name.write().expect("no writer panics");
         let held = by_name.entry(tariff.name.clone()).or_default();

@@ -34,7 +34,7 @@ use crate::live::{Live, Waiter};
 use crate::prices::Prices;
 use crate::problem::Refused;
 use crate::request::{Json, Query};
-use platform::parts::Parts;
+use platform::role_context::RoleContext;
 use schemas::snapshot;
 
 const HOURS_MAX: u32 = 24 * 31;
@@ -43,7 +43,7 @@ const PAGE_MAX: u32 = 1_000;
 /// What the routes share.
 #[derive(Debug, Clone)]
 pub struct Api {
-    parts: Parts,
+    context: RoleContext,
     settings: Settings,
     wait_max: Duration,
     requests_count: Arc<AtomicU64>,
@@ -54,14 +54,14 @@ pub struct Api {
 }
 
 impl Api {
-    /// Over these parts. Listens to the log from now on, so it must be called inside a runtime.
+    /// Makes the API of this role context. Listens to the log from now on, so it must be called inside a runtime.
     #[must_use]
-    pub fn new(parts: Parts, config: &HttpConfig, settings: Settings) -> Self {
+    pub fn new(context: RoleContext, config: &HttpConfig, settings: Settings) -> Self {
         Self {
-            live: Live::start(&parts),
-            prices: Prices::start(&parts),
+            live: Live::start(&context),
+            prices: Prices::start(&context),
             clients_count: Arc::default(),
-            parts,
+            context,
             settings,
             wait_max: Duration::from_secs(config.wait_s_max),
             requests_count: Arc::default(),
@@ -138,10 +138,10 @@ async fn latest(
 ) -> Result<HttpResponse, Refused> {
     let id = parse_id(&id)?;
     let hours = query.whole("hours", 1..=HOURS_MAX)?.unwrap_or(24);
-    let now_ms = api.parts.clock.now_ms();
+    let now_ms = api.context.clock.now_ms();
     let from_ms = now_ms - i64::from(hours.max(25)) * HOUR_MS;
     let slots = api.slots(id, from_ms, now_ms).await?;
-    if slots.is_empty() && api.parts.store.household(id).await?.is_none() {
+    if slots.is_empty() && api.context.store.household(id).await?.is_none() {
         return Err(Refused::not_found(format!(
             "household {id} has no readings and no metadata"
         )));
@@ -177,12 +177,12 @@ impl Api {
         now_ms: i64,
     ) -> Result<Vec<Slot>, Refused> {
         let length = self.settings.slot;
-        let mut slots = self.parts.store.slots(id, from_ms, now_ms).await?;
+        let mut slots = self.context.store.slots(id, from_ms, now_ms).await?;
         let open_ms = length.start_of_ms(now_ms);
         let hold_ms = self.settings.hold_ms;
         if slots.last().is_none_or(|last| last.start_ms < open_ms) {
             let readings = self
-                .parts
+                .context
                 .store
                 .readings(id, open_ms - hold_ms, open_ms + length.ms())
                 .await?;
@@ -203,7 +203,7 @@ impl Api {
         span_ms: RangeInclusive<i64>,
         slots: &mut Vec<Slot>,
     ) -> Result<(), Refused> {
-        let Some(state) = self.parts.store.snapshot(id).await? else {
+        let Some(state) = self.context.store.snapshot(id).await? else {
             return Ok(());
         };
         let household = match snapshot::household::<Household>(&state) {
@@ -231,9 +231,9 @@ impl Api {
         from_ms: i64,
         to_ms: i64,
     ) -> Result<Option<Tariff>, Refused> {
-        match self.parts.store.household(id).await? {
+        match self.context.store.household(id).await? {
             Some(metadata) => Ok(self
-                .parts
+                .context
                 .store
                 .tariff(&metadata.tariff, from_ms, to_ms)
                 .await?),
@@ -243,7 +243,7 @@ impl Api {
 
     /// The engine's own problem for a home, stated from the store.
     async fn own_problem(&self, id: HouseholdId, now_ms: i64) -> Result<Problem, Refused> {
-        let store = &self.parts.store;
+        let store = &self.context.store;
         let Some(metadata) = store.household(id).await? else {
             return Err(Refused::not_found(format!(
                 "household {id} has no metadata"
@@ -280,11 +280,11 @@ impl Api {
 
     async fn produce<T: Message>(&self, key: &str, value: &T) -> Result<(), Refused> {
         let bytes = self
-            .parts
+            .context
             .codec
             .encode(value)
             .map_err(|error| Refused::bad_request(error.to_string()))?;
-        self.parts
+        self.context
             .log
             .produce(T::TOPIC, key.as_bytes(), bytes)
             .await?;
@@ -318,7 +318,7 @@ async fn optimize(
     let wait = query.seconds("wait", api.wait_max.as_secs_f64())?;
     let Json(body) = body;
     let id = body.household_id()?;
-    let now_ms = api.parts.clock.now_ms();
+    let now_ms = api.context.clock.now_ms();
     let adopt = body.is_household_alone();
     let base = match api.own_problem(id, now_ms).await {
         Ok(own) => Some(own),
@@ -352,8 +352,8 @@ async fn optimize(
 
 async fn schedule(api: web::Data<Api>, id: web::Path<String>) -> Result<HttpResponse, Refused> {
     let found = match HouseholdId::parse(&id) {
-        Some(household_id) => api.parts.store.latest_schedule(household_id).await?,
-        None if is_schedule_id(&id) => api.parts.store.schedule(&id).await?,
+        Some(household_id) => api.context.store.latest_schedule(household_id).await?,
+        None if is_schedule_id(&id) => api.context.store.schedule(&id).await?,
         None => {
             let expected = "a household id or a schedule id";
             return Err(Refused::bad_parameter("id", expected, &id));
@@ -380,7 +380,7 @@ struct Page {
 async fn households(api: web::Data<Api>, query: Query) -> Result<HttpResponse, Refused> {
     let after = query.text("after")?.map(parse_after).transpose()?;
     let limit = query.whole("limit", 1..=PAGE_MAX)?.unwrap_or(100) as usize;
-    let found = api.parts.store.households(after, limit).await?;
+    let found = api.context.store.households(after, limit).await?;
     let next = if found.len() == limit {
         found.last().map(|last| last.household_id)
     } else {
@@ -392,7 +392,7 @@ async fn households(api: web::Data<Api>, query: Query) -> Result<HttpResponse, R
 
 async fn household(api: web::Data<Api>, id: web::Path<String>) -> Result<HttpResponse, Refused> {
     let id = parse_id(&id)?;
-    match api.parts.store.household(id).await? {
+    match api.context.store.household(id).await? {
         Some(metadata) => Ok(HttpResponse::Ok().json(MetadataBody::from(&metadata))),
         None => Err(Refused::not_found(format!(
             "household {id} has no metadata"
@@ -427,9 +427,9 @@ async fn commands(
 ) -> Result<HttpResponse, Refused> {
     let id = parse_id(&id)?;
     let hours = query.whole("hours", 1..=HOURS_MAX)?.unwrap_or(24);
-    let now_ms = api.parts.clock.now_ms();
+    let now_ms = api.context.clock.now_ms();
     let (from_ms, to_ms) = (now_ms - i64::from(hours) * HOUR_MS, now_ms + DAY_MS);
-    let found = api.parts.store.commands(id, from_ms, to_ms).await?;
+    let found = api.context.store.commands(id, from_ms, to_ms).await?;
     Ok(HttpResponse::Ok().json(CommandsBody {
         household_id: id,
         commands: found.iter().map(CommandBody::from).collect(),
@@ -447,7 +447,7 @@ async fn alerts(api: web::Data<Api>, id: web::Path<String>) -> Result<HttpRespon
 
 async fn fleet(api: web::Data<Api>) -> HttpResponse {
     let stale_ms = 2 * api.settings.slot.ms() + api.settings.stale_after_ms;
-    let now_ms = api.parts.clock.now_ms();
+    let now_ms = api.context.clock.now_ms();
     let body = api.live.fleet(|fleet| fleet.body(now_ms, stale_ms));
     HttpResponse::Ok().json(body)
 }
@@ -478,7 +478,7 @@ async fn put_tariff(
 ) -> Result<HttpResponse, Refused> {
     let Json(body) = body;
     let tariff = body.into_tariff(&name)?;
-    let now_ms = api.parts.clock.now_ms();
+    let now_ms = api.context.clock.now_ms();
     let held = api.prices.put(&tariff, now_ms).await?;
     // As many as are in force now.
     let counts = BTreeMap::from([("periods", held.periods.len())]);

@@ -21,7 +21,7 @@ use crate::problem::Refused;
 use crate::request::BodyBytesMax;
 use crate::routes::{self, Api, known, reading};
 use platform::lifetime::Readiness;
-use platform::parts::Parts;
+use platform::role_context::RoleContext;
 
 const READY_LIMIT: Duration = Duration::from_secs(3);
 const STARTING: u8 = 0;
@@ -41,7 +41,7 @@ pub struct HttpServer {
 /// What the probes look at.
 #[derive(Clone)]
 struct Health {
-    parts: Parts,
+    context: RoleContext,
     phase: Arc<AtomicU8>,
     needs: Arc<OnceLock<Needs>>,
 }
@@ -59,10 +59,10 @@ pub struct Needs {
 
 impl HttpServer {
     /// Binds and serves. Readiness waits for [`Self::set_started`].
-    pub fn start(config: &HttpConfig, parts: &Parts, api: Option<Api>) -> Result<Self> {
+    pub fn start(config: &HttpConfig, context: &RoleContext, api: Option<Api>) -> Result<Self> {
         let phase = Arc::new(AtomicU8::new(STARTING));
         let health = Health {
-            parts: parts.clone(),
+            context: context.clone(),
             phase: Arc::clone(&phase),
             needs: Arc::default(),
         };
@@ -168,10 +168,10 @@ async fn readyz(health: web::Data<Health>) -> Result<HttpResponse, Refused> {
             readiness.check().map_err(Refused::unavailable)?;
         }
         if needs.log {
-            health.parts.log.ping().await?;
+            health.context.log.ping().await?;
         }
         if needs.store {
-            health.parts.store.ping().await?;
+            health.context.store.ping().await?;
         }
         Ok::<(), Refused>(())
     };
@@ -187,7 +187,7 @@ async fn readyz(health: web::Data<Health>) -> Result<HttpResponse, Refused> {
 async fn metrics(health: web::Data<Health>) -> HttpResponse {
     HttpResponse::Ok()
         .content_type("text/plain; version=0.0.4; charset=utf-8")
-        .body(health.parts.metrics.text())
+        .body(health.context.metrics.text())
 }
 
 /// Answers a request whose handler panicked, and goes on.

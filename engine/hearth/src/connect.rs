@@ -13,8 +13,8 @@ use hearth_store::embedded::EmbeddedStore;
 use platform::clock::Clock;
 use platform::log::{Log, LogError};
 use platform::metrics::Metrics;
-use platform::parts::Parts;
 use platform::retry::Backoff;
+use platform::role_context::RoleContext;
 use platform::store::{Store, StoreError};
 use schemas::codec::Codec;
 use tracing::{info, warn};
@@ -26,13 +26,13 @@ const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(3);
 
 /// Connects to what `config` names, waiting at most `operation.start_s_max` for each service.
-pub async fn connect(config: &Config, clock: Clock) -> Result<Parts> {
+pub async fn connect(config: &Config, clock: Clock) -> Result<RoleContext> {
     let metrics = Metrics::new();
     let limit = Duration::from_secs(config.operation.start_s_max);
     let codec = codec(config, limit).await?;
     let log = open_log(config, limit).await?;
     let store = open_store(config, &metrics, limit).await?;
-    Ok(Parts {
+    Ok(RoleContext {
         clock,
         metrics,
         codec,

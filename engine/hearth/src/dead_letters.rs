@@ -10,7 +10,7 @@ use schemas::dead_letter::DeadLetter;
 use schemas::mqtt::rfc3339;
 use serde_json::{Value, json};
 
-use platform::parts::Parts;
+use platform::role_context::RoleContext;
 
 mod again;
 mod letters;
@@ -48,12 +48,17 @@ pub struct Replayed {
 }
 
 /// Returns a page of the letters that match `filter`, as a table or as one JSON object per line.
-pub async fn list(parts: &Parts, filter: &Filter, page: Page, as_json: bool) -> Result<String> {
+pub async fn list(
+    context: &RoleContext,
+    filter: &Filter,
+    page: Page,
+    as_json: bool,
+) -> Result<String> {
     // Keeps only as many letters as may be shown, however long the topic is.
     let kept_max = page.skip.saturating_add(page.limit);
     let mut newest: BTreeMap<(i64, LetterId), Letter> = BTreeMap::new();
     let mut total = 0_u64;
-    let unreadable = letters::read(parts, filter, async |batch| {
+    let unreadable = letters::read(context, filter, async |batch| {
         total += batch.len() as u64;
         for mut letter in batch {
             letter.letter.payload = Vec::new();
@@ -138,13 +143,13 @@ fn table(letters: &[&Letter]) -> String {
 }
 
 /// Returns one letter with its bytes and the result that a replay would have now.
-pub async fn show(parts: &Parts, id: LetterId, judge: Judge<'_>) -> Result<String> {
+pub async fn show(context: &RoleContext, id: LetterId, judge: Judge<'_>) -> Result<String> {
     let filter = Filter {
         ids: vec![id],
         ..Filter::default()
     };
     let mut found = None;
-    letters::read(parts, &filter, async |batch| {
+    letters::read(context, &filter, async |batch| {
         found = found.take().or_else(|| batch.into_iter().next());
         Ok(())
     })
@@ -203,14 +208,14 @@ fn bytes_text(bytes: &[u8]) -> String {
 /// Writes the letters that match `filter` back to their topics, and marks them. A letter counts as replayed once its mark
 /// is durable. If the process dies before that, the next replay writes it again, which changes nothing.
 pub async fn replay(
-    parts: &Parts,
+    context: &RoleContext,
     filter: &Filter,
     judge: Judge<'_>,
     dry_run: bool,
     mut progress: impl FnMut(&Replayed),
 ) -> Result<Replayed> {
     let mut done = Replayed::default();
-    let unreadable = letters::read(parts, filter, async |batch| {
+    let unreadable = letters::read(context, filter, async |batch| {
         let mut back = Vec::new();
         for letter in batch {
             if letter.is_replayed {
@@ -224,7 +229,7 @@ pub async fn replay(
         }
         let returns = back.iter().map(|(letter, records)| async {
             if !dry_run {
-                bring_back(parts, letter, records, judge.now_ms).await?;
+                bring_back(context, letter, records, judge.now_ms).await?;
             }
             anyhow::Ok(records.len())
         });
@@ -254,20 +259,20 @@ impl Replayed {
 }
 
 async fn bring_back(
-    parts: &Parts,
+    context: &RoleContext,
     letter: &Letter,
     records: &[Returned],
     now_ms: i64,
 ) -> Result<()> {
     for record in records {
-        let written = parts
+        let written = context
             .log
             .produce(record.topic, &record.key, record.value.clone())
             .await;
         written.with_context(|| format!("bring dead letter {} back", letter.id))?;
     }
-    let mark = parts.codec.encode(&letters::mark(letter, now_ms))?;
-    let marked = parts
+    let mark = context.codec.encode(&letters::mark(letter, now_ms))?;
+    let marked = context
         .log
         .produce(DeadLetter::TOPIC, &letter.key, mark)
         .await;

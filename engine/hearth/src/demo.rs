@@ -17,7 +17,7 @@ use tracing::warn;
 use crate::config::{Config, LogKind, StoreKind};
 use crate::connect;
 use crate::roles::{self, Role, RoleFailure, Running};
-use platform::parts::Parts;
+use platform::role_context::RoleContext;
 
 /// File in which the demo keeps the simulated time.
 const CLOCK_FILE: &str = "clock";
@@ -71,10 +71,10 @@ pub async fn run(options: &DemoOptions, config: &Config) -> Result<()> {
         .with_context(|| format!("create {}", options.data_dir.display()))?;
     let clock_file = options.data_dir.join(CLOCK_FILE);
     let clock = resume_clock(&clock_file, options.speed)?;
-    let parts = connect::connect(config, clock).await?;
-    parts.log.init().await.context("create the topics")?;
-    parts.store.init().await.context("create the tables")?;
-    furnish(&parts, options.homes).await?;
+    let context = connect::connect(config, clock).await?;
+    context.log.init().await.context("create the topics")?;
+    context.store.init().await.context("create the tables")?;
+    furnish(&context, options.homes).await?;
     let all = [
         Role::Gateway,
         Role::Engine,
@@ -82,7 +82,7 @@ pub async fn run(options: &DemoOptions, config: &Config) -> Result<()> {
         Role::Controller,
         Role::Api,
     ];
-    let running = Running::start(&all, config, parts).await?;
+    let running = Running::start(&all, config, context).await?;
     let gateway = running
         .gateway
         .as_ref()
@@ -155,25 +155,25 @@ fn keep_clock(file: &Path, clock: Clock) -> Result<()> {
 }
 
 /// Writes the homes' metadata and the prices.
-async fn furnish(parts: &Parts, homes: u32) -> Result<()> {
-    renew_prices(parts).await?;
+async fn furnish(context: &RoleContext, homes: u32) -> Result<()> {
+    renew_prices(context).await?;
     let ids = (1..=i64::from(homes)).filter_map(HouseholdId::new);
-    let metadata = ids.map(|id| produce(parts, id.to_string(), homes::metadata(id)));
+    let metadata = ids.map(|id| produce(context, id.to_string(), homes::metadata(id)));
     for produced in futures::future::join_all(metadata).await {
         produced?;
     }
     Ok(())
 }
 
-async fn renew_prices(parts: &Parts) -> Result<()> {
-    let now_ms = parts.clock.now_ms();
+async fn renew_prices(context: &RoleContext) -> Result<()> {
+    let now_ms = context.clock.now_ms();
     let tariff = homes::prices(now_ms - DAY_MS, now_ms + PRICES_AHEAD_MS);
-    produce(parts, tariff.name.clone(), tariff).await
+    produce(context, tariff.name.clone(), tariff).await
 }
 
-async fn produce<T: Message>(parts: &Parts, key: String, value: T) -> Result<()> {
-    let bytes = parts.codec.encode(&value)?;
-    parts
+async fn produce<T: Message>(context: &RoleContext, key: String, value: T) -> Result<()> {
+    let bytes = context.codec.encode(&value)?;
+    context
         .log
         .produce(T::TOPIC, key.as_bytes(), bytes)
         .await
@@ -186,26 +186,26 @@ async fn summarize(
     fleet: &Fleet,
     clock_file: &Path,
 ) -> Result<Result<(), RoleFailure>> {
-    let parts = &running.parts;
+    let context = &running.context;
     let mut looks = tokio::time::interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut told = std::pin::pin!(roles::until_told(running));
     let in_place = std::io::stdout().is_terminal();
-    let mut priced_until_ms = parts.clock.now_ms() + PRICES_AHEAD_MS;
+    let mut priced_until_ms = context.clock.now_ms() + PRICES_AHEAD_MS;
     let (mut prices_failed, mut clock_failed) = (false, false);
     loop {
         tokio::select! {
             told = &mut told => return told,
             _ = looks.tick() => {}
         }
-        if priced_until_ms - parts.clock.now_ms() < PRICES_AHEAD_MS - DAY_MS / 4
-            && tell("prices", &mut prices_failed, &renew_prices(parts).await)
+        if priced_until_ms - context.clock.now_ms() < PRICES_AHEAD_MS - DAY_MS / 4
+            && tell("prices", &mut prices_failed, &renew_prices(context).await)
         {
-            priced_until_ms = parts.clock.now_ms() + PRICES_AHEAD_MS;
+            priced_until_ms = context.clock.now_ms() + PRICES_AHEAD_MS;
         }
-        let kept = keep_clock(clock_file, parts.clock);
+        let kept = keep_clock(clock_file, context.clock);
         tell("the clock", &mut clock_failed, &kept);
-        let line = line(parts, fleet.counts());
+        let line = line(context, fleet.counts());
         say(&if in_place {
             format!("\r\x1b[2K{line}")
         } else {
@@ -237,12 +237,12 @@ fn tell(what: &str, has_failed: &mut bool, outcome: &Result<()>) -> bool {
     !failed
 }
 
-fn line(parts: &Parts, counts: Counts) -> String {
-    let metrics = &parts.metrics;
+fn line(context: &RoleContext, counts: Counts) -> String {
+    let metrics = &context.metrics;
     let sum = |name: &str| sum_of(&metrics.text(), name);
     format!(
         "{}  readings {} acknowledged, {} stored | slots {} | schedules {} | commands {} sent, {} applied | dead letters {}",
-        schemas::mqtt::rfc3339(parts.clock.now_ms() / 1000 * 1000),
+        schemas::mqtt::rfc3339(context.clock.now_ms() / 1000 * 1000),
         counts.acknowledged,
         metrics.reading_to_store_seconds.get_sample_count(),
         metrics.slots_total.get(),

@@ -17,7 +17,7 @@ use model::units::HouseholdId;
 use schemas::codec::Message;
 use serde_json::{Map, Value};
 
-use platform::parts::Parts;
+use platform::role_context::RoleContext;
 
 /// Most rows that are written at the same time.
 const IN_FLIGHT: usize = 64;
@@ -252,13 +252,18 @@ pub fn check(file: &Path) -> Result<u64> {
 }
 
 /// Writes the rows of `file`, of which [`check`] counted `total`. A dry run only compares them with the store.
-pub async fn import(parts: &Parts, file: &Path, total: u64, dry_run: bool) -> Result<Imported> {
+pub async fn import(
+    context: &RoleContext,
+    file: &Path,
+    total: u64,
+    dry_run: bool,
+) -> Result<Imported> {
     let begun = Instant::now();
     let mut told = begun;
     let mut done = Imported::default();
     let writes = rows(file)?.map(|row| async {
         let (_, metadata) = row?;
-        import_one(parts, &metadata, dry_run).await
+        import_one(context, &metadata, dry_run).await
     });
     let mut writes = futures::stream::iter(writes).buffer_unordered(IN_FLIGHT);
     while let Some(is_new) = writes.try_next().await? {
@@ -276,17 +281,17 @@ pub async fn import(parts: &Parts, file: &Path, total: u64, dry_run: bool) -> Re
 }
 
 /// Writes one home if the store has something else. Returns whether it differed.
-async fn import_one(parts: &Parts, metadata: &Metadata, dry_run: bool) -> Result<bool> {
+async fn import_one(context: &RoleContext, metadata: &Metadata, dry_run: bool) -> Result<bool> {
     let id = metadata.household_id;
-    let known = parts.store.household(id).await;
+    let known = context.store.household(id).await;
     let known = known.with_context(|| format!("read household {id}"))?;
     if known.as_ref() == Some(metadata) {
         return Ok(false);
     }
     if !dry_run {
-        let bytes = parts.codec.encode(metadata)?;
+        let bytes = context.codec.encode(metadata)?;
         let key = id.to_string();
-        let written = parts
+        let written = context
             .log
             .produce(Metadata::TOPIC, key.as_bytes(), bytes)
             .await;

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::connect;
 use crate::dead_letters::{self, Filter, Judge, LetterId, Page, Replayed};
 use crate::households_import;
-use platform::parts::Parts;
+use platform::role_context::RoleContext;
 
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
@@ -126,9 +126,9 @@ pub async fn households(command: &HouseholdsCommand, config: &Config) -> Result<
     let HouseholdsCommand::Import { file, dry_run } = command;
     let total = households_import::check(file)?;
     say(&format!("{total} homes, every row is valid\n"));
-    let parts = connect::connect(config, Clock::wall()).await?;
-    let done = households_import::import(&parts, file, total, *dry_run).await;
-    close(&parts).await;
+    let context = connect::connect(config, Clock::wall()).await?;
+    let done = households_import::import(&context, file, total, *dry_run).await;
+    close(&context).await;
     let done = done?;
     let written = if *dry_run {
         "would be written"
@@ -150,16 +150,20 @@ pub async fn dead_letters(command: &DeadLettersCommand, config: &Config) -> Resu
     {
         bail!("which letters? Give a filter, or --all");
     }
-    let parts = connect::connect(config, Clock::wall()).await?;
-    let text = run(command, &parts, config).await;
-    close(&parts).await;
+    let context = connect::connect(config, Clock::wall()).await?;
+    let text = run(command, &context, config).await;
+    close(&context).await;
     print(&text?)
 }
 
-async fn run(command: &DeadLettersCommand, parts: &Parts, config: &Config) -> Result<String> {
-    let now_ms = parts.clock.now_ms();
+async fn run(
+    command: &DeadLettersCommand,
+    context: &RoleContext,
+    config: &Config,
+) -> Result<String> {
+    let now_ms = context.clock.now_ms();
     let judge = Judge {
-        codec: &parts.codec,
+        codec: &context.codec,
         now_ms,
         times: config.ingest.times(now_ms),
     };
@@ -174,9 +178,9 @@ async fn run(command: &DeadLettersCommand, parts: &Parts, config: &Config) -> Re
                 skip: *skip as usize,
                 limit: *limit as usize,
             };
-            dead_letters::list(parts, &filter.into(), page, *json).await
+            dead_letters::list(context, &filter.into(), page, *json).await
         }
-        DeadLettersCommand::Show { id } => dead_letters::show(parts, *id, judge).await,
+        DeadLettersCommand::Show { id } => dead_letters::show(context, *id, judge).await,
         DeadLettersCommand::Replay {
             filter, dry_run, ..
         } => {
@@ -188,7 +192,7 @@ async fn run(command: &DeadLettersCommand, parts: &Parts, config: &Config) -> Re
                 }
             };
             let done =
-                dead_letters::replay(parts, &filter.into(), judge, *dry_run, progress).await?;
+                dead_letters::replay(context, &filter.into(), judge, *dry_run, progress).await?;
             Ok(replayed_text(&done, *dry_run))
         }
     }
@@ -218,9 +222,9 @@ fn replayed_text(done: &Replayed, dry_run: bool) -> String {
     text
 }
 
-async fn close(parts: &Parts) {
-    parts.log.close().await;
-    parts.store.close().await;
+async fn close(context: &RoleContext) {
+    context.log.close().await;
+    context.store.close().await;
 }
 
 fn say(text: &str) {

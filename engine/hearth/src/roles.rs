@@ -20,7 +20,7 @@ use api::server::{HttpServer, Needs};
 use host::engine::Engine;
 use host::optimizer::Optimizer;
 use platform::lifetime::{Ended, Readiness};
-use platform::parts::Parts;
+use platform::role_context::RoleContext;
 
 /// A role of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,7 +56,7 @@ pub struct RoleFailure {
 /// The running roles.
 #[derive(Debug)]
 pub struct Running {
-    pub parts: Parts,
+    pub context: RoleContext,
     pub http: HttpServer,
     pub gateway: Option<Gateway>,
     ingest: Option<Arc<Ingest>>,
@@ -75,11 +75,11 @@ pub struct Running {
 
 impl Running {
     /// Starts `roles`, those that receive readings last. Must be called inside an actix system.
-    pub async fn start(roles: &[Role], config: &Config, parts: Parts) -> Result<Self> {
+    pub async fn start(roles: &[Role], config: &Config, context: RoleContext) -> Result<Self> {
         let wants = |role: Role| roles.contains(&role);
         let api = wants(Role::Api)
-            .then(|| Api::new(parts.clone(), &config.http, config.engine.settings()));
-        let http = HttpServer::start(&config.http, &parts, api).context("start HTTP")?;
+            .then(|| Api::new(context.clone(), &config.http, config.engine.settings()));
+        let http = HttpServer::start(&config.http, &context, api).context("start HTTP")?;
         info!(address = %http.address(), "http");
         let mut running = Self {
             http,
@@ -93,25 +93,25 @@ impl Running {
             readiness: Vec::new(),
             supervised: JoinSet::new(),
             failed: watch::channel(None).0,
-            parts,
+            context,
         };
-        let parts = running.parts.clone();
+        let context = running.context.clone();
         if wants(Role::Engine) {
-            let engine = Engine::start(parts.clone(), &config.engine).await?;
+            let engine = Engine::start(context.clone(), &config.engine).await?;
             running.supervise("engine", engine.ended());
             running.engine = Some(engine);
         }
         if wants(Role::Optimizer) {
-            let optimizer = Optimizer::start(parts.clone(), &config.optimizer).await?;
+            let optimizer = Optimizer::start(context.clone(), &config.optimizer).await?;
             running.supervise("optimizer", optimizer.ended());
             running.optimizer = Some(optimizer);
         }
         if wants(Role::Gateway) || wants(Role::Bridge) {
             let ingest = Ingest::start(
-                Arc::clone(&parts.log),
-                parts.codec.clone(),
-                parts.clock,
-                parts.metrics.clone(),
+                Arc::clone(&context.log),
+                context.codec.clone(),
+                context.clock,
+                context.metrics.clone(),
                 &config.ingest,
             )
             .context("start the ingest")?;
@@ -119,8 +119,8 @@ impl Running {
             if wants(Role::Gateway) {
                 let gateway = Gateway::start(
                     Arc::clone(&ingest),
-                    parts.clock,
-                    parts.metrics.clone(),
+                    context.clock,
+                    context.metrics.clone(),
                     config.gateway.clone(),
                 )
                 .await
@@ -133,7 +133,7 @@ impl Running {
             if wants(Role::Bridge) {
                 let bridge = Bridge::start(
                     Arc::clone(&ingest),
-                    parts.metrics.clone(),
+                    context.metrics.clone(),
                     config.bridge.clone(),
                 )
                 .context("start the bridge")?;
@@ -149,7 +149,7 @@ impl Running {
             running.ready_when(controller.readiness());
             running.controller = Some(controller);
         }
-        let metrics = running.parts.metrics.clone();
+        let metrics = running.context.metrics.clone();
         running
             .supervised
             .spawn(platform::clock_jumps::watch_jumps(metrics));
@@ -167,17 +167,17 @@ impl Running {
     }
 
     async fn start_controller(&self, config: &Config) -> Result<Controller> {
-        let parts = &self.parts;
+        let context = &self.context;
         let mut controller = config.controller.clone();
         // The system may have picked the port of a gateway in this process.
         if let Some(gateway) = &self.gateway {
             controller.reach_gateway(gateway.local_addr());
         }
         Controller::start(
-            Arc::clone(&parts.log),
-            parts.codec.clone(),
-            parts.clock,
-            parts.metrics.clone(),
+            Arc::clone(&context.log),
+            context.codec.clone(),
+            context.clock,
+            context.metrics.clone(),
             controller,
         )
         .await
@@ -265,8 +265,8 @@ impl Running {
             optimizer.close().await;
         }
         self.http.close().await;
-        self.parts.log.close().await;
-        self.parts.store.close().await;
+        self.context.log.close().await;
+        self.context.store.close().await;
         info!("drained");
     }
 }
@@ -274,8 +274,8 @@ impl Running {
 /// Runs `roles` until SIGTERM or SIGINT, or until one of them fails.
 pub async fn run(roles: &[Role], config: &Config) -> Result<()> {
     let clock = platform::clock::Clock::wall();
-    let parts = connect::connect(config, clock).await?;
-    let running = Running::start(roles, config, parts).await?;
+    let context = connect::connect(config, clock).await?;
+    let running = Running::start(roles, config, context).await?;
     info!(?roles, "started");
     let told = until_told(&running).await?;
     running.close().await;
@@ -299,10 +299,10 @@ pub async fn until_told(running: &Running) -> Result<Result<(), RoleFailure>> {
 
 /// Creates topics, tables and schemas.
 pub async fn init(config: &Config) -> Result<()> {
-    let parts = connect::connect(config, platform::clock::Clock::wall()).await?;
-    parts.log.init().await.context("create the topics")?;
-    parts.store.init().await.context("create the tables")?;
-    parts.log.close().await;
-    parts.store.close().await;
+    let context = connect::connect(config, platform::clock::Clock::wall()).await?;
+    context.log.init().await.context("create the topics")?;
+    context.store.init().await.context("create the tables")?;
+    context.log.close().await;
+    context.store.close().await;
     Ok(())
 }

@@ -18,7 +18,7 @@ use hearth::roles::{Role, Running};
 use model::reading::{Measurement, Reading};
 use model::units::{DAY_MS, HouseholdId};
 use platform::clock::{Clock, wall_ms};
-use platform::parts::Parts;
+use platform::role_context::RoleContext;
 use schemas::dead_letter::{DeadLetter, Reason};
 use schemas::mqtt::{TimeWindow, reading_json, rfc3339};
 use schemas::topic::Topic;
@@ -35,11 +35,11 @@ fn config(dir: &Path) -> Config {
     })
 }
 
-async fn ready(config: &Config) -> Parts {
-    let parts = connect(config, Clock::wall()).await.unwrap();
-    parts.log.init().await.unwrap();
-    parts.store.init().await.unwrap();
-    parts
+async fn ready(config: &Config) -> RoleContext {
+    let context = connect(config, Clock::wall()).await.unwrap();
+    context.log.init().await.unwrap();
+    context.store.init().await.unwrap();
+    context
 }
 
 fn in_actix(test: impl Future<Output = ()>) {
@@ -57,12 +57,12 @@ fn meter(id: i64, ts_ms: i64) -> Reading {
 }
 
 /// A gateway whose clock is a day behind refuses what is right as the future.
-async fn refuse_by_a_wrong_clock(parts: &Parts, config: &Config, reading: &Reading) {
+async fn refuse_by_a_wrong_clock(context: &RoleContext, config: &Config, reading: &Reading) {
     let ingest = Ingest::start(
-        Arc::clone(&parts.log),
-        parts.codec.clone(),
+        Arc::clone(&context.log),
+        context.codec.clone(),
         Clock::simulated(wall_ms() - DAY_MS, 1.0),
-        parts.metrics.clone(),
+        context.metrics.clone(),
         &config.ingest,
     )
     .unwrap();
@@ -75,8 +75,8 @@ async fn refuse_by_a_wrong_clock(parts: &Parts, config: &Config, reading: &Readi
 }
 
 /// A record that the engine of another build could not read, under its own key.
-async fn refuse_a_record(parts: &Parts, reading: &Reading) {
-    let payload = parts.codec.encode(reading).unwrap();
+async fn refuse_a_record(context: &RoleContext, reading: &Reading) {
+    let payload = context.codec.encode(reading).unwrap();
     let letter = DeadLetter {
         source: Topic::Telemetry.to_string(),
         partition: Some(0),
@@ -87,34 +87,36 @@ async fn refuse_a_record(parts: &Parts, reading: &Reading) {
         payload_bytes: i64::try_from(payload.len()).unwrap(),
         payload,
     };
-    let value = parts.codec.encode(&letter).unwrap();
+    let value = context.codec.encode(&letter).unwrap();
     let key = reading.household_id.to_string();
-    let produced = parts.log.produce(Topic::DeadLetters, key.as_bytes(), value);
+    let produced = context
+        .log
+        .produce(Topic::DeadLetters, key.as_bytes(), value);
     produced.await.unwrap();
 }
 
-fn judge(parts: &Parts) -> Judge<'_> {
-    let now_ms = parts.clock.now_ms();
+fn judge(context: &RoleContext) -> Judge<'_> {
+    let now_ms = context.clock.now_ms();
     Judge {
-        codec: &parts.codec,
+        codec: &context.codec,
         now_ms,
         times: TimeWindow::around(now_ms, i64::MAX, 300_000),
     }
 }
 
-async fn replay(parts: &Parts, dry_run: bool) -> Replayed {
-    let judge = judge(parts);
+async fn replay(context: &RoleContext, dry_run: bool) -> Replayed {
+    let judge = judge(context);
     let every = Filter::default();
-    let done = dead_letters::replay(parts, &every, judge, dry_run, |_| {});
+    let done = dead_letters::replay(context, &every, judge, dry_run, |_| {});
     done.await.unwrap()
 }
 
 /// Waits until the store has exactly this reading of its home.
-async fn stored(parts: &Parts, reading: &Reading) {
+async fn stored(context: &RoleContext, reading: &Reading) {
     let begun = Instant::now();
     loop {
         let (id, ts_ms) = (reading.household_id, reading.ts_ms);
-        let found = parts
+        let found = context
             .store
             .readings(id, ts_ms - DAY_MS, ts_ms + DAY_MS)
             .await;
@@ -133,14 +135,14 @@ fn what_a_wrong_clock_refused_is_stored_once_it_is_replayed() {
     in_actix(async {
         let dir = tempfile::tempdir().unwrap();
         let config = config(dir.path());
-        let parts = ready(&config).await;
+        let context = ready(&config).await;
         let now_ms = wall_ms() / 1_000 * 1_000;
         let (early, foreign) = (meter(7, now_ms - 60_000), meter(8, now_ms - 30_000));
-        refuse_by_a_wrong_clock(&parts, &config, &early).await;
-        refuse_a_record(&parts, &foreign).await;
+        refuse_by_a_wrong_clock(&context, &config, &early).await;
+        refuse_a_record(&context, &foreign).await;
 
         let page = Page { skip: 0, limit: 2 };
-        let listed = dead_letters::list(&parts, &Filter::default(), page, false)
+        let listed = dead_letters::list(&context, &Filter::default(), page, false)
             .await
             .unwrap();
         assert!(
@@ -151,7 +153,7 @@ fn what_a_wrong_clock_refused_is_stored_once_it_is_replayed() {
             reasons: vec![Reason::FutureTime],
             ..Filter::default()
         };
-        let listed = dead_letters::list(&parts, &future, page, true)
+        let listed = dead_letters::list(&context, &future, page, true)
             .await
             .unwrap();
         let line: serde_json::Value = serde_json::from_str(&listed).unwrap();
@@ -161,16 +163,18 @@ fn what_a_wrong_clock_refused_is_stored_once_it_is_replayed() {
         );
         assert_eq!(line["replayed"], false);
         let id = line["id"].as_str().unwrap().parse().unwrap();
-        let shown = dead_letters::show(&parts, id, judge(&parts)).await.unwrap();
+        let shown = dead_letters::show(&context, id, judge(&context))
+            .await
+            .unwrap();
         assert!(shown.contains(&rfc3339(early.ts_ms)), "{shown}");
         assert!(
             shown.contains("now it would be taken as 1 records:\n  telemetry key 7:"),
             "{shown}"
         );
 
-        let dry = replay(&parts, true).await;
+        let dry = replay(&context, true).await;
         assert_eq!((dry.letters, dry.records, dry.before), (2, 2, 0));
-        let done = replay(&parts, false).await;
+        let done = replay(&context, false).await;
         assert_eq!(
             (done.letters, done.records, done.before),
             (2, 2, 0),
@@ -181,22 +185,22 @@ fn what_a_wrong_clock_refused_is_stored_once_it_is_replayed() {
             matches!(whys[..], [(why, 1)] if why.starts_with("bad_json")),
             "{whys:?}"
         );
-        let again = replay(&parts, false).await;
+        let again = replay(&context, false).await;
         assert_eq!(
             (again.letters, again.before),
             (0, 2),
             "nothing goes back twice"
         );
-        let listed = dead_letters::list(&parts, &future, page, true)
+        let listed = dead_letters::list(&context, &future, page, true)
             .await
             .unwrap();
         assert!(listed.contains("\"replayed\":true"), "{listed}");
 
-        let running = Running::start(&[Role::Engine], &config, parts.clone())
+        let running = Running::start(&[Role::Engine], &config, context.clone())
             .await
             .unwrap();
-        stored(&parts, &early).await;
-        stored(&parts, &foreign).await;
+        stored(&context, &early).await;
+        stored(&context, &foreign).await;
         running.close().await;
     });
 }
@@ -206,7 +210,7 @@ fn an_imported_home_is_stored_and_a_second_import_changes_nothing() {
     in_actix(async {
         let dir = tempfile::tempdir().unwrap();
         let config = config(&dir.path().join("data"));
-        let parts = ready(&config).await;
+        let context = ready(&config).await;
         let file = dir.path().join("homes.csv");
         let mut text = std::fs::File::create(&file).unwrap();
         writeln!(text, "household_id,tariff,pv_capacity_kw").unwrap();
@@ -216,7 +220,7 @@ fn an_imported_home_is_stored_and_a_second_import_changes_nothing() {
         let total = households_import::check(&file).unwrap();
         assert_eq!(total, 200);
         let import = async |dry_run| {
-            let done = households_import::import(&parts, &file, total, dry_run).await;
+            let done = households_import::import(&context, &file, total, dry_run).await;
             done.unwrap()
         };
         let all = Imported {
@@ -225,7 +229,7 @@ fn an_imported_home_is_stored_and_a_second_import_changes_nothing() {
         };
         assert_eq!(import(true).await, all);
         assert_eq!(import(false).await, all);
-        let running = Running::start(&[Role::Engine], &config, parts.clone())
+        let running = Running::start(&[Role::Engine], &config, context.clone())
             .await
             .unwrap();
         let begun = Instant::now();

@@ -70,16 +70,16 @@ pub(crate) enum Outcome {
 impl Actors {
     /// No home in memory yet. Must be called inside a tokio runtime.
     pub(crate) fn new(setup: Setup, partition: i32, fence: Fence) -> Self {
-        let parts = &setup.parts;
+        let context = &setup.context;
         let ownership = Ownership::new(
-            Arc::clone(&parts.store),
+            Arc::clone(&context.store),
             Arc::clone(&setup.control),
             partition,
             fence.clone(),
         );
         Self {
             outbox: Outbox::open(
-                parts.clone(),
+                context.clone(),
                 ownership.clone(),
                 fence.clone(),
                 Bounds {
@@ -87,7 +87,7 @@ impl Actors {
                     records_max: setup.checkpoint_records_max,
                 },
             ),
-            homes: Homes::new(parts.metrics.clone()),
+            homes: Homes::new(context.metrics.clone()),
             checkpoint: Checkpoint::new(Instant::now()),
             assignment: Assignment {
                 setup,
@@ -130,8 +130,8 @@ impl Actors {
             } else if failures.is_poison(id, cause) {
                 self.count_as_seen(id, from, record);
                 let detail = format!("household {id} failed twice on this record");
-                let parts = &self.assignment.setup.parts;
-                let letter = dead_letter(parts, from, record, Reason::Poison, detail);
+                let context = &self.assignment.setup.context;
+                let letter = dead_letter(context, from, record, Reason::Poison, detail);
                 batch.outgoing.extend(letter);
             } else if self.apply(turn, id, event, Origin::Record(from, record), batch)
                 == Outcome::Panicked
@@ -186,13 +186,13 @@ impl Actors {
         let env = Env {
             settings: &setup.settings,
             tariffs: &turn.tariffs,
-            now_ms: Some(setup.parts.clock.now_ms()),
+            now_ms: Some(setup.context.clock.now_ms()),
         };
         let (household, handle, fresh) = (&mut home.household, setup.handle, &mut batch.fresh);
         let outcome = catch_unwind(AssertUnwindSafe(|| handle(household, event, &env, fresh)));
         if outcome.is_err() {
             fresh.clear();
-            let failures = &setup.parts.metrics.household_failures_total;
+            let failures = &setup.context.metrics.household_failures_total;
             failures.with_label_values(&[origin.as_str()]).inc();
             home.failed_ticks_count += u32::from(matches!(origin, Origin::Tick));
             return Outcome::Panicked;
@@ -209,11 +209,16 @@ impl Actors {
             return Outcome::Handled;
         }
         home.change(&mut checkpoint.unsaved, &checkpoint.next_offsets, turn.now);
-        home.watch_answer(&setup.parts, answered.as_deref(), origin.since_ms(), fresh);
+        home.watch_answer(
+            &setup.context,
+            answered.as_deref(),
+            origin.since_ms(),
+            fresh,
+        );
         let refused = batch.route(setup, home);
         if let (Some(refused), Origin::Record(from, record)) = (refused, origin) {
             let Refused { reason, detail } = refused;
-            let letter = dead_letter(&setup.parts, from, record, reason, detail);
+            let letter = dead_letter(&setup.context, from, record, reason, detail);
             batch.outgoing.extend(letter);
         }
         Outcome::Handled
@@ -227,7 +232,7 @@ impl Actors {
         failures: &mut Failures,
     ) -> Result<(), Fenced> {
         loop {
-            batch.count(&self.assignment.setup.parts.metrics);
+            batch.count(&self.assignment.setup.context.metrics);
             let repairs = std::mem::take(&mut batch.repairs);
             self.outbox.send(batch.into_delivery()).await?;
             if repairs.is_empty() {
@@ -274,7 +279,7 @@ impl Actors {
 
     async fn aggregate(&self, id: HouseholdId, start_ms: i64) -> Result<Slot, Fenced> {
         let Assignment { setup, fence, .. } = &self.assignment;
-        let (settings, store) = (&setup.settings, &setup.parts.store);
+        let (settings, store) = (&setup.settings, &setup.context.store);
         let (length, hold_ms) = (settings.slot, settings.hold_ms);
         // What came before holds on into the slot.
         let readings = read_patiently("readings", fence, || {

@@ -7,18 +7,18 @@ use schemas::topic::Topic;
 use tracing::{error, warn};
 
 use crate::outgoing::Outgoing;
-use platform::parts::Parts;
+use platform::role_context::RoleContext;
 
 /// A dead letter for a record of the log, counted.
 pub(crate) fn dead_letter(
-    parts: &Parts,
+    context: &RoleContext,
     origin: TopicPartition,
     record: &Record,
     reason: Reason,
     detail: String,
 ) -> Option<Outgoing> {
     let TopicPartition { topic, partition } = origin;
-    parts
+    context
         .metrics
         .dead_letters_total
         .with_label_values(&[reason.as_str()])
@@ -34,7 +34,7 @@ pub(crate) fn dead_letter(
         payload_bytes: i64::try_from(record.value.len()).expect("a record's length fits"),
         payload: record.value.to_vec(),
     };
-    match parts.codec.encode(&letter) {
+    match context.codec.encode(&letter) {
         Ok(value) => Some(Outgoing {
             topic: Topic::DeadLetters,
             key: record.key.as_deref().unwrap_or_default().to_vec(),

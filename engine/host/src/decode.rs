@@ -15,7 +15,7 @@ use schemas::topic::Topic;
 
 use crate::dead_letter::dead_letter;
 use crate::outgoing::Outgoing;
-use platform::parts::Parts;
+use platform::role_context::RoleContext;
 
 /// What a record tells a home.
 #[derive(Debug)]
@@ -87,14 +87,14 @@ pub(crate) fn home_events(
 
 /// Dead letters for what could not be decoded of `records`.
 pub(crate) fn dead_letters(
-    parts: &Parts,
+    context: &RoleContext,
     from: TopicPartition,
     records: &[Record],
     undecoded: Vec<Undecoded>,
 ) -> Vec<Outgoing> {
     let letters = undecoded.into_iter().filter_map(|refused| {
         let record = &records[refused.index];
-        dead_letter(parts, from, record, refused.reason, refused.detail)
+        dead_letter(context, from, record, refused.reason, refused.detail)
     });
     letters.collect()
 }

@@ -13,8 +13,8 @@ use tracing::{error, warn};
 use crate::fence::{Fence, Fenced};
 use crate::outgoing::Outgoing;
 use crate::refused::{instead_of_record, instead_of_row};
-use platform::parts::Parts;
 use platform::retry::Backoff;
+use platform::role_context::RoleContext;
 
 /// Most rows in one write.
 const ROWS_MAX: usize = 2_000;
@@ -30,7 +30,7 @@ pub(crate) const fn retry_pauses() -> Backoff {
 
 /// Writes rows until all are durable. A row that no store could hold becomes a dead letter.
 pub(crate) async fn write_patiently(
-    parts: &Parts,
+    context: &RoleContext,
     order: Order,
     rows: Vec<Row>,
     fence: &Fence,
@@ -39,15 +39,15 @@ pub(crate) async fn write_patiently(
     let mut refused = Vec::new();
     while !left.is_empty() {
         let rest = left.split_off(left.len().min(ROWS_MAX));
-        write_chunk(parts, order, left, fence, &mut refused).await?;
+        write_chunk(context, order, left, fence, &mut refused).await?;
         left = rest;
     }
-    produce_patiently(parts, refused, fence).await
+    produce_patiently(context, refused, fence).await
 }
 
 /// Of a chunk with bad rows the halves are tried by themselves, until each bad row stands alone.
 async fn write_chunk(
-    parts: &Parts,
+    context: &RoleContext,
     order: Order,
     rows: Vec<Row>,
     fence: &Fence,
@@ -57,7 +57,7 @@ async fn write_chunk(
     let mut pauses = retry_pauses();
     while let Some(mut rows) = chunks.pop() {
         fence.check()?;
-        match parts.store.write(order, rows.clone()).await {
+        match context.store.write(order, rows.clone()).await {
             Ok(()) => {
                 pauses.reset();
                 continue;
@@ -66,7 +66,7 @@ async fn write_chunk(
                 let half = rows.split_off(rows.len() / 2);
                 if rows.is_empty() {
                     let bad = half.iter();
-                    refused.extend(bad.filter_map(|row| instead_of_row(parts, row, &detail)));
+                    refused.extend(bad.filter_map(|row| instead_of_row(context, row, &detail)));
                 } else {
                     chunks.extend([half, rows]);
                 }
@@ -89,7 +89,7 @@ async fn write_chunk(
 /// Produces records until all are durable. Of a key's records in one topic the last stays the last: if one fails, those
 /// behind it are produced again after it. What the log refuses for good is replaced by what stands in for it.
 pub(crate) async fn produce_patiently(
-    parts: &Parts,
+    context: &RoleContext,
     outgoing: Vec<Outgoing>,
     fence: &Fence,
 ) -> Result<(), Fenced> {
@@ -97,7 +97,7 @@ pub(crate) async fn produce_patiently(
     let mut pauses = retry_pauses();
     while !left.is_empty() {
         fence.check()?;
-        let Produced { again, instead } = produce_once(parts, &left).await?;
+        let Produced { again, instead } = produce_once(context, &left).await?;
         let is_stuck = !again.is_empty();
         left = from_failures(left, &again);
         left.extend(instead);
@@ -118,7 +118,7 @@ struct Produced {
 }
 
 /// Produces each record once.
-async fn produce_once(parts: &Parts, outgoing: &[Outgoing]) -> Result<Produced, Fenced> {
+async fn produce_once(context: &RoleContext, outgoing: &[Outgoing]) -> Result<Produced, Fenced> {
     let mut produced = Produced::default();
     let records = outgoing.iter().map(|record| NewRecord {
         topic: record.topic,
@@ -126,7 +126,7 @@ async fn produce_once(parts: &Parts, outgoing: &[Outgoing]) -> Result<Produced, 
         value: &record.value,
     });
     let records: Vec<NewRecord<'_>> = records.collect();
-    for (index, reason) in parts.log.produce_all(&records, PRODUCE_MAX).await {
+    for (index, reason) in context.log.produce_all(&records, PRODUCE_MAX).await {
         let topic = outgoing[index].topic;
         match reason {
             LogError::Unavailable(_) => {
@@ -134,7 +134,7 @@ async fn produce_once(parts: &Parts, outgoing: &[Outgoing]) -> Result<Produced, 
             }
             LogError::Closed => return Err(Fenced),
             LogError::Refused(detail) => {
-                let instead = instead_of_record(parts, &outgoing[index], &detail);
+                let instead = instead_of_record(context, &outgoing[index], &detail);
                 produced.instead.extend(instead);
                 continue;
             }

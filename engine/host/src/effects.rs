@@ -18,7 +18,7 @@ use crate::outbox::Delivery;
 use crate::outgoing::{Outgoing, outgoing};
 use crate::resident::Resident;
 use crate::setup::Setup;
-use platform::parts::Parts;
+use platform::role_context::RoleContext;
 
 /// Effects of households, by where they go.
 #[derive(Debug, Default)]
@@ -59,7 +59,7 @@ impl EffectBatch {
     /// Routes the fresh effects, which are of `home`. Returns why it refuses the reading that it was given,
     /// if it does.
     pub(crate) fn route(&mut self, setup: &Setup, home: &Resident) -> Option<Refused> {
-        let parts = &setup.parts;
+        let context = &setup.context;
         let mut refused = None;
         let mut fresh = std::mem::take(&mut self.fresh);
         for effect in fresh.drain(..) {
@@ -72,13 +72,17 @@ impl EffectBatch {
                 Effect::StoreSchedule(schedule) => self.rows.push(Row::Schedule(schedule)),
                 Effect::StoreCommand(progress) => self.rows.push(Row::Command(progress)),
                 Effect::RequestOptimize(request) => {
-                    self.send(parts, request.household_id, request.as_ref());
+                    self.send(context, request.household_id, request.as_ref());
                 }
-                Effect::SendCommand(command) => self.send(parts, command.household_id, &command),
+                Effect::SendCommand(command) => self.send(context, command.household_id, &command),
                 Effect::RaiseAlert(alert) => {
                     let kind = alert.kind.as_str();
-                    parts.metrics.alerts_total.with_label_values(&[kind]).inc();
-                    self.send(parts, alert.household_id, &alert);
+                    context
+                        .metrics
+                        .alerts_total
+                        .with_label_values(&[kind])
+                        .inc();
+                    self.send(context, alert.household_id, &alert);
                 }
                 Effect::RepairSlot {
                     household_id,
@@ -99,9 +103,9 @@ impl EffectBatch {
     }
 
     fn store_slot(&mut self, setup: &Setup, slot: HouseholdSlot) {
-        setup.parts.metrics.slots_total.inc();
+        setup.context.metrics.slots_total.inc();
         if setup.publish_slots {
-            self.send(&setup.parts, slot.household_id, &slot);
+            self.send(&setup.context, slot.household_id, &slot);
         }
         let HouseholdSlot { household_id, slot } = slot;
         if setup.store_slots {
@@ -109,8 +113,8 @@ impl EffectBatch {
         }
     }
 
-    fn send<T: Message>(&mut self, parts: &Parts, household_id: HouseholdId, value: &T) {
-        self.outgoing.extend(outgoing(parts, household_id, value));
+    fn send<T: Message>(&mut self, context: &RoleContext, household_id: HouseholdId, value: &T) {
+        self.outgoing.extend(outgoing(context, household_id, value));
     }
 
     /// Adds the readings to the process's count.

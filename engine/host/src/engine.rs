@@ -18,7 +18,7 @@ use crate::lag::LagBoard;
 use crate::router::{Router, RouterError};
 use crate::setup::Setup;
 use crate::tariffs;
-use platform::parts::Parts;
+use platform::role_context::RoleContext;
 use schemas::snapshot::SHARD_TOPICS;
 
 /// Longest wait for the tariffs at the start.
@@ -55,8 +55,8 @@ impl std::fmt::Debug for Engine {
 
 impl Engine {
     /// Joins the group and starts. Must be called inside an actix system.
-    pub async fn start(parts: Parts, config: &EngineConfig) -> Result<Self> {
-        let (tariffs, follower) = tariffs::follow(parts.clone(), TARIFFS_MAX)
+    pub async fn start(context: RoleContext, config: &EngineConfig) -> Result<Self> {
+        let (tariffs, follower) = tariffs::follow(context.clone(), TARIFFS_MAX)
             .await
             .context("read the tariffs")?;
         let subscription = Subscription {
@@ -67,10 +67,10 @@ impl Engine {
             batch_max: config.batch_records_max,
         };
         // Whoever joins is given partitions that stand still until it works on them.
-        if let Err(reason) = parts.store.ping().await {
+        if let Err(reason) = context.store.ping().await {
             warn!(%reason, "the store does not answer yet");
         }
-        let consumer = parts
+        let consumer = context
             .log
             .subscribe(subscription)
             .await
@@ -80,7 +80,7 @@ impl Engine {
                 "engine.rows_wait is a setting no longer and is ignored: rows come together by themselves while the store is behind"
             );
         }
-        let lag = LagBoard::new(parts.metrics.clone());
+        let lag = LagBoard::new(context.metrics.clone());
         let setup = Setup {
             settings: config.settings(),
             tariffs,
@@ -93,7 +93,7 @@ impl Engine {
             store_slots: config.store_slots,
             publish_slots: config.publish_slots,
             handle: Household::handle,
-            parts,
+            context,
         };
         let threads = match config.threads {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),

@@ -89,11 +89,11 @@ impl Homes {
                 .map(|id| (id, Box::new(Resident::newborn(id))));
             self.residents.extend(newborn);
         } else {
-            let (parts, fence) = (&assignment.setup.parts, &assignment.fence);
+            let (context, fence) = (&assignment.setup.context, &assignment.fence);
             let mut restored = each(absent, RESTORES_MAX, |id| async move {
                 let begun = Instant::now();
                 let snapshot =
-                    read_patiently("snapshot", fence, || parts.store.snapshot(id)).await?;
+                    read_patiently("snapshot", fence, || context.store.snapshot(id)).await?;
                 let settings = &assignment.setup.settings;
                 let resident = Resident::from_snapshot(
                     id,
@@ -103,7 +103,7 @@ impl Homes {
                 )
                 .map_err(|newer| fence.give_up(format!("snapshot of {id}: {newer}")))?;
                 let elapsed = begun.elapsed().as_secs_f64();
-                parts.metrics.restore_seconds.observe(elapsed);
+                context.metrics.restore_seconds.observe(elapsed);
                 Ok((id, Box::new(resident)))
             })
             .await?;

@@ -15,7 +15,7 @@ use futures::{FutureExt, StreamExt};
 use platform::log::{
     Consumer, ConsumerControl, LogError, LogEvent, Record, Start, Subscription, TopicPartition,
 };
-use platform::parts::Parts;
+use platform::role_context::RoleContext;
 use schemas::topic::Topic;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -64,8 +64,8 @@ impl std::fmt::Debug for Optimizer {
 
 impl Optimizer {
     /// Joins the group and starts.
-    pub async fn start(parts: Parts, config: &OptimizerConfig) -> Result<Self> {
-        let consumer = parts
+    pub async fn start(context: RoleContext, config: &OptimizerConfig) -> Result<Self> {
+        let consumer = context
             .log
             .subscribe(Subscription {
                 group: Some(config.group.clone()),
@@ -76,16 +76,20 @@ impl Optimizer {
             })
             .await
             .context("join the optimizer's group")?;
-        Self::over(parts, consumer, config)
+        Self::over(context, consumer, config)
     }
 
     /// Starts on a subscription that is there.
-    pub fn over(parts: Parts, consumer: Consumer, config: &OptimizerConfig) -> Result<Self> {
-        let workers = Workers::start(&parts, config.workers)?;
+    pub fn over(
+        context: RoleContext,
+        consumer: Consumer,
+        config: &OptimizerConfig,
+    ) -> Result<Self> {
+        let workers = Workers::start(&context, config.workers)?;
         let fence = Fence::open();
         let (stop, stopped) = watch::channel(false);
         let pool = Pool {
-            parts,
+            context,
             control: Arc::clone(&consumer.control),
             workers,
             fence: fence.clone(),
@@ -135,7 +139,7 @@ async fn pool_ended(pool: JoinHandle<Result<(), OptimizerError>>) -> Result<(), 
 type Committed = (Vec<(TopicPartition, i64)>, Result<(), LogError>);
 
 struct Pool {
-    parts: Parts,
+    context: RoleContext,
     control: Arc<dyn ConsumerControl>,
     workers: Workers,
     fence: Fence,
@@ -221,12 +225,12 @@ impl Pool {
         for record in &records {
             progress.begin(record.offset);
         }
-        let (newest, answers) = superseded(&self.parts, records);
-        let queued = &self.parts.metrics.requests_queued;
+        let (newest, answers) = superseded(&self.context, records);
+        let queued = &self.context.metrics.requests_queued;
         queued.add(i64::try_from(newest.len()).expect("a batch's length fits"));
         for (offset, answer) in answers {
             let durable = make_durable(
-                self.parts.clone(),
+                self.context.clone(),
                 self.fence.clone(),
                 Durable { from, offset },
                 answer.into_iter().collect(),
@@ -238,9 +242,10 @@ impl Pool {
                 from,
                 offset: record.offset,
             };
-            let (parts, fence) = (self.parts.clone(), self.fence.clone());
+            let (context, fence) = (self.context.clone(), self.fence.clone());
             let solved = self.workers.solve(from, record);
-            let answering = async move { make_durable(parts, fence, durable, solved.await?).await };
+            let answering =
+                async move { make_durable(context, fence, durable, solved.await?).await };
             self.answering.push(answering.boxed());
         }
     }
@@ -292,12 +297,12 @@ impl Pool {
 }
 
 async fn make_durable(
-    parts: Parts,
+    context: RoleContext,
     fence: Fence,
     durable: Durable,
     outgoing: Vec<Outgoing>,
 ) -> Result<Durable, OptimizerError> {
-    produce_patiently(&parts, outgoing, &fence)
+    produce_patiently(&context, outgoing, &fence)
         .await
         .map_err(|Fenced| OptimizerError::LogClosed)?;
     Ok(durable)

@@ -20,7 +20,7 @@ use crate::deliver::{produce_patiently, write_patiently};
 use crate::fence::{Fence, Fenced};
 use crate::outgoing::Outgoing;
 use crate::ownership::Ownership;
-use platform::parts::Parts;
+use platform::role_context::RoleContext;
 
 /// Deliveries that wait to be taken in; a partition that is further ahead waits itself.
 const DELIVERIES_MAX: usize = 8;
@@ -74,11 +74,16 @@ pub(crate) struct Outbox {
 impl Outbox {
     /// Starts the task. It ends with this, when everything sent is durable, or behind the fence. Nothing more is taken in
     /// while what is under way is beyond `bounds`.
-    pub(crate) fn open(parts: Parts, ownership: Ownership, fence: Fence, bounds: Bounds) -> Self {
+    pub(crate) fn open(
+        context: RoleContext,
+        ownership: Ownership,
+        fence: Fence,
+        bounds: Bounds,
+    ) -> Self {
         let (deliveries, waiting) = mpsc::channel(DELIVERIES_MAX);
         let (done, durable) = watch::channel(0);
         let writer = Writer {
-            parts,
+            context,
             fence,
             ownership,
             bounds,
@@ -152,7 +157,7 @@ struct Written {
 }
 
 struct Writer {
-    parts: Parts,
+    context: RoleContext,
     fence: Fence,
     ownership: Ownership,
     bounds: Bounds,
@@ -263,7 +268,7 @@ impl Writer {
                 continue;
             }
             let stored = self.storing.pop_front().expect("it is there");
-            self.parts.metrics.observe_stored(&stored.readings_ms);
+            self.context.metrics.observe_stored(&stored.readings_ms);
             self.producing.push_back(stored);
         }
         if self.produce.is_none() && !self.producing.is_empty() {
@@ -295,8 +300,8 @@ impl Writer {
             self.save(count);
             return;
         }
-        let (parts, fence) = (self.parts.clone(), self.fence.clone());
-        let produce = async move { produce_patiently(&parts, outgoing, &fence).await };
+        let (context, fence) = (self.context.clone(), self.fence.clone());
+        let produce = async move { produce_patiently(&context, outgoing, &fence).await };
         self.produce = Some((count, produce.boxed()));
     }
 
@@ -320,10 +325,10 @@ impl Writer {
         {
             let order = self.ownership.order().await?;
             let (rows, receipt) = batch.split();
-            let (parts, fence) = (self.parts.clone(), self.fence.clone());
+            let (context, fence) = (self.context.clone(), self.fence.clone());
             let write = async move {
                 let begun = Instant::now();
-                write_patiently(&parts, order, rows, &fence).await?;
+                write_patiently(&context, order, rows, &fence).await?;
                 Ok(Written {
                     receipt,
                     latency: begun.elapsed(),

@@ -5,7 +5,7 @@ use schemas::codec::Message;
 use schemas::topic::Topic;
 use tracing::error;
 
-use platform::parts::Parts;
+use platform::role_context::RoleContext;
 
 /// A record that waits to be produced.
 #[derive(Debug)]
@@ -18,11 +18,11 @@ pub(crate) struct Outgoing {
 /// One record of ours, keyed by its household. `None`, with an error in the log, if a value does not fit its schema:
 /// that is a fault of ours, and no reason to stop a partition.
 pub(crate) fn outgoing<T: Message>(
-    parts: &Parts,
+    context: &RoleContext,
     household_id: HouseholdId,
     value: &T,
 ) -> Option<Outgoing> {
-    match parts.codec.encode(value) {
+    match context.codec.encode(value) {
         Ok(bytes) => Some(Outgoing {
             topic: T::TOPIC,
             key: household_id.to_string().into_bytes(),

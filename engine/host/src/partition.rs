@@ -72,10 +72,10 @@ impl Partition {
         let actors = &mut self.actors;
         let from = actors.assignment.of(topic);
         actors.checkpoint.next_offsets.advance(topic, first.offset);
-        let parts = &actors.assignment.setup.parts;
-        let (events, undecoded) = decode::home_events(&parts.codec, topic, records)
+        let context = &actors.assignment.setup.context;
+        let (events, undecoded) = decode::home_events(&context.codec, topic, records)
             .map_err(|newer| actors.assignment.fence.give_up(newer.to_string()))?;
-        let letters = decode::dead_letters(parts, from, records, undecoded);
+        let letters = decode::dead_letters(context, from, records, undecoded);
         actors
             .homes
             .restore(

@@ -6,7 +6,7 @@ use model::request::OptimizeRequest;
 use model::slot::HouseholdSlot;
 use model::units::HouseholdId;
 use platform::clock::wall_ms;
-use platform::parts::Parts;
+use platform::role_context::RoleContext;
 use platform::store::Row;
 use schemas::codec::Message;
 use schemas::dead_letter::{DeadLetter, Reason};
@@ -20,23 +20,27 @@ use crate::unsolved::unsolved;
 const KEPT_BYTES: usize = 16 * 1024;
 
 /// What is produced instead of `record`, which the log refuses because of `detail`.
-pub(crate) fn instead_of_record(parts: &Parts, record: &Outgoing, detail: &str) -> Vec<Outgoing> {
+pub(crate) fn instead_of_record(
+    context: &RoleContext,
+    record: &Outgoing,
+    detail: &str,
+) -> Vec<Outgoing> {
     let topic = record.topic;
     let bytes = record.value.len();
     error!(%topic, detail, bytes, "log refuses a record");
-    let refused = &parts.metrics.records_refused_total;
+    let refused = &context.metrics.records_refused_total;
     refused.with_label_values(&[topic.as_str()]).inc();
     if topic == Topic::DeadLetters {
-        return shorter(parts, record).into_iter().collect();
+        return shorter(context, record).into_iter().collect();
     }
-    let letter = letter(parts, &record.key, topic.as_str(), &record.value, detail);
-    letter.into_iter().chain(answer(parts, record)).collect()
+    let letter = letter(context, &record.key, topic.as_str(), &record.value, detail);
+    letter.into_iter().chain(answer(context, record)).collect()
 }
 
 /// A dead letter for `row`, which the store cannot hold because of `detail`. Its payload is the record that says the same,
 /// where there is one.
-pub(crate) fn instead_of_row(parts: &Parts, row: &Row, detail: &str) -> Option<Outgoing> {
-    let codec = &parts.codec;
+pub(crate) fn instead_of_row(context: &RoleContext, row: &Row, detail: &str) -> Option<Outgoing> {
+    let codec = &context.codec;
     let (source, household_id, payload) = match row {
         Row::Reading(reading) => (
             Topic::Telemetry.as_str(),
@@ -77,15 +81,15 @@ pub(crate) fn instead_of_row(parts: &Parts, row: &Row, detail: &str) -> Option<O
         } => ("snapshots", Some(*household_id), Some(state.clone())),
     };
     error!(source, household = ?household_id, detail, "store cannot hold a row");
-    let refused = &parts.metrics.rows_refused_total;
+    let refused = &context.metrics.rows_refused_total;
     refused.with_label_values(&[source]).inc();
     let key = household_id.map_or_else(String::new, |id| id.to_string());
     let payload = payload.unwrap_or_else(|| format!("{row:?}").into_bytes());
-    letter(parts, key.as_bytes(), source, &payload, detail)
+    letter(context, key.as_bytes(), source, &payload, detail)
 }
 
 fn letter(
-    parts: &Parts,
+    context: &RoleContext,
     key: &[u8],
     source: &str,
     payload: &[u8],
@@ -101,23 +105,23 @@ fn letter(
         payload_bytes: i64::try_from(payload.len()).expect("a payload's length fits"),
         payload: payload[..payload.len().min(KEPT_BYTES)].to_vec(),
     };
-    let counted = &parts.metrics.dead_letters_total;
+    let counted = &context.metrics.dead_letters_total;
     counted.with_label_values(&[letter.reason.as_str()]).inc();
-    encode(parts, key, &letter)
+    encode(context, key, &letter)
 }
 
 /// The same dead letter with less of its payload; `None` if there is no less.
-fn shorter(parts: &Parts, record: &Outgoing) -> Option<Outgoing> {
-    let mut letter: DeadLetter = parts.codec.decode(&record.value).ok()?;
+fn shorter(context: &RoleContext, record: &Outgoing) -> Option<Outgoing> {
+    let mut letter: DeadLetter = context.codec.decode(&record.value).ok()?;
     if letter.payload.len() <= KEPT_BYTES {
         return None;
     }
     letter.payload.truncate(KEPT_BYTES);
-    encode(parts, &record.key, &letter)
+    encode(context, &record.key, &letter)
 }
 
-fn encode(parts: &Parts, key: &[u8], letter: &DeadLetter) -> Option<Outgoing> {
-    match parts.codec.encode(letter) {
+fn encode(context: &RoleContext, key: &[u8], letter: &DeadLetter) -> Option<Outgoing> {
+    match context.codec.encode(letter) {
         Ok(value) => Some(Outgoing {
             topic: Topic::DeadLetters,
             key: key.to_vec(),
@@ -131,10 +135,10 @@ fn encode(parts: &Parts, key: &[u8], letter: &DeadLetter) -> Option<Outgoing> {
 }
 
 /// What a home hears that believes its command given, or waits for a plan.
-fn answer(parts: &Parts, record: &Outgoing) -> Option<Outgoing> {
+fn answer(context: &RoleContext, record: &Outgoing) -> Option<Outgoing> {
     match record.topic {
         Topic::Commands => {
-            let command: Command = parts.codec.decode(&record.value).ok()?;
+            let command: Command = context.codec.decode(&record.value).ok()?;
             let ack = Ack {
                 household_id: command.household_id,
                 command_id: command.command_id,
@@ -143,12 +147,12 @@ fn answer(parts: &Parts, record: &Outgoing) -> Option<Outgoing> {
                 status: AckStatus::Rejected,
                 reason: "the log refused the command".to_owned(),
             };
-            told(parts, ack.household_id, &ack)
+            told(context, ack.household_id, &ack)
         }
         Topic::OptimizeRequests => {
-            let request: OptimizeRequest = parts.codec.decode(&record.value).ok()?;
+            let request: OptimizeRequest = context.codec.decode(&record.value).ok()?;
             let household_id = request.household_id;
-            told(parts, household_id, &unsolved(request, "refused"))
+            told(context, household_id, &unsolved(request, "refused"))
         }
         Topic::Telemetry
         | Topic::Households
@@ -162,6 +166,10 @@ fn answer(parts: &Parts, record: &Outgoing) -> Option<Outgoing> {
     }
 }
 
-fn told<T: Message>(parts: &Parts, household_id: HouseholdId, value: &T) -> Option<Outgoing> {
-    outgoing(parts, household_id, value)
+fn told<T: Message>(
+    context: &RoleContext,
+    household_id: HouseholdId,
+    value: &T,
+) -> Option<Outgoing> {
+    outgoing(context, household_id, value)
 }

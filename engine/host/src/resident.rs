@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tracing::{error, warn};
 
 use crate::unsaved::Unsaved;
-use platform::parts::Parts;
+use platform::role_context::RoleContext;
 use schemas::snapshot::{self, NextOffsets, SnapshotError};
 
 /// Ticks in a row on which a home may panic.
@@ -114,7 +114,7 @@ impl Resident {
     /// answers, which entered the log at `timestamp_ms`.
     pub(crate) fn watch_answer(
         &mut self,
-        parts: &Parts,
+        context: &RoleContext,
         answered: Option<&str>,
         timestamp_ms: i64,
         effects: &[Effect],
@@ -131,7 +131,7 @@ impl Resident {
             .iter()
             .any(|effect| matches!(effect, Effect::SendCommand(_)));
         if is_sent && asked.0 == answered {
-            parts.metrics.observe_commanded(asked.1, wall_ms());
+            context.metrics.observe_commanded(asked.1, wall_ms());
         }
     }
 }

@@ -68,7 +68,7 @@ async fn replay(
         })
         .await?;
         // What is no event is a dead letter already.
-        let (events, _) = decode::home_events(&setup.parts.codec, topic, &records)
+        let (events, _) = decode::home_events(&setup.context.codec, topic, &records)
             .map_err(|newer| actors.assignment.fence.give_up(newer.to_string()))?;
         actors.feed(turn, from, &records, events, batch, failures);
     }

@@ -203,7 +203,7 @@ impl Router {
     }
 
     fn tick(&mut self) {
-        let now_ms = self.setup.parts.clock.now_ms();
+        let now_ms = self.setup.context.clock.now_ms();
         for (partition, owned) in &mut self.owned {
             if !owned.is_ticking {
                 owned.is_ticking = true;

@@ -11,12 +11,12 @@ use platform::log::ConsumerControl;
 
 use crate::lag::LagBoard;
 use crate::tariffs::Tariffs;
-use platform::parts::Parts;
+use platform::role_context::RoleContext;
 
 /// What every partition of an engine shares.
 #[derive(Clone)]
 pub struct Setup {
-    pub parts: Parts,
+    pub context: RoleContext,
     pub settings: Settings,
     pub tariffs: Tariffs,
     pub control: Arc<dyn ConsumerControl>,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use model::request::OptimizeRequest;
 use platform::log::Record;
-use platform::parts::Parts;
+use platform::role_context::RoleContext;
 
 use crate::outgoing::{Outgoing, outgoing};
 use crate::unsolved::unsolved;
@@ -13,7 +13,7 @@ use crate::unsolved::unsolved;
 /// Of `records` those to solve, and by offset the answers to those that are superseded. A request whose plan would not be
 /// adopted is a question of its own, and is always solved; so is what does not decode, which is somebody else's to refuse.
 pub(crate) fn superseded(
-    parts: &Parts,
+    context: &RoleContext,
     records: Vec<Record>,
 ) -> (Vec<Record>, Vec<(i64, Option<Outgoing>)>) {
     let mut of_key: BTreeMap<&[u8], Vec<usize>> = BTreeMap::new();
@@ -25,7 +25,7 @@ pub(crate) fn superseded(
     let mut answers: BTreeMap<usize, Option<Outgoing>> = BTreeMap::new();
     for indices in of_key.values().filter(|indices| indices.len() > 1) {
         let decoded = indices.iter().filter_map(|index| {
-            let request = parts.codec.decode(&records[*index].value).ok();
+            let request = context.codec.decode(&records[*index].value).ok();
             let request = request.filter(|request: &OptimizeRequest| request.adopt)?;
             Some((*index, request))
         });
@@ -34,11 +34,11 @@ pub(crate) fn superseded(
         // The newest is solved.
         adoptable.pop();
         for (index, request) in adoptable {
-            let schedules = &parts.metrics.schedules_total;
+            let schedules = &context.metrics.schedules_total;
             schedules.with_label_values(&["superseded", "none"]).inc();
             let household_id = request.household_id;
             let answer = unsolved(request, "superseded by a newer request of this home");
-            answers.insert(index, outgoing(parts, household_id, &answer));
+            answers.insert(index, outgoing(context, household_id, &answer));
         }
     }
     let (mut newest, mut superseded) = (Vec::with_capacity(records.len()), Vec::new());

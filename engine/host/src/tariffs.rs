@@ -11,7 +11,7 @@ use std::time::Duration;
 use model::tariff::{PRICES_KEPT_MS, PriceSeries, Tariff};
 use platform::log::{Consumer, LogEvent, Record, Start, Subscription, TopicPartition};
 use platform::order::{Order, TARIFFS};
-use platform::parts::Parts;
+use platform::role_context::RoleContext;
 use platform::store::Row;
 use schemas::codec::CodecError;
 use schemas::dead_letter::Reason;
@@ -54,11 +54,11 @@ impl Tariffs {
 /// Reads the topic from its beginning and goes on; returns once everything that was there has been read, or after `wait`.
 /// The task ends when the log ends the subscription, or when what it does behind itself has ended.
 pub async fn follow(
-    parts: Parts,
+    context: RoleContext,
     wait: Duration,
 ) -> Result<(Tariffs, JoinHandle<()>), platform::log::LogError> {
     let tariffs = Tariffs::default();
-    let consumer = parts
+    let consumer = context
         .log
         .subscribe(Subscription {
             group: None,
@@ -71,13 +71,13 @@ pub async fn follow(
     let (caught_up, ready) = oneshot::channel();
     let (letters, refused) = mpsc::channel(LETTERS_MAX);
     let unstored = watch::Sender::new(BTreeMap::new());
-    let storing = store(parts.clone(), tariffs.clone(), unstored.clone());
-    let refusing = produce(parts.clone(), refused);
+    let storing = store(context.clone(), tariffs.clone(), unstored.clone());
+    let refusing = produce(context.clone(), refused);
     let follower = Follower {
         series: BTreeMap::new(),
         lacking: BTreeSet::new(),
         is_caught_up: false,
-        parts,
+        context,
         tariffs: tariffs.clone(),
         unstored,
         letters,
@@ -102,7 +102,7 @@ struct Follower {
     /// Tariffs whose newest record does not say all that is known.
     lacking: BTreeSet<String>,
     is_caught_up: bool,
-    parts: Parts,
+    context: RoleContext,
     tariffs: Tariffs,
     /// Names of tariffs that the store does not have as they are, and the offset of the newest record of each.
     unstored: watch::Sender<BTreeMap<String, i64>>,
@@ -148,7 +148,7 @@ impl Follower {
         let Some(tariff) = self.tariffs.current().get(name).cloned() else {
             return;
         };
-        match self.parts.codec.encode(tariff.as_ref()) {
+        match self.context.codec.encode(tariff.as_ref()) {
             Ok(value) => {
                 let record = Outgoing {
                     topic: Topic::Tariffs,
@@ -167,10 +167,10 @@ impl Follower {
         if record.value.is_empty() {
             return Ok(());
         }
-        match self.parts.codec.decode::<Tariff>(&record.value) {
+        match self.context.codec.decode::<Tariff>(&record.value) {
             Ok(tariff) => {
                 let name = tariff.name.clone();
-                let keep_from_ms = self.parts.clock.now_ms() - PRICES_KEPT_MS;
+                let keep_from_ms = self.context.clock.now_ms() - PRICES_KEPT_MS;
                 let series = self.series.entry(name.clone()).or_default();
                 let merged = series.merge(&tariff, record.offset, keep_from_ms);
                 self.tariffs.put(Arc::new(series.tariff(&name)));
@@ -187,8 +187,8 @@ impl Follower {
             }
             Err(newer) if newer.is_newer() => return Err(newer),
             Err(why) => {
-                let (parts, reason) = (&self.parts, Reason::Undecodable);
-                if let Some(letter) = dead_letter(parts, from, record, reason, why.to_string()) {
+                let (context, reason) = (&self.context, Reason::Undecodable);
+                if let Some(letter) = dead_letter(context, from, record, reason, why.to_string()) {
                     // Gone only when the task ends.
                     let _ = self.letters.send(letter).await;
                 }
@@ -199,7 +199,11 @@ impl Follower {
 }
 
 /// Stores tariffs as they are when the store takes them. Bounded by the number of tariffs.
-async fn store(parts: Parts, tariffs: Tariffs, unstored: watch::Sender<BTreeMap<String, i64>>) {
+async fn store(
+    context: RoleContext,
+    tariffs: Tariffs,
+    unstored: watch::Sender<BTreeMap<String, i64>>,
+) {
     let (mut changed, mut has_claimed) = (unstored.subscribe(), false);
     while changed.wait_for(|names| !names.is_empty()).await.is_ok() {
         let mut names = BTreeMap::new();
@@ -213,7 +217,7 @@ async fn store(parts: Parts, tariffs: Tariffs, unstored: watch::Sender<BTreeMap<
                 continue;
             };
             let row = Row::Tariff(Arc::clone(tariff));
-            if store_one(&parts, row, offset, &mut has_claimed)
+            if store_one(&context, row, offset, &mut has_claimed)
                 .await
                 .is_err()
             {
@@ -226,26 +230,26 @@ async fn store(parts: Parts, tariffs: Tariffs, unstored: watch::Sender<BTreeMap<
 /// Every engine stores every tariff, and the record's offset orders them. The offset counts from the newest epoch, which
 /// each engine claims at its start: a topic that was made anew begins with small offsets again.
 async fn store_one(
-    parts: &Parts,
+    context: &RoleContext,
     tariff: Row,
     offset: i64,
     has_claimed: &mut bool,
 ) -> Result<(), Fenced> {
-    let (fence, store) = (Fence::open(), &parts.store);
+    let (fence, store) = (Fence::open(), &context.store);
     if !*has_claimed {
         read_patiently("epoch of tariffs", &fence, || store.claim(TARIFFS)).await?;
         *has_claimed = true;
     }
     let newest = read_patiently("epoch of tariffs", &fence, || store.newest_epoch(TARIFFS)).await?;
     let order = newest.map_or(Order::NONE, |epoch| epoch.of_record(offset));
-    write_patiently(parts, order, vec![tariff], &fence).await
+    write_patiently(context, order, vec![tariff], &fence).await
 }
 
 /// Produces dead letters and whole series behind the follower.
-async fn produce(parts: Parts, mut letters: mpsc::Receiver<Outgoing>) {
+async fn produce(context: RoleContext, mut letters: mpsc::Receiver<Outgoing>) {
     let fence = Fence::open();
     while let Some(letter) = letters.recv().await {
-        if produce_patiently(&parts, vec![letter], &fence)
+        if produce_patiently(&context, vec![letter], &fence)
             .await
             .is_err()
         {

@@ -18,7 +18,7 @@ use tracing::{error, warn};
 use crate::dead_letter::dead_letter;
 use crate::outgoing::{Outgoing, outgoing};
 use crate::unsolved::{answer_with, unsolved};
-use platform::parts::Parts;
+use platform::role_context::RoleContext;
 
 /// Tasks waiting at most, for each worker.
 const TASKS_MAX: usize = 2;
@@ -49,7 +49,7 @@ pub enum WorkersError {
 
 impl Workers {
     /// Starts `count` threads; 0 for one a core.
-    pub fn start(parts: &Parts, count: usize) -> Result<Self> {
+    pub fn start(context: &RoleContext, count: usize) -> Result<Self> {
         let count = match count {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             count => count,
@@ -57,10 +57,10 @@ impl Workers {
         let (tasks, queue) = mpsc::channel(TASKS_MAX * count);
         let queue = Arc::new(Mutex::new(queue));
         for index in 0..count {
-            let (parts, queue) = (parts.clone(), Arc::clone(&queue));
+            let (context, queue) = (context.clone(), Arc::clone(&queue));
             std::thread::Builder::new()
                 .name(format!("solver-{index}"))
-                .spawn(move || work(&parts, &queue))
+                .spawn(move || work(&context, &queue))
                 .context("start a solver thread")?;
         }
         Ok(Self { tasks })
@@ -91,20 +91,20 @@ impl Workers {
     }
 }
 
-fn work(parts: &Parts, queue: &Mutex<mpsc::Receiver<Task>>) {
+fn work(context: &RoleContext, queue: &Mutex<mpsc::Receiver<Task>>) {
     let mut solver = Solver::default();
     loop {
         let next = queue.blocking_lock().blocking_recv();
         let Some(task) = next else { return };
-        let answered = answer(parts, &mut solver, task.from, &task.record);
-        parts.metrics.requests_queued.dec();
+        let answered = answer(context, &mut solver, task.from, &task.record);
+        context.metrics.requests_queued.dec();
         // Nobody waits for the answers of a pool that has gone; the requests are solved again elsewhere.
         let _ = task.answer.send(answered);
     }
 }
 
 fn answer(
-    parts: &Parts,
+    context: &RoleContext,
     solver: &mut Solver,
     from: TopicPartition,
     record: &Record,
@@ -112,12 +112,12 @@ fn answer(
     if record.value.is_empty() {
         return Ok(Vec::new());
     }
-    let request: OptimizeRequest = match parts.codec.decode(&record.value) {
+    let request: OptimizeRequest = match context.codec.decode(&record.value) {
         Ok(request) => request,
         Err(newer) if newer.is_newer() => return Err(newer),
         Err(why) => {
             let reason = Reason::Undecodable;
-            let letter = dead_letter(parts, from, record, reason, why.to_string());
+            let letter = dead_letter(context, from, record, reason, why.to_string());
             return Ok(letter.into_iter().collect());
         }
     };
@@ -131,7 +131,7 @@ fn answer(
             *solver = Solver::default();
             error!(household = %household_id, "solver failed");
             let detail = "the solver failed on this request".to_owned();
-            let letter = dead_letter(parts, from, record, Reason::Poison, detail.clone());
+            let letter = dead_letter(context, from, record, Reason::Poison, detail.clone());
             (Err(detail), letter)
         }
     };
@@ -143,13 +143,13 @@ fn answer(
             unsolved(request, &reason)
         }
     };
-    count(parts, &schedule);
-    let schedule = outgoing(parts, household_id, &schedule);
+    count(context, &schedule);
+    let schedule = outgoing(context, household_id, &schedule);
     Ok(letter.into_iter().chain(schedule).collect())
 }
 
-fn count(parts: &Parts, schedule: &Schedule) {
-    let metrics = &parts.metrics;
+fn count(context: &RoleContext, schedule: &Schedule) {
+    let metrics = &context.metrics;
     let (status, method) = (schedule.plan.status.as_str(), schedule.plan.solver.as_str());
     metrics
         .schedules_total

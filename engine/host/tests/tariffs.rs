@@ -64,13 +64,13 @@ async fn prices_do_not_wait_for_the_store_and_a_bad_record_is_a_dead_letter() {
     ] {
         world.events.send(event).await.unwrap();
     }
-    let parts = world.setup().parts;
+    let context = world.setup().context;
     // Each period is known by the record that said so.
     let expected = Tariff {
         stated: vec![1],
         ..tariff
     };
-    let (tariffs, task) = host::tariffs::follow(parts, Duration::from_secs(30))
+    let (tariffs, task) = host::tariffs::follow(context, Duration::from_secs(30))
         .await
         .unwrap();
     assert_eq!(

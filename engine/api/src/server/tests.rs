@@ -227,8 +227,8 @@ const SETTINGS: Settings = Settings {
     battery_kw_max: UNKNOWN_KW_MAX,
 };
 
-fn parts() -> Parts {
-    Parts {
+fn context() -> RoleContext {
+    RoleContext {
         clock: Clock::wall(),
         metrics: Metrics::new(),
         codec: Codec::single_object(),
@@ -245,13 +245,13 @@ struct Answer {
     body: Value,
 }
 
-async fn ask(parts: &Parts, requests: Vec<TestRequest>) -> Vec<Answer> {
+async fn ask(context: &RoleContext, requests: Vec<TestRequest>) -> Vec<Answer> {
     let health = Health {
-        parts: parts.clone(),
+        context: context.clone(),
         phase: Arc::new(AtomicU8::new(STARTED)),
         needs: Arc::default(),
     };
-    let api = Api::new(parts.clone(), &HttpConfig::default(), SETTINGS);
+    let api = Api::new(context.clone(), &HttpConfig::default(), SETTINGS);
     let app = App::new()
         .wrap(from_fn(survive))
         .configure(|app| serve(app, health, Some(api.clone()), BODY_BYTES_MAX));
@@ -309,7 +309,7 @@ async fn check(cases: Vec<Case>) {
         .into_iter()
         .map(|(request, status, field)| (request, (status, field)))
         .unzip();
-    let answers = ask(&parts(), requests).await;
+    let answers = ask(&context(), requests).await;
     for (index, (answer, (status, field))) in answers.iter().zip(expected).enumerate() {
         let Answer { body, .. } = answer;
         assert_eq!(answer.status, status, "{index}: {body}");
@@ -430,7 +430,7 @@ async fn paths_methods_and_faults_have_their_status() {
     let requests = methods
         .iter()
         .map(|(method, path, _)| send(method.clone(), path, ""));
-    let answers = ask(&parts(), requests.collect()).await;
+    let answers = ask(&context(), requests.collect()).await;
     for (answer, (_, path, allow)) in answers.iter().zip(methods) {
         assert_eq!(answer.status, 405, "{path}");
         assert_eq!(answer.allow.as_deref(), Some(allow), "{path}");
@@ -468,7 +468,7 @@ async fn prices_merge_and_are_in_force_at_once() {
         get("/api/tariffs"),
         send(Method::PUT, "/api/tariffs/other", r#"{"periods":[]}"#),
     ];
-    let answers = ask(&parts(), requests).await;
+    let answers = ask(&context(), requests).await;
     let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
     assert_eq!(statuses, [202, 202, 202, 200, 200, 422]);
     assert_eq!(answers[2].body, json!({"periods": 2}));
@@ -539,7 +539,7 @@ async fn prices_put_at_the_same_time_are_all_kept() {
 
 #[actix_web::test]
 async fn alerts_and_commands_are_read() {
-    let parts = parts();
+    let context = context();
     for (id, detail) in [(7, "one"), (8, "other"), (7, "two")] {
         let alert = model::alert::Alert {
             household_id: HouseholdId::new(id).unwrap(),
@@ -547,9 +547,9 @@ async fn alerts_and_commands_are_read() {
             kind: model::alert::AlertKind::SocLimit,
             detail: detail.to_owned(),
         };
-        let bytes = parts.codec.encode(&alert).unwrap();
+        let bytes = context.codec.encode(&alert).unwrap();
         let key = id.to_string();
-        parts
+        context
             .log
             .produce(Topic::Alerts, key.as_bytes(), bytes)
             .await
@@ -560,7 +560,7 @@ async fn alerts_and_commands_are_read() {
         get("/api/households/7/commands"),
         get("/api/fleet"),
     ];
-    let answers = ask(&parts, requests).await;
+    let answers = ask(&context, requests).await;
     let alert =
         |detail: &str| json!({"ts": "2025-09-12T10:00:00Z", "kind": "soc_limit", "detail": detail});
     let expected = json!({"household_id": 7, "alerts": [alert("one"), alert("two")]});

@@ -14,7 +14,7 @@ use schemas::dead_letter::{DeadLetter, Reason};
 use schemas::mqtt;
 use schemas::topic::Topic;
 
-use platform::parts::Parts;
+use platform::role_context::RoleContext;
 
 /// Most letters in a batch. They are up to 256 KiB each, so only few are held at a time.
 const BATCH_MAX: usize = 100;
@@ -152,22 +152,22 @@ fn marked(record: &DeadLetter) -> Option<LetterId> {
 /// Reads every letter that is in the log now, in batches of one partition, and hands those that match `filter` to
 /// `each`. Returns how many records could not be decoded.
 pub(super) async fn read(
-    parts: &Parts,
+    context: &RoleContext,
     filter: &Filter,
     mut each: impl AsyncFnMut(Vec<Letter>) -> Result<()>,
 ) -> Result<u64> {
     let mut replayed = BTreeSet::new();
-    read_records(parts, async |_, records| {
-        let letters = records.iter().filter_map(|record| decode(parts, record));
+    read_records(context, async |_, records| {
+        let letters = records.iter().filter_map(|record| decode(context, record));
         replayed.extend(letters.filter_map(|letter| marked(&letter)));
         Ok(())
     })
     .await?;
     let mut unreadable = 0;
-    read_records(parts, async |from, records| {
+    read_records(context, async |from, records| {
         let mut taken = Vec::new();
         for record in records {
-            let Some(inner) = decode(parts, record) else {
+            let Some(inner) = decode(context, record) else {
                 unreadable += 1;
                 continue;
             };
@@ -194,13 +194,13 @@ pub(super) async fn read(
     Ok(unreadable)
 }
 
-fn decode(parts: &Parts, record: &Record) -> Option<DeadLetter> {
-    parts.codec.decode(&record.value).ok()
+fn decode(context: &RoleContext, record: &Record) -> Option<DeadLetter> {
+    context.codec.decode(&record.value).ok()
 }
 
 /// Hands every batch of the topic up to its current end to `each`.
 async fn read_records(
-    parts: &Parts,
+    context: &RoleContext,
     mut each: impl AsyncFnMut(TopicPartition, &[Record]) -> Result<()>,
 ) -> Result<()> {
     let subscription = Subscription {
@@ -210,7 +210,7 @@ async fn read_records(
         start: Start::Earliest,
         batch_max: BATCH_MAX,
     };
-    let consumer = parts.log.subscribe(subscription).await;
+    let consumer = context.log.subscribe(subscription).await;
     let mut events = consumer.context("read the dead letters")?.events;
     let mut open = BTreeSet::new();
     loop {

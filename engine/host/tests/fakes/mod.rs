@@ -25,7 +25,7 @@ use platform::log::{
 };
 use platform::metrics::Metrics;
 use platform::order::{Epoch, Order};
-use platform::parts::Parts;
+use platform::role_context::RoleContext;
 use platform::store::{Row, Store, StoreError};
 use schemas::codec::{Codec, Message};
 use schemas::topic::Topic;
@@ -316,7 +316,7 @@ impl World {
 
     pub fn setup(&self) -> Setup {
         Setup {
-            parts: Parts {
+            context: RoleContext {
                 clock: Clock::wall(),
                 metrics: self.metrics.clone(),
                 codec: Codec::single_object(),

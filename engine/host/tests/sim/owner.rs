@@ -14,7 +14,7 @@ use host::tariffs;
 use platform::clock::Clock;
 use platform::log::{Consumer, ConsumerControl, LogEvent, TopicPartition};
 use platform::metrics::Metrics;
-use platform::parts::Parts;
+use platform::role_context::RoleContext;
 use schemas::codec::Codec;
 use schemas::snapshot::SHARD_TOPICS;
 use schemas::topic::Topic;
@@ -208,14 +208,14 @@ async fn run(
     stops: watch::Receiver<bool>,
 ) {
     let world = Arc::clone(&life.world);
-    let parts = Parts {
+    let context = RoleContext {
         clock: Clock::asked(present_clock_ms),
         metrics,
         codec: Codec::single_object(),
         log: Arc::new(SimLog(Arc::clone(&life))),
         store: Arc::new(SimStore(Arc::clone(&life))),
     };
-    let (tariffs, _) = tariffs::follow(parts.clone(), TARIFFS_MAX)
+    let (tariffs, _) = tariffs::follow(context.clone(), TARIFFS_MAX)
         .await
         .expect("the log takes subscriptions");
     let hosting = world.scenario.hosting;
@@ -223,8 +223,8 @@ async fn run(
         settings: world.scenario.settings,
         tariffs,
         control: Arc::clone(&consumer.control),
-        lag: LagBoard::new(parts.metrics.clone()),
-        parts,
+        lag: LagBoard::new(context.metrics.clone()),
+        context,
         checkpoint_every: hosting.checkpoint_every,
         checkpoint_records_max: hosting.checkpoint_records_max,
         passivate_after: hosting.passivate_after,

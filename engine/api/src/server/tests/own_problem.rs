@@ -119,17 +119,17 @@ fn engines_problem(of: &OneHome) -> Option<Problem> {
 /// Status and detail of the answer, and the problem that was asked.
 async fn asked(of: &OneHome) -> (u16, String, Option<Problem>) {
     let log = Arc::new(OneLog::default());
-    let parts = Parts {
+    let context = RoleContext {
         clock: Clock::simulated(NOW_MS, 1e-6),
         log: Arc::new(Shared(Arc::clone(&log))),
         store: Arc::new(of.clone()),
-        ..parts()
+        ..context()
     };
     let request = send(Method::POST, "/api/optimize", r#"{"household_id":7}"#);
-    let answer = ask(&parts, vec![request]).await.remove(0);
+    let answer = ask(&context, vec![request]).await.remove(0);
     let records = log.records.lock().unwrap();
     let problem = records.get(&Topic::OptimizeRequests).map(|records| {
-        let request: OptimizeRequest = parts.codec.decode(&records[0].value).unwrap();
+        let request: OptimizeRequest = context.codec.decode(&records[0].value).unwrap();
         assert!(request.adopt);
         request.problem
     });

@@ -11,7 +11,7 @@ use crate::store::Store;
 
 /// Shared by every role of a process. Cheap to clone.
 #[derive(Clone)]
-pub struct Parts {
+pub struct RoleContext {
     /// Hearth's time.
     pub clock: Clock,
     /// Metrics of the process.
@@ -24,8 +24,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
 }
 
-impl std::fmt::Debug for Parts {
+impl std::fmt::Debug for RoleContext {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Parts").finish_non_exhaustive()
+        f.debug_struct("RoleContext").finish_non_exhaustive()
     }
 }
