@@ -4,29 +4,35 @@
 //! the produces. Consumers get only durable records.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use schemas::topic::Topic;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tracing::warn;
 
-use platform::clock::wall_ms;
 use platform::log::{
     Consumer, ConsumerControl, Log, LogError, LogEvent, Record, Start, Subscription,
     TopicPartition, partition_of,
 };
+use platform::reopen::{self, Reopened};
+use platform::retry::Backoff;
 use platform::settings::Settings as _;
 
 mod reader;
+mod tables;
 mod trim;
+
+use self::tables::Tables;
 
 /// Most records in one commit.
 const COMMIT_RECORDS_MAX: usize = 8_192;
 /// Largest record, key and value together: a whole MQTT payload as a dead letter, with room to spare.
 const RECORD_BYTES_MAX: usize = 2 << 20;
-/// Most bytes in the writer's queue; further produces wait for room.
+/// A group whose consumer has not come by then, counted from the start without the wall clock, holds no records any more.
+const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
+/// Most bytes that wait to be written; more wait before they get in.
 const QUEUE_BYTES_MAX: usize = 64 << 20;
 
 platform::settings! {
@@ -56,15 +62,15 @@ pub struct EmbeddedLog {
 }
 
 struct Shared {
-    database: Database,
-    records: Keyspace,
-    offsets: Keyspace,
+    dir: PathBuf,
+    tables: Reopened<Tables>,
     partitions: u32,
     ends: Mutex<BTreeMap<TopicPartition, i64>>,
     /// Number of commits so far, so that readers notice new records.
     commits: watch::Sender<u64>,
     closed: watch::Sender<bool>,
     groups: reader::Groups,
+    opened: Instant,
 }
 
 impl std::fmt::Debug for Shared {
@@ -101,6 +107,21 @@ struct Append {
 
 fn unavailable(error: impl std::fmt::Display) -> LogError {
     LogError::Unavailable(error.to_string())
+}
+
+/// What the disk or the number of open files refuses now may go later; damage stays.
+fn from_fjall(error: fjall::Error) -> LogError {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(error) = cause {
+        if error.is::<std::io::Error>() {
+            return unavailable(error);
+        }
+        cause = error.source();
+    }
+    match error {
+        fjall::Error::Poisoned => unavailable(error),
+        error => LogError::Setup(error.to_string()),
+    }
 }
 
 /// The number of a topic on disk. A number is never given to another topic, whatever the order of [`Topic::ALL`].
@@ -171,42 +192,21 @@ impl EmbeddedLog {
         config
             .checked("log.embedded")
             .map_err(|bad| LogError::Setup(bad.to_string()))?;
-        let setup = |error: fjall::Error| {
+        let tables = Tables::open(dir).map_err(|error| {
             let dir = dir.display();
             LogError::Setup(if matches!(error, fjall::Error::Locked) {
                 format!("{dir} is in use by another process")
             } else {
                 format!("open {dir}: {error}")
             })
-        };
-        let database = Database::builder(dir).open().map_err(setup)?;
-        let records = database
-            .keyspace("records", KeyspaceCreateOptions::default)
-            .map_err(setup)?;
-        let offsets = database
-            .keyspace("offsets", KeyspaceCreateOptions::default)
-            .map_err(setup)?;
-        let meta = database
-            .keyspace("meta", KeyspaceCreateOptions::default)
-            .map_err(setup)?;
-        let partitions = match meta.get("partitions").map_err(setup)? {
-            Some(bytes) => bytes
-                .as_ref()
-                .try_into()
-                .map(u32::from_be_bytes)
-                .map_err(|_| {
-                    LogError::Setup(format!(
-                        "{}: the number of partitions is damaged",
-                        dir.display()
-                    ))
-                })?,
-            None => {
-                meta.insert("partitions", config.partitions.to_be_bytes())
-                    .map_err(setup)?;
-                database.persist(PersistMode::SyncAll).map_err(setup)?;
-                config.partitions
-            }
-        };
+        })?;
+        let setup =
+            |error: fjall::Error| LogError::Setup(format!("read {}: {error}", dir.display()));
+        let kept = tables.partitions(config.partitions).map_err(setup)?;
+        let partitions = kept.ok_or_else(|| {
+            let dir = dir.display();
+            LogError::Setup(format!("{dir}: the number of partitions is damaged"))
+        })?;
         if partitions != config.partitions {
             warn!(
                 partitions,
@@ -214,35 +214,16 @@ impl EmbeddedLog {
                 "the folder keeps its number of partitions"
             );
         }
-        let mut ends = BTreeMap::new();
-        for topic in Topic::ALL {
-            for partition in 0..partitions {
-                let of = TopicPartition {
-                    topic,
-                    partition: i32::try_from(partition).expect("at most 256"),
-                };
-                let range = record_key(of, 0)..=record_key(of, i64::MAX);
-                let end = match records.range(range).next_back() {
-                    Some(guard) => offset_of_key(&guard.key().map_err(setup)?).unwrap_or(-1) + 1,
-                    None => 0,
-                };
-                // Even if every record was trimmed, offsets must continue, or a group would wait for ever.
-                let kept = offsets.get(offset_key("", of)).map_err(setup)?;
-                let kept = kept
-                    .and_then(|bytes| bytes.as_ref().try_into().ok())
-                    .map_or(0, i64::from_be_bytes);
-                ends.insert(of, end.max(kept));
-            }
-        }
+        let ends = tables.ends(partitions).map_err(setup)?;
         let shared = Arc::new(Shared {
-            database,
-            records,
-            offsets,
+            dir: dir.to_owned(),
+            tables: Reopened::new("embedded log", tables),
             partitions,
             ends: Mutex::new(ends),
             commits: watch::Sender::new(0),
             closed: watch::Sender::new(false),
             groups: reader::Groups::default(),
+            opened: Instant::now(),
         });
         let (appends, work) = mpsc::channel(config.queue_records_max);
         let writing = Arc::clone(&shared);
@@ -261,8 +242,8 @@ impl EmbeddedLog {
         })
     }
 
-    /// Removes records that are past their retention at `now_ms`, and records replaced by a newer one with the same key.
-    /// Returns how many it removed. The log does the same by itself once a minute.
+    /// Removes what is past its retention at `now_ms` and read by every group, and what a newer record of the same key replaces; the number of
+    /// records removed. The log does the same by itself once a minute.
     pub async fn trim(&self, now_ms: i64) -> Result<usize, LogError> {
         let (shared, work) = (Arc::clone(&self.shared), self.work()?);
         let before_ms = trim::before_ms(now_ms, self.config.retention_hours);
@@ -304,6 +285,7 @@ impl Shared {
     }
 
     fn write(&self, mut work: mpsc::Receiver<Work>) {
+        let mut pauses = reopen::pauses();
         while let Some(first) = work.blocking_recv() {
             let mut batch = vec![first];
             while batch.len() < COMMIT_RECORDS_MAX
@@ -311,72 +293,103 @@ impl Shared {
             {
                 batch.push(next);
             }
-            self.commit(batch);
-        }
-    }
-
-    fn commit(&self, work: Vec<Work>) {
-        let now_ms = wall_ms();
-        let mut ends = self.ends.lock().expect("no holder panics").clone();
-        let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
-        let mut waiting = Vec::with_capacity(work.len());
-        let mut committed: BTreeMap<Vec<u8>, i64> = BTreeMap::new();
-        for piece in work {
-            match piece {
-                Work::Append(append) => {
-                    let end = ends.entry(append.to).or_default();
-                    batch.insert(
-                        &self.records,
-                        record_key(append.to, *end),
-                        record_value(&append, now_ms),
-                    );
-                    *end += 1;
-                    waiting.push((append.done, Some(append.room)));
-                }
-                Work::Commit {
-                    group,
-                    offsets,
-                    done,
-                } => {
-                    for (of, offset) in offsets {
-                        committed.insert(offset_key(&group, of), offset);
-                    }
-                    waiting.push((done, None));
-                }
-                Work::Trim { keys, done } => {
-                    waiting.push((done, None));
-                    for key in keys {
-                        batch.remove(&self.records, key);
-                    }
-                    for (of, end) in &ends {
-                        committed.insert(offset_key("", *of), *end);
+            match self.commit(batch) {
+                Ok(()) => self.tables.succeeded(&mut pauses),
+                Err(failure) => {
+                    if !self.reopen(&failure, &mut work, &mut pauses) {
+                        return;
                     }
                 }
             }
         }
-        for (key, offset) in committed {
-            batch.insert(&self.offsets, key, offset.to_be_bytes());
+    }
+
+    /// Opens the tables again after a failed commit, since they take no further one. What comes meanwhile is refused, and may
+    /// come again. False when the log was closed.
+    fn reopen(&self, failure: &str, work: &mut mpsc::Receiver<Work>, pauses: &mut Backoff) -> bool {
+        let open = || {
+            let opened = reopen::write_again(&self.dir, tables::JOURNAL).map_err(fjall::Error::Io);
+            let opened = opened.and_then(|()| Tables::open(&self.dir));
+            let opened = opened.and_then(|tables| Ok((tables.ends(self.partitions)?, tables)));
+            let (found, tables) = opened.map_err(|error| error.to_string())?;
+            // A record whose commit failed may be there all the same. No offset is given twice.
+            let mut ends = self.ends.lock().expect("no holder panics");
+            for (of, end) in found {
+                let known = ends.entry(of).or_default();
+                *known = end.max(*known);
+            }
+            Ok(tables)
+        };
+        let turn = || loop {
+            match work.try_recv() {
+                Ok(piece) => piece.answer(Err(unavailable(failure))),
+                Err(mpsc::error::TryRecvError::Empty) => return true,
+                Err(mpsc::error::TryRecvError::Disconnected) => return false,
+            }
+        };
+        let reopened = self.tables.reopen(failure, pauses, open, turn);
+        if reopened {
+            self.commits.send_modify(|commits| *commits += 1);
         }
-        let outcome = batch.commit();
+        reopened
+    }
+
+    /// Writes all of it or nothing; the error for people.
+    fn commit(&self, work: Vec<Work>) -> Result<(), String> {
+        let mut ends = self.ends.lock().expect("no holder panics").clone();
+        let outcome = self
+            .tables
+            .with(|tables| tables.commit(&work, &mut ends))
+            .unwrap_or(Err(fjall::Error::Poisoned))
+            .map_err(|error| error.to_string());
         if outcome.is_ok() {
             *self.ends.lock().expect("no holder panics") = ends;
             self.commits.send_modify(|commits| *commits += 1);
         }
-        for (done, room) in waiting {
-            drop(room);
-            let answer = outcome
-                .as_ref()
-                .map_or_else(|error| Err(unavailable(error)), |()| Ok(()));
-            // A producer that stopped waiting needs no answer.
-            let _ = done.send(answer);
+        for piece in work {
+            piece.answer(outcome.clone().map_err(unavailable));
         }
+        outcome
     }
 
-    fn committed(&self, group: &str, of: TopicPartition) -> Result<Option<i64>, fjall::Error> {
-        let bytes = self.offsets.get(offset_key(group, of))?;
-        Ok(bytes
-            .and_then(|bytes| bytes.as_ref().try_into().ok())
-            .map(i64::from_be_bytes))
+    /// Reads from the tables; not now while they are opened again.
+    fn look<T>(
+        &self,
+        question: impl FnOnce(&Tables) -> Result<T, LogError>,
+    ) -> Result<T, LogError> {
+        let answer = self.tables.with(question);
+        answer.unwrap_or_else(|| Err(unavailable("the embedded log is being opened again")))
+    }
+
+    /// The first offset that some group has yet to read; `None` where no group reads the partition. A group that has committed
+    /// and has no member counts as long as it may still come.
+    fn unread_from(&self, of: TopicPartition) -> Result<Option<i64>, LogError> {
+        let mut unread = self.groups.starts(of);
+        let offsets = self.look(|tables| tables.offsets_of(of).map_err(from_fjall))?;
+        for (group, offset) in offsets {
+            if unread.contains_key(&group) || self.opened.elapsed() < ABANDONED_AFTER {
+                unread.insert(group, offset);
+            }
+        }
+        Ok(unread.into_values().min())
+    }
+
+    fn committed(&self, group: &str, of: TopicPartition) -> Result<Option<i64>, LogError> {
+        self.look(|tables| tables.committed(group, of).map_err(from_fjall))
+    }
+}
+
+impl Work {
+    fn answer(self, answer: Result<(), LogError>) {
+        let done = match self {
+            Self::Append(append) => {
+                drop(append.room);
+                append.done
+            }
+            Self::Commit { done, .. } | Self::Trim { done, .. } => done,
+        };
+        // A producer that stopped waiting needs no answer.
+        let _ = done.send(answer);
     }
 }
 
@@ -415,7 +428,7 @@ impl Log for EmbeddedLog {
         let mut positions = BTreeMap::new();
         for of in self.shared.partitions_of(&subscription.topics) {
             let committed = match &subscription.group {
-                Some(group) => self.shared.committed(group, of).map_err(unavailable)?,
+                Some(group) => self.shared.committed(group, of)?,
                 None => None,
             };
             let end = self.shared.end(of);
@@ -437,7 +450,8 @@ impl Log for EmbeddedLog {
     }
 
     async fn ping(&self) -> Result<(), LogError> {
-        self.work().map(drop)
+        self.work()?;
+        self.shared.look(|_| Ok(()))
     }
 
     async fn close(&self) {

@@ -357,6 +357,47 @@ async fn old_records_go_and_offsets_do_not_start_again() {
     assert_eq!(found[0].1.offset, 10);
 }
 
+/// A clock 400 days ahead, and one that stamped records in 1970 and was then set right, make everything old.
+#[tokio::test]
+async fn a_wrong_clock_removes_nothing_that_a_group_has_yet_to_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    for i in 0..10 {
+        let value = i.to_string().into_bytes();
+        log.produce(Topic::Telemetry, b"1", value).await.unwrap();
+    }
+    let days_ahead = |days| wall_ms() + days * model::units::DAY_MS;
+    let subscribe = |group| log.subscribe(subscription(Some(group), &[Topic::Telemetry]));
+    let mut quick = subscribe("quick").await.unwrap();
+    let slow = subscribe("slow").await.unwrap();
+    let from = take(&mut quick, 10).await[0].0;
+    quick.control.commit(vec![(from, 10)]).await.unwrap();
+    // The slow one has committed nothing, then three, then the rest.
+    for (committed, removed) in [(None, 0), (Some(3), 3), (Some(10), 7)] {
+        if let Some(offset) = committed {
+            slow.control.commit(vec![(from, offset)]).await.unwrap();
+        }
+        let ahead = days_ahead(400);
+        assert_eq!(log.trim(ahead).await.unwrap(), removed, "{committed:?}");
+    }
+
+    // After a restart a group counts before its consumer is there.
+    log.produce(Topic::Telemetry, b"1", b"last".to_vec())
+        .await
+        .unwrap();
+    log.close().await;
+    drop((quick, slow, log));
+    let log = open(dir.path());
+    // Its records are as old as those of 1970 are after the clock was set right.
+    assert_eq!(log.trim(days_ahead(20_000)).await.unwrap(), 0);
+    let mut slow = log
+        .subscribe(subscription(Some("slow"), &[Topic::Telemetry]))
+        .await
+        .unwrap();
+    let (_, last) = take(&mut slow, 1).await.remove(0);
+    assert_eq!((last.offset, text(&last).as_str()), (10, "last"));
+}
+
 #[tokio::test]
 async fn compaction_keeps_the_newest_of_each_key() {
     let dir = tempfile::tempdir().unwrap();

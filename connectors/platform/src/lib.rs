@@ -13,6 +13,7 @@ pub mod clock_jumps;
 pub mod lifetime;
 pub mod metrics;
 pub mod order;
+pub mod reopen;
 pub mod report;
 pub mod retry;
 pub mod secret;

@@ -6,7 +6,7 @@ mod tables;
 mod writer;
 
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,7 @@ use self::writer::{Claim, Job, Write};
 use crate::retention::{Retention, check_range, without_overlaps};
 use platform::metrics::Metrics;
 use platform::order::{Epoch, Order};
+use platform::reopen::Reopened;
 use platform::store::{Row, Store, StoreError};
 
 platform::settings! {
@@ -52,7 +53,7 @@ platform::settings! {
 
 /// The embedded store.
 pub struct EmbeddedStore {
-    tables: Tables,
+    tables: Arc<Reopened<Tables>>,
     config: EmbeddedStoreConfig,
     metrics: Option<Metrics>,
     running: Mutex<Option<Running>>,
@@ -75,33 +76,30 @@ impl std::fmt::Debug for EmbeddedStore {
 impl EmbeddedStore {
     /// Opens the tables in `dir`, and creates those that are missing. Only one process at a time may have them open.
     pub fn open(dir: &Path, config: EmbeddedStoreConfig) -> Result<Self, StoreError> {
-        let fjall = |error: fjall::Error| {
+        let tables = Tables::open(dir, config.cache_mb).map_err(|error| {
             if matches!(error, fjall::Error::Locked) {
                 let dir = dir.display();
                 StoreError::Refused(format!("{dir} is in use by another process"))
             } else {
                 from_fjall(&error)
             }
-        };
-        let database = fjall::Database::builder(dir)
-            .cache_size(config.cache_mb * 1024 * 1024)
-            .worker_threads(1)
-            .open()
-            .map_err(fjall)?;
-        let tables = Tables::open(database).map_err(fjall)?;
+        })?;
+        let tables = Arc::new(Reopened::new("embedded store", tables));
 
         let (writes, taken) = mpsc::channel(config.writes_waiting_max.max(1));
         let changes_max = config.commit_changes_max.max(1);
         let writer = thread("store-writer", {
-            let tables = tables.clone();
-            move || writer::run(tables, taken, changes_max)
+            let tables = Arc::clone(&tables);
+            let (dir, cache_mb) = (dir.to_owned(), config.cache_mb);
+            let open = move || tables::open_again(&dir, cache_mb);
+            move || writer::run(&tables, taken, changes_max, open)
         })?;
         let (stop_expiry, stop) = std::sync::mpsc::sync_channel(1);
         let period = Duration::from_secs(config.expire_every_s.max(1));
         let retention = config.retention;
         let expiry = thread("store-expiry", {
-            let (tables, writes) = (tables.clone(), writes.clone());
-            move || writer::run_expiry(tables, writes, retention, period, stop)
+            let (tables, writes) = (Arc::clone(&tables), writes.clone());
+            move || writer::run_expiry(&tables, writes, retention, period, stop)
         })?;
         Ok(Self {
             tables,
@@ -126,9 +124,10 @@ impl EmbeddedStore {
     /// Removes rows past their retention now; returns how many.
     pub async fn expire(&self) -> Result<usize, StoreError> {
         let writes = self.writes()?;
-        let retention = self.config.retention;
-        self.read(move |tables| writer::expire(tables, &writes, retention))
+        let (tables, retention) = (Arc::clone(&self.tables), self.config.retention);
+        tokio::task::spawn_blocking(move || writer::expire(&tables, &writes, retention))
             .await
+            .map_err(|error| StoreError::Unavailable(format!("expire: {error}")))?
     }
 
     fn running(&self) -> MutexGuard<'_, Option<Running>> {
@@ -162,8 +161,8 @@ impl EmbeddedStore {
         &self,
         question: impl FnOnce(&Tables) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let tables = self.tables.clone();
-        tokio::task::spawn_blocking(move || question(&tables))
+        let tables = Arc::clone(&self.tables);
+        tokio::task::spawn_blocking(move || look(&tables, question))
             .await
             .map_err(|error| StoreError::Unavailable(format!("read: {error}")))?
     }
@@ -205,7 +204,8 @@ impl Store for EmbeddedStore {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        self.writes().map(|_| ())
+        self.writes()?;
+        look(&self.tables, |_| Ok(()))
     }
 
     async fn claim(&self, partition: i32) -> Result<Epoch, StoreError> {
@@ -462,12 +462,30 @@ fn closed() -> StoreError {
     StoreError::Refused("the store is closed".to_owned())
 }
 
-/// Converts an error of fjall. After a failed commit fjall refuses every further write until it is opened again, so only
-/// the first failure is retryable; the later ones are not, and the process must be restarted.
+/// Reads from the tables; not now while they are opened again.
+fn look<T>(
+    tables: &Reopened<Tables>,
+    question: impl FnOnce(&Tables) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let answer = tables.with(question);
+    answer.unwrap_or_else(|| {
+        let reason = "the embedded store is being opened again".to_owned();
+        Err(StoreError::Unavailable(reason))
+    })
+}
+
+/// What the disk or the number of open files refuses now may go later, and so may a write after one that failed: the
+/// writer opens the tables again. Damage stays.
 fn from_fjall(error: &fjall::Error) -> StoreError {
-    if let fjall::Error::Io(error) = error {
-        StoreError::Unavailable(error.to_string())
-    } else {
-        StoreError::Refused(error.to_string())
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.is::<std::io::Error>() {
+            return StoreError::Unavailable(error.to_string());
+        }
+        cause = error.source();
+    }
+    match error {
+        fjall::Error::Poisoned => StoreError::Unavailable(error.to_string()),
+        error => StoreError::Refused(error.to_string()),
     }
 }

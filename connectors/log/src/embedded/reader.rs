@@ -3,21 +3,27 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use platform::report::Throttle;
+use platform::retry::Backoff;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tracing::error;
+use tracing::{error, warn};
 
 use super::{
     Consumer, ConsumerControl, LogError, LogEvent, Record, Shared, Subscription, TopicPartition,
-    Work, offset_of_key, parse_record, record_key, unavailable,
+    Work, from_fjall, offset_of_key, parse_record, record_key, unavailable,
 };
 
 /// Batches that wait for the owner.
 const EVENTS_MAX: usize = 16;
 /// Records read at once while searching for those of one key.
 const READ_RECORDS_MAX: usize = 2_000;
-/// Approximate size of a batch.
+/// Pauses before a read that failed is tried again.
+const READ_PAUSE_MIN: Duration = Duration::from_millis(100);
+const READ_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// About as much as one batch holds.
 const BATCH_BYTES_MAX: usize = 4 << 20;
 
 /// Consumer groups with their member. A group has only one, because this log does not share partitions out.
@@ -30,11 +36,18 @@ pub(super) struct Groups {
 struct Member {
     number: u64,
     events: mpsc::WeakSender<LogEvent>,
+    /// Where it began to read.
+    starts: BTreeMap<TopicPartition, i64>,
 }
 
 impl Groups {
-    /// Makes the consumer behind `events` the member of the group, unless the group's member still has its consumer.
-    fn join(&self, group: &str, events: &mpsc::Sender<LogEvent>) -> Result<u64, LogError> {
+    /// Takes the group over for the consumer behind `events`, unless it has a member whose consumer is still held.
+    fn join(
+        &self,
+        group: &str,
+        events: &mpsc::Sender<LogEvent>,
+        starts: &BTreeMap<TopicPartition, i64>,
+    ) -> Result<u64, LogError> {
         let mut members = self.members.lock().expect("no holder panics");
         let before = members.get(group);
         let number = before.map_or(0, |before| before.number + 1);
@@ -47,8 +60,25 @@ impl Groups {
             return Err(LogError::Setup(reason));
         }
         let events = events.downgrade();
-        members.insert(group.to_owned(), Member { number, events });
+        let starts = starts.clone();
+        members.insert(
+            group.to_owned(),
+            Member {
+                number,
+                events,
+                starts,
+            },
+        );
         Ok(number)
+    }
+
+    /// Where the groups that had a consumer in this process began to read a partition.
+    pub(super) fn starts(&self, of: TopicPartition) -> BTreeMap<String, i64> {
+        let members = self.members.lock().expect("no holder panics");
+        let starts = members.iter();
+        starts
+            .filter_map(|(group, member)| Some((group.clone(), *member.starts.get(&of)?)))
+            .collect()
     }
 
     fn is_member(&self, group: &str, number: u64) -> bool {
@@ -137,7 +167,7 @@ impl ConsumerControl for Control {
         let Some((group, _)) = &self.membership else {
             return Ok(None);
         };
-        self.shared.committed(group, partition).map_err(unavailable)
+        self.shared.committed(group, partition)
     }
 
     async fn offsets_now(&self, partition: TopicPartition) -> Result<Range<i64>, LogError> {
@@ -162,7 +192,7 @@ pub(super) fn start(
     let (sender, events) = mpsc::channel(EVENTS_MAX);
     let membership = match subscription.group {
         Some(group) => {
-            let number = shared.groups.join(&group, &sender)?;
+            let number = shared.groups.join(&group, &sender, &positions)?;
             Some((group, number))
         }
         None => None,
@@ -227,13 +257,28 @@ impl Reader {
         {
             return;
         }
+        let (away, mut pauses) = (
+            Throttle::default(),
+            Backoff::new(READ_PAUSE_MIN, READ_PAUSE_MAX),
+        );
         loop {
             commits.mark_unchanged();
             let mut found = false;
             for of in &all {
                 match self.hand_out(*of).await {
-                    Ok(more) => found |= more,
+                    Ok(more) => {
+                        found |= more;
+                        pauses.reset();
+                    }
                     Err(None) => return,
+                    // The log is being opened again, or the disk refuses.
+                    Err(Some(reason)) if reason.is_retryable() => {
+                        if let Some(held_back) = away.pass() {
+                            warn!(topic = %of.topic, partition = of.partition, held_back, %reason, "read the log again");
+                        }
+                        pauses.pause().await;
+                        found = true;
+                    }
                     Err(Some(reason)) => {
                         error!(topic = %of.topic, partition = of.partition, %reason, "read the log");
                         return;
@@ -301,21 +346,21 @@ impl Shared {
         end: i64,
         records_max: usize,
     ) -> Result<Vec<Record>, LogError> {
-        let mut records = Vec::new();
-        let mut bytes = 0;
-        for guard in self
-            .records
-            .range(record_key(of, from)..record_key(of, end))
-            .take(records_max)
-        {
-            if bytes >= BATCH_BYTES_MAX {
-                break;
+        self.look(|tables| {
+            let mut records = Vec::new();
+            let mut bytes = 0;
+            let range = record_key(of, from)..record_key(of, end);
+            for guard in tables.records.range(range).take(records_max) {
+                if bytes >= BATCH_BYTES_MAX {
+                    break;
+                }
+                let (key, value) = guard.into_inner().map_err(from_fjall)?;
+                bytes += value.len();
+                let record = offset_of_key(&key).and_then(|offset| parse_record(offset, &value));
+                let damaged = || LogError::Setup("a stored record is damaged".to_owned());
+                records.push(record.ok_or_else(damaged)?);
             }
-            let (key, value) = guard.into_inner().map_err(unavailable)?;
-            bytes += value.len();
-            let record = offset_of_key(&key).and_then(|offset| parse_record(offset, &value));
-            records.push(record.ok_or_else(|| unavailable("a stored record is damaged"))?);
-        }
-        Ok(records)
+            Ok(records)
+        })
     }
 }

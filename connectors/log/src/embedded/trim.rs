@@ -10,7 +10,8 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 use super::{
-    LogError, Shared, TopicPartition, Work, offset_of_key, parse_record, record_key, unavailable,
+    LogError, Shared, TopicPartition, Work, from_fjall, offset_of_key, parse_record, record_key,
+    unavailable,
 };
 use platform::clock::wall_ms;
 
@@ -113,30 +114,35 @@ pub(super) fn pass(
     Ok(removed)
 }
 
-/// Removes records older than the limit from the front of a partition.
+/// Removes what is older and read by every group, from the front. A clock that is wrong makes everything old, so time alone
+/// removes nothing that a group has yet to read.
 fn expire(
     shared: &Shared,
     work: &mpsc::Sender<Work>,
     of: TopicPartition,
     before_ms: i64,
 ) -> Result<usize, LogError> {
+    let floor = shared.unread_from(of)?.unwrap_or(i64::MAX);
     let mut removed = 0;
     loop {
-        let mut keys = Vec::new();
-        for guard in shared
-            .records
-            .range(record_key(of, 0)..=record_key(of, i64::MAX))
-        {
-            let (key, value) = guard.into_inner().map_err(unavailable)?;
-            let timestamp_ms = value
-                .first_chunk::<8>()
-                .map(|bytes| i64::from_be_bytes(*bytes));
-            let young = timestamp_ms.is_none_or(|timestamp_ms| timestamp_ms >= before_ms);
-            if young || keys.len() == REMOVALS_MAX {
-                break;
+        let keys = shared.look(|tables| {
+            let mut keys = Vec::new();
+            for guard in tables
+                .records
+                .range(record_key(of, 0)..record_key(of, floor))
+            {
+                let (key, value) = guard.into_inner().map_err(from_fjall)?;
+                let timestamp_ms = value
+                    .first_chunk::<8>()
+                    .map(|bytes| i64::from_be_bytes(*bytes));
+                let young = timestamp_ms.is_none_or(|timestamp_ms| timestamp_ms >= before_ms);
+                if young || keys.len() == REMOVALS_MAX {
+                    break;
+                }
+                keys.push(key.to_vec());
             }
-            keys.push(key.to_vec());
-        }
+            Ok(keys)
+        })?;
         let count = keys.len();
         removed += count;
         remove(work, keys)?;
@@ -154,20 +160,34 @@ fn compact(
     end: i64,
 ) -> Result<(usize, usize), LogError> {
     let mut newest: BTreeMap<bytes::Bytes, Vec<u8>> = BTreeMap::new();
-    let mut replaced = Vec::new();
     let mut removed = 0;
-    for guard in shared.records.range(record_key(of, 0)..record_key(of, end)) {
-        let (key, value) = guard.into_inner().map_err(unavailable)?;
-        let record = offset_of_key(&key).and_then(|offset| parse_record(offset, &value));
-        let Some(name) = record.and_then(|record| record.key) else {
-            continue;
+    let mut from = 0;
+    let replaced = loop {
+        // A removal waits for the writer, which must not wait for this reader.
+        let (replaced, next) = shared.look(|tables| {
+            let mut replaced = Vec::new();
+            let range = record_key(of, from)..record_key(of, end);
+            for guard in tables.records.range(range) {
+                let (key, value) = guard.into_inner().map_err(from_fjall)?;
+                let offset = offset_of_key(&key);
+                let record = offset.and_then(|offset| parse_record(offset, &value));
+                let Some(name) = record.and_then(|record| record.key) else {
+                    continue;
+                };
+                replaced.extend(newest.insert(name, key.to_vec()));
+                if replaced.len() == REMOVALS_MAX {
+                    return Ok((replaced, offset.map(|offset| offset + 1)));
+                }
+            }
+            Ok((replaced, None))
+        })?;
+        let Some(next) = next else {
+            break replaced;
         };
-        replaced.extend(newest.insert(name, key.to_vec()));
-        if replaced.len() == REMOVALS_MAX {
-            removed += REMOVALS_MAX;
-            remove(work, std::mem::take(&mut replaced))?;
-        }
-    }
+        from = next;
+        removed += replaced.len();
+        remove(work, replaced)?;
+    };
     removed += replaced.len();
     remove(work, replaced)?;
     Ok((newest.len(), removed))

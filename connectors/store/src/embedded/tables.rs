@@ -2,6 +2,7 @@
 //! like the numbers. A value is a marker byte, the order of its write, a version byte and the row. Values from before
 //! orders existed begin with the version byte. Schedules have version 2, everything else version 1.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
@@ -16,9 +17,12 @@ use serde::{Deserialize, Serialize};
 
 use super::schedule_v1;
 use platform::order::Order;
+use platform::reopen::write_again;
 use platform::store::{Row, StoreError};
 
-/// First byte of a value whose next eight bytes are its order. No version has this number.
+/// Extension of the journals in the folder.
+const JOURNAL: &str = "jnl";
+/// First byte of a value that has its order in the eight bytes behind. No version of what follows has this number.
 const ORDERED: u8 = 0x80;
 /// Version byte of most values; another number means another layout.
 const VERSION: u8 = 1;
@@ -92,15 +96,18 @@ impl Table {
     }
 }
 
-/// The open tables. Cheap to clone.
-#[derive(Clone)]
+/// The open tables. The folder is locked for as long as they are.
 pub(super) struct Tables {
     pub(super) database: Database,
     keyspaces: Vec<Keyspace>,
 }
 
 impl Tables {
-    pub(super) fn open(database: Database) -> Result<Self, fjall::Error> {
+    pub(super) fn open(dir: &Path, cache_mb: u64) -> Result<Self, fjall::Error> {
+        let database = Database::builder(dir)
+            .cache_size(cache_mb * 1024 * 1024)
+            .worker_threads(1)
+            .open()?;
         let keyspaces = Table::ALL
             .iter()
             .map(|table| database.keyspace(table.as_str(), KeyspaceCreateOptions::default))
@@ -114,6 +121,13 @@ impl Tables {
     pub(super) fn get(&self, table: Table) -> &Keyspace {
         &self.keyspaces[table as usize]
     }
+}
+
+/// Opens the tables after a write that failed; the error for people.
+pub(super) fn open_again(dir: &Path, cache_mb: u64) -> Result<Tables, String> {
+    let rewritten = write_again(dir, JOURNAL).map_err(fjall::Error::Io);
+    let opened = rewritten.and_then(|()| Tables::open(dir, cache_mb));
+    opened.map_err(|error| error.to_string())
 }
 
 /// One change of one table.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use fjall::PersistMode;
 use model::tariff::{PricePeriod, Tariff};
 use platform::order::{Epoch, Order};
+use platform::reopen::{self, Reopened};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, warn};
 
@@ -46,48 +47,96 @@ pub(super) struct Claim {
     pub(super) done: oneshot::Sender<Result<Option<Epoch>, StoreError>>,
 }
 
-/// Runs until every sender is gone.
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "the thread owns what it works on"
-)]
-pub(super) fn run(tables: Tables, mut jobs: mpsc::Receiver<Job>, changes_max: usize) {
+/// Runs until every sender is gone. Tables that take no write any more are opened again with `open`.
+pub(super) fn run(
+    tables: &Reopened<Tables>,
+    mut jobs: mpsc::Receiver<Job>,
+    changes_max: usize,
+    mut open: impl FnMut() -> Result<Tables, String>,
+) {
+    let mut pauses = reopen::pauses();
     let mut next = jobs.blocking_recv();
     while let Some(job) = next {
-        match job {
+        let (other, failure) = match job {
             Job::Claim(claim) => {
+                let outcome = super::look(tables, |tables| {
+                    set_epoch(tables, claim.partition, claim.held)
+                });
+                let failure = outcome.as_ref().err().filter(|error| error.is_retryable());
+                let failure = failure.map(ToString::to_string);
                 // A caller that stopped waiting needs no answer.
-                let _ = claim
-                    .done
-                    .send(set_epoch(&tables, claim.partition, claim.held));
-                next = jobs.blocking_recv();
+                let _ = claim.done.send(outcome);
+                (None, failure)
             }
-            Job::Write(first) => {
-                let mut batch = CommitBatch::default();
-                let mut waiting = Vec::new();
-                let mut write = first;
-                // A claim ends the batch, so that the writes before it are committed first.
-                let other = loop {
-                    let outcome = batch.add(&tables, write.order, write.changes);
-                    waiting.push((write.done, outcome));
-                    if batch.rows.len() >= changes_max {
-                        break None;
-                    }
+            Job::Write(first) => write_together(tables, first, &mut jobs, changes_max),
+        };
+        match failure {
+            None => {
+                tables.succeeded(&mut pauses);
+                next = other.or_else(|| jobs.blocking_recv());
+            }
+            Some(failure) => {
+                let reason = || StoreError::Unavailable(failure.clone());
+                if let Some(other) = other {
+                    other.refuse(reason());
+                }
+                let turn = || loop {
                     match jobs.try_recv() {
-                        Ok(Job::Write(more)) => write = more,
-                        Ok(claim @ Job::Claim(_)) => break Some(claim),
-                        Err(_) => break None,
+                        Ok(job) => job.refuse(reason()),
+                        Err(mpsc::error::TryRecvError::Empty) => return true,
+                        Err(mpsc::error::TryRecvError::Disconnected) => return false,
                     }
                 };
-                let outcome = batch.commit(&tables);
-                for (done, added) in waiting {
-                    let committed = outcome.as_ref().map_err(from_fjall);
-                    let _ = done.send(added.and(committed.copied()));
+                if !tables.reopen(&failure, &mut pauses, &mut open, turn) {
+                    return;
                 }
-                next = other.or_else(|| jobs.blocking_recv());
+                next = jobs.blocking_recv();
             }
         }
     }
+}
+
+impl Job {
+    fn refuse(self, error: StoreError) {
+        match self {
+            Self::Write(write) => drop(write.done.send(Err(error))),
+            Self::Claim(claim) => drop(claim.done.send(Err(error))),
+        }
+    }
+}
+
+/// Makes `first` and the writes that wait behind it durable with one fsync. Gives back the claim that ended the batch, since
+/// the writes before a claim are made before it, and why the commit failed.
+fn write_together(
+    tables: &Reopened<Tables>,
+    first: Write,
+    jobs: &mut mpsc::Receiver<Job>,
+    changes_max: usize,
+) -> (Option<Job>, Option<String>) {
+    let mut waiting = Vec::new();
+    let mut other = None;
+    let outcome = tables.with(|tables| {
+        let mut batch = CommitBatch::default();
+        let mut next = Some(first);
+        while let Some(write) = next.take() {
+            let outcome = batch.add(tables, write.order, write.changes);
+            waiting.push((write.done, outcome));
+            if batch.rows.len() < changes_max {
+                match jobs.try_recv() {
+                    Ok(Job::Write(more)) => next = Some(more),
+                    Ok(claim @ Job::Claim(_)) => other = Some(claim),
+                    Err(_) => {}
+                }
+            }
+        }
+        batch.commit(tables)
+    });
+    let outcome = outcome.unwrap_or(Err(fjall::Error::Poisoned));
+    for (done, added) in waiting {
+        let committed = outcome.as_ref().map_err(from_fjall);
+        let _ = done.send(added.and(committed.copied()));
+    }
+    (other, outcome.err().map(|error| error.to_string()))
 }
 
 fn set_epoch(
@@ -261,14 +310,14 @@ impl CommitBatch {
     reason = "the thread owns what it works on"
 )]
 pub(super) fn run_expiry(
-    tables: Tables,
+    tables: &Reopened<Tables>,
     writes: mpsc::Sender<Job>,
     retention: Retention,
     period: Duration,
     stop: Receiver<()>,
 ) {
     while matches!(stop.recv_timeout(period), Err(RecvTimeoutError::Timeout)) {
-        match expire(&tables, &writes, retention) {
+        match expire(tables, &writes, retention) {
             Ok(0) => {}
             Ok(rows_count) => debug!(rows_count, "removed rows past their retention"),
             Err(error) => warn!(%error, "remove rows past their retention"),
@@ -278,7 +327,7 @@ pub(super) fn run_expiry(
 
 /// Makes one pass over every table with a retention. Returns the number of rows removed.
 pub(super) fn expire(
-    tables: &Tables,
+    tables: &Reopened<Tables>,
     writes: &mpsc::Sender<Job>,
     retention: Retention,
 ) -> Result<usize, StoreError> {
@@ -302,16 +351,48 @@ pub(super) fn expire(
 
 /// Expires one table. It jumps from household to household, so the cost is one seek per home and one removal per row.
 fn expire_table(
-    tables: &Tables,
+    tables: &Reopened<Tables>,
     writes: &mpsc::Sender<Job>,
     table: Table,
     days: u32,
     prefix_len: usize,
 ) -> Result<usize, StoreError> {
+    let mut removed_count = 0;
+    let mut cursor = Some(Vec::new());
+    while let Some(from) = cursor {
+        // A removal waits for the writer, which must not wait for this reader.
+        let found = super::look(tables, |tables| {
+            expired(tables, from, table, days, prefix_len)
+        })?;
+        removed_count += found.rows_count;
+        if !found.changes.is_empty() {
+            write_blocking(writes, found.changes)?;
+        }
+        cursor = found.next;
+    }
+    Ok(removed_count)
+}
+
+/// Rows of a table that are past their retention.
+struct Expired {
+    changes: Vec<Change>,
+    rows_count: usize,
+    /// Where to look on; `None` at the end of the table.
+    next: Option<Vec<u8>>,
+}
+
+/// Those of the first homes from the key `from` on, at most about [`EXPIRED_MAX`].
+fn expired(
+    tables: &Tables,
+    from: Vec<u8>,
+    table: Table,
+    days: u32,
+    prefix_len: usize,
+) -> Result<Expired, StoreError> {
     let keyspace = tables.get(table);
     let corrupt = || super::tables::corrupt(table, &"key without a time");
-    let mut removed_count = 0;
-    let mut cursor = Vec::new();
+    let (mut changes, mut rows_count) = (Vec::new(), 0);
+    let mut cursor = from;
     while let Some(first) = keyspace.range(cursor..).next() {
         let first = first.key().map_err(|error| from_fjall(&error))?;
         let prefix = first.get(..prefix_len).ok_or_else(corrupt)?.to_vec();
@@ -325,10 +406,17 @@ fn expire_table(
             .ok_or_else(corrupt)?;
         let oldest_ms = newest_ms.saturating_sub(i64::from(days) * DAY_MS);
         let end = [prefix.as_slice(), &ordered(oldest_ms)].concat();
-
-        let mut changes = Vec::new();
         for guard in keyspace.range(prefix.clone()..end) {
             let key = guard.key().map_err(|error| from_fjall(&error))?.to_vec();
+            if changes.len() >= EXPIRED_MAX {
+                // This home is looked at again, without the rows that are removed by then.
+                let next = Some(key);
+                return Ok(Expired {
+                    changes,
+                    rows_count,
+                    next,
+                });
+            }
             if table == Table::Schedules {
                 changes.push(Change::Remove {
                     table: Table::SchedulesById,
@@ -336,20 +424,18 @@ fn expire_table(
                 });
             }
             changes.push(Change::Remove { table, key });
-            removed_count += 1;
-            if changes.len() >= EXPIRED_MAX {
-                write_blocking(writes, std::mem::take(&mut changes))?;
-            }
-        }
-        if !changes.is_empty() {
-            write_blocking(writes, changes)?;
+            rows_count += 1;
         }
         match successor(prefix) {
             Some(next) => cursor = next,
             None => break,
         }
     }
-    Ok(removed_count)
+    Ok(Expired {
+        changes,
+        rows_count,
+        next: None,
+    })
 }
 
 fn write_blocking(writes: &mpsc::Sender<Job>, changes: Vec<Change>) -> Result<(), StoreError> {
@@ -386,8 +472,7 @@ mod tests {
     #[test]
     fn rows_without_an_order_are_read_and_lose() {
         let dir = tempfile::tempdir().unwrap();
-        let database = fjall::Database::builder(dir.path()).open().unwrap();
-        let tables = Tables::open(database).unwrap();
+        let tables = Tables::open(dir.path(), 8).unwrap();
         let key = timed_key(HouseholdId::new(7).unwrap(), 1_000);
         let old = packed(&450.0_f64).unwrap();
         let table = tables.get(Table::MeterReadings);

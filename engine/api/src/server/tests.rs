@@ -482,9 +482,9 @@ async fn prices_merge_and_are_in_force_at_once() {
 #[actix_web::test]
 async fn prices_put_at_the_same_time_are_all_kept() {
     let log = Arc::new(OneLog::default());
-    let parts = Parts {
+    let parts = RoleContext {
         log: Arc::new(Shared(Arc::clone(&log))),
-        ..parts()
+        ..context()
     };
     let (here, there) = (Prices::start(&parts), Prices::start(&parts));
     while here.all().is_err() || there.all().is_err() {
