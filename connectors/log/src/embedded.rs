@@ -118,9 +118,10 @@ fn from_fjall(error: fjall::Error) -> LogError {
         }
         cause = error.source();
     }
-    match error {
-        fjall::Error::Poisoned => unavailable(error),
-        error => LogError::Setup(error.to_string()),
+    if matches!(error, fjall::Error::Poisoned) {
+        unavailable(error)
+    } else {
+        LogError::Setup(error.to_string())
     }
 }
 

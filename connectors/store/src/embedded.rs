@@ -484,8 +484,9 @@ fn from_fjall(error: &fjall::Error) -> StoreError {
         }
         cause = error.source();
     }
-    match error {
-        fjall::Error::Poisoned => StoreError::Unavailable(error.to_string()),
-        error => StoreError::Refused(error.to_string()),
+    if matches!(error, fjall::Error::Poisoned) {
+        StoreError::Unavailable(error.to_string())
+    } else {
+        StoreError::Refused(error.to_string())
     }
 }
