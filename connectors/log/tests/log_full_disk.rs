@@ -16,6 +16,19 @@ use tokio::time::{sleep, timeout};
 const LIMIT: Duration = Duration::from_secs(60);
 const CHILD: &str = "FULL_DISK_CHILD";
 
+/// Bytes that do not get smaller when they are compressed.
+fn noise(count: usize) -> Vec<u8> {
+    let mut state = 1_u64;
+    let mut bytes = Vec::with_capacity(count);
+    while bytes.len() < count {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        bytes.push(state.to_be_bytes()[0]);
+    }
+    bytes
+}
+
 fn limit_files(bytes_max: Option<u64>) {
     let (_, hard) = getrlimit(Resource::RLIMIT_FSIZE).unwrap();
     setrlimit(Resource::RLIMIT_FSIZE, bytes_max.unwrap_or(hard), hard).unwrap();
@@ -74,7 +87,7 @@ async fn fill_up() {
 
     // A record that is written in part.
     limit_files(Some(64 << 10));
-    assert!(produce(&vec![7; 300 << 10]).await.is_err());
+    assert!(produce(&noise(300 << 10)).await.is_err());
     limit_files(None);
     while produce(b"third").await.is_err() {
         sleep(Duration::from_millis(5)).await;
