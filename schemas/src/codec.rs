@@ -97,8 +97,8 @@ pub struct SchemaIds {
 /// Encodes and decodes. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Codec {
-    /// Ids that the registry gave, by topic; none for single-object encoding, empty until the registry has answered.
-    ids: Option<Arc<OnceLock<BTreeMap<Topic, SchemaIds>>>>,
+    /// Ids that the registry gave, by topic; none for single-object encoding.
+    ids: Option<Arc<BTreeMap<Topic, SchemaIds>>>,
 }
 
 impl Codec {
@@ -114,24 +114,6 @@ impl Codec {
     /// Where a topic has no ids, or not one entry for each of its older schemas.
     #[must_use]
     pub fn confluent(ids: BTreeMap<Topic, SchemaIds>) -> Self {
-        let codec = Self::until_registered();
-        codec.set_registered(ids);
-        codec
-    }
-
-    /// Writes single-object encoding, which every reader knows, until [`Codec::set_registered`] is called on it or a clone of it.
-    #[must_use]
-    pub fn until_registered() -> Self {
-        Self {
-            ids: Some(Arc::default()),
-        }
-    }
-
-    /// Writes the Confluent wire format with these ids from now on. Changes nothing where it has ids, or is to have none.
-    ///
-    /// # Panics
-    /// Where a topic has no ids, or not one entry for each of its older schemas.
-    pub fn set_registered(&self, ids: BTreeMap<Topic, SchemaIds>) {
         for topic in Topic::ALL {
             let ids = ids.get(&topic);
             let older_count = ids.map(|ids| ids.older.len());
@@ -141,14 +123,9 @@ impl Codec {
                 "the registry was not asked for every schema of {topic}"
             );
         }
-        if let Some(known) = &self.ids {
-            // The first answer stays.
-            let _ = known.set(ids);
+        Self {
+            ids: Some(Arc::new(ids)),
         }
-    }
-
-    fn ids(&self) -> Option<&BTreeMap<Topic, SchemaIds>> {
-        self.ids.as_ref()?.get()
     }
 
     /// The value as a record's bytes.
@@ -156,7 +133,7 @@ impl Codec {
         let topic = T::TOPIC;
         let known = known(topic);
         let mut bytes = Vec::with_capacity(64);
-        match self.ids() {
+        match &self.ids {
             Some(ids) => {
                 bytes.push(CONFLUENT_MAGIC);
                 bytes.extend_from_slice(&ids[&topic].newest.to_be_bytes());
@@ -221,7 +198,8 @@ impl Codec {
         if id == 0 {
             return Err(framing);
         }
-        let ids = self.ids().ok_or(CodecError::NoRegistry { topic, id })?;
+        let ids = self.ids.as_ref();
+        let ids = ids.ok_or(CodecError::NoRegistry { topic, id })?;
         let find = |topic| {
             let ids = &ids[&topic];
             let all = std::iter::once(Some(ids.newest)).chain(ids.older.iter().copied());

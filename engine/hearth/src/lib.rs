@@ -7,7 +7,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 pub mod config;
 pub mod connect;
-mod no_store;
 
 pub mod dead_letters;
 pub mod households_import;

@@ -273,13 +273,7 @@ impl Running {
 /// Runs `roles` until SIGTERM or SIGINT, or until one of them fails.
 pub async fn run(roles: &[Role], config: &Config) -> Result<()> {
     let clock = platform::clock::Clock::wall();
-    // What has a spool starts without log and registry too.
-    let spools = |role: &Role| matches!(role, Role::Gateway | Role::Bridge);
-    let parts = if roles.iter().all(spools) {
-        connect::connect_later(config, clock).await?
-    } else {
-        connect::connect(config, clock).await?
-    };
+    let parts = connect::connect(config, clock).await?;
     let running = Running::start(roles, config, parts).await?;
     info!(?roles, "started");
     let told = until_told(&running).await?;
