@@ -53,8 +53,9 @@ fn field_error(field: &str, expected: impl Into<String>) -> FieldError {
 }
 
 fn time_ms(field: &str, text: &str) -> Result<i64, FieldError> {
-    let is_short = text.len() <= 64;
-    let parsed: Option<Timestamp> = is_short.then(|| text.parse().ok()).flatten();
+    // A named zone behind the offset would be read past, whether it exists or not.
+    let is_plain = text.len() <= 64 && !text.contains('[');
+    let parsed: Option<Timestamp> = is_plain.then(|| text.parse().ok()).flatten();
     parsed.map(Timestamp::as_millisecond).ok_or_else(|| {
         let shown: String = text.chars().take(40).collect();
         field_error(

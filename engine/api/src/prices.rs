@@ -12,6 +12,7 @@ use platform::log::{Consumer, LogError, LogEvent, Record, Start, Subscription};
 use platform::retry::Backoff;
 use platform::role_context::RoleContext;
 use schemas::topic::Topic;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
@@ -20,6 +21,8 @@ use crate::problem::Refused;
 
 /// How long a PUT waits until it reads in the log what it wrote there.
 const SEEN_WITHIN: Duration = Duration::from_secs(5);
+/// How often a PUT says the whole series again, because somebody else's record says less.
+const MENDS_MAX: usize = 8;
 /// Records that a PUT which waits may be behind.
 const SEEN_MAX: usize = 1_024;
 const PAUSE_MIN: Duration = Duration::from_secs(1);
@@ -51,6 +54,8 @@ struct Shared {
 #[derive(Default)]
 struct Held {
     series: PriceSeries,
+    /// The series as it is handed out.
+    tariff: Option<Arc<Tariff>>,
     /// Whether the newest record does not say all that is known. The log may keep that record alone.
     record_lacks: bool,
 }
@@ -78,22 +83,22 @@ impl Prices {
     }
 
     /// Every tariff, by name.
-    pub(crate) fn all(&self) -> Result<Vec<Tariff>, Refused> {
+    pub(crate) fn all(&self) -> Result<Vec<Arc<Tariff>>, Refused> {
         self.check_whole()?;
         let by_name = self.shared.by_name.read().expect("no writer panics");
-        let tariffs = by_name.iter().map(|(name, held)| held.series.tariff(name));
+        let tariffs = by_name.values().filter_map(|held| held.tariff.clone());
         Ok(tariffs.collect())
     }
 
     /// What is in force under `name`.
-    pub(crate) fn get(&self, name: &str) -> Result<Option<Tariff>, Refused> {
+    pub(crate) fn get(&self, name: &str) -> Result<Option<Arc<Tariff>>, Refused> {
         self.check_whole()?;
         let by_name = self.shared.by_name.read().expect("no writer panics");
-        Ok(by_name.get(name).map(|held| held.series.tariff(name)))
+        Ok(by_name.get(name).and_then(|held| held.tariff.clone()))
     }
 
     /// Puts the periods of `newer` over those that hold, and returns what holds then. Without periods nothing changes.
-    pub(crate) async fn put(&self, newer: &Tariff, now_ms: i64) -> Result<Tariff, Refused> {
+    pub(crate) async fn put(&self, newer: &Tariff, now_ms: i64) -> Result<Arc<Tariff>, Refused> {
         let (name, before) = (&newer.name, self.get(&newer.name)?);
         if newer.periods.is_empty() {
             let unknown = || {
@@ -114,24 +119,32 @@ impl Prices {
             let detail = format!("with these the tariff has more than {PERIODS_MAX} periods");
             return Err(Refused::invalid(Some("periods".to_owned()), detail));
         }
-        self.produce(&whole).await?;
+        let mut held = Arc::new(whole);
+        let mut is_seen = self.produce(&held).await?;
         // Somebody else's record may have come between, and may say less than is known now.
-        let (held, record_lacks) = {
-            let by_name = self.shared.by_name.read().expect("no writer panics");
-            let held = by_name.get(name);
-            (
-                held.map_or(whole, |held| held.series.tariff(name)),
-                held.is_some_and(|held| held.record_lacks),
-            )
-        };
-        if record_lacks {
-            self.produce(&held).await?;
+        for _ in 0..MENDS_MAX {
+            let Some((merged, record_lacks)) = self.merged(name).filter(|_| is_seen) else {
+                break;
+            };
+            held = merged;
+            if !record_lacks {
+                break;
+            }
+            is_seen = self.produce(&held).await?;
         }
         Ok(held)
     }
 
-    /// Produces a record and waits until it is merged in here.
-    async fn produce(&self, tariff: &Tariff) -> Result<(), Refused> {
+    /// What is in force, and whether the newest record lacks some of it.
+    fn merged(&self, name: &str) -> Option<(Arc<Tariff>, bool)> {
+        let by_name = self.shared.by_name.read().expect("no writer panics");
+        let held = by_name.get(name)?;
+        Some((held.tariff.clone()?, held.record_lacks))
+    }
+
+    /// Produces a record and waits until it is merged in here; false where that takes too long. It is in the log in any
+    /// case.
+    async fn produce(&self, tariff: &Tariff) -> Result<bool, Refused> {
         let context = &self.shared.context;
         let bytes = context.codec.encode(tariff);
         let bytes = bytes.map_err(|error| Refused::bad_request(error.to_string()))?;
@@ -140,15 +153,16 @@ impl Prices {
         let produced = context.log.produce(Topic::Tariffs, key, bytes.clone());
         produced.await?;
         let is_seen = async {
-            while let Ok(value) = seen.recv().await {
-                if value == bytes {
-                    return;
+            loop {
+                match seen.recv().await {
+                    Ok(value) if value == bytes => return true,
+                    Ok(_) | Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return false,
                 }
             }
         };
-        // It is in the log in any case.
-        let _ = tokio::time::timeout(SEEN_WITHIN, is_seen).await;
-        Ok(())
+        let is_seen = tokio::time::timeout(SEEN_WITHIN, is_seen).await;
+        Ok(is_seen.unwrap_or(false))
     }
 
     fn check_whole(&self) -> Result<(), Refused> {
@@ -221,6 +235,7 @@ fn take(shared: &Shared, record: &Record) {
         let held = by_name.entry(tariff.name.clone()).or_default();
         let merged = held.series.merge(&tariff, record.offset, keep_from_ms);
         held.record_lacks = merged.record_lacks;
+        held.tariff = Some(Arc::new(held.series.tariff(&tariff.name)));
     }
     // Nobody may be waiting.
     let _ = shared.seen.send(record.value.clone());

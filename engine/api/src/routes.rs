@@ -253,15 +253,13 @@ impl Api {
         let start_ms = length.start_of_ms(now_ms);
         // With the open slot, as in the engine: a home's first quarter hour has no other.
         let slots = self.slots(id, start_ms - DAY_MS, now_ms).await?;
-        let horizon_ms = i64::from(self.settings.horizon_slots) * length.ms();
-        let tariff = store
-            .tariff(&metadata.tariff, start_ms, start_ms + horizon_ms)
-            .await?;
+        // As the engine has it, which does not wait for the store.
+        let tariff = self.prices.get(&metadata.tariff)?;
         let commands = store.commands(id, start_ms - DAY_MS, now_ms).await?;
         planning::problem(&PlanningInput {
             metadata: &metadata,
             slots: &slots,
-            tariff: tariff.as_ref(),
+            tariff: tariff.as_deref(),
             inputs: Inputs::of(&slots, now_ms, length),
             runs: &runs(&commands),
             now_ms,
@@ -455,14 +453,14 @@ async fn fleet(api: web::Data<Api>) -> HttpResponse {
 async fn tariffs(api: web::Data<Api>) -> Result<HttpResponse, Refused> {
     let all = api.prices.all()?;
     Ok(HttpResponse::Ok().json(TariffsBody {
-        tariffs: all.iter().map(TariffSpan::from).collect(),
+        tariffs: all.iter().map(|it| TariffSpan::from(it.as_ref())).collect(),
     }))
 }
 
 /// What is in force, as the engine has it.
 async fn tariff(api: web::Data<Api>, name: web::Path<String>) -> Result<HttpResponse, Refused> {
     match api.prices.get(&name)? {
-        Some(tariff) => Ok(HttpResponse::Ok().json(TariffBody::from(&tariff))),
+        Some(tariff) => Ok(HttpResponse::Ok().json(TariffBody::from(tariff.as_ref()))),
         None => Err(Refused::not_found(format!(
             "there is no tariff {:?}",
             name.as_str()
@@ -477,6 +475,10 @@ async fn put_tariff(
     body: Json<TariffBody>,
 ) -> Result<HttpResponse, Refused> {
     let Json(body) = body;
+    // What is no UTF-8 has been replaced on its way here. All such names would be one.
+    if name.contains(char::REPLACEMENT_CHARACTER) {
+        return Err(Refused::bad_parameter("name", "UTF-8", &name));
+    }
     let tariff = body.into_tariff(&name)?;
     let now_ms = api.context.clock.now_ms();
     let held = api.prices.put(&tariff, now_ms).await?;

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use model::problem::{Ev, HeatStore, Problem, Stability};
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// An electric vehicle that is plugged in once during the horizon.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -88,7 +89,34 @@ pub struct StabilityBody {
     pub battery_cost_per_kwh: f64,
     pub start_cost: f64,
     pub soc_change_kwh: Vec<f64>,
+    #[serde(deserialize_with = "each_once")]
     pub start_slots: BTreeMap<String, u32>,
+}
+
+/// Reads slots by id. An id that is given twice is refused, as a field is.
+fn each_once<'de, D: Deserializer<'de>>(map: D) -> Result<BTreeMap<String, u32>, D::Error> {
+    struct EachOnce;
+
+    impl<'de> Visitor<'de> for EachOnce {
+        type Value = BTreeMap<String, u32>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("an object of slots by id")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut given: A) -> Result<Self::Value, A::Error> {
+            let mut slots = BTreeMap::new();
+            while let Some((id, slot)) = given.next_entry::<String, u32>()? {
+                if slots.contains_key(&id) {
+                    return Err(A::Error::custom(format!("duplicate field `{id}`")));
+                }
+                slots.insert(id, slot);
+            }
+            Ok(slots)
+        }
+    }
+
+    map.deserialize_map(EachOnce)
 }
 
 /// The given EVs, or those of `known` that leave before the end of the horizon.

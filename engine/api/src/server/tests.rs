@@ -1,3 +1,4 @@
+mod misuse;
 mod own_problem;
 
 use std::collections::BTreeMap;
@@ -113,6 +114,12 @@ impl Log for Shared {
         sender.send(LogEvent::Assigned(partitions)).await.unwrap();
         if subscription.start == Start::Earliest {
             for topic in topics.iter().copied() {
+                let held = self.0.records.lock().unwrap().get(&topic).cloned();
+                let (from, records) = (first(topic), held.unwrap_or_default());
+                sender
+                    .send(LogEvent::Records { from, records })
+                    .await
+                    .unwrap();
                 sender.send(LogEvent::CaughtUp(first(topic))).await.unwrap();
             }
         }
@@ -241,6 +248,7 @@ fn context() -> RoleContext {
 struct Answer {
     status: u16,
     allow: Option<String>,
+    retry_after: Option<String>,
     kind: String,
     body: Value,
 }
@@ -275,13 +283,15 @@ async fn ask(context: &RoleContext, requests: Vec<TestRequest>) -> Vec<Answer> {
             let value = answer.headers().get(name)?;
             Some(value.to_str().unwrap().to_owned())
         };
-        let (allow, kind) = (header("allow"), header("content-type").unwrap_or_default());
+        let (allow, retry_after) = (header("allow"), header("retry-after"));
+        let kind = header("content-type").unwrap_or_default();
         let status = answer.status().as_u16();
         let body = read_body(answer).await;
         let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
         answers.push(Answer {
             status,
             allow,
+            retry_after,
             kind,
             body,
         });
@@ -482,11 +492,11 @@ async fn prices_merge_and_are_in_force_at_once() {
 #[actix_web::test]
 async fn prices_put_at_the_same_time_are_all_kept() {
     let log = Arc::new(OneLog::default());
-    let parts = RoleContext {
+    let context = RoleContext {
         log: Arc::new(Shared(Arc::clone(&log))),
         ..context()
     };
-    let (here, there) = (Prices::start(&parts), Prices::start(&parts));
+    let (here, there) = (Prices::start(&context), Prices::start(&context));
     while here.all().is_err() || there.all().is_err() {
         tokio::task::yield_now().await;
     }
@@ -526,7 +536,7 @@ async fn prices_put_at_the_same_time_are_all_kept() {
     // The log may keep the newest record alone.
     let records = log.records.lock().unwrap();
     let newest = &records[&Topic::Tariffs].last().unwrap().value;
-    let newest: Tariff = parts.codec.decode(newest).unwrap();
+    let newest: Tariff = context.codec.decode(newest).unwrap();
     let prices: Vec<f64> = newest
         .periods
         .iter()

@@ -8,6 +8,7 @@ use model::problem::{Grid, Problem, Weights};
 use model::reading::Measurement;
 use model::request::OptimizeRequest;
 use model::units::{DAY_MS, MINUTE_MS};
+use schemas::snapshot::NextOffsets;
 
 use super::*;
 
@@ -86,10 +87,17 @@ struct OneHome {
     metadata: Option<Metadata>,
     tariff: Option<Tariff>,
     readings: Vec<Reading>,
+    /// What its engine left behind, where the store keeps no readings.
+    snapshot: Option<Vec<u8>>,
 }
 
 /// What the home's engine asks at this moment.
 fn engines_problem(of: &OneHome) -> Option<Problem> {
+    live(of).1
+}
+
+/// The home in its engine, and what that asks at this moment.
+fn live(of: &OneHome) -> (Household, Option<Problem>) {
     let tariffs = of.tariff.iter();
     let tariffs = tariffs.map(|tariff| (tariff.name.clone(), Arc::new(tariff.clone())));
     let (tariffs, none) = (tariffs.collect(), BTreeMap::new());
@@ -110,10 +118,11 @@ fn engines_problem(of: &OneHome) -> Option<Problem> {
     env.tariffs = &tariffs;
     let tick = Event::ClockTicked { now_ms: NOW_MS };
     household.handle(tick, &env, &mut effects);
-    effects.into_iter().find_map(|effect| match effect {
+    let asked = effects.into_iter().find_map(|effect| match effect {
         Effect::RequestOptimize(request) => Some(request.problem),
         _ => None,
-    })
+    });
+    (household, asked)
 }
 
 /// Status and detail of the answer, and the problem that was asked.
@@ -125,6 +134,12 @@ async fn asked(of: &OneHome) -> (u16, String, Option<Problem>) {
         store: Arc::new(of.clone()),
         ..context()
     };
+    // The store may be behind with prices.
+    if let Some(tariff) = &of.tariff {
+        let bytes = context.codec.encode(tariff).unwrap();
+        let produced = context.log.produce(Topic::Tariffs, b"dynamic", bytes);
+        produced.await.unwrap();
+    }
     let request = send(Method::POST, "/api/optimize", r#"{"household_id":7}"#);
     let answer = ask(&context, vec![request]).await.remove(0);
     let records = log.records.lock().unwrap();
@@ -143,6 +158,7 @@ async fn a_home_in_its_first_quarter_hour_is_asked_as_its_engine_asks() {
         metadata: Some(metadata()),
         tariff: Some(prices()),
         readings: readings(&ALL),
+        snapshot: None,
     };
     let without_battery = OneHome {
         metadata: Some(Metadata {
@@ -164,12 +180,42 @@ async fn a_home_in_its_first_quarter_hour_is_asked_as_its_engine_asks() {
     }
 }
 
+/// Its engine has let it go, or is just being started again.
+#[actix_web::test]
+async fn a_home_that_no_engine_holds_is_asked_as_its_engine_asked() {
+    let home = OneHome {
+        metadata: Some(metadata()),
+        tariff: Some(prices()),
+        readings: readings(&ALL),
+        snapshot: None,
+    };
+    let (household, wanted) = live(&home);
+    let snapshot = schemas::snapshot::encode(0, &NextOffsets::default(), &household);
+    let left = OneHome {
+        readings: Vec::new(),
+        snapshot: Some(snapshot),
+        ..home
+    };
+    let (status, detail, problem) = asked(&left).await;
+    assert_eq!(status, 202, "{detail}");
+    assert!(wanted.is_some());
+    assert_eq!(problem, wanted);
+    // A snapshot that does not read says nothing of the home.
+    let broken = OneHome {
+        snapshot: Some(b"broken".to_vec()),
+        ..left
+    };
+    let (status, detail, _) = asked(&broken).await;
+    assert_eq!(status, 409, "{detail}");
+}
+
 #[actix_web::test]
 async fn a_home_that_lacks_something_is_told_what() {
     let whole = OneHome {
         metadata: Some(metadata()),
         tariff: Some(prices()),
         readings: readings(&ALL),
+        snapshot: None,
     };
     let lacking = [
         (
@@ -296,18 +342,13 @@ impl Store for OneHome {
     async fn tariff(
         &self,
         _name: &str,
-        from_ms: i64,
-        to_ms: i64,
+        _from_ms: i64,
+        _to_ms: i64,
     ) -> Result<Option<Tariff>, StoreError> {
-        Ok(self.tariff.clone().map(|mut tariff| {
-            let is_within =
-                |period: &PricePeriod| period.end_ms > from_ms && period.start_ms < to_ms;
-            tariff.periods.retain(is_within);
-            tariff
-        }))
+        Ok(None)
     }
     async fn snapshot(&self, _id: HouseholdId) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(None)
+        Ok(self.snapshot.clone())
     }
     async fn close(&self) {}
 }
