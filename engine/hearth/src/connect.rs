@@ -23,10 +23,6 @@ use tracing::{error, info};
 use crate::config::{Config, LogKind, StoreKind};
 use crate::no_store::NoStore;
 
-/// Shortest and longest pause between attempts to connect.
-const PAUSE_MIN: Duration = Duration::from_millis(200);
-const PAUSE_MAX: Duration = Duration::from_secs(3);
-
 /// Connects to what `config` names, waiting at most `operation.start_s_max` for each service.
 pub async fn connect(config: &Config, clock: Clock) -> Result<RoleContext> {
     let metrics = Metrics::new();
