@@ -2,6 +2,8 @@
 //!
 //! Load and PV are forecast by persistence: the same slot a day before. What is missing is never taken as zero.
 
+use std::collections::BTreeMap;
+
 use crate::inputs::Inputs;
 use crate::runs::Runs;
 use crate::settings::Settings;
@@ -16,7 +18,7 @@ use model::units::{DAY_MS, HOUR_MS, MINUTE_MS, SlotLength};
 #[derive(Debug, Clone, Copy)]
 pub struct PlanningInput<'a> {
     pub metadata: &'a Metadata,
-    /// The last 24 hours, ascending. Slots of another length than the settings' are passed over.
+    /// The last 24 hours, ascending, of any length.
     pub slots: &'a [Slot],
     /// `None` where the home's tariff is not known.
     pub tariff: Option<&'a Tariff>,
@@ -196,11 +198,7 @@ impl Horizon {
     /// The series of the day before, kW. Where a slot is missing there, the nearest known one within an hour of its
     /// time of day stands in, else the mean of all. `None` where the series was not seen at all.
     fn persistence(self, slots: &[Slot], series: fn(&Slot) -> &Stat) -> Option<Vec<f64>> {
-        let known: Vec<(i64, f64)> = slots
-            .iter()
-            .filter(|slot| slot.slot_minutes == self.slot.minutes())
-            .filter_map(|slot| Some((slot.start_ms, series(slot).mean()?.max(0.0))))
-            .collect();
+        let known = self.resized(slots, series);
         if known.is_empty() {
             return None;
         }
@@ -225,6 +223,30 @@ impl Horizon {
                 .map(|start_ms| power_w(start_ms) / 1e3)
                 .collect(),
         )
+    }
+
+    /// The mean of a series in each slot of the horizon's length, ascending. Slots of another length, which a home has
+    /// from before that was changed, are cut or put together.
+    fn resized(self, slots: &[Slot], series: fn(&Slot) -> &Stat) -> Vec<(i64, f64)> {
+        let length_ms = self.slot.ms();
+        let mut known: BTreeMap<i64, (f64, f64)> = BTreeMap::new();
+        for slot in slots {
+            let Some(power_w) = series(slot).mean() else {
+                continue;
+            };
+            let end_ms = slot.start_ms + i64::from(slot.slot_minutes) * MINUTE_MS;
+            let minutes = self.slot.minutes();
+            let weight = f64::from(slot.slot_minutes.min(minutes)) / f64::from(minutes);
+            let mut start_ms = self.slot.start_of_ms(slot.start_ms);
+            while start_ms < end_ms {
+                let (sum, weights) = known.entry(start_ms).or_default();
+                *sum += power_w.max(0.0) * weight;
+                *weights += weight;
+                start_ms += length_ms;
+            }
+        }
+        let mean = |(start_ms, (sum, weights))| (start_ms, sum / weights);
+        known.into_iter().map(mean).collect()
     }
 
     /// The appliance with its window as slot indexes. A run under way has only one way to go on. Else it is the first
