@@ -220,7 +220,7 @@ impl Windows {
 
     /// Goes over to slots of another length, before a reading of `next_ms` is taken in if there is one. What is open is
     /// left to the store, which can cut it anew. Where the store has no readings, the rows that were written keep what
-    /// is in them, so longer slots have to wait for one in which no row has been written.
+    /// is in them, so longer slots begin with the next one that a reading comes into.
     pub(crate) fn set_length(
         &mut self,
         household_id: HouseholdId,
