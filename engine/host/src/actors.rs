@@ -7,9 +7,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use household::event::Event;
+
 use household::household::Env;
+use household::repair;
 use model::slot::Slot;
-use model::units::HouseholdId;
+use model::units::{HouseholdId, SlotLength};
 use platform::clock::wall_ms;
 use platform::log::{Record, TopicPartition};
 use schemas::dead_letter::Reason;
@@ -241,11 +243,13 @@ impl Actors {
             self.outbox.settled().await?;
             let this = &*self;
             let aggregate = |(id, start_ms)| async move {
-                let slot = this.aggregate(id, start_ms).await?;
-                Ok((id, slot))
+                let slots = this.aggregate(id, start_ms).await?;
+                Ok(slots.into_iter().map(|slot| (id, slot)).collect::<Vec<_>>())
             };
-            let mut slots = each(repairs, READS_MAX, aggregate).await?;
+            let mut slots = each(repairs, READS_MAX, aggregate).await?.concat();
             slots.sort_by_key(|(id, slot)| (*id, slot.start_ms));
+            // A row of a greater length is aggregated for each slot that lies in it.
+            slots.dedup_by_key(|(id, slot)| (*id, slot.start_ms));
             batch = EffectBatch::default();
             for (id, slot) in slots {
                 self.repair(turn, id, slot, &mut batch, failures);
@@ -277,23 +281,32 @@ impl Actors {
         }
     }
 
-    async fn aggregate(&self, id: HouseholdId, start_ms: i64) -> Result<Slot, Fenced> {
+    /// The slot at `start_ms` from its stored readings, or what rows of another length there are of its time.
+    async fn aggregate(&self, id: HouseholdId, start_ms: i64) -> Result<Vec<Slot>, Fenced> {
         let Assignment { setup, fence, .. } = &self.assignment;
         let (settings, store) = (&setup.settings, &setup.context.store);
         let (length, hold_ms) = (settings.slot, settings.hold_ms);
-        // What came before holds on into the slot.
-        let readings = read_patiently("readings", fence, || {
-            store.readings(id, start_ms - hold_ms, start_ms + length.ms())
+        let rows = read_patiently("slots", fence, || {
+            let from_ms = repair::rows_from_ms(start_ms);
+            store.slots(id, from_ms, start_ms + length.ms())
         })
         .await?;
-        let timed = readings.iter().map(|read| (read.ts_ms, read.measurement));
-        Ok(Slot::of(
-            start_ms,
-            length.minutes(),
-            hold_ms,
-            i64::MAX,
-            timed,
-        ))
+        let spans = repair::spans(start_ms, length, &rows);
+        let (Some((first_ms, _)), Some((last_ms, last))) = (spans.first(), spans.last()) else {
+            return Ok(Vec::new());
+        };
+        // What came before holds on into the slot.
+        let readings = read_patiently("readings", fence, || {
+            store.readings(id, first_ms - hold_ms, last_ms + last.ms())
+        })
+        .await?;
+        let slot = |(start_ms, length): &(i64, SlotLength)| {
+            let end_ms = start_ms + length.ms();
+            let counting = readings.iter().filter(|read| read.ts_ms < end_ms);
+            let timed = counting.map(|read| (read.ts_ms, read.measurement));
+            Slot::of(*start_ms, length.minutes(), hold_ms, i64::MAX, timed)
+        };
+        Ok(spans.iter().map(slot).collect())
     }
 
     /// Saves the `count` homes that changed first.

@@ -105,6 +105,45 @@ impl ClosedSlots {
         }
     }
 
+    /// The same time in slots of `length`: a longer slot is cut, shorter ones are put together where all of their time
+    /// has ended.
+    pub(crate) fn resized(&self, length: SlotLength) -> Self {
+        let mut resized = Self::new(length);
+        let end_ms = self.newest_ms().map_or(0, |ms| ms + self.length.ms());
+        if length.ms() < self.length.ms() {
+            self.iter()
+                .for_each(|slot| resized.insert_cut(&slot, self.length));
+            return resized;
+        }
+        let mut slots = self.iter().peekable();
+        while let Some(first) = slots.peek().copied() {
+            let start_ms = length.start_of_ms(first.start_ms);
+            let until_ms = start_ms + length.ms();
+            let mut slot = Slot::empty(start_ms, length.minutes());
+            while let Some(part) = slots.next_if(|part| part.start_ms < until_ms) {
+                if let Some((mean_w, max_w)) = part.load_w {
+                    slot.load_w.add(f64::from(mean_w));
+                    slot.load_w.max = slot.load_w.max.max(f64::from(max_w));
+                }
+                part.pv_w
+                    .into_iter()
+                    .for_each(|pv_w| slot.pv_w.add(f64::from(pv_w)));
+            }
+            if until_ms <= end_ms {
+                resized.insert(&ClosedSlot::of(&slot));
+            }
+        }
+        resized
+    }
+
+    /// Puts a slot of a greater length in the place of those that it covers.
+    pub(crate) fn insert_cut(&mut self, slot: &ClosedSlot, length: SlotLength) {
+        let end_ms = slot.start_ms + length.ms();
+        for start_ms in (slot.start_ms..end_ms).step_by(self.step()) {
+            self.insert(&ClosedSlot { start_ms, ..*slot });
+        }
+    }
+
     /// Iterates over the slots in ascending order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = ClosedSlot> + '_ {
         let starts = (self.first_ms..).step_by(self.step());

@@ -117,7 +117,8 @@ impl Household {
 
     /// Handles one event and appends its effects to `effects`.
     pub fn handle(&mut self, event: Event, env: &Env<'_>, effects: &mut Vec<Effect>) {
-        self.windows.set_length(env.settings);
+        self.windows
+            .set_length(self.id, None, env.settings, effects);
         match event {
             Event::ReadingArrived(reading) => self.reading_arrived(&reading, env, effects),
             Event::MetadataChanged(metadata) => self.metadata_changed(metadata, effects),
@@ -218,6 +219,8 @@ impl Household {
         if was_silent || self.speaks_since_ms.is_none() {
             self.speaks_since_ms = Some(reading.ts_ms);
         }
+        self.windows
+            .set_length(self.id, Some(reading.ts_ms), env.settings, effects);
         let effects_before = effects.len();
         self.windows.take_in(&judged, env.settings, effects);
         if judged != *reading {

@@ -14,6 +14,7 @@ pub mod invariants;
 mod open_slot;
 pub mod planning;
 pub mod plausible;
+pub mod repair;
 pub mod runs;
 pub mod settings;
 pub mod unplannable;

@@ -2,6 +2,8 @@
 //!
 //! Load and PV are forecast by persistence: the same slot of the day before. A missing value is never taken as 0.
 
+use std::collections::BTreeMap;
+
 use crate::inputs::Inputs;
 use crate::runs::Runs;
 use crate::settings::Settings;
@@ -17,7 +19,7 @@ use model::units::{DAY_MS, HOUR_MS, MINUTE_MS, SlotLength};
 pub struct PlanningInput<'a> {
     /// The home's metadata.
     pub metadata: &'a Metadata,
-    /// The last 24 hours, ascending. Slots of another length than the settings' are ignored.
+    /// The last 24 hours, ascending, of any length.
     pub slots: &'a [Slot],
     /// The home's tariff; `None` if it is not known.
     pub tariff: Option<&'a Tariff>,
@@ -198,11 +200,7 @@ impl Horizon {
     /// Returns the series of the day before, kW. A missing slot takes the value of the nearest known one within an hour
     /// of its time of day, otherwise the mean of all. Returns `None` if the series has no values.
     fn persistence(self, slots: &[Slot], series: fn(&Slot) -> &Stat) -> Option<Vec<f64>> {
-        let known: Vec<(i64, f64)> = slots
-            .iter()
-            .filter(|slot| slot.slot_minutes == self.slot.minutes())
-            .filter_map(|slot| Some((slot.start_ms, series(slot).mean()?.max(0.0))))
-            .collect();
+        let known = self.resized(slots, series);
         if known.is_empty() {
             return None;
         }
@@ -227,6 +225,30 @@ impl Horizon {
                 .map(|start_ms| power_w(start_ms) / 1e3)
                 .collect(),
         )
+    }
+
+    /// The mean of a series in each slot of the horizon's length, ascending. Slots of another length, which a home has
+    /// from before that was changed, are cut or put together.
+    fn resized(self, slots: &[Slot], series: fn(&Slot) -> &Stat) -> Vec<(i64, f64)> {
+        let length_ms = self.slot.ms();
+        let mut known: BTreeMap<i64, (f64, f64)> = BTreeMap::new();
+        for slot in slots {
+            let Some(power_w) = series(slot).mean() else {
+                continue;
+            };
+            let end_ms = slot.start_ms + i64::from(slot.slot_minutes) * MINUTE_MS;
+            let minutes = self.slot.minutes();
+            let weight = f64::from(slot.slot_minutes.min(minutes)) / f64::from(minutes);
+            let mut start_ms = self.slot.start_of_ms(slot.start_ms);
+            while start_ms < end_ms {
+                let (sum, weights) = known.entry(start_ms).or_default();
+                *sum += power_w.max(0.0) * weight;
+                *weights += weight;
+                start_ms += length_ms;
+            }
+        }
+        let mean = |(start_ms, (sum, weights))| (start_ms, sum / weights);
+        known.into_iter().map(mean).collect()
     }
 
     /// Returns the appliance with its window as slot indexes. A run under way can only continue. Otherwise the window is

@@ -3,6 +3,7 @@
 mod clocks;
 mod commands;
 mod inputs;
+mod lengths;
 mod limits;
 mod means;
 mod planning;
@@ -18,6 +19,7 @@ use crate::event::Event;
 use crate::household::{Env, Household};
 use crate::inputs::{Inputs, Newest};
 use crate::invariants::{check, check_step};
+use crate::repair;
 use crate::settings::{Settings, UNKNOWN_KW_MAX};
 use model::alert::AlertKind;
 use model::command::{Ack, AckStatus, Command, CommandProgress};
@@ -193,9 +195,12 @@ impl World {
     fn tell(&mut self, event: Event) {
         let mut repairs = self.tell_once(event);
         while let Some(start_ms) = repairs.pop() {
-            let slot = self.stored_slot(start_ms);
-            self.repairs_count += 1;
-            repairs.extend(self.tell_once(Event::SlotRepaired(slot)));
+            let rows: Vec<Slot> = self.slots.values().copied().collect();
+            for (start_ms, length) in repair::spans(start_ms, self.settings.slot, &rows) {
+                let slot = self.stored_slot_of(start_ms, length);
+                self.repairs_count += 1;
+                repairs.extend(self.tell_once(Event::SlotRepaired(slot)));
+            }
         }
     }
 
@@ -229,7 +234,9 @@ impl World {
                 }
                 Effect::StoreSlot { household_id, slot } => {
                     assert_eq!(household_id, id());
-                    self.slots.insert(slot.start_ms, slot);
+                    let before = self.slots.insert(slot.start_ms, slot);
+                    let minutes = before.map_or(slot.slot_minutes, |before| before.slot_minutes);
+                    assert_eq!(slot.slot_minutes, minutes, "over a slot of another length");
                 }
                 Effect::StoreMetadata(metadata) => assert_eq!(metadata.household_id, id()),
                 Effect::StoreSchedule(schedule) => {
@@ -294,8 +301,12 @@ impl World {
 
     /// The aggregate of a slot from the stored readings alone.
     fn stored_slot(&self, start_ms: i64) -> Slot {
-        let (minutes, hold_ms) = (self.settings.slot.minutes(), self.settings.hold_ms);
-        let end_ms = start_ms + self.settings.slot.ms();
+        self.stored_slot_of(start_ms, self.settings.slot)
+    }
+
+    fn stored_slot_of(&self, start_ms: i64, length: SlotLength) -> Slot {
+        let (minutes, hold_ms) = (length.minutes(), self.settings.hold_ms);
+        let end_ms = start_ms + length.ms();
         let span = (start_ms - hold_ms, Kind::Meter)..(end_ms, Kind::Meter);
         let readings = self.readings.range(span).map(|(_, read)| *read);
         let timed = readings.map(|read| (read.ts_ms, read.measurement));

@@ -1,7 +1,7 @@
 //! A home's windows over event time: the open slots with their raw readings, and the ended slots of the last 24 hours.
 //! Nothing here reads a clock; the watermark is the latest event time seen.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ use crate::open_slot::{OpenSlot, RawReading, RawReadings};
 use crate::settings::Settings;
 use model::reading::{Kind, Reading, ReadingOutcome};
 use model::slot::Slot;
-use model::units::{DAY_MS, HouseholdId, MINUTE_MS, SlotLength};
+use model::units::{DAY_MS, HouseholdId, SlotLength};
 
 /// Most numbers of raw readings that one home holds; a battery's reading has two. Beyond that, readings are still stored,
 /// but an open slot keeps only the newest of each kind and is aggregated from the store when it ends. The limit has room
@@ -211,61 +211,95 @@ impl Windows {
             return;
         }
         effects.push(Effect::StoreSlot { household_id, slot });
-        if slot.slot_minutes == self.length.minutes() {
-            self.closed.insert(&ClosedSlot::of(&slot));
+        match SlotLength::new(slot.slot_minutes) {
+            Some(length) if length.ms() >= self.length.ms() => {
+                self.closed.insert_cut(&ClosedSlot::of(&slot), length);
+            }
+            Some(_) | None => {}
         }
     }
 
-    /// Changes the slot length. Open slots are aggregated from the store later; if readings are not stored, those held
-    /// here move to slots of the new length. Closed slots of the old length are forgotten.
-    pub(crate) fn set_length(&mut self, settings: &Settings) {
+    /// Goes over to slots of another length, before a reading of `next_ms` is taken in if there is one. What is open is
+    /// left to the store, which can cut it anew. Where the store has no readings, the rows that were written keep what
+    /// is in them, so longer slots begin with the next one that a reading comes into.
+    pub(crate) fn set_length(
+        &mut self,
+        household_id: HouseholdId,
+        next_ms: Option<i64>,
+        settings: &Settings,
+        effects: &mut Vec<Effect>,
+    ) {
         let length = settings.slot;
         if self.length == length {
             return;
         }
-        let held: Vec<(i64, RawReading)> = if settings.stores_readings {
-            Vec::new()
-        } else {
-            // A slot that has ended already has its row.
-            let slots = self.open.iter().filter(|slot| !slot.ended);
-            slots.flat_map(OpenSlot::timed_readings).collect()
-        };
-        let spans = self
-            .open
-            .iter()
-            .map(|slot| slot.start_ms..slot.start_ms + self.length.ms());
-        let starts: BTreeSet<i64> = spans
-            .flat_map(|span| span.step_by(usize::try_from(MINUTE_MS).expect("a minute fits")))
-            .map(|ts_ms| length.start_of_ms(ts_ms))
-            .collect();
-        self.open = starts
-            .into_iter()
-            .map(|start_ms| OpenSlot {
-                start_ms,
-                readings: RawReadings::EMPTY,
-                ended: false,
-                from_store: settings.stores_readings,
-            })
-            .collect();
-        self.closed = ClosedSlots::new(length);
-        self.length = length;
-        if let Some(watermark_ms) = self.watermark_ms
-            && settings.stores_readings
-        {
-            let next_ms = length.start_of_ms(watermark_ms) + length.ms();
-            self.whole_from_ms = self.whole_from_ms.max(next_ms);
+        if !settings.stores_readings && length.ms() > self.length.ms() {
+            let first_ms = next_ms.map(|next_ms| length.start_of_ms(next_ms));
+            let newest_ms = self.open.back().map(|slot| slot.start_ms);
+            if newest_ms.is_some() && newest_ms >= first_ms {
+                return;
+            }
+            if let Some(first_ms) = first_ms {
+                self.end_until(household_id, first_ms, settings, effects);
+            }
         }
-        for (ts_ms, reading) in held {
-            let start_ms = length.start_of_ms(ts_ms);
+        let before = std::mem::take(&mut self.open);
+        self.closed = self.closed.resized(length);
+        let before_length = std::mem::replace(&mut self.length, length);
+        for slot in &before {
+            let end_ms = slot.start_ms + before_length.ms();
+            let mut start_ms = length.start_of_ms(slot.start_ms);
+            while start_ms < end_ms {
+                let index = self.open_slot(start_ms);
+                self.open[index].from_store = settings.stores_readings;
+                start_ms += length.ms();
+            }
+        }
+        if settings.stores_readings {
+            if let Some(watermark_ms) = self.watermark_ms {
+                let next_ms = length.start_of_ms(watermark_ms) + length.ms();
+                self.whole_from_ms = self.whole_from_ms.max(next_ms);
+            }
+            return;
+        }
+        let is_longer = length.ms() > before_length.ms();
+        if let Some(watermark_ms) = self.watermark_ms
+            && is_longer
+        {
+            // The oldest slot that is not late yet may have rows whose slots have been let go.
+            self.open_slot(length.start_of_ms(watermark_ms - settings.grace_ms));
+        }
+        self.seal_rows(&before, before_length);
+    }
+
+    /// Puts the readings of slots of another length into those that are open now, and lets no reading into time that
+    /// has a row of that length.
+    fn seal_rows(&mut self, before: &VecDeque<OpenSlot>, before_length: SlotLength) {
+        let length_ms = self.length.ms();
+        for (ts_ms, reading) in before.iter().flat_map(OpenSlot::timed_readings) {
+            let start_ms = self.length.start_of_ms(ts_ms);
             let index = self.open_slot(start_ms);
             let offset_ms = u32::try_from(ts_ms - start_ms).expect("a slot lasts an hour at most");
-            self.open[index].take_in(
-                RawReading {
-                    offset_ms,
-                    ..reading
-                },
-                true,
-            );
+            let raw = RawReading {
+                offset_ms,
+                ..reading
+            };
+            self.open[index].take_in(raw, true);
+        }
+        let is_longer = length_ms > before_length.ms();
+        for slot in &mut self.open {
+            let end_ms = slot.start_ms + length_ms;
+            let has_row = before.iter().any(|row| {
+                row.ended
+                    && row.start_ms < end_ms
+                    && slot.start_ms < row.start_ms + before_length.ms()
+            });
+            if has_row || is_longer {
+                slot.ended = true;
+                slot.from_store = false;
+                slot.trim();
+                self.whole_from_ms = self.whole_from_ms.max(end_ms);
+            }
         }
     }
 
@@ -358,6 +392,10 @@ impl Windows {
         settings: &Settings,
         effects: &mut Vec<Effect>,
     ) {
+        if !settings.stores_readings && self.is_trimmed(self.open[index].start_ms) {
+            // Its row holds readings that are not here any more.
+            return;
+        }
         if self.is_whole(index, settings) {
             let slot = self.aggregate(index, i64::MAX, settings);
             if slot.samples_count() > 0 {

@@ -248,7 +248,6 @@ fn context() -> RoleContext {
 struct Answer {
     status: u16,
     allow: Option<String>,
-    retry_after: Option<String>,
     kind: String,
     body: Value,
 }
@@ -283,7 +282,7 @@ async fn ask(context: &RoleContext, requests: Vec<TestRequest>) -> Vec<Answer> {
             let value = answer.headers().get(name)?;
             Some(value.to_str().unwrap().to_owned())
         };
-        let (allow, retry_after) = (header("allow"), header("retry-after"));
+        let allow = header("allow");
         let kind = header("content-type").unwrap_or_default();
         let status = answer.status().as_u16();
         let body = read_body(answer).await;
@@ -291,7 +290,6 @@ async fn ask(context: &RoleContext, requests: Vec<TestRequest>) -> Vec<Answer> {
         answers.push(Answer {
             status,
             allow,
-            retry_after,
             kind,
             body,
         });

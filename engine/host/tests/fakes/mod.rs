@@ -103,8 +103,24 @@ impl Store for FakeStore {
         Ok(newest.into_values().collect())
     }
 
-    async fn slots(&self, _: HouseholdId, _: i64, _: i64) -> Result<Vec<Slot>, StoreError> {
-        Ok(Vec::new())
+    async fn slots(
+        &self,
+        household_id: HouseholdId,
+        from_ms: i64,
+        to_ms: i64,
+    ) -> Result<Vec<Slot>, StoreError> {
+        let rows = self.rows.lock().expect("no holder panics");
+        let slots = rows.iter().filter_map(|row| match row {
+            Row::Slot {
+                household_id: id,
+                slot,
+            } if *id == household_id && (from_ms..to_ms).contains(&slot.start_ms) => {
+                Some((slot.start_ms, *slot))
+            }
+            _ => None,
+        });
+        let newest: BTreeMap<_, Slot> = slots.collect();
+        Ok(newest.into_values().collect())
     }
 
     async fn latest_schedule(&self, _: HouseholdId) -> Result<Option<Schedule>, StoreError> {

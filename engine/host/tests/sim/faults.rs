@@ -43,6 +43,8 @@ pub enum Fault {
     DuplicateReading,
     CorrectedReading,
     FutureReading,
+    /// Refused: further ahead than a clock may be, or older than what is kept.
+    FarReading,
     DamagedRecord,
     PoisonRecord,
     PanicOnce,

@@ -115,7 +115,7 @@ fn reading_due(state: &mut State, kept: &Kept) -> Due {
     let is_row = state.offline.settings.stores_readings;
     Due {
         seen_by: Some(reading.household_id),
-        row: is_row.then(|| RowKey::of(&Row::Reading(reading))),
+        row: (is_row && accepted).then(|| RowKey::of(&Row::Reading(reading))),
         dead_letter: !accepted,
     }
 }

@@ -7,6 +7,8 @@ use model::reading::{Kind, Reading};
 use model::slot::Slot;
 use model::units::HouseholdId;
 
+use super::scenario::is_far;
+
 /// All readings that are in the log.
 #[derive(Debug)]
 pub struct Offline {
@@ -27,6 +29,9 @@ impl Offline {
 
     /// The next reading of a partition; false where it must be refused.
     pub fn take_in(&mut self, reading: Reading) -> bool {
+        if is_far(reading.ts_ms) {
+            return false;
+        }
         let Settings { slot, grace_ms, .. } = self.settings;
         let over_ms = slot.start_of_ms(reading.ts_ms) + slot.ms() + grace_ms;
         let watermark_ms = self

@@ -19,6 +19,15 @@ use super::poison;
 /// A Tuesday, 05:00 UTC.
 const BEGINS_MS: i64 = 1_757_394_000_000;
 pub const TARIFF: &str = "flat";
+/// How far from the host's clock a reading may be. No jump of a clock comes near, so what is refused is the same
+/// whenever a record is read.
+const AHEAD_MS: i64 = 40 * DAY_MS;
+const KEPT_MS: i64 = 400 * DAY_MS;
+
+/// Whether a reading is so far from every clock that it is refused.
+pub const fn is_far(ts_ms: i64) -> bool {
+    ts_ms > BEGINS_MS + 60 * DAY_MS || ts_ms < BEGINS_MS - 600 * DAY_MS
+}
 
 /// A record that somebody sends.
 #[derive(Debug, Clone)]
@@ -90,8 +99,8 @@ impl Scenario {
             horizon_slots: draws.one_of(&[4, 12]),
             grace_ms: draws.one_of(&[0, 5, 20, 45]) * MINUTE_MS,
             hold_ms: draws.one_of(&[0, 1, 15]) * MINUTE_MS,
-            ahead_ms: i64::MAX / 4,
-            kept_ms: i64::MAX / 4,
+            ahead_ms: AHEAD_MS,
+            kept_ms: KEPT_MS,
             stores_readings: draws.permille(500),
             stale_after_ms: draws.one_of(&[30 * MINUTE_MS, 6 * HOUR_MS]),
             load_kw_max: UNKNOWN_KW_MAX,
@@ -260,6 +269,14 @@ impl Scenario {
             8 if draws.permille(250) => {
                 odd(Fault::PanicOnce);
                 reading.measurement = poison::FIRST_TIME;
+            }
+            9 if draws.permille(500) => {
+                odd(Fault::FarReading);
+                reading.ts_ms += if draws.permille(500) {
+                    draws.within(100 * DAY_MS, 10_000 * DAY_MS)
+                } else {
+                    -draws.within(700 * DAY_MS, 20_000 * DAY_MS)
+                };
             }
             _ => {}
         }

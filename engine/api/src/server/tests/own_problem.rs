@@ -118,9 +118,11 @@ fn live(of: &OneHome) -> (Household, Option<Problem>) {
     env.tariffs = &tariffs;
     let tick = Event::ClockTicked { now_ms: NOW_MS };
     household.handle(tick, &env, &mut effects);
-    let asked = effects.into_iter().find_map(|effect| match effect {
-        Effect::RequestOptimize(request) => Some(request.problem),
-        _ => None,
+    let asked = effects.into_iter().find_map(|effect| {
+        let Effect::RequestOptimize(request) = effect else {
+            return None;
+        };
+        Some(request.problem)
     });
     (household, asked)
 }
