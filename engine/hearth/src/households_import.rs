@@ -90,7 +90,7 @@ pub const COLUMNS: [Column; 22] = [
         "pv_curtailable",
         Form::Truth,
         false,
-        "whether PV power may be thrown away; empty: false",
+        "whether PV power may be curtailed; empty: false",
     ),
     column(
         "battery.capacity_kwh",
