@@ -1,176 +1,187 @@
-//! An engine that stands still for a minute under load and wakes: no row goes back to what it was before.
+//! Owners of partitions that sleep, come and go while others go on, also while the store is away: nothing that one does
+//! late takes a row or a slot back.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use hearth_store::cql::{CqlConfig, CqlStore};
-use model::reading::{Measurement, Reading};
-use model::units::{HouseholdId, MINUTE_MS};
-use platform::clock::wall_ms;
-use platform::metrics::Metrics;
-use platform::store::Store;
-use schemas::codec::Codec;
 use tests::harness::{
-    HearthProcess, Stack, hearth_config, hearth_init, kafka_produce, unique, wait_for,
+    HearthProcess, Ledger, Phases, Stack, free_port, hearth_config, hearth_init, metric, unique,
+    wait_for,
 };
 
-const HOMES: i64 = 60;
+const MINUTE_MS: i64 = 60_000;
 const SLOT_MS: i64 = 15 * MINUTE_MS;
-/// Time in which every home sends a reading of one minute, and corrects two of before.
-const ROUND: Duration = Duration::from_millis(400);
-/// How far back a round corrects: within the slot or the one before, and where a slot is aggregated again from its rows.
-const CORRECTED_MINUTES: [i64; 2] = [4, 50];
-const WARM_ROUNDS: i64 = 25;
-const ASLEEP: Duration = Duration::from_secs(60);
-const AWAKE_ROUNDS: i64 = 40;
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(90);
+/// Ten times the session.
+const SLEEP: Duration = Duration::from_secs(60);
+/// How long the store stands still, so that the sleeper falls asleep with rows in its hands.
+const STORE_AWAY: Duration = Duration::from_secs(2);
+/// How long the load goes on after that the sleeper is awake.
+const AWAKE: Duration = Duration::from_secs(10);
+/// How long a third engine is there, and how long the store then stays away.
+const THIRD: Duration = Duration::from_secs(8);
+const HOMES: usize = 12;
+/// Between two rounds of the load.
+const PAUSE: Duration = Duration::from_millis(200);
 
-/// The newest power of each home and minute, as it was sent.
-struct Ledger {
-    topic: String,
-    brokers: String,
-    begin_ms: i64,
-    rounds: i64,
-    newest: BTreeMap<(HouseholdId, i64), f64>,
+struct Engines {
+    config: PathBuf,
+    keyspace: String,
+    bridge: HearthProcess,
 }
 
-impl Ledger {
-    async fn send_round(&mut self) -> anyhow::Result<()> {
-        let minute = self.rounds;
-        let corrected = CORRECTED_MINUTES.map(|back| minute - back);
-        let mut records = Vec::new();
-        for home in 1..=HOMES {
-            let household_id = HouseholdId::new(home).context("a positive id")?;
-            for of in [minute].into_iter().chain(corrected).filter(|of| *of >= 0) {
-                // Whole watts, so that sums are exact, and another value each time.
-                let consumption_w = f64::from(i32::try_from(minute * 10 + home % 10)?);
-                let ts_ms = self.begin_ms + of * MINUTE_MS;
-                let measurement = Measurement::Meter { consumption_w };
-                let reading = Reading {
-                    household_id,
-                    ts_ms,
-                    measurement,
-                };
-                let value = Codec::single_object().encode(&reading)?;
-                records.push((household_id.to_string(), value));
-                self.newest.insert((household_id, ts_ms), consumption_w);
-            }
-        }
-        kafka_produce(&self.brokers, &self.topic, &records).await?;
-        self.rounds += 1;
-        Ok(())
+async fn start(stack: &Stack, name: &str) -> anyhow::Result<Engines> {
+    let (prefix, keyspace) = (unique(&format!("{name}-")), unique(name));
+    let config = hearth_config(
+        stack,
+        &prefix,
+        &keyspace,
+        "[engine]\ncheckpoint_ms = 2000\n[log.kafka]\nsession_timeout_ms = 6000\ndelivery_timeout_ms = 5000\n",
+    )?;
+    hearth_init(&config).await?;
+    let (bridge, _) = HearthProcess::start_role(&config, "bridge").await?;
+    Ok(Engines {
+        config,
+        keyspace,
+        bridge,
+    })
+}
+
+impl Engines {
+    async fn engine(&self) -> anyhow::Result<(HearthProcess, u16)> {
+        HearthProcess::start_role(&self.config, "engine").await
     }
 
-    async fn send_rounds(&mut self, until: impl Fn(&Self) -> bool) -> anyhow::Result<()> {
-        let mut ticks = tokio::time::interval(ROUND);
-        while !until(self) {
-            ticks.tick().await;
-            self.send_round().await?;
+    async fn end(&self, engines: &[&HearthProcess]) -> anyhow::Result<()> {
+        for process in engines.iter().copied().chain([&self.bridge]) {
+            let ended = process.terminate(Duration::from_secs(60)).await?;
+            ensure!(ended.success(), "a role ended with {ended}");
         }
         Ok(())
     }
+}
 
-    /// Rows that are not as they were sent last, and slots that are not the mean of these.
-    async fn differences(&self, store: &CqlStore) -> anyhow::Result<Vec<String>> {
-        let mut differences = Vec::new();
-        let end_ms = self.begin_ms + self.rounds * MINUTE_MS;
-        for home in 1..=HOMES {
-            let id = HouseholdId::new(home).context("a positive id")?;
-            let rows = store.readings(id, self.begin_ms, end_ms).await?;
-            let rows: BTreeMap<i64, Measurement> = rows
-                .iter()
-                .map(|row| (row.ts_ms, row.measurement))
-                .collect();
-            let sent = self.newest.range((id, self.begin_ms)..(id, end_ms));
-            for ((_, ts_ms), consumption_w) in sent {
-                let wanted = Measurement::Meter {
-                    consumption_w: *consumption_w,
-                };
-                if rows.get(ts_ms) != Some(&wanted) {
-                    let found = rows.get(ts_ms);
-                    differences.push(format!(
-                        "home {id} at {ts_ms}: {found:?}, sent last {consumption_w}"
-                    ));
-                }
-            }
-            let slots = store.slots(id, self.begin_ms, end_ms).await?;
-            let slots: BTreeMap<i64, Option<f64>> = slots
-                .iter()
-                .map(|slot| (slot.start_ms, slot.load_w.mean()))
-                .collect();
-            // The last minute of the last slot is over, and a little more.
-            let mut start_ms = self.begin_ms;
-            while start_ms + 2 * SLOT_MS < end_ms {
-                let of_slot = self.newest.range((id, start_ms)..(id, start_ms + SLOT_MS));
-                let mean = of_slot.map(|(_, watts)| watts).sum::<f64>() / 15.0;
-                let found = slots.get(&start_ms).copied().flatten();
-                if found.is_none_or(|found| (found - mean).abs() > 1e-6) {
-                    differences.push(format!(
-                        "slot {start_ms} of home {id}: {found:?}, mean of what was sent {mean}"
-                    ));
-                }
-                start_ms += SLOT_MS;
-            }
-        }
-        Ok(differences)
-    }
+/// Moments of two slots that have ended and of the one that runs, a minute apart. The even ones are corrected before
+/// and during the sleep only, so that nothing later hides a row that goes back.
+fn moments() -> (Vec<i64>, Vec<i64>) {
+    let now_ms = platform::clock::wall_ms();
+    let from_ms = now_ms - now_ms.rem_euclid(SLOT_MS) - 2 * SLOT_MS;
+    let all = (0..).map(|minute| from_ms + minute * MINUTE_MS);
+    let all = all.take_while(|ts_ms| *ts_ms <= now_ms);
+    all.partition(|ts_ms| ts_ms / MINUTE_MS % 2 == 0)
+}
+
+/// Readings that the engine on `port` has taken in.
+async fn taken(port: u16) -> anyhow::Result<f64> {
+    metric(port, "hearth_readings_total").await
 }
 
 #[tokio::test]
 #[ignore = "needs the real stack: make test, or cargo test -- --ignored"]
-async fn an_engine_that_sleeps_past_its_session_takes_no_row_back() -> anyhow::Result<()> {
-    let stack = Stack::shared().await;
-    let (prefix, keyspace) = (unique("sleep-"), unique("sleep"));
-    let extra = "[registry]\nurl = \"\"\n[log.kafka]\nsession_timeout_ms = 6000\n";
-    let config = hearth_config(stack, &prefix, &keyspace, extra)?;
-    hearth_init(&config).await?;
-    let (first, _) = HearthProcess::start_role(&config, "engine").await?;
-    let (second, _) = HearthProcess::start_role(&config, "engine").await?;
-    let now_ms = wall_ms();
-    let mut ledger = Ledger {
-        topic: format!("{prefix}telemetry"),
-        brokers: stack.kafka.brokers(),
-        // Whole slots, all of them over.
-        begin_ms: now_ms - now_ms.rem_euclid(SLOT_MS) - 40 * SLOT_MS,
-        rounds: 0,
-        newest: BTreeMap::new(),
-    };
-    ledger
-        .send_rounds(|sent| sent.rounds >= WARM_ROUNDS)
-        .await?;
-    // In the midst of its work.
-    first.process().pause()?;
-    let wakes = tokio::time::Instant::now() + ASLEEP;
-    ledger
-        .send_rounds(|_| tokio::time::Instant::now() >= wakes)
-        .await?;
-    first.process().resume()?;
-    let awake = ledger.rounds + AWAKE_ROUNDS;
-    ledger.send_rounds(|sent| sent.rounds >= awake).await?;
-
-    let store = CqlConfig {
-        nodes: vec![stack.cassandra.contact_point()],
-        keyspace,
-        ..CqlConfig::default()
-    };
-    let store = CqlStore::connect(store, Metrics::new()).await?;
-    let what = "rows and slots as they were sent last";
-    wait_for(what, LIMIT, async || {
-        let differences = ledger.differences(&store).await?;
-        let some = &differences[..differences.len().min(5)];
+async fn an_engine_that_slept_past_its_session_takes_no_row_back() -> anyhow::Result<()> {
+    let mut phases = Phases::start();
+    // A stack of its own, since its store is stopped.
+    let stack = Stack::start().await?;
+    let engines = start(&stack, "sleep").await?;
+    let (sleeper, sleeper_port) = engines.engine().await?;
+    let (other, other_port) = engines.engine().await?;
+    let mut ledger = Ledger::of_homes(HOMES);
+    let (even, odd) = moments();
+    let mut all = [even, odd.clone()].concat();
+    // A device sends its past first.
+    all.sort_unstable();
+    let both_take = async || {
+        let (one, two) = (taken(sleeper_port).await?, taken(other_port).await?);
         ensure!(
-            differences.is_empty(),
-            "{} differ: {some:?}",
-            differences.len()
+            one > 0.0 && two > 0.0,
+            "{one} and {two} readings are taken in"
         );
         Ok(())
-    })
-    .await;
-    // The sleeper has its place in the group again, and both leave in peace.
-    for engine in [first, second] {
-        let ended = engine.terminate(LIMIT).await?;
-        ensure!(ended.success(), "an engine ended with {ended}");
+    };
+    load_for(&mut ledger, Duration::from_secs(1), &stack, &all).await?;
+    wait_for("both engines to have homes", LIMIT, both_take).await;
+    phases.end("start");
+
+    // The store answers nobody, the log goes on: the sleeper holds rows that it has not written.
+    stack.cassandra.pause()?;
+    load_for(&mut ledger, STORE_AWAY, &stack, &all).await?;
+    sleeper.process().pause()?;
+    stack.cassandra.resume()?;
+    load_for(&mut ledger, SLEEP, &stack, &all).await?;
+    phases.end("asleep");
+    // The other has all by now. Whatever goes back from here on, the sleeper took it back.
+    ledger.wait_stored(&stack, &engines.keyspace, LIMIT).await;
+    phases.end("taken over");
+    sleeper.process().resume()?;
+    load_for(&mut ledger, AWAKE, &stack, &odd).await?;
+    ledger.wait_stored(&stack, &engines.keyspace, LIMIT).await;
+    phases.end("awake");
+    // What they write at their ends counts too.
+    engines.end(&[&sleeper, &other]).await?;
+    ledger.check_stored(&stack, &engines.keyspace).await?;
+    phases.end("end");
+    eprintln!("{} readings; {phases}", ledger.sent());
+    Ok(())
+}
+
+#[tokio::test]
+#[ignore = "needs the real stack: make test, or cargo test -- --ignored"]
+async fn owners_that_change_while_the_store_is_away_lose_no_slot() -> anyhow::Result<()> {
+    let mut phases = Phases::start();
+    // A stack of its own, since its store is stopped.
+    let stack = Stack::start().await?;
+    let engines = start(&stack, "change").await?;
+    let (one, _) = engines.engine().await?;
+    let (two, _) = engines.engine().await?;
+    let mut ledger = Ledger::of_homes(HOMES);
+    let (even, odd) = moments();
+    let mut all = [even, odd].concat();
+    all.sort_unstable();
+    load_for(&mut ledger, STORE_AWAY, &stack, &all).await?;
+    ledger.wait_stored(&stack, &engines.keyspace, LIMIT).await;
+    phases.end("start");
+
+    stack.cassandra.pause()?;
+    load_for(&mut ledger, STORE_AWAY, &stack, &all).await?;
+    // It does not become ready without a store, but takes its share of the partitions.
+    let config = engines.config.to_str().context("a path of UTF-8")?;
+    let listen = format!("127.0.0.1:{}", free_port());
+    let env = [("HEARTH_HTTP__LISTEN", listen.as_str())];
+    let third = HearthProcess::start(&["--config", config, "engine"], &env)?;
+    load_for(&mut ledger, THIRD, &stack, &all).await?;
+    let come_back = async {
+        load_for(&mut ledger, THIRD, &stack, &all).await?;
+        stack.cassandra.resume()
+    };
+    tokio::try_join!(third.terminate(LIMIT), come_back)?;
+    load_for(&mut ledger, STORE_AWAY, &stack, &all).await?;
+    phases.end("store away");
+    one.kill();
+    two.kill();
+    let (last, _) = engines.engine().await?;
+    ledger.wait_stored(&stack, &engines.keyspace, LIMIT).await;
+    phases.end("the last one");
+    engines.end(&[&last]).await?;
+    ledger.check_stored(&stack, &engines.keyspace).await?;
+    phases.end("end");
+    eprintln!("{} readings; {phases}", ledger.sent());
+    Ok(())
+}
+
+/// Every home sends the moments anew again and again, for so long.
+async fn load_for(
+    ledger: &mut Ledger,
+    time: Duration,
+    stack: &Stack,
+    moments_ms: &[i64],
+) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    while begun.elapsed() < time {
+        ledger
+            .send(|home| stack.mosquitto.home(home), moments_ms)
+            .await?;
+        tokio::time::sleep(PAUSE).await;
     }
     Ok(())
 }

@@ -175,7 +175,7 @@ async fn a_build_in_between_that_knows_less_loses_nothing() -> anyhow::Result<()
     for home in ledger.homes() {
         // For this the engine needs the home's snapshot.
         let url = format!("http://127.0.0.1:{api_port}/api/households/{home}");
-        let body = serde_json::json!({"name": "A home", "pv_capacity_kw": 5.0});
+        let body = serde_json::json!({"name": "A home", "pv_capacity_kw": 5.0, "tariff": "flat"});
         let put = http().put(url).json(&body).send().await?;
         put.error_for_status()?;
     }

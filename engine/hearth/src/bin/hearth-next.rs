@@ -1,9 +1,6 @@
 //! `hearth` as it may be one version from now, for tests of upgrades: the same program over newer formats. Its name is its
 //! own, so that both can stand side by side.
 
-#[path = "../main.rs"]
-mod hearth_main;
-
 fn main() -> std::process::ExitCode {
-    hearth_main::main()
+    hearth::cli::main()
 }
