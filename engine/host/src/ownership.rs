@@ -129,22 +129,36 @@ impl Ownership {
     /// Returns whether the partition is still ours; false if the store does not say. The next owner finds what was
     /// durable before this, so that offsets may be committed after it.
     async fn is_confirmed(&self) -> Result<bool, Fenced> {
-        let mut hold = self.hold.lock().await;
-        let held = self.held(&mut hold).await?;
-        self.fence.check()?;
-        if held.is_due() {
-            self.renew(held).await?;
-            return Ok(true);
-        }
-        match self.store.newest_epoch(self.partition).await {
-            Ok(newest) if newest == Some(held.epoch) => Ok(true),
-            Ok(_) => self.claim_again(held).await.map(|()| true),
+        let epoch = {
+            let mut hold = self.hold.lock().await;
+            let held = self.held(&mut hold).await?;
+            self.fence.check()?;
+            if held.is_due() {
+                self.renew(held).await?;
+                return Ok(true);
+            }
+            held.epoch
+        };
+        // Writes go on meanwhile.
+        let newest = match self.store.newest_epoch(self.partition).await {
+            Ok(newest) => newest,
             Err(reason) => {
                 let partition = self.partition;
                 warn!(partition, %reason, "cannot tell whether the partition is ours, commit later");
-                Ok(false)
+                return Ok(false);
             }
+        };
+        if newest == Some(epoch) {
+            return Ok(true);
         }
+        let mut hold = self.hold.lock().await;
+        let held = self.held(&mut hold).await?;
+        // Claimed anew since, it is asked about with the next commit.
+        let is_ours = held.epoch == epoch;
+        if is_ours {
+            self.claim_again(held).await?;
+        }
+        Ok(is_ours)
     }
 
     async fn held<'a>(&self, hold: &'a mut Option<Hold>) -> Result<&'a mut Hold, Fenced> {
