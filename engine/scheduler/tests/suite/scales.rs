@@ -223,6 +223,15 @@ fn any_kind() -> impl Strategy<Value = Problem> {
         stable_home().boxed(),
         everything_home().boxed(),
     ]
+    .prop_map(|problem| {
+        with(problem, |p| {
+            let weights = &mut p.weights;
+            // Where nothing counts there is no currency: only what cannot be held costs anything, by a scale of its own.
+            if weights.cost + weights.autarky + weights.revenue == 0.0 {
+                weights.cost = 1.0;
+            }
+        })
+    })
 }
 
 /// A slot at the end with nothing in it, in which neither import nor export pays.
