@@ -7,7 +7,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use household::event::Event;
-
 use household::household::Env;
 use household::repair;
 use model::slot::Slot;

@@ -138,11 +138,18 @@ impl Log for Shared {
     async fn close(&self) {}
 }
 
-/// A store without a row, in which household 13 makes the code panic.
-struct Nothing;
+/// A store that holds one home, which has just begun to send, or nothing. Household 13 makes the code panic.
+#[derive(Clone, Default)]
+struct OneHome {
+    metadata: Option<Metadata>,
+    tariff: Option<Tariff>,
+    readings: Vec<Reading>,
+    /// What its engine left behind, where the store keeps no readings.
+    snapshot: Option<Vec<u8>>,
+}
 
 #[async_trait]
-impl Store for Nothing {
+impl Store for OneHome {
     async fn init(&self) -> Result<(), StoreError> {
         Ok(())
     }
@@ -164,10 +171,13 @@ impl Store for Nothing {
     async fn readings(
         &self,
         _id: HouseholdId,
-        _from_ms: i64,
-        _to_ms: i64,
+        from_ms: i64,
+        to_ms: i64,
     ) -> Result<Vec<Reading>, StoreError> {
-        Ok(Vec::new())
+        let readings = self.readings.iter().copied();
+        Ok(readings
+            .filter(|reading| (from_ms..to_ms).contains(&reading.ts_ms))
+            .collect())
     }
     async fn slots(
         &self,
@@ -193,14 +203,14 @@ impl Store for Nothing {
     }
     async fn household(&self, id: HouseholdId) -> Result<Option<Metadata>, StoreError> {
         assert_ne!(id.get(), 13, "a fault in a handler");
-        Ok(None)
+        Ok(self.metadata.clone())
     }
     async fn households(
         &self,
         _after: Option<HouseholdId>,
         _count_max: usize,
     ) -> Result<Vec<Metadata>, StoreError> {
-        Ok(Vec::new())
+        Ok(self.metadata.clone().into_iter().collect())
     }
     async fn tariff(
         &self,
@@ -211,7 +221,7 @@ impl Store for Nothing {
         Ok(None)
     }
     async fn snapshot(&self, _id: HouseholdId) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(None)
+        Ok(self.snapshot.clone())
     }
     async fn close(&self) {}
 }
@@ -240,7 +250,7 @@ fn context() -> RoleContext {
         metrics: Metrics::new(),
         codec: Codec::single_object(),
         log: Arc::new(Shared(Arc::default())),
-        store: Arc::new(Nothing),
+        store: Arc::new(OneHome::default()),
     }
 }
 

@@ -81,16 +81,6 @@ const ALL: [Measurement; 3] = [
     },
 ];
 
-/// A store that holds one home, which has just begun to send.
-#[derive(Clone)]
-struct OneHome {
-    metadata: Option<Metadata>,
-    tariff: Option<Tariff>,
-    readings: Vec<Reading>,
-    /// What its engine left behind, where the store keeps no readings.
-    snapshot: Option<Vec<u8>>,
-}
-
 /// What the home's engine asks at this moment.
 fn engines_problem(of: &OneHome) -> Option<Problem> {
     live(of).1
@@ -276,81 +266,4 @@ async fn a_home_that_lacks_something_is_told_what() {
         assert_eq!(problem, None);
         assert_eq!(engines_problem(&home), None);
     }
-}
-
-#[async_trait]
-impl Store for OneHome {
-    async fn init(&self) -> Result<(), StoreError> {
-        Ok(())
-    }
-    async fn ping(&self) -> Result<(), StoreError> {
-        Ok(())
-    }
-    async fn claim(&self, _partition: i32) -> Result<Epoch, StoreError> {
-        Ok(Epoch::new(0))
-    }
-    async fn renew(&self, _partition: i32, held: Epoch) -> Result<Option<Epoch>, StoreError> {
-        Ok(Some(held))
-    }
-    async fn newest_epoch(&self, _partition: i32) -> Result<Option<Epoch>, StoreError> {
-        Ok(None)
-    }
-    async fn write(&self, _order: Order, _rows: Vec<Row>) -> Result<(), StoreError> {
-        Ok(())
-    }
-    async fn readings(
-        &self,
-        _id: HouseholdId,
-        from_ms: i64,
-        to_ms: i64,
-    ) -> Result<Vec<Reading>, StoreError> {
-        let readings = self.readings.iter().copied();
-        Ok(readings
-            .filter(|reading| (from_ms..to_ms).contains(&reading.ts_ms))
-            .collect())
-    }
-    async fn slots(
-        &self,
-        _id: HouseholdId,
-        _from_ms: i64,
-        _to_ms: i64,
-    ) -> Result<Vec<Slot>, StoreError> {
-        Ok(Vec::new())
-    }
-    async fn latest_schedule(&self, _id: HouseholdId) -> Result<Option<Schedule>, StoreError> {
-        Ok(None)
-    }
-    async fn schedule(&self, _id: &str) -> Result<Option<Schedule>, StoreError> {
-        Ok(None)
-    }
-    async fn commands(
-        &self,
-        _id: HouseholdId,
-        _from_ms: i64,
-        _to_ms: i64,
-    ) -> Result<Vec<CommandProgress>, StoreError> {
-        Ok(Vec::new())
-    }
-    async fn household(&self, _id: HouseholdId) -> Result<Option<Metadata>, StoreError> {
-        Ok(self.metadata.clone())
-    }
-    async fn households(
-        &self,
-        _after: Option<HouseholdId>,
-        _count_max: usize,
-    ) -> Result<Vec<Metadata>, StoreError> {
-        Ok(self.metadata.clone().into_iter().collect())
-    }
-    async fn tariff(
-        &self,
-        _name: &str,
-        _from_ms: i64,
-        _to_ms: i64,
-    ) -> Result<Option<Tariff>, StoreError> {
-        Ok(None)
-    }
-    async fn snapshot(&self, _id: HouseholdId) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.snapshot.clone())
-    }
-    async fn close(&self) {}
 }
