@@ -1,6 +1,8 @@
-//! The store over CQL, for Scylla and Cassandra. Rows of one partition are sent in one batch; a batch never spans two
-//! partitions. Every statement is idempotent, and is repeated with growing pauses until the write's time limit.
+//! The store over CQL, for Scylla and Cassandra. Rows of one write are sent in batches, and partitions share a batch only
+//! if the same nodes hold them. Every statement is idempotent, and is repeated with growing pauses until the write's time
+//! limit.
 
+mod batches;
 mod epochs;
 mod rows;
 mod statements;
@@ -31,9 +33,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{OnceCell, Semaphore};
 use tokio::time::Instant;
 
-use self::rows::{
-    Cell, CommandRow, Grouped, SlotRow, cql_date, day_of, group, measurement, size_of,
-};
+use self::batches::{Limits, Replicas, RowBatch, batches};
+use self::rows::{Cell, CommandRow, Grouped, SlotRow, cql_date, day_of, group, measurement};
 use self::statements::{Insert, Statements};
 use crate::retention::{Retention, check_range, without_overlaps};
 use platform::metrics::Metrics;
@@ -126,6 +127,9 @@ platform::settings! {
         /// Most rows in a batch.
         #[range(1..=1_000)]
         batch_rows_max: usize = 100,
+        /// Most partitions in a batch. By default Cassandra warns above 10.
+        #[range(1..=1_000)]
+        batch_partitions_max: usize = 10,
         /// Most bytes in a batch, approximately. By default Cassandra warns above 5 KiB and refuses above 50 KiB.
         #[range(1..=50_000_000)]
         batch_bytes_max: usize = 40_000,
@@ -165,9 +169,6 @@ pub struct CqlStore {
     metrics: Metrics,
     config: CqlConfig,
 }
-
-/// Rows of one partition, each with its statement.
-type Parcel = (Vec<Insert>, Vec<Vec<Cell>>);
 
 impl CqlStore {
     /// Connects. Fails with `Unavailable` if no node answers yet; the caller decides how long to retry.
@@ -216,32 +217,34 @@ impl CqlStore {
             .await
     }
 
-    /// Splits the rows of each partition into batches within the limits.
-    fn parcels(&self, grouped: Grouped) -> Vec<Parcel> {
-        let rows_max = self.config.batch_rows_max.clamp(1, 1000);
-        let mut parcels = Vec::new();
-        for rows in grouped.into_values() {
-            let mut parcel = Parcel::default();
-            let mut bytes = 0;
-            for ((insert, _place), cells) in rows {
-                let size = size_of(&cells);
-                let full = parcel.1.len() >= rows_max || bytes + size > self.config.batch_bytes_max;
-                if full && !parcel.1.is_empty() {
-                    parcels.push(std::mem::take(&mut parcel));
-                    bytes = 0;
-                }
-                bytes += size;
-                parcel.0.push(insert);
-                parcel.1.push(cells);
-            }
-            parcels.push(parcel);
+    const fn limits(&self) -> Limits {
+        Limits {
+            rows_max: self.config.batch_rows_max,
+            partitions_max: self.config.batch_partitions_max,
+            bytes_max: self.config.batch_bytes_max,
         }
-        parcels
+    }
+
+    /// Returns who holds a partition, by one of its rows: nodes, and their shards where they have some.
+    fn replicas(&self, statements: &Statements, insert: Insert, row: &[Cell]) -> Replicas {
+        let token = statements.insert(insert).calculate_token(&row);
+        // Without a token the driver asks any node, as it does where it knows no replicas.
+        let Ok(Some(token)) = token else {
+            return Replicas::default();
+        };
+        let cluster = self.session.get_cluster_state();
+        let held = cluster.get_token_endpoints(&self.config.keyspace, insert.table(), token);
+        let mut replicas: Replicas = held
+            .into_iter()
+            .map(|(node, shard)| (node.host_id.as_u128(), shard))
+            .collect();
+        replicas.sort_unstable();
+        replicas
     }
 
     async fn send(
         &self,
-        (inserts, rows): Parcel,
+        RowBatch { inserts, rows }: RowBatch,
         order: Order,
         deadline: Instant,
     ) -> Result<(), StoreError> {
@@ -437,8 +440,12 @@ impl Store for CqlStore {
                 self.forget_replaced(tariff, order, deadline).await?;
             }
         }
-        let outcome = stream::iter(self.parcels(grouped))
-            .map(|parcel| self.send(parcel, order, deadline))
+        let statements = self.statements().await?;
+        let batches = batches(grouped, self.limits(), |insert, row| {
+            self.replicas(statements, insert, row)
+        });
+        let outcome = stream::iter(batches)
+            .map(|batch| self.send(batch, order, deadline))
             .buffer_unordered(self.config.concurrency_max.max(1))
             .try_collect()
             .await;

@@ -1,8 +1,8 @@
 //! Rows that wait for the store, and how many writes are under way. Pure: no clock, no IO.
 //!
 //! Rows of one place wait together, and the place that has waited longest is written first, with everything it has by
-//! then. While the store keeps up, a row is written at once and alone. While it does not, places wait and their rows come
-//! together by themselves, so that each write does more; nothing is held back for it.
+//! then. While the store keeps up, a row is written at once and alone. While it does not, places wait, and each write
+//! takes its share of them: the more places wait, the more of them share a write. Nothing is held back for it.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
@@ -49,7 +49,7 @@ struct Waiting {
     replaced: Vec<Ticket>,
 }
 
-/// Rows of one place, in the order in which they came, to be written together.
+/// Rows to be written together, those of one place in the order in which they came.
 #[derive(Debug)]
 pub(crate) struct WriteBatch {
     pub(crate) rows: Vec<Row>,
@@ -92,34 +92,32 @@ impl Backlog {
         ticket
     }
 
-    /// Takes out what is to be written next.
-    pub(crate) fn next(&mut self) -> Option<WriteBatch> {
-        let place = self.turns.pop_front()?;
-        let waiting = self.places.get_mut(&place).expect("a place with a turn");
+    /// Takes out what is to be written next, if `writes_max` writes share what waits.
+    pub(crate) fn next(&mut self, writes_max: usize) -> Option<WriteBatch> {
         let mut batch = WriteBatch {
             rows: Vec::new(),
             tickets: Vec::new(),
             bytes: 0,
         };
-        while let Some(first) = waiting.front() {
-            let size = first.row.size();
-            let is_full =
-                batch.rows.len() >= WRITE_ROWS_MAX || batch.bytes + size > WRITE_BYTES_MAX;
-            if is_full && !batch.rows.is_empty() {
+        let share = self.turns.len().div_ceil(writes_max.max(1));
+        for _ in 0..share {
+            let Some(place) = self.turns.pop_front() else {
+                break;
+            };
+            let waiting = self.places.get_mut(&place).expect("a place with a turn");
+            while let Some(first) = waiting.front()
+                && batch.has_room_for(&first.row)
+            {
+                batch.add(waiting.pop_front().expect("it is there"));
+            }
+            if waiting.is_empty() {
+                self.places.remove(&place);
+            } else {
+                self.turns.push_front(place);
                 break;
             }
-            let first = waiting.pop_front().expect("it is there");
-            batch.bytes += size;
-            batch.tickets.push(first.ticket);
-            batch.tickets.extend(first.replaced);
-            batch.rows.push(first.row);
         }
-        if waiting.is_empty() {
-            self.places.remove(&place);
-        } else {
-            self.turns.push_front(place);
-        }
-        Some(batch)
+        (!batch.rows.is_empty()).then_some(batch)
     }
 
     /// A batch is written.
@@ -162,6 +160,19 @@ pub(crate) struct Receipt {
 }
 
 impl WriteBatch {
+    /// There is always room for a first row.
+    fn has_room_for(&self, row: &Row) -> bool {
+        self.rows.is_empty()
+            || self.rows.len() < WRITE_ROWS_MAX && self.bytes + row.size() <= WRITE_BYTES_MAX
+    }
+
+    fn add(&mut self, waiting: Waiting) {
+        self.bytes += waiting.row.size();
+        self.tickets.push(waiting.ticket);
+        self.tickets.extend(waiting.replaced);
+        self.rows.push(waiting.row);
+    }
+
     /// The rows, and what to give back once they are written.
     pub(crate) fn split(self) -> (Vec<Row>, Receipt) {
         let receipt = Receipt {

@@ -321,7 +321,7 @@ impl Writer {
 
     async fn start_writes(&mut self) -> Result<(), Fenced> {
         while self.writes.len() < self.window.limit()
-            && let Some(batch) = self.backlog.next()
+            && let Some(batch) = self.backlog.next(self.window.limit())
         {
             let order = self.ownership.order().await?;
             let (rows, receipt) = batch.split();

@@ -82,6 +82,11 @@ impl Insert {
         }
     }
 
+    /// Returns the table that it inserts into.
+    pub(super) const fn table(self) -> &'static str {
+        self.columns().0
+    }
+
     fn cql(self, keyspace: &str) -> String {
         let (table, columns) = self.columns();
         let marks = vec!["?"; columns.split(',').count()].join(", ");

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::reading::{Measurement, Reading};
 use model::units::{DAY_MS, HouseholdId};
@@ -25,7 +25,7 @@ fn snapshot(home: i64, state: Vec<u8>) -> Row {
 fn a_row_goes_alone_while_the_store_keeps_up_and_with_its_day_while_it_does_not() {
     let mut backlog = Backlog::default();
     backlog.push(vec![reading(1, 0, 1.0)]);
-    let (rows, receipt) = backlog.next().unwrap().split();
+    let (rows, receipt) = backlog.next(64).unwrap().split();
     assert_eq!(rows, [reading(1, 0, 1.0)]);
     backlog.written(&receipt);
     backlog.push(vec![reading(1, 1, 1.0), reading(2, 1, 1.0)]);
@@ -34,7 +34,7 @@ fn a_row_goes_alone_while_the_store_keeps_up_and_with_its_day_while_it_does_not(
         reading(2, 2, 1.0),
         reading(1, 2, 1.0),
     ]);
-    let next = |backlog: &mut Backlog| backlog.next().map(|batch| batch.rows);
+    let next = |backlog: &mut Backlog| backlog.next(64).map(|batch| batch.rows);
     assert_eq!(
         next(&mut backlog),
         Some(vec![reading(1, 1, 1.0), reading(1, 2, 1.0)])
@@ -48,15 +48,52 @@ fn a_row_goes_alone_while_the_store_keeps_up_and_with_its_day_while_it_does_not(
 }
 
 #[test]
+fn each_write_takes_its_share_of_the_places_that_wait() {
+    let mut backlog = Backlog::default();
+    backlog.push((1..=10).map(|home| reading(home, 0, 1.0)).collect());
+    let homes = |batch: WriteBatch| -> Vec<i64> {
+        let of = |row: &Row| match row {
+            Row::Reading(reading) => reading.household_id.get(),
+            _ => unreachable!(),
+        };
+        batch.rows.iter().map(of).collect()
+    };
+    let mut next = |writes_max| backlog.next(writes_max).map(homes);
+    assert_eq!(next(3), Some(vec![1, 2, 3, 4]));
+    assert_eq!(next(3), Some(vec![5, 6]));
+    assert_eq!(next(16), Some(vec![7]));
+    assert_eq!(next(1), Some(vec![8, 9, 10]));
+    assert_eq!(next(1), None);
+}
+
+#[test]
+fn a_place_that_does_not_fit_whole_goes_on_first() {
+    let mut backlog = Backlog::default();
+    backlog.push((0..60).map(|ts_ms| reading(1, ts_ms, 1.0)).collect());
+    backlog.push((0..60).map(|ts_ms| reading(2, ts_ms, 1.0)).collect());
+    backlog.push(vec![reading(3, 0, 1.0)]);
+    let next = |backlog: &mut Backlog| {
+        let rows = backlog.next(1).unwrap().rows;
+        let of = |home| {
+            rows.iter()
+                .filter(move |row| row.place() == Place::Day(HouseholdId::new(home).unwrap(), 0))
+        };
+        [1, 2, 3].map(|home| of(home).count())
+    };
+    assert_eq!(next(&mut backlog), [60, 40, 0]);
+    assert_eq!(next(&mut backlog), [0, 20, 1]);
+}
+
+#[test]
 fn a_newer_state_takes_the_turn_of_the_one_that_waits() {
     let mut backlog = Backlog::default();
     let first = backlog.push(vec![snapshot(1, vec![1])]);
     let second = backlog.push(vec![snapshot(1, vec![2]), snapshot(2, vec![2])]);
-    let (rows, receipt) = backlog.next().unwrap().split();
+    let (rows, receipt) = backlog.next(64).unwrap().split();
     assert_eq!(rows, [snapshot(1, vec![2])]);
     backlog.written(&receipt);
     assert!(backlog.is_written(first) && !backlog.is_written(second));
-    let (_, receipt) = backlog.next().unwrap().split();
+    let (_, receipt) = backlog.next(64).unwrap().split();
     backlog.written(&receipt);
     assert!(backlog.is_written(second));
 }
@@ -98,7 +135,7 @@ proptest! {
     /// Batches are numbered as they begin and finish in any order; a store that keeps the highest number of each place
     /// ends with the last row pushed for each key. A push counts as written exactly when it and all before it are.
     #[test]
-    fn the_last_row_of_each_key_wins_and_none_is_lost(steps in prop::collection::vec(step(), 1..80)) {
+    fn the_last_row_of_each_key_wins_and_none_is_lost(steps in prop::collection::vec(step(), 1..80), writes_max in 1..5_usize) {
         let mut backlog = Backlog::default();
         let (mut expected, mut stored) = (BTreeMap::new(), BTreeMap::new());
         let mut under_way: Vec<(u64, Vec<Row>, Receipt)> = Vec::new();
@@ -133,11 +170,12 @@ proptest! {
                     prop_assert_eq!(backlog.is_written(ticket), pushed == 0);
                 }
                 Some(Step::Start) | None => {
-                    if let Some(batch) = backlog.next() {
+                    let waiting = backlog.turns.len();
+                    if let Some(batch) = backlog.next(writes_max) {
                         prop_assert!(batch.rows.len() <= WRITE_ROWS_MAX);
                         prop_assert!(batch.bytes <= WRITE_BYTES_MAX || batch.rows.len() == 1);
-                        let place = batch.rows[0].place();
-                        prop_assert!(batch.rows.iter().all(|row| row.place() == place));
+                        let places: BTreeSet<_> = batch.rows.iter().map(Row::place).collect();
+                        prop_assert!(places.len() <= waiting.div_ceil(writes_max));
                         order += 1;
                         let (rows, receipt) = batch.split();
                         under_way.push((order, rows, receipt));

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use clap::Parser;
 use serde::Serialize;
-use tests::harness::Stack;
+use tests::harness::{CommitLog, Stack};
 
 /// Measures Hearth on the real stack.
 #[derive(Debug, Parser)]
@@ -132,7 +132,7 @@ async fn main() -> Result<()> {
             .into_iter()
             .any(wants)
     {
-        let stack = Stack::start().await?;
+        let stack = Stack::start(CommitLog::Periodic).await?;
         if streams::is_wanted(&selection) {
             streams::measure(&stack, &cli, &mut board, &selection).await?;
         }
