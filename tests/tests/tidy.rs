@@ -207,7 +207,7 @@ fn rust_files_are_small() {
 }
 
 /// Circles that existed when the rule was added. Lines may only be removed, and a circle may only lose files.
-const CIRCLES: [&[&str]; 11] = [
+const CIRCLES: [&[&str]; 10] = [
     &[
         "connectors/devices/src/bridge/link.rs",
         "connectors/devices/src/bridge/packets.rs",
@@ -248,7 +248,6 @@ const CIRCLES: [&[&str]; 11] = [
         "engine/host/tests/sim/sim_store.rs",
         "engine/host/tests/sim/world.rs",
     ],
-    &["engine/model/src/limits.rs", "engine/model/src/tariff.rs"],
     &["schemas/src/mqtt.rs", "schemas/src/mqtt/plain.rs"],
     &[
         "tests/src/bin/bench/bridge.rs",
