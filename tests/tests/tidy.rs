@@ -207,7 +207,7 @@ fn rust_files_are_small() {
 }
 
 /// Circles that existed when the rule was added. Lines may only be removed, and a circle may only lose files.
-const CIRCLES: [&[&str]; 10] = [
+const CIRCLES: [&[&str]; 9] = [
     &[
         "connectors/devices/src/bridge/link.rs",
         "connectors/devices/src/bridge/packets.rs",
@@ -248,7 +248,6 @@ const CIRCLES: [&[&str]; 10] = [
         "engine/host/tests/sim/sim_store.rs",
         "engine/host/tests/sim/world.rs",
     ],
-    &["schemas/src/mqtt.rs", "schemas/src/mqtt/plain.rs"],
     &[
         "tests/src/bin/bench/bridge.rs",
         "tests/src/bin/bench/gateway.rs",
