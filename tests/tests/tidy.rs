@@ -207,11 +207,7 @@ fn rust_files_are_small() {
 }
 
 /// Circles that existed when the rule was added. Lines may only be removed, and a circle may only lose files.
-const CIRCLES: [&[&str]; 9] = [
-    &[
-        "connectors/devices/src/bridge/link.rs",
-        "connectors/devices/src/bridge/packets.rs",
-    ],
+const CIRCLES: [&[&str]; 8] = [
     &[
         "connectors/devices/src/gateway.rs",
         "connectors/devices/src/gateway/connection.rs",
