@@ -207,12 +207,7 @@ fn rust_files_are_small() {
 }
 
 /// Circles that existed when the rule was added. Lines may only be removed, and a circle may only lose files.
-const CIRCLES: [&[&str]; 8] = [
-    &[
-        "connectors/devices/src/gateway.rs",
-        "connectors/devices/src/gateway/connection.rs",
-        "connectors/devices/src/gateway/status.rs",
-    ],
+const CIRCLES: [&[&str]; 7] = [
     &[
         "connectors/log/src/embedded.rs",
         "connectors/log/src/embedded/reader.rs",
