@@ -207,7 +207,7 @@ fn rust_files_are_small() {
 }
 
 /// Circles that existed when the rule was added. Lines may only be removed, and a circle may only lose files.
-const CIRCLES: [&[&str]; 7] = [
+const CIRCLES: [&[&str]; 6] = [
     &[
         "connectors/log/src/embedded.rs",
         "connectors/log/src/embedded/reader.rs",
@@ -227,11 +227,6 @@ const CIRCLES: [&[&str]; 7] = [
     &[
         "connectors/store/src/embedded.rs",
         "connectors/store/src/embedded/writer.rs",
-    ],
-    &[
-        "engine/api/src/events.rs",
-        "engine/api/src/live.rs",
-        "engine/api/src/routes.rs",
     ],
     &[
         "engine/host/tests/sim/invariants.rs",
