@@ -1,35 +1,27 @@
 //! The JSON that homes and Hearth exchange over MQTT. Parsing is strict: whatever is refused has a reason and names the
 //! field.
 
-use jiff::Timestamp;
 use model::command::{Ack, AckStatus, Command, FALLBACK};
-use model::limits::{BELOW_ZERO_SHARE, BELOW_ZERO_W, SOC_BEYOND_PCT};
 use model::reading::{Measurement, Reading};
 use model::units::HouseholdId;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use crate::dead_letter::Reason;
-use crate::time::TS_MS_MAX;
+use crate::time::parse_rfc3339;
 pub use crate::time::rfc3339;
+
+mod plain;
+mod ranges;
+mod scan;
+mod source;
+
+pub(crate) use self::ranges::{CONSUMPTION_W, POWER_W, PV_W, SOC_PCT};
+pub use self::ranges::{DEVICE_TS_MS_MIN, POWER_W_MAX, TimeWindow};
+use self::source::{Channel, Source};
 
 /// Largest payload, bytes; a larger one is refused.
 pub const PAYLOAD_BYTES_MAX: usize = 256 * 1024;
-/// Largest power of any home, W; more is a broken meter.
-pub const POWER_W_MAX: f64 = 10_000_000.0;
-/// Earliest time of a reading, UTC epoch milliseconds: 2000-01-01. An earlier one comes from a device whose clock was
-/// never set.
-pub const DEVICE_TS_MS_MIN: i64 = 946_684_800_000;
-/// Longest text that is parsed as a time, bytes; RFC 3339 with nanoseconds and an offset has 35.
-const TIME_BYTES_MAX: usize = 64;
-
-/// Smallest and largest value of each field in any home. The household knows its own plant: it clamps values that are
-/// slightly outside a gauge's range and refuses what its plant cannot do.
-pub(crate) const CONSUMPTION_W: (f64, f64) = (-BELOW_ZERO_W, POWER_W_MAX);
-/// The lower bound is the share that still reads as 0, for a plant of 50 kW, the largest of a home.
-pub(crate) const PV_W: (f64, f64) = (-BELOW_ZERO_SHARE * 50_000.0, POWER_W_MAX);
-pub(crate) const SOC_PCT: (f64, f64) = (-SOC_BEYOND_PCT, 100.0 + SOC_BEYOND_PCT);
-pub(crate) const POWER_W: (f64, f64) = (-POWER_W_MAX, POWER_W_MAX);
 
 /// The content of a payload. The elements of an array are parsed one by one, so a bad one does not affect the others.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -54,53 +46,6 @@ pub struct Refusal {
     /// How many bytes were refused.
     pub payload_bytes: usize,
 }
-
-/// The times that readings and answers may have, UTC epoch milliseconds, both ends included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TimeWindow {
-    /// Earliest time. Anything older is no longer in the store, or comes from a clock that was never set.
-    pub earliest_ms: i64,
-    /// Latest time. Anything later comes from a clock that is ahead.
-    pub latest_ms: i64,
-}
-
-impl TimeWindow {
-    /// Returns the window from `age_ms_max` before `now_ms` to `skew_ms_max` after it, cut to [`DEVICE_TS_MS_MIN`] and
-    /// [`TS_MS_MAX`]. `age_ms_max` is how long readings are kept, `i64::MAX` for ever.
-    #[must_use]
-    pub const fn around(now_ms: i64, age_ms_max: i64, skew_ms_max: i64) -> Self {
-        let earliest_ms = now_ms.saturating_sub(age_ms_max);
-        let latest_ms = now_ms.saturating_add(skew_ms_max);
-        Self {
-            earliest_ms: if earliest_ms > DEVICE_TS_MS_MIN {
-                earliest_ms
-            } else {
-                DEVICE_TS_MS_MIN
-            },
-            latest_ms: if latest_ms < TS_MS_MAX {
-                latest_ms
-            } else {
-                TS_MS_MAX
-            },
-        }
-    }
-
-    const fn contains(self, ts_ms: i64) -> bool {
-        self.earliest_ms <= ts_ms && ts_ms <= self.latest_ms
-    }
-}
-
-/// The kind of a home's payload, by the last level of its topic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Channel {
-    Meter,
-    Pv,
-    Battery,
-    Ack,
-}
-
-mod plain;
-mod scan;
 
 type Why = (Reason, String);
 
@@ -307,14 +252,6 @@ fn parse_topic(topic: &str) -> Result<(HouseholdId, Channel), Why> {
     Ok((id, channel))
 }
 
-/// The origin of a payload, and the times that it may contain.
-#[derive(Debug, Clone, Copy)]
-struct Source {
-    household_id: HouseholdId,
-    channel: Channel,
-    times: TimeWindow,
-}
-
 impl Source {
     /// Parses one object.
     fn take(self, text: &str, parsed: &mut Parsed, looked_bytes: &mut usize) -> Result<(), Why> {
@@ -482,21 +419,13 @@ fn number(object: &Map<String, Value>, name: &str, min: f64, max: f64) -> Result
 
 fn time(object: &Map<String, Value>, name: &str) -> Result<i64, Why> {
     let value = text(object, name)?;
-    parse_time(value).ok_or_else(|| {
+    parse_rfc3339(value).ok_or_else(|| {
         let shown: String = value.chars().take(40).collect();
         (
             Reason::BadTime,
             format!("{name} is {shown:?}, not an RFC 3339 time with an offset"),
         )
     })
-}
-
-fn parse_time(text: &str) -> Option<i64> {
-    if text.len() > TIME_BYTES_MAX {
-        return None;
-    }
-    let parsed: Timestamp = text.parse().ok()?;
-    Some(parsed.as_millisecond())
 }
 
 fn time_within(object: &Map<String, Value>, times: TimeWindow) -> Result<i64, Why> {

@@ -7,6 +7,8 @@ pub const TS_MS_MIN: i64 = 0;
 /// Latest time that a record may have, UTC epoch milliseconds: 9999-12-30T22:00:00Z, the last that RFC 3339 can write
 /// with any offset.
 pub const TS_MS_MAX: i64 = 253_402_207_200_000;
+/// Longest text that is parsed as a time, bytes; RFC 3339 with nanoseconds and an offset has 35.
+const TIME_BYTES_MAX: usize = 64;
 /// The year 0.
 const RFC3339_MS_MIN: i64 = -62_167_219_200_000;
 
@@ -16,6 +18,15 @@ const RFC3339_MS_MIN: i64 = -62_167_219_200_000;
 pub fn rfc3339(ts_ms: i64) -> String {
     let ts_ms = ts_ms.clamp(RFC3339_MS_MIN, TS_MS_MAX);
     Timestamp::from_millisecond(ts_ms).map_or_else(|_| format!("{ts_ms} ms"), |ts| ts.to_string())
+}
+
+/// Returns the time that an RFC 3339 text with an offset says, in UTC epoch milliseconds.
+pub(crate) fn parse_rfc3339(text: &str) -> Option<i64> {
+    if text.len() > TIME_BYTES_MAX {
+        return None;
+    }
+    let parsed: Timestamp = text.parse().ok()?;
+    Some(parsed.as_millisecond())
 }
 
 /// Returns whether a record may have this time.

@@ -25,9 +25,12 @@ use platform::settings::{BadSetting, Settings as _};
 mod config;
 mod link;
 mod packets;
+mod settings;
 
 pub use config::BridgeConfig;
-use link::{Arrival, Link, Message, Receipt, Settings};
+use link::Link;
+use packets::{Arrival, Message, Receipt};
+use settings::Settings;
 
 /// Most messages on their way into the log, and their bytes. Only messages with QoS 0 can exceed this, since no broker
 /// limits their number; the rest of them wait in the connection.

@@ -9,13 +9,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::Histogram;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout_at};
-use tokio_rustls::TlsAcceptor;
 use tracing::{error, warn};
 
 use crate::ingest::Ingest;
@@ -34,6 +32,7 @@ mod exactly_once;
 mod incoming;
 mod packets;
 mod refusals;
+mod shared;
 mod status;
 mod subscribers;
 
@@ -43,6 +42,7 @@ use access::Identity;
 use config::{OPEN_ELSEWHERE, is_loopback};
 use connection::Connection;
 use refusals::{End, GatewayRefusal, Refusals};
+use shared::Shared;
 use subscribers::Subscribers;
 
 /// Time without traffic after which TCP probes a connection, and closes it if the probes get no answer. With MQTT 3.1.1
@@ -86,18 +86,6 @@ pub struct Gateway {
     task: JoinHandle<()>,
     ended: Ended,
     ingest: Arc<Ingest>,
-}
-
-/// State shared by all connections.
-struct Shared {
-    ingest: Arc<Ingest>,
-    metrics: Metrics,
-    /// The metric of this gateway, looked up once.
-    publish_to_ack_seconds: Histogram,
-    config: GatewayConfig,
-    subscribers: Subscribers,
-    refusals: Refusals,
-    tls: Option<TlsAcceptor>,
 }
 
 impl Gateway {

@@ -3,11 +3,12 @@
 //! limit.
 
 mod batches;
+mod config;
 mod epochs;
+mod failures;
 mod rows;
 mod statements;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,143 +24,30 @@ use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::deserialize::row::DeserializeRow;
-use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
+use scylla::errors::ExecutionError;
 use scylla::serialize::row::SerializeRow;
-use scylla::statement::Consistency;
 use scylla::statement::batch::{Batch, BatchStatement, BatchType};
 use scylla::statement::prepared::PreparedStatement;
 use scylla::value::CqlTimestamp;
-use serde::{Deserialize, Serialize};
 use tokio::sync::{OnceCell, Semaphore};
 use tokio::time::Instant;
 
+pub use self::config::{CqlConfig, ReplicasAsked};
+
 use self::batches::{Limits, Replicas, RowBatch, batches};
+use self::config::is_keyspace;
+use self::epochs::Epochs;
+use self::failures::{pauses, refused_or_unavailable};
 use self::rows::{Cell, CommandRow, Grouped, SlotRow, cql_date, day_of, group, measurement};
 use self::statements::{Insert, Statements};
-use crate::retention::{Retention, check_range, without_overlaps};
+use crate::retention::{check_range, without_overlaps};
 use platform::metrics::Metrics;
 use platform::order::{Epoch, Order};
-use platform::retry::Backoff;
-use platform::secret::Secret;
-use platform::settings::{BadSetting, is_host_and_port};
 use platform::store::{Row, Store, StoreError};
 use platform::tls;
 
 /// Partitions that one query reads at the same time.
 const PARTITIONS_READ_MAX: usize = 8;
-/// First and longest pause before a statement is repeated.
-const BACKOFF_FIRST: Duration = Duration::from_millis(50);
-const BACKOFF_MAX: Duration = Duration::from_secs(2);
-
-/// How many replicas must answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ReplicasAsked {
-    One,
-    LocalOne,
-    Quorum,
-    LocalQuorum,
-    All,
-}
-
-impl ReplicasAsked {
-    /// Returns whether replicas of the local data centre are enough.
-    const fn is_local(self) -> bool {
-        match self {
-            Self::LocalOne | Self::LocalQuorum => true,
-            Self::One | Self::Quorum | Self::All => false,
-        }
-    }
-}
-
-impl From<ReplicasAsked> for Consistency {
-    fn from(asked: ReplicasAsked) -> Self {
-        match asked {
-            ReplicasAsked::One => Self::One,
-            ReplicasAsked::LocalOne => Self::LocalOne,
-            ReplicasAsked::Quorum => Self::Quorum,
-            ReplicasAsked::LocalQuorum => Self::LocalQuorum,
-            ReplicasAsked::All => Self::All,
-        }
-    }
-}
-
-platform::settings! {
-    /// Settings of the CQL store.
-    pub struct CqlConfig {
-        /// Nodes to connect to first; the driver finds the rest.
-        #[expects("at least one HOST:PORT", |nodes: &Vec<String>| !nodes.is_empty() && nodes.iter().all(|node| is_host_and_port(node)))]
-        nodes: Vec<String> = vec!["127.0.0.1:9042".to_owned()],
-        /// Keyspace of all tables.
-        #[expects("letters, digits and underscores", is_keyspace)]
-        keyspace: String = "hearth".to_owned(),
-        /// CQL map with the replication of a keyspace that `init` creates. Use three copies or more in production.
-        #[expects("a CQL map such as {'class': 'NetworkTopologyStrategy', 'replication_factor': 3}", is_map)]
-        replication: String = "{'class': 'NetworkTopologyStrategy', 'replication_factor': 1}".to_owned(),
-        /// Consistency of reads and writes.
-        #[expects("one, local_one, quorum, local_quorum or all")]
-        consistency: ReplicasAsked = ReplicasAsked::LocalQuorum,
-        /// User name; empty if the cluster needs none.
-        username: String = String::new(),
-        /// Password of that user.
-        password: Secret = Secret::default(),
-        /// PEM file with the authorities that sign the nodes' certificates. Setting it turns TLS on.
-        ca_file: Option<PathBuf> = None,
-        /// PEM file with Hearth's own certificate, if nodes ask for one.
-        cert_file: Option<PathBuf> = None,
-        /// PEM file with that certificate's key.
-        key_file: Option<PathBuf> = None,
-        /// Longest wait for a connection, ms.
-        #[range(1..=600_000)]
-        connect_timeout_ms: u64 = 5_000,
-        /// Longest wait for one statement, ms.
-        #[range(1..=600_000)]
-        request_timeout_ms: u64 = 5_000,
-        /// Longest time of one write including its retries, ms.
-        #[range(1..=3_600_000)]
-        write_timeout_ms: u64 = 20_000,
-        /// Most attempts for one statement.
-        #[range(1..=1_000)]
-        attempts_max: u32 = 8,
-        /// Most statements under way at the same time, over all writes.
-        #[range(1..=100_000)]
-        concurrency_max: usize = 128,
-        /// Most rows in a batch.
-        #[range(1..=1_000)]
-        batch_rows_max: usize = 100,
-        /// Most partitions in a batch. By default Cassandra warns above 10.
-        #[range(1..=1_000)]
-        batch_partitions_max: usize = 10,
-        /// Most bytes in a batch, approximately. By default Cassandra warns above 5 KiB and refuses above 50 KiB.
-        #[range(1..=50_000_000)]
-        batch_bytes_max: usize = 40_000,
-        /// How long rows are kept. `init` sets this on the tables.
-        #[section]
-        retention: Retention = Retention::default(),
-        ; together check_together
-    }
-}
-
-fn is_keyspace(text: &str) -> bool {
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    !text.is_empty() && text.chars().all(plain)
-}
-
-fn is_map(text: &str) -> bool {
-    text.starts_with('{') && text.ends_with('}')
-}
-
-fn check_together(config: &CqlConfig, section: &str, bad: &mut Vec<BadSetting>) {
-    if config.cert_file.is_some() != config.key_file.is_some() {
-        let expected = "expected cert_file and key_file together";
-        bad.push(BadSetting::new(section, "key_file", expected));
-    }
-    if config.cert_file.is_some() && config.ca_file.is_none() {
-        let expected = "expected a file if cert_file is set";
-        bad.push(BadSetting::new(section, "ca_file", expected));
-    }
-}
-
 /// The CQL store.
 #[derive(Debug)]
 pub struct CqlStore {
@@ -281,7 +169,7 @@ impl CqlStore {
             .acquire()
             .await
             .map_err(|_| StoreError::Refused("the store is closed".to_owned()))?;
-        let mut backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_MAX);
+        let mut backoff = pauses();
         let mut attempts_count = 0;
         loop {
             let error = match tokio::time::timeout_at(deadline, Box::pin(attempt())).await {
@@ -328,6 +216,16 @@ impl CqlStore {
             .await
     }
 
+    async fn epochs(&self) -> Result<Epochs<'_>, StoreError> {
+        let deadline = Instant::now() + Duration::from_millis(self.config.write_timeout_ms);
+        Ok(Epochs {
+            session: &self.session,
+            statements: self.statements().await?,
+            metrics: &self.metrics,
+            deadline,
+        })
+    }
+
     /// Returns every row that the query finds, page by page.
     async fn select<R>(
         &self,
@@ -337,18 +235,7 @@ impl CqlStore {
     where
         R: for<'frame, 'metadata> DeserializeRow<'frame, 'metadata> + 'static,
     {
-        let unavailable =
-            |error: &dyn std::error::Error| StoreError::Unavailable(format!("read: {error}"));
-        Box::pin(self.session.execute_iter(statement.clone(), values))
-            .await
-            .map_err(|error| unavailable(&error))?
-            .rows_stream::<R>()
-            .map_err(|error| {
-                StoreError::Refused(format!("the tables are of another kind: {error}"))
-            })?
-            .try_collect()
-            .await
-            .map_err(|error| unavailable(&error))
+        statements::select(&self.session, statement, values).await
     }
 
     /// Returns the rows of a table by household and day in `[from_ms, to_ms)`, ascending.
@@ -415,15 +302,15 @@ impl Store for CqlStore {
     }
 
     async fn claim(&self, partition: i32) -> Result<Epoch, StoreError> {
-        epochs::claim(self, partition).await
+        self.epochs().await?.claim(partition).await
     }
 
     async fn renew(&self, partition: i32, held: Epoch) -> Result<Option<Epoch>, StoreError> {
-        epochs::renew(self, partition, held).await
+        self.epochs().await?.renew(partition, held).await
     }
 
     async fn newest_epoch(&self, partition: i32) -> Result<Option<Epoch>, StoreError> {
-        let found = epochs::newest(self, partition).await?;
+        let found = self.epochs().await?.newest(partition).await?;
         Ok(found.map(|(epoch, _holder)| epoch))
     }
 
@@ -624,34 +511,5 @@ impl Store for CqlStore {
     async fn close(&self) {
         // Writes are durable once they resolve; new ones are refused from here on.
         self.slots_free.close();
-    }
-}
-
-/// Sorts an error by whether the statement itself is at fault or a retry may help.
-fn refused_or_unavailable(tried: &str, error: &ExecutionError) -> StoreError {
-    let refused = if let ExecutionError::LastAttemptError(attempt) = error {
-        matches!(
-            attempt,
-            RequestAttemptError::SerializationError(_)
-                | RequestAttemptError::CqlRequestSerialization(_)
-                | RequestAttemptError::DbError(
-                    DbError::SyntaxError
-                        | DbError::Invalid
-                        | DbError::AlreadyExists { .. }
-                        | DbError::FunctionFailure { .. }
-                        | DbError::AuthenticationError
-                        | DbError::Unauthorized
-                        | DbError::ConfigError,
-                    _
-                )
-        )
-    } else {
-        matches!(error, ExecutionError::BadQuery(_))
-    };
-    let text = format!("{tried}: {error}");
-    if refused {
-        StoreError::Refused(text)
-    } else {
-        StoreError::Unavailable(text)
     }
 }

@@ -20,10 +20,10 @@ use model::units::HouseholdId;
 use tokio::sync::{mpsc, oneshot};
 
 use self::tables::{
-    Answer, Table, Tables, body, changes_of, corrupt, household_key, reading_of, schedule_prefix,
-    tariff_key, timed_key, unpacked, unpacked_schedule,
+    Answer, Table, Tables, body, changes_of, corrupt, from_fjall, get, household_key, look,
+    reading_of, schedule_prefix, tariff_key, timed_key, unpacked, unpacked_schedule,
 };
-use self::writer::{Claim, Job, Write};
+use self::writer::{Claim, Job, Write, closed};
 use crate::retention::{Retention, check_range, without_overlaps};
 use platform::metrics::Metrics;
 use platform::order::{Epoch, Order};
@@ -432,13 +432,6 @@ impl Store for EmbeddedStore {
     }
 }
 
-fn get(tables: &Tables, table: Table, key: &[u8]) -> Result<Option<fjall::Slice>, StoreError> {
-    tables
-        .get(table)
-        .get(key)
-        .map_err(|error| from_fjall(&error))
-}
-
 fn metadata(value: &[u8]) -> Result<Metadata, StoreError> {
     serde_json::from_slice(body(Table::Households, value)?)
         .map_err(|error| corrupt(Table::Households, &error))
@@ -455,38 +448,5 @@ fn progress(command: Command, answer: Option<Answer>) -> CommandProgress {
         state: answer.state,
         acked_ms: answer.acked_ms,
         reason: answer.reason,
-    }
-}
-
-fn closed() -> StoreError {
-    StoreError::Refused("the store is closed".to_owned())
-}
-
-/// Reads from the tables; not now while they are opened again.
-fn look<T>(
-    tables: &Reopened<Tables>,
-    question: impl FnOnce(&Tables) -> Result<T, StoreError>,
-) -> Result<T, StoreError> {
-    let answer = tables.with(question);
-    answer.unwrap_or_else(|| {
-        let reason = "the embedded store is being opened again".to_owned();
-        Err(StoreError::Unavailable(reason))
-    })
-}
-
-/// What the disk or the number of open files refuses now may go later, and so may a write after one that failed: the
-/// writer opens the tables again. Damage stays.
-fn from_fjall(error: &fjall::Error) -> StoreError {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if error.is::<std::io::Error>() {
-            return StoreError::Unavailable(error.to_string());
-        }
-        cause = error.source();
-    }
-    if matches!(error, fjall::Error::Poisoned) {
-        StoreError::Unavailable(error.to_string())
-    } else {
-        StoreError::Refused(error.to_string())
     }
 }

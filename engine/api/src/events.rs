@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix_web::http::header::{CACHE_CONTROL, ContentEncoding};
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
 use futures::Stream;
 use model::alert::Alert;
@@ -21,8 +21,7 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use crate::body::{AlertBody, PlanBody, SlotBody};
 use crate::problem::Refused;
-use crate::request::Query;
-use crate::routes::{Api, parse_id};
+use crate::request::{Query, parse_id};
 use schemas::time::rfc3339;
 
 /// Most clients at once.
@@ -175,10 +174,12 @@ fn said(kind: &str, reason: &str) -> Bytes {
     Bytes::from(format!("event: {kind}\ndata: {body}\n\n"))
 }
 
-pub(crate) async fn events(
-    api: web::Data<Api>,
-    request: HttpRequest,
-    query: Query,
+/// Answers with the stream of `events`, from now on, that the query asks for.
+pub(crate) fn answer(
+    events: Receiver<Arc<Event>>,
+    clients_count: &Arc<AtomicUsize>,
+    request: &HttpRequest,
+    query: &Query,
 ) -> Result<HttpResponse, Refused> {
     let mut kinds = BTreeSet::new();
     match query.text("types")? {
@@ -193,7 +194,7 @@ pub(crate) async fn events(
         }
     }
     let household_id = query.text("household_id")?.map(parse_id).transpose()?;
-    let place = Place::take(&api.clients_count)?;
+    let place = Place::take(clients_count)?;
     let last_seen = request.headers().get("last-event-id");
     let greeting = match last_seen {
         None => Bytes::from_static(b"retry: 5000\n\n"),
@@ -203,7 +204,7 @@ pub(crate) async fn events(
         ),
     };
     let client = Client {
-        events: api.live.events(),
+        events,
         kinds,
         household_id,
         greeting: Some(greeting),

@@ -10,6 +10,7 @@ use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use bytes::BytesMut;
 use futures::StreamExt;
 use futures::future::LocalBoxFuture;
+use model::units::HouseholdId;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
@@ -106,6 +107,14 @@ impl<T: DeserializeOwned + 'static> FromRequest for Json<T> {
             Ok(Self(parse(&body)?))
         })
     }
+}
+
+/// A home's id, as in a path or in `household_id`.
+pub(crate) fn parse_id(text: &str) -> Result<HouseholdId, Refused> {
+    HouseholdId::parse(text).ok_or_else(|| {
+        let expected = "a positive 63-bit integer";
+        Refused::bad_parameter("household_id", expected, text)
+    })
 }
 
 fn declared_bytes(headers: &HeaderMap) -> Option<usize> {

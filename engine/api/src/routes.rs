@@ -29,11 +29,11 @@ use serde::Serialize;
 use tracing::warn;
 
 use crate::config::HttpConfig;
-use crate::events::events;
+use crate::events;
 use crate::live::{Live, Waiter};
 use crate::prices::Prices;
 use crate::problem::Refused;
-use crate::request::{Json, Query};
+use crate::request::{Json, Query, parse_id};
 use platform::role_context::RoleContext;
 use schemas::snapshot;
 
@@ -50,7 +50,7 @@ pub struct Api {
     pub(crate) live: Live,
     prices: Prices,
     /// Clients of `/api/events`.
-    pub(crate) clients_count: Arc<AtomicUsize>,
+    clients_count: Arc<AtomicUsize>,
 }
 
 impl Api {
@@ -122,13 +122,6 @@ async fn openapi() -> HttpResponse {
     HttpResponse::Ok()
         .content_type("application/json")
         .body(include_str!("../openapi.json"))
-}
-
-pub(crate) fn parse_id(text: &str) -> Result<HouseholdId, Refused> {
-    HouseholdId::parse(text).ok_or_else(|| {
-        let expected = "a positive 63-bit integer";
-        Refused::bad_parameter("household_id", expected, text)
-    })
 }
 
 async fn latest(
@@ -448,6 +441,14 @@ async fn fleet(api: web::Data<Api>) -> HttpResponse {
     let now_ms = api.context.clock.now_ms();
     let body = api.live.fleet(|fleet| fleet.body(now_ms, stale_ms));
     HttpResponse::Ok().json(body)
+}
+
+async fn events(
+    api: web::Data<Api>,
+    request: HttpRequest,
+    query: Query,
+) -> Result<HttpResponse, Refused> {
+    events::answer(api.live.events(), &api.clients_count, &request, &query)
 }
 
 async fn tariffs(api: web::Data<Api>) -> Result<HttpResponse, Refused> {

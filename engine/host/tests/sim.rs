@@ -12,6 +12,7 @@ mod sim {
     pub mod rows;
     pub mod sim_log;
     pub mod sim_store;
+    pub mod state;
     pub mod world;
 
     pub mod outside;

@@ -6,7 +6,6 @@ use std::fmt::Display;
 
 use crate::metadata::{ApplianceSpec, BatterySpec, Metadata};
 use crate::problem::{Grid, Weights};
-use crate::tariff::Tariff;
 use crate::units::SlotLength;
 
 /// Most slots in a horizon: a week of quarter hours.
@@ -130,7 +129,7 @@ fn shown(text: &str) -> String {
     format!("{shown:?}")
 }
 
-fn limit_error(
+pub(crate) fn limit_error(
     field: impl Display,
     found: impl Display,
     expected: impl Into<String>,
@@ -283,44 +282,5 @@ impl ApplianceSpec {
         let first = start_min.div_ceil(slot.minutes());
         let end = end_min.saturating_add(overnight_min) / slot.minutes();
         end.saturating_sub(first) as usize
-    }
-}
-
-impl Tariff {
-    /// Checks the name, the prices and the order of the periods. A tariff without periods passes: it changes nothing.
-    ///
-    /// # Errors
-    /// Returns the first field that breaks its limit.
-    pub fn check(&self) -> Result<(), LimitError> {
-        named("name", &self.name, 1, NAME_BYTES_MAX)?;
-        counted("periods", self.periods.len(), 0, PERIODS_MAX)?;
-        if !self.stated.is_empty() && self.stated.len() != self.periods.len() {
-            let found = format!("{} entries", self.stated.len());
-            let expected = format!("none, or {} as periods has", self.periods.len());
-            return Err(limit_error("stated", found, expected));
-        }
-        let mut free_from_ms = 0;
-        for (index, period) in self.periods.iter().enumerate() {
-            let buy = format_args!("periods[{index}].buy");
-            within(buy, period.buy_per_kwh, -PRICE_MAX, PRICE_MAX)?;
-            let sell = format_args!("periods[{index}].sell");
-            within(sell, period.sell_per_kwh, -PRICE_MAX, PRICE_MAX)?;
-            let (start_ms, end_ms) = (period.start_ms, period.end_ms);
-            if start_ms < free_from_ms {
-                let expected = match index {
-                    0 => "a time since 1970",
-                    _ => "a time at or after the end of the period before",
-                };
-                let field = format!("periods[{index}].start");
-                return Err(limit_error(field, format!("{start_ms} ms"), expected));
-            }
-            if end_ms <= start_ms || end_ms > TIME_MS_MAX {
-                let expected = "a time after its start and before the year 9999";
-                let field = format!("periods[{index}].end");
-                return Err(limit_error(field, format!("{end_ms} ms"), expected));
-            }
-            free_from_ms = end_ms;
-        }
-        Ok(())
     }
 }

@@ -6,7 +6,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::PERIODS_MAX;
+use crate::limits::{
+    LimitError, NAME_BYTES_MAX, PERIODS_MAX, PRICE_MAX, TIME_MS_MAX, counted, limit_error, named,
+    within,
+};
 use crate::units::DAY_MS;
 
 /// A named series of prices, the value of the `tariffs` topic.
@@ -44,6 +47,43 @@ impl Tariff {
             .partition_point(|period| period.start_ms <= ts_ms);
         let period = self.periods.get(after.checked_sub(1)?)?;
         (ts_ms < period.end_ms).then_some(period)
+    }
+
+    /// Checks the name, the prices and the order of the periods. A tariff without periods passes: it changes nothing.
+    ///
+    /// # Errors
+    /// Returns the first field that breaks its limit.
+    pub fn check(&self) -> Result<(), LimitError> {
+        named("name", &self.name, 1, NAME_BYTES_MAX)?;
+        counted("periods", self.periods.len(), 0, PERIODS_MAX)?;
+        if !self.stated.is_empty() && self.stated.len() != self.periods.len() {
+            let found = format!("{} entries", self.stated.len());
+            let expected = format!("none, or {} as periods has", self.periods.len());
+            return Err(limit_error("stated", found, expected));
+        }
+        let mut free_from_ms = 0;
+        for (index, period) in self.periods.iter().enumerate() {
+            let buy = format_args!("periods[{index}].buy");
+            within(buy, period.buy_per_kwh, -PRICE_MAX, PRICE_MAX)?;
+            let sell = format_args!("periods[{index}].sell");
+            within(sell, period.sell_per_kwh, -PRICE_MAX, PRICE_MAX)?;
+            let (start_ms, end_ms) = (period.start_ms, period.end_ms);
+            if start_ms < free_from_ms {
+                let expected = match index {
+                    0 => "a time since 1970",
+                    _ => "a time at or after the end of the period before",
+                };
+                let field = format!("periods[{index}].start");
+                return Err(limit_error(field, format!("{start_ms} ms"), expected));
+            }
+            if end_ms <= start_ms || end_ms > TIME_MS_MAX {
+                let expected = "a time after its start and before the year 9999";
+                let field = format!("periods[{index}].end");
+                return Err(limit_error(field, format!("{end_ms} ms"), expected));
+            }
+            free_from_ms = end_ms;
+        }
+        Ok(())
     }
 }
 

@@ -4,7 +4,9 @@
 use model::reading::{Measurement, Reading};
 use serde::Deserialize;
 
-use super::{CONSUMPTION_W, Channel, POWER_W, PV_W, SOC_PCT, Source, parse_time};
+use super::ranges::{CONSUMPTION_W, POWER_W, PV_W, SOC_PCT};
+use super::source::{Channel, Source};
+use crate::time::parse_rfc3339;
 
 // Other fields may hold what the full parser refuses, such as 1e999, so payloads with other fields are left to it.
 #[derive(Deserialize)]
@@ -55,7 +57,7 @@ pub(super) fn reading(text: &str, source: Source) -> Option<Reading> {
         }
         Channel::Ack => return None,
     };
-    let ts_ms = parse_time(ts)?;
+    let ts_ms = parse_rfc3339(ts)?;
     let is_ours = id == source.household_id.get() && source.times.contains(ts_ms);
     is_ours.then_some(Reading {
         household_id: source.household_id,

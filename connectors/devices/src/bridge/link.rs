@@ -8,25 +8,19 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use mqtt_protocol_core::mqtt::common::Cursor;
-use mqtt_protocol_core::mqtt::connection::{ConnectionOptions, Event, TimerKind};
-use mqtt_protocol_core::mqtt::packet::{GenericPacketTrait, Packet, Qos};
+use mqtt_protocol_core::mqtt::connection::{Event, TimerKind};
+use mqtt_protocol_core::mqtt::packet::{GenericPacketTrait, Packet};
 use mqtt_protocol_core::mqtt::result_code::MqttError;
-use mqtt_protocol_core::mqtt::{Connection as Protocol, Version, role};
-use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
+use mqtt_protocol_core::mqtt::{Connection as Protocol, role};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
-use tokio_rustls::TlsConnector;
 use tracing::{info, warn};
 
-use super::BridgeConfig;
-use super::packets;
-use crate::mqtt_client::{EndpointError, KEEP_ALIVE, MqttEndpoint, MqttProtocol};
+use super::packets::{self, Arrival, Receipt};
+use super::settings::Settings;
+use crate::mqtt_client::KEEP_ALIVE;
 use crate::mqtt_stream::{Out, Stream, poll_read_some, read_some};
 
-/// The last levels of topics to which homes publish.
-const CHANNELS: [&str; 4] = ["meter", "pv", "battery", "ack"];
 /// Longest wait for the broker to accept the connection.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// Most bytes that are read before the messages in them are handled; one read may go beyond.
@@ -38,87 +32,6 @@ const NAP: Duration = Duration::from_millis(1);
 const PONG_MAX: Duration = Duration::from_secs(20);
 /// Longest wait until the last packets are sent.
 const FINISH_MAX: Duration = Duration::from_secs(2);
-
-/// Settings for every connection.
-pub(super) struct Settings {
-    pub(super) mqtt: MqttEndpoint,
-    tls: Option<TlsConnector>,
-    /// Topic filters to subscribe to.
-    pub(super) filters: Vec<String>,
-    /// Session expiry, MQTT 5 only.
-    pub(super) session_s: u32,
-    pub(super) receive_max: u16,
-    pub(super) packet_bytes_max: u32,
-}
-
-impl Settings {
-    pub(super) fn new(config: BridgeConfig) -> Result<Self, EndpointError> {
-        let mut mqtt = config.mqtt;
-        if mqtt.client_id.is_empty() {
-            mqtt.client_id = format!("hearth-bridge-{}", host_name());
-        }
-        let prefix = match config.group.as_str() {
-            "" => String::new(),
-            group => format!("$share/{group}/"),
-        };
-        let filters = CHANNELS
-            .map(|channel| format!("{prefix}home/+/{channel}"))
-            .to_vec();
-        Ok(Self {
-            tls: mqtt.tls()?.map(TlsConnector::from),
-            mqtt,
-            filters,
-            session_s: config.session_s,
-            receive_max: config.receive_max,
-            packet_bytes_max: config.packet_bytes_max,
-        })
-    }
-
-    const fn version(&self) -> Version {
-        match self.mqtt.protocol {
-            MqttProtocol::V4 => Version::V3_1_1,
-            MqttProtocol::V5 => Version::V5_0,
-        }
-    }
-
-    fn options(&self) -> ConnectionOptions {
-        ConnectionOptions::new().maximum_packet_size_recv(self.packet_bytes_max)
-    }
-
-    async fn stream(&self) -> Result<Box<dyn Stream>, String> {
-        let (host, port) = (self.mqtt.host.as_str(), self.mqtt.port);
-        let stream = TcpStream::connect((host, port))
-            .await
-            .map_err(|error| format!("connect to {host}:{port}: {error}"))?;
-        stream
-            .set_nodelay(true)
-            .map_err(|error| error.to_string())?;
-        let Some(tls) = &self.tls else {
-            return Ok(Box::new(stream));
-        };
-        let name = ServerName::try_from(host.to_owned()).map_err(|error| error.to_string())?;
-        let stream = tls.connect(name, stream).await;
-        Ok(Box::new(stream.map_err(|error| format!("TLS: {error}"))?))
-    }
-}
-
-/// An event from the broker.
-pub(super) enum Arrival {
-    Subscribed,
-    NotSubscribed(String),
-    Message(Message),
-}
-
-/// A message from a home.
-pub(super) struct Message {
-    pub(super) topic: String,
-    pub(super) payload: Bytes,
-    pub(super) receipt: Receipt,
-}
-
-/// The packet id with which a message is acknowledged; `None` with QoS 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Receipt(Option<u16>);
 
 /// A connection that the broker has accepted, with the subscription sent.
 pub(super) struct Link {
@@ -284,7 +197,7 @@ impl Link {
 
     /// Acknowledges a message; sent with the next turn.
     pub(super) fn acknowledge(&mut self, receipt: Receipt) {
-        if let Receipt(Some(packet_id)) = receipt {
+        if let Some(packet_id) = receipt.packet_id() {
             let version = self.protocol.get_protocol_version();
             self.queue(packets::puback(version, packet_id));
         }
@@ -365,19 +278,4 @@ impl Link {
     fn check(&self) -> Result<(), String> {
         self.ending.clone().map_or(Ok(()), Err)
     }
-}
-
-impl Receipt {
-    pub(super) const fn new(qos: Qos, packet_id: Option<u16>) -> Self {
-        match qos {
-            Qos::AtMostOnce => Self(None),
-            Qos::AtLeastOnce | Qos::ExactlyOnce => Self(packet_id),
-        }
-    }
-}
-
-/// Returns the host's name, which a restart does not change.
-fn host_name() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .map_or_else(|_| "local".to_owned(), |name| name.trim().to_owned())
 }

@@ -8,8 +8,39 @@ use mqtt_protocol_core::mqtt::packet::{
 };
 use mqtt_protocol_core::mqtt::result_code::{ConnectReasonCode, ConnectReturnCode, MqttError};
 
-use super::link::{Arrival, Message, Receipt, Settings};
+use super::settings::Settings;
 use crate::mqtt_client::{KEEP_ALIVE, MqttProtocol};
+
+/// An event from the broker.
+pub(super) enum Arrival {
+    Subscribed,
+    NotSubscribed(String),
+    Message(Message),
+}
+
+/// A message from a home.
+pub(super) struct Message {
+    pub(super) topic: String,
+    pub(super) payload: Bytes,
+    pub(super) receipt: Receipt,
+}
+
+/// The packet id with which a message is acknowledged; `None` with QoS 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Receipt(Option<u16>);
+
+impl Receipt {
+    const fn new(qos: Qos, packet_id: Option<u16>) -> Self {
+        match qos {
+            Qos::AtMostOnce => Self(None),
+            Qos::AtLeastOnce | Qos::ExactlyOnce => Self(packet_id),
+        }
+    }
+
+    pub(super) const fn packet_id(self) -> Option<u16> {
+        self.0
+    }
+}
 
 /// Makes a CONNECT that resumes the session; with MQTT 5 it can carry the receive maximum.
 pub(super) fn connect(settings: &Settings, with_receive_max: bool) -> Result<Packet, MqttError> {

@@ -17,12 +17,12 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 use tokio::time::{Instant as Moment, sleep_until, timeout, timeout_at};
 
-use super::Shared;
 use super::access::{FilterRefusal, Identity, Publishing, filter, publishing};
 use super::exactly_once::{ExactlyOnce, Released};
 use super::incoming::{Hello, Incoming};
 use super::packets::{self, Welcome};
 use super::refusals::{End, GatewayRefusal};
+use super::shared::Shared;
 use super::subscribers::{Inbox, Message, SessionHandle, SessionRequest};
 use crate::ingest::{InTurn, NotDurable};
 use crate::mqtt_stream::{Stream, read_some};

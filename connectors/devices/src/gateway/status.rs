@@ -12,8 +12,8 @@ use serde_json::json;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::Shared;
 use super::access::Downward;
+use super::shared::Shared;
 use super::subscribers::Message;
 use crate::ingest::RefusalNotice;
 use platform::clock::Clock;

@@ -5,16 +5,18 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use platform::log::{
+    Consumer, ConsumerControl, LogError, LogEvent, Record, Subscription, TopicPartition,
+};
 use platform::report::Throttle;
 use platform::retry::Backoff;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::{error, warn};
 
-use super::{
-    Consumer, ConsumerControl, LogError, LogEvent, Record, Shared, Subscription, TopicPartition,
-    Work, from_fjall, offset_of_key, parse_record, record_key, unavailable,
-};
+use super::failures::unavailable;
+use super::shared::Shared;
+use super::work::Work;
 
 /// Batches that wait for the owner.
 const EVENTS_MAX: usize = 16;
@@ -23,71 +25,6 @@ const READ_RECORDS_MAX: usize = 2_000;
 /// Pauses before a read that failed is tried again.
 const READ_PAUSE_MIN: Duration = Duration::from_millis(100);
 const READ_PAUSE_MAX: Duration = Duration::from_secs(5);
-/// About as much as one batch holds.
-const BATCH_BYTES_MAX: usize = 4 << 20;
-
-/// Consumer groups with their member. A group has only one, because this log does not share partitions out.
-#[derive(Debug, Default)]
-pub(super) struct Groups {
-    members: Mutex<BTreeMap<String, Member>>,
-}
-
-#[derive(Debug)]
-struct Member {
-    number: u64,
-    events: mpsc::WeakSender<LogEvent>,
-    /// Where it began to read.
-    starts: BTreeMap<TopicPartition, i64>,
-}
-
-impl Groups {
-    /// Takes the group over for the consumer behind `events`, unless it has a member whose consumer is still held.
-    fn join(
-        &self,
-        group: &str,
-        events: &mpsc::Sender<LogEvent>,
-        starts: &BTreeMap<TopicPartition, i64>,
-    ) -> Result<u64, LogError> {
-        let mut members = self.members.lock().expect("no holder panics");
-        let before = members.get(group);
-        let number = before.map_or(0, |before| before.number + 1);
-        let held = before
-            .and_then(|before| before.events.upgrade())
-            .is_some_and(|events| !events.is_closed());
-        if held {
-            let reason =
-                format!("group {group} has a member, and the embedded log gives it all partitions");
-            return Err(LogError::Setup(reason));
-        }
-        let events = events.downgrade();
-        let starts = starts.clone();
-        members.insert(
-            group.to_owned(),
-            Member {
-                number,
-                events,
-                starts,
-            },
-        );
-        Ok(number)
-    }
-
-    /// Where the groups that had a consumer in this process began to read a partition.
-    pub(super) fn starts(&self, of: TopicPartition) -> BTreeMap<String, i64> {
-        let members = self.members.lock().expect("no holder panics");
-        let starts = members.iter();
-        starts
-            .filter_map(|(group, member)| Some((group.clone(), *member.starts.get(&of)?)))
-            .collect()
-    }
-
-    fn is_member(&self, group: &str, number: u64) -> bool {
-        let members = self.members.lock().expect("no holder panics");
-        members
-            .get(group)
-            .is_some_and(|member| member.number == number)
-    }
-}
 
 struct Control {
     shared: Arc<Shared>,
@@ -335,32 +272,5 @@ impl Reader {
                 .map_err(|_| None)?;
         }
         Ok(found)
-    }
-}
-
-impl Shared {
-    fn read(
-        &self,
-        of: TopicPartition,
-        from: i64,
-        end: i64,
-        records_max: usize,
-    ) -> Result<Vec<Record>, LogError> {
-        self.look(|tables| {
-            let mut records = Vec::new();
-            let mut bytes = 0;
-            let range = record_key(of, from)..record_key(of, end);
-            for guard in tables.records.range(range).take(records_max) {
-                if bytes >= BATCH_BYTES_MAX {
-                    break;
-                }
-                let (key, value) = guard.into_inner().map_err(from_fjall)?;
-                bytes += value.len();
-                let record = offset_of_key(&key).and_then(|offset| parse_record(offset, &value));
-                let damaged = || LogError::Setup("a stored record is damaged".to_owned());
-                records.push(record.ok_or_else(damaged)?);
-            }
-            Ok(records)
-        })
     }
 }

@@ -8,7 +8,8 @@ use platform::clock::wall_ms;
 use platform::log::TopicPartition;
 use schemas::topic::Topic;
 
-use super::{Work, offset_key, offset_of_key, record_key, record_value};
+use super::encoding::{offset_key, offset_of_key, record_key, record_value};
+use super::work::Work;
 
 /// Extension of the journals in the folder.
 pub(super) const JOURNAL: &str = "jnl";
@@ -115,7 +116,11 @@ impl Tables {
                 Work::Append(append) => {
                     let end = ends.entry(append.to).or_default();
                     let key = record_key(append.to, *end);
-                    batch.insert(&self.records, key, record_value(append, now_ms));
+                    batch.insert(
+                        &self.records,
+                        key,
+                        record_value(&append.key, &append.value, now_ms),
+                    );
                     *end += 1;
                 }
                 Work::Commit { group, offsets, .. } => {

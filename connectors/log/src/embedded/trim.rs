@@ -9,11 +9,12 @@ use schemas::topic::{Cleanup, Topic};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
-use super::{
-    LogError, Shared, TopicPartition, Work, from_fjall, offset_of_key, parse_record, record_key,
-    unavailable,
-};
+use super::encoding::{offset_of_key, parse_record, record_key};
+use super::failures::{from_fjall, unavailable};
+use super::shared::Shared;
+use super::work::Work;
 use platform::clock::wall_ms;
+use platform::log::{LogError, TopicPartition};
 
 /// Most records removed in one commit.
 const REMOVALS_MAX: usize = 10_000;

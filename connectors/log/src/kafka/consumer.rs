@@ -18,9 +18,10 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use super::brokers::Brokers;
+use super::config::KafkaConfig;
+use super::failures::{classify, setup};
 use super::poller::Poller;
 use super::shared::{Events, Shared};
-use super::{KafkaConfig, classify, setup};
 use platform::log::{
     Consumer, ConsumerControl, LogError, Record, Start, Subscription, TopicPartition,
 };

@@ -104,10 +104,10 @@ mod tests {
     }
 
     fn home(row: &[Cell]) -> i64 {
-        match &row[0] {
-            Cell::Set(CqlValue::BigInt(home)) => *home,
-            other => unreachable!("{other:?}"),
-        }
+        let Cell::Set(CqlValue::BigInt(home)) = &row[0] else {
+            unreachable!("{row:?}")
+        };
+        *home
     }
 
     /// Homes by number, each with so many rows.

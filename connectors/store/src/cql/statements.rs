@@ -1,10 +1,15 @@
 //! The prepared statements and the tables that they need.
 
+use futures::TryStreamExt;
 use scylla::client::session::Session;
+use scylla::deserialize::row::DeserializeRow;
+use scylla::serialize::row::SerializeRow;
 use scylla::statement::prepared::PreparedStatement;
 use scylla::statement::{Consistency, SerialConsistency};
 
-use super::{CqlConfig, StoreError, refused_or_unavailable};
+use super::config::CqlConfig;
+use super::failures::refused_or_unavailable;
+use platform::store::StoreError;
 
 const KEYSPACE: &str = include_str!("../../../../schemas/cql/keyspace.cql");
 const TABLES: &str = include_str!("../../../../schemas/cql/tables.cql");
@@ -259,6 +264,27 @@ fn agreed(mut statement: PreparedStatement, config: &CqlConfig) -> PreparedState
         Consistency::Serial
     });
     statement
+}
+
+/// Returns every row that the query finds, page by page.
+pub(super) async fn select<R>(
+    session: &Session,
+    statement: &PreparedStatement,
+    values: impl SerializeRow,
+) -> Result<Vec<R>, StoreError>
+where
+    R: for<'frame, 'metadata> DeserializeRow<'frame, 'metadata> + 'static,
+{
+    let unavailable =
+        |error: &dyn std::error::Error| StoreError::Unavailable(format!("read: {error}"));
+    Box::pin(session.execute_iter(statement.clone(), values))
+        .await
+        .map_err(|error| unavailable(&error))?
+        .rows_stream::<R>()
+        .map_err(|error| StoreError::Refused(format!("the tables are of another kind: {error}")))?
+        .try_collect()
+        .await
+        .map_err(|error| unavailable(&error))
 }
 
 /// Creates the tables that are missing, and sets each table's default TTL to the configured one.

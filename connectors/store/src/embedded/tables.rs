@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::schedule_v1;
 use platform::order::Order;
-use platform::reopen::write_again;
+use platform::reopen::{Reopened, write_again};
 use platform::store::{Row, StoreError};
 
 /// Extension of the journals in the folder.
@@ -240,6 +240,46 @@ pub(super) fn body(table: Table, value: &[u8]) -> Result<&[u8], StoreError> {
         Some((&VERSION, body)) => Ok(body),
         Some((version, _)) => Err(corrupt(table, &format!("unknown version {version}"))),
         None => Err(corrupt(table, &"empty value")),
+    }
+}
+
+pub(super) fn get(
+    tables: &Tables,
+    table: Table,
+    key: &[u8],
+) -> Result<Option<fjall::Slice>, StoreError> {
+    tables
+        .get(table)
+        .get(key)
+        .map_err(|error| from_fjall(&error))
+}
+
+/// Reads from the tables; not now while they are opened again.
+pub(super) fn look<T>(
+    tables: &Reopened<Tables>,
+    question: impl FnOnce(&Tables) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let answer = tables.with(question);
+    answer.unwrap_or_else(|| {
+        let reason = "the embedded store is being opened again".to_owned();
+        Err(StoreError::Unavailable(reason))
+    })
+}
+
+/// What the disk or the number of open files refuses now may go later, and so may a write after one that failed: the
+/// writer opens the tables again. Damage stays.
+pub(super) fn from_fjall(error: &fjall::Error) -> StoreError {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.is::<std::io::Error>() {
+            return StoreError::Unavailable(error.to_string());
+        }
+        cause = error.source();
+    }
+    if matches!(error, fjall::Error::Poisoned) {
+        StoreError::Unavailable(error.to_string())
+    } else {
+        StoreError::Refused(error.to_string())
     }
 }
 

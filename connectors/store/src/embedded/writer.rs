@@ -9,14 +9,14 @@ use fjall::PersistMode;
 use model::tariff::{PricePeriod, Tariff};
 use platform::order::{Epoch, Order};
 use platform::reopen::{self, Reopened};
+use platform::store::StoreError;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, warn};
 
 use super::tables::{
-    Change, Table, Tables, WORD, number, ordered, ordered_value, packed, split_order, tariff_key,
-    unpacked,
+    self, Change, Table, Tables, WORD, from_fjall, get, look, number, ordered, ordered_value,
+    packed, split_order, tariff_key, unpacked,
 };
-use super::{StoreError, from_fjall};
 use crate::retention::Retention;
 
 /// Most rows that the expiry removes at once.
@@ -47,6 +47,11 @@ pub(super) struct Claim {
     pub(super) done: oneshot::Sender<Result<Option<Epoch>, StoreError>>,
 }
 
+/// The refusal of a job that no writer will take any more.
+pub(super) fn closed() -> StoreError {
+    StoreError::Refused("the store is closed".to_owned())
+}
+
 /// Runs until every sender is gone. Tables that take no write any more are opened again with `open`.
 pub(super) fn run(
     tables: &Reopened<Tables>,
@@ -59,7 +64,7 @@ pub(super) fn run(
     while let Some(job) = next {
         let (other, failure) = match job {
             Job::Claim(claim) => {
-                let outcome = super::look(tables, |tables| {
+                let outcome = look(tables, |tables| {
                     set_epoch(tables, claim.partition, claim.held)
                 });
                 let failure = outcome.as_ref().err().filter(|error| error.is_retryable());
@@ -163,11 +168,12 @@ fn set_epoch(
 
 /// Returns the epoch that was claimed last.
 pub(super) fn newest_epoch(tables: &Tables, partition: i32) -> Result<Option<Epoch>, StoreError> {
-    let found = super::get(tables, Table::PartitionEpochs, &partition.to_be_bytes())?;
+    let found = get(tables, Table::PartitionEpochs, &partition.to_be_bytes())?;
     let found = found.map(|value| {
-        let number = value.as_ref().try_into().map_err(|_| {
-            super::tables::corrupt(Table::PartitionEpochs, &"an epoch has eight bytes")
-        })?;
+        let number = value
+            .as_ref()
+            .try_into()
+            .map_err(|_| tables::corrupt(Table::PartitionEpochs, &"an epoch has eight bytes"))?;
         Ok(Epoch::new(i64::from_be_bytes(number)))
     });
     found.transpose()
@@ -214,7 +220,7 @@ impl CommitBatch {
     ) -> Result<(), StoreError> {
         let stands = match self.rows.get(&place) {
             Some(row) => row.as_ref().map(|(stands, _)| *stands),
-            None => super::get(tables, place.0, &place.1)?.map(|stored| split_order(&stored).0),
+            None => get(tables, place.0, &place.1)?.map(|stored| split_order(&stored).0),
         };
         if stands.is_none_or(|stands| stands <= order) {
             self.rows.insert(place, Some((order, value)));
@@ -361,7 +367,7 @@ fn expire_table(
     let mut cursor = Some(Vec::new());
     while let Some(from) = cursor {
         // A removal waits for the writer, which must not wait for this reader.
-        let found = super::look(tables, |tables| {
+        let found = look(tables, |tables| {
             expired(tables, from, table, days, prefix_len)
         })?;
         removed_count += found.rows_count;
@@ -390,7 +396,7 @@ fn expired(
     prefix_len: usize,
 ) -> Result<Expired, StoreError> {
     let keyspace = tables.get(table);
-    let corrupt = || super::tables::corrupt(table, &"key without a time");
+    let corrupt = || tables::corrupt(table, &"key without a time");
     let (mut changes, mut rows_count) = (Vec::new(), 0);
     let mut cursor = from;
     while let Some(first) = keyspace.range(cursor..).next() {
@@ -446,8 +452,8 @@ fn write_blocking(writes: &mpsc::Sender<Job>, changes: Vec<Change>) -> Result<()
             changes,
             done,
         }))
-        .map_err(|_| super::closed())?;
-    answer.blocking_recv().map_err(|_| super::closed())?
+        .map_err(|_| closed())?;
+    answer.blocking_recv().map_err(|_| closed())?
 }
 
 /// Returns the smallest key after every key that begins with `prefix`.

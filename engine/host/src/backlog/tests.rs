@@ -52,9 +52,11 @@ fn each_write_takes_its_share_of_the_places_that_wait() {
     let mut backlog = Backlog::default();
     backlog.push((1..=10).map(|home| reading(home, 0, 1.0)).collect());
     let homes = |batch: WriteBatch| -> Vec<i64> {
-        let of = |row: &Row| match row {
-            Row::Reading(reading) => reading.household_id.get(),
-            _ => unreachable!(),
+        let of = |row: &Row| {
+            let Row::Reading(reading) = row else {
+                unreachable!()
+            };
+            reading.household_id.get()
         };
         batch.rows.iter().map(of).collect()
     };

@@ -18,20 +18,9 @@ use schemas::snapshot;
 use schemas::topic::Topic;
 
 use super::poison;
-use super::rows::RowKey;
+use super::rows::{RowKey, reading_of};
 use super::scenario::Scenario;
-use super::sim_log::end_of;
-use super::sim_store::{reading_of, snapshot_of};
-use super::world::{Kept, State};
-
-/// What must be durable before a record's offset is committed.
-#[derive(Debug, Clone, Default)]
-pub struct Due {
-    /// The home whose snapshot has seen it.
-    pub seen_by: Option<HouseholdId>,
-    pub row: Option<RowKey>,
-    pub dead_letter: bool,
-}
+use super::state::{Due, Kept, State, end_of, snapshot_of};
 
 fn decode<T: Message>(kept: &Kept) -> Option<T> {
     Codec::single_object().decode(&kept.value).ok()
@@ -208,7 +197,7 @@ pub fn on_commit(state: &mut State, partition: i32, next_offsets: &[(TopicPartit
             }
             // Rows and records stay, so what was there at the commit before is there.
             if offset >= durable {
-                let lacking = due.lacking(state, *at, offset);
+                let lacking = lacking(due, state, *at, offset);
                 broken.extend(
                     lacking.map(|what| format!("{at:?} is committed up to {next}: {what}")),
                 );
@@ -218,20 +207,14 @@ pub fn on_commit(state: &mut State, partition: i32, next_offsets: &[(TopicPartit
     state.violations.append(&mut broken);
 }
 
-impl Due {
-    /// What is not durable of the record at `offset`.
-    fn lacking(&self, state: &State, at: TopicPartition, offset: i64) -> Option<String> {
-        if let Some(row) = self
-            .row
-            .as_ref()
-            .filter(|row| !state.rows.contains_key(row))
-        {
-            return Some(format!("{row:?} of {offset} is no row"));
-        }
-        let letter = (at.topic.to_string(), at.partition, offset);
-        let lacks_letter = self.dead_letter && !state.dead_letters.contains(&letter);
-        lacks_letter.then(|| format!("{offset} is no dead letter"))
+/// What is not durable of the record at `offset`.
+fn lacking(due: &Due, state: &State, at: TopicPartition, offset: i64) -> Option<String> {
+    if let Some(row) = due.row.as_ref().filter(|row| !state.rows.contains_key(row)) {
+        return Some(format!("{row:?} of {offset} is no row"));
     }
+    let letter = (at.topic.to_string(), at.partition, offset);
+    let lacks_letter = due.dead_letter && !state.dead_letters.contains(&letter);
+    lacks_letter.then(|| format!("{offset} is no dead letter"))
 }
 
 /// Everything has come to rest.

@@ -25,8 +25,9 @@ use tokio::time::Instant;
 use super::draws::Draws;
 use super::faults::Fault;
 use super::poison;
-use super::sim_log::{SimControl, SimLog, end_of, records};
+use super::sim_log::{SimControl, SimLog};
 use super::sim_store::SimStore;
+use super::state::{end_of, records};
 use super::world::{Life, World, present_clock_ms};
 
 /// How long the group waits for an owner that leaves. The engine uses four fifths of it.

@@ -1,7 +1,7 @@
 //! Rows by what makes two of them the same row.
 
 use model::command::CommandState;
-use model::reading::Kind;
+use model::reading::{Kind, Reading};
 use model::units::HouseholdId;
 use platform::order::Order;
 use platform::store::Row;
@@ -66,4 +66,12 @@ impl Stored {
         }
         self.row = row;
     }
+}
+
+/// The reading that the row is, where it is one.
+pub fn reading_of(row: &Row) -> Option<Reading> {
+    let Row::Reading(reading) = row else {
+        return None;
+    };
+    Some(*reading)
 }

@@ -20,8 +20,8 @@ use super::outside;
 use super::owner::{self, Order};
 use super::poison;
 use super::scenario::Scenario;
-use super::sim_log::end_of;
-use super::world::{State, World};
+use super::state::{State, end_of};
+use super::world::World;
 
 /// Longest time from calm to rest.
 const REST_MAX: Duration = Duration::from_secs(900);

@@ -15,7 +15,8 @@ use tokio::sync::mpsc;
 
 use super::faults::{Fate, Fault};
 use super::invariants;
-use super::world::{Life, State};
+use super::state::{end_of, records};
+use super::world::Life;
 
 /// One owner's way to the log.
 #[derive(Debug)]
@@ -100,27 +101,6 @@ impl Log for SimLog {
     }
 
     async fn close(&self) {}
-}
-
-/// Up to `count_max` records from `offset` on.
-pub fn records(state: &State, at: TopicPartition, offset: i64, count_max: usize) -> Vec<Record> {
-    let from = usize::try_from(offset).expect("an offset is not negative");
-    let kept = state.log.get(&at).into_iter().flatten().zip(0_i64..);
-    kept.skip(from)
-        .take(count_max)
-        .map(|(kept, offset)| Record {
-            offset,
-            timestamp_ms: kept.timestamp_ms,
-            key: Some(kept.key.clone().into()),
-            value: kept.value.clone().into(),
-        })
-        .collect()
-}
-
-/// First offset that does not exist yet.
-pub fn end_of(state: &State, at: TopicPartition) -> i64 {
-    let count = state.log.get(&at).map_or(0, Vec::len);
-    i64::try_from(count).expect("a log of a run is short")
 }
 
 /// The consumer group, as the owner of one partition sees it.

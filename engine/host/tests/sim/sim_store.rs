@@ -14,8 +14,9 @@ use platform::order::{Epoch, Order};
 use platform::store::{Row, Store, StoreError};
 
 use super::faults::{Fate, Fault, late};
-use super::rows::RowKey;
-use super::world::{Life, State};
+use super::rows::{RowKey, reading_of};
+use super::state::{State, snapshot_of};
+use super::world::Life;
 
 /// Clocks are off by so much at most, either way.
 const CLOCKS_APART_MS: i64 = 12 * HOUR_MS;
@@ -129,8 +130,7 @@ impl Store for SimStore {
                 let world = Arc::clone(world);
                 tokio::spawn(async move {
                     tokio::time::sleep(after).await;
-                    let mut state = world.state();
-                    rows.into_iter().for_each(|row| state.land(row, order));
+                    world.land(rows, order);
                 });
                 return Err(unavailable());
             }
@@ -140,10 +140,7 @@ impl Store for SimStore {
             }
             Fate::Done | Fate::AnswerLost => {}
         }
-        {
-            let mut state = world.state();
-            rows.into_iter().for_each(|row| state.land(row, order));
-        }
+        world.land(rows, order);
         life.point().await;
         tokio::time::sleep(world.delay(Fault::StoreSlow)).await;
         life.point().await;
@@ -231,26 +228,9 @@ fn not_read() -> StoreError {
     StoreError::Refused("a partition does not read this".to_owned())
 }
 
-/// The reading that the row is, where it is one.
-pub fn reading_of(row: &Row) -> Option<Reading> {
-    let Row::Reading(reading) = row else {
-        return None;
-    };
-    Some(*reading)
-}
-
 fn slot_of(row: &Row) -> Option<Slot> {
     let Row::Slot { slot, .. } = row else {
         return None;
     };
     Some(*slot)
-}
-
-/// The stored snapshot of a home.
-pub fn snapshot_of(state: &State, household_id: HouseholdId) -> Option<Vec<u8>> {
-    let stored = state.rows.get(&RowKey::Snapshot(household_id))?;
-    let Row::Snapshot { state, .. } = &stored.row else {
-        return None;
-    };
-    Some(state.clone())
 }

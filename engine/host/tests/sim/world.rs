@@ -1,5 +1,5 @@
-//! What outlives every crash: the log, the store, the committed offsets, and the draws that decide on faults. Owners of
-//! partitions come and go on it, each with a life that can end at any of its calls.
+//! The world of a run: its state, which outlives every crash, and its clock. Owners of partitions come and go on it, each
+//! with a life that can end at any of its calls.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,10 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
-use model::schedule::Schedule;
-use model::units::HouseholdId;
 use platform::log::{TopicPartition, partition_of};
-use platform::order::{Epoch, Order};
+use platform::order::Order;
 use platform::store::Row;
 use schemas::topic::Topic;
 use tokio::sync::watch;
@@ -18,10 +16,11 @@ use tokio::time::Instant;
 
 use super::draws::Draws;
 use super::faults::{Fault, Faults};
-use super::invariants::{self, Due};
+use super::invariants;
 use super::offline::Offline;
 use super::rows::{RowKey, Stored};
 use super::scenario::Scenario;
+use super::state::{Kept, State};
 
 thread_local! {
     /// The world of the run that this thread is at.
@@ -32,53 +31,6 @@ thread_local! {
 pub fn present_clock_ms() -> i64 {
     let world = PRESENT.with_borrow(Weak::upgrade);
     world.expect("a run is on").clock_ms()
-}
-
-/// A record as it stands in the log.
-#[derive(Debug, Clone)]
-pub struct Kept {
-    pub key: Vec<u8>,
-    pub value: Vec<u8>,
-    pub timestamp_ms: i64,
-    /// From an owner that slept, woke, and has not heard yet that another followed. The log takes it: whoever reads the
-    /// topic `slots` may see an older aggregate once more.
-    pub is_of_former_owner: bool,
-}
-
-/// All that is shared.
-#[derive(Debug)]
-pub struct State {
-    pub draws: Draws,
-    pub faults: Faults,
-    pub partitions_count: u32,
-    pub log: BTreeMap<TopicPartition, Vec<Kept>>,
-    pub committed: BTreeMap<TopicPartition, i64>,
-    /// Number of the life that owns each partition.
-    pub owners: BTreeMap<i32, u64>,
-    pub rows: BTreeMap<RowKey, Stored>,
-    /// Writes issued so far.
-    pub writes_count: u64,
-    /// The epoch that was claimed last, by partition.
-    pub epochs: BTreeMap<i32, Epoch>,
-    pub offline: Offline,
-    /// What must be durable before each record of a shard's topics is committed, by offset.
-    pub due: BTreeMap<TopicPartition, Vec<Due>>,
-    /// The answers that were ever in the log.
-    pub schedules: BTreeMap<(HouseholdId, i64, String), Schedule>,
-    /// Source topic, partition and offset of each dead letter.
-    pub dead_letters: BTreeSet<(String, i32, i64)>,
-    /// Newest `requested_ms` of a command, and all their ids, by life and home.
-    pub commanded: BTreeMap<(u64, HouseholdId), (Option<i64>, BTreeSet<String>)>,
-    pub violations: Vec<String>,
-    pub lives_count: u64,
-    /// Former owners that sleep, or have woken and are not over.
-    pub sleepers_count: u64,
-    /// Records handed to owners.
-    pub handed_count: usize,
-    /// How far the engine's clock is off, ms.
-    pub clock_off_ms: i64,
-    /// Set once the clock stands still.
-    pub stands_at_ms: Option<i64>,
 }
 
 /// The world of one run.
@@ -169,6 +121,21 @@ impl World {
         state.log.entry(at).or_default().push(kept);
     }
 
+    /// The rows of a write with this order land.
+    pub fn land(&self, rows: Vec<Row>, order: Order) {
+        let state = &mut *self.state();
+        for row in rows {
+            invariants::on_row(state, &row);
+            let key = RowKey::of(&row);
+            match state.rows.get_mut(&key) {
+                Some(stored) => stored.take(row, order),
+                None => {
+                    state.rows.insert(key, Stored { row, order });
+                }
+            }
+        }
+    }
+
     pub fn delay(&self, slow: Fault) -> Duration {
         let state = &mut *self.state();
         state.faults.delay(slow, &mut state.draws)
@@ -188,24 +155,6 @@ impl World {
 
     pub fn is_calm(&self) -> bool {
         self.state().faults.calm
-    }
-}
-
-impl State {
-    pub fn is_owner(&self, partition: i32, life: u64) -> bool {
-        self.owners.get(&partition) == Some(&life)
-    }
-
-    /// A row of a write with this order lands.
-    pub fn land(&mut self, row: Row, order: Order) {
-        invariants::on_row(self, &row);
-        let key = RowKey::of(&row);
-        match self.rows.get_mut(&key) {
-            Some(stored) => stored.take(row, order),
-            None => {
-                self.rows.insert(key, Stored { row, order });
-            }
-        }
     }
 }
 

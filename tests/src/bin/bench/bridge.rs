@@ -8,9 +8,12 @@ use tests::harness::{
     HearthProcess, Stack, free_port, hearth_config, hearth_init, metric, unique, wait_for,
 };
 
+use crate::board::Board;
+use crate::cli::Cli;
 use crate::devices::{self, Device, Endpoint, LIMIT, Subscriber};
+use crate::say::say;
 use crate::shares::Shares;
-use crate::{Board, Cli, say, usage};
+use crate::usage::usage;
 
 /// Devices that publish at the same time, each for a home of its own.
 const PUBLISHERS: u64 = 16;

@@ -7,9 +7,13 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tests::harness::{HearthProcess, Stack, free_port, hearth_config, hearth_init, metric, unique};
 
+use crate::board::Board;
+use crate::cli::Cli;
 use crate::devices::{self, Device, Endpoint};
-use crate::shares::{Shares, resident_bytes};
-use crate::{Board, Cli, Selection, say, usage};
+use crate::say::say;
+use crate::selection::Selection;
+use crate::shares::Shares;
+use crate::usage::{resident_bytes, usage};
 
 /// Devices that send at the same time, each for a home of its own.
 const SENDING: u64 = 48;

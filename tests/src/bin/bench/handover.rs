@@ -19,8 +19,10 @@ use scylla::client::session::Session;
 use scylla::value::{CqlDate, CqlTimestamp};
 use tests::harness::{HearthProcess, Stack, cql_session, hearth_config, hearth_init, unique};
 
+use crate::board::Board;
+use crate::cli::Cli;
 use crate::readings::send_reading;
-use crate::{Board, Cli, say};
+use crate::say::say;
 
 const HOMES: i64 = 400;
 /// Of each home.

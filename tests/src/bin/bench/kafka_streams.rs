@@ -15,10 +15,11 @@ use tests::harness::{
     scratch_folder, unique,
 };
 
+use crate::figures::Figures;
 use crate::readings::{PARTITIONS, Readings};
+use crate::say::{Progress, say};
 use crate::slots::SlotValue;
-use crate::streams::Figures;
-use crate::{Progress, say, usage};
+use crate::usage::usage;
 
 const PROJECT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kafka-streams");
 const SCHEMA: &str = concat!(

@@ -17,9 +17,12 @@ use rdkafka::producer::{BaseProducer, Producer};
 use schemas::codec::Codec;
 use tests::harness::{HearthProcess, Stack, free_port, hearth_config, hearth_init, metric, unique};
 
+use crate::board::Board;
+use crate::cli::Cli;
 use crate::readings::send_reading;
-use crate::shares::resident_bytes;
-use crate::{Board, Cli, Progress, Selection, say, usage};
+use crate::say::{Progress, say};
+use crate::selection::Selection;
+use crate::usage::{resident_bytes, usage};
 
 /// Homes whose rows are compared with what was sent.
 const SAMPLE: i64 = 200;

@@ -13,8 +13,8 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::types::RDKafkaErrorCode;
 use schemas::codec::Codec;
 
+use crate::say::{Progress, say};
 use crate::slots::Slots;
-use crate::{Progress, say};
 
 /// Homes that send, each once a minute.
 pub(crate) const HOMES: u32 = 10_000;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use super::usage;
+use crate::usage::usage;
 
 /// Processes from one moment on.
 pub(super) struct Shares {
@@ -40,13 +40,4 @@ impl Shares {
         line.pop();
         Ok(line)
     }
-}
-
-/// Returns the memory that a process has in use.
-pub(super) fn resident_bytes(pid: u32) -> Result<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kilobytes = line.and_then(|rest| rest.split_whitespace().next());
-    let kilobytes: f64 = kilobytes.context("a resident size")?.parse()?;
-    Ok(kilobytes * 1024.0)
 }

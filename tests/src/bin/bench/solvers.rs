@@ -17,9 +17,12 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use scheduler::{Milp, Solver};
 
+use crate::board::Board;
 use crate::cbc::{self, Answer, Cbc};
 use crate::instances::Set;
-use crate::{Board, Selection, say, usage};
+use crate::say::say;
+use crate::selection::Selection;
+use crate::usage::usage;
 
 /// How much two solvers may differ, as a share of the objective or, if that is below 1, of 1.
 const DIFFERENCE_MAX: f64 = 1e-6;

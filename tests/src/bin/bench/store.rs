@@ -17,8 +17,11 @@ use tests::harness::{
     HearthProcess, Stack, cql_session, free_port, hearth_config, hearth_init, metric, unique,
 };
 
+use crate::board::Board;
+use crate::cli::Cli;
 use crate::readings::{HOMES, Readings, send_reading};
-use crate::{Board, Cli, Progress, Selection, say};
+use crate::say::{Progress, say};
+use crate::selection::Selection;
 
 /// Readings a second of a steady stream.
 const RATES: [u32; 2] = [1_000, 20_000];

@@ -1,6 +1,5 @@
 //! The engine, Kafka Streams and a bare consumer: the same readings in the same run, one after the other.
 
-use std::fmt;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -14,10 +13,15 @@ use tests::harness::{
     kafka_delete_topics, unique,
 };
 
+use crate::board::Board;
+use crate::cli::Cli;
+use crate::figures::Figures;
 use crate::kafka_streams::{Group, Guarantee, KafkaStreams};
 use crate::readings::{PARTITIONS, Readings};
+use crate::say::{Progress, say};
+use crate::selection::Selection;
 use crate::slots::SlotValue;
-use crate::{Board, Cli, Progress, Selection, say, usage};
+use crate::usage::usage;
 
 const EXTRA: &str = "[registry]\nurl = \"\"\n";
 
@@ -51,35 +55,6 @@ impl Contender {
     /// A ratio needs both of its sides.
     fn is_wanted(self, selection: &Selection) -> bool {
         selection.wants(self.as_str()) || selection.is_within("engine.ratio")
-    }
-}
-
-/// What one run measured.
-#[derive(Debug)]
-pub(crate) struct Figures {
-    records_per_s: f64,
-    cpu_s_per_million: f64,
-    /// None where the process does other work too.
-    peak_mb: Option<f64>,
-}
-
-impl Figures {
-    pub(crate) fn new(count: u32, time: Duration, cpu_s: f64, peak_mb: Option<f64>) -> Self {
-        Self {
-            records_per_s: f64::from(count) / time.as_secs_f64(),
-            cpu_s_per_million: cpu_s * 1e6 / f64::from(count),
-            peak_mb,
-        }
-    }
-}
-
-impl fmt::Display for Figures {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (rate, cpu_s) = (self.records_per_s, self.cpu_s_per_million);
-        write!(
-            f,
-            "{rate:.0} records/s, {cpu_s:.2} s of processor time a million"
-        )
     }
 }
 
