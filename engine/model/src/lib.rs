@@ -13,6 +13,7 @@ pub mod tariff;
 
 pub mod limits;
 
+pub mod policy;
 pub mod problem;
 pub mod request;
 pub mod schedule;
