@@ -22,8 +22,8 @@ pub(crate) struct Cli {
     /// Homes in memory at once.
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) live_homes: u32,
-    /// The same, with every reading also stored as a row.
-    #[arg(long, default_value_t = 500_000, value_parser = clap::value_parser!(u32).range(1..))]
+    /// The same, with every reading also stored as a row; half as many each time that the engine falls behind.
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) stored_homes: u32,
     /// Minutes that they are watched.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]

@@ -26,6 +26,8 @@ use crate::usage::{resident_bytes, usage};
 
 /// Homes whose rows are compared with what was sent.
 const SAMPLE: i64 = 200;
+/// Fewer homes are not tried.
+const HOMES_MIN: u32 = 100_000;
 /// A fleet whose lag is still above this is too large.
 const LAG_S_MAX: f64 = 60.0;
 /// Longest time for every home to be in memory.
@@ -52,11 +54,37 @@ pub(crate) async fn measure(
         if selection.wants(name)
             && (stores_readings || !selection.is_within("million_homes_stored"))
         {
-            let figures = Fleet::new(stack, homes, stores_readings).await?;
-            figures.run(name, minutes, board).await?;
+            hold(stack, (name, homes, stores_readings), minutes, board).await?;
         }
     }
     Ok(())
+}
+
+/// Halves the fleet until the machine holds it.
+async fn hold(
+    stack: &Stack,
+    (name, mut homes, stores_readings): (&str, u32, bool),
+    minutes: Duration,
+    board: &mut Board,
+) -> Result<()> {
+    loop {
+        let fleet = Fleet::new(stack, homes, stores_readings).await?;
+        match fleet.run(name, minutes, board).await {
+            Err(error) if error.is::<TooMany>() && homes > HOMES_MIN => {
+                say(&format!("  {error:#}"));
+                homes /= 2;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// The engine falls behind.
+#[derive(Debug, thiserror::Error)]
+#[error("{homes} homes are too many: {why}")]
+struct TooMany {
+    homes: u32,
+    why: String,
 }
 
 /// A fleet and the engine that holds it.
@@ -101,6 +129,7 @@ impl Fleet {
             "{name}: {homes} homes, a reading a minute each ..."
         ));
         let ends = Arc::new(AtomicBool::new(false));
+        let _sends_until_here = EndsSending(Arc::clone(&ends));
         let sender = Sender {
             homes: self.homes,
             brokers: self.brokers.clone(),
@@ -119,7 +148,7 @@ impl Fleet {
             let lag_s = metric(self.port, "hearth_consumer_lag_seconds ").await?;
             ensure!(
                 lag_s < LAG_S_MAX,
-                "{name}: {homes} homes are too many, {lag_s} s behind"
+                self.too_many(format!("{lag_s:.0} s behind"))
             );
             lags_s.push(lag_s);
             resident_mb = resident_mb.max(resident_bytes(pid)? / 1e6);
@@ -160,6 +189,13 @@ impl Fleet {
         Ok(())
     }
 
+    const fn too_many(&self, why: String) -> TooMany {
+        TooMany {
+            homes: self.homes,
+            why,
+        }
+    }
+
     async fn until_all_live(&self) -> Result<()> {
         let (begun, mut progress) = (Instant::now(), Progress::start());
         loop {
@@ -172,8 +208,7 @@ impl Fleet {
             progress.say(|| format!("{live} homes are live, {lag_s:.1} s behind"));
             ensure!(
                 begun.elapsed() < WARM_LIMIT,
-                "{live} of {} homes are live",
-                self.homes
+                self.too_many(format!("{live} are live, {lag_s:.0} s behind"))
             );
         }
     }
@@ -234,6 +269,15 @@ impl Fleet {
             "{readings_count} readings are stored"
         );
         Ok(slots_count + readings_count)
+    }
+}
+
+/// Ends a sender when it goes out of scope.
+struct EndsSending(Arc<AtomicBool>);
+
+impl Drop for EndsSending {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
