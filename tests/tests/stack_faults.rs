@@ -12,7 +12,7 @@ use model::units::HouseholdId;
 use schemas::mqtt::{reading_json, reading_topic, rfc3339};
 use serde_json::json;
 use tests::harness::{
-    CommitLog, HearthProcess, MqttAccess, Stack, cql, hearth_config, hearth_init, http,
+    CassandraFor, HearthProcess, MqttAccess, Stack, cql, hearth_config, hearth_init, http,
     kafka_records, mosquitto_pub, unique, unique_home, wait_for,
 };
 
@@ -219,7 +219,7 @@ impl Victim {
 #[ignore = "needs the real stack: make test, or cargo test -- --ignored"]
 async fn whatever_is_killed_under_load_nothing_is_lost() -> anyhow::Result<()> {
     // A stack of its own, since its servers are killed.
-    let stack = Stack::start(CommitLog::Synced).await?;
+    let stack = Stack::start(CassandraFor::Tests).await?;
     let roles = start_roles(&stack, "kill").await?;
     let numbers: Vec<u64> = (0..4).map(|_| unique_home()).collect();
     let now_ms = platform::clock::wall_ms();
@@ -380,7 +380,7 @@ async fn no_schedule_is_lost(stack: &Stack, roles: &Roles) -> anyhow::Result<()>
 #[ignore = "needs the real stack: make test, or cargo test -- --ignored"]
 async fn kafka_and_the_store_away_for_half_a_minute_lose_nothing() -> anyhow::Result<()> {
     // A stack of its own, since it is stopped.
-    let stack = Stack::start(CommitLog::Synced).await?;
+    let stack = Stack::start(CassandraFor::Tests).await?;
     let roles = start_roles(&stack, "outage").await?;
     let numbers: Vec<u64> = (0..4).map(|_| unique_home()).collect();
     let now_ms = platform::clock::wall_ms();

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use tests::harness::{
-    Cassandra, CommitLog, Kafka, kafka_create_topic, kafka_produce, kafka_records,
+    Cassandra, CassandraFor, Kafka, kafka_create_topic, kafka_produce, kafka_records,
 };
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -48,7 +48,7 @@ async fn kafka_comes_back() {
 }
 
 async fn cassandra_comes_back() {
-    let cassandra = Cassandra::start(CommitLog::Synced).await.unwrap();
+    let cassandra = Cassandra::start(CassandraFor::Tests).await.unwrap();
     let point = cassandra.contact_point();
     let session = connect(&point).await;
     for statement in [

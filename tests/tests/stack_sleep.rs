@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use tests::harness::{
-    CommitLog, HearthProcess, Ledger, Phases, Stack, free_port, hearth_config, hearth_init, metric,
-    unique, wait_for,
+    CassandraFor, HearthProcess, Ledger, Phases, Stack, free_port, hearth_config, hearth_init,
+    metric, unique, wait_for,
 };
 
 const MINUTE_MS: i64 = 60_000;
@@ -82,7 +82,7 @@ async fn taken(port: u16) -> anyhow::Result<f64> {
 async fn an_engine_that_slept_past_its_session_takes_no_row_back() -> anyhow::Result<()> {
     let mut phases = Phases::start();
     // A stack of its own, since its store is stopped.
-    let stack = Stack::start(CommitLog::Synced).await?;
+    let stack = Stack::start(CassandraFor::Tests).await?;
     let engines = start(&stack, "sleep").await?;
     let (sleeper, sleeper_port) = engines.engine().await?;
     let (other, other_port) = engines.engine().await?;
@@ -130,7 +130,7 @@ async fn an_engine_that_slept_past_its_session_takes_no_row_back() -> anyhow::Re
 async fn owners_that_change_while_the_store_is_away_lose_no_slot() -> anyhow::Result<()> {
     let mut phases = Phases::start();
     // A stack of its own, since its store is stopped.
-    let stack = Stack::start(CommitLog::Synced).await?;
+    let stack = Stack::start(CassandraFor::Tests).await?;
     let engines = start(&stack, "change").await?;
     let (one, _) = engines.engine().await?;
     let (two, _) = engines.engine().await?;

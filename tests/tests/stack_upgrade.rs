@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use tests::harness::{
-    CommitLog, HearthProcess, Ledger, MqttAccess, Phases, Stack, cql, free_port, hearth_binary,
+    CassandraFor, HearthProcess, Ledger, MqttAccess, Phases, Stack, cql, free_port, hearth_binary,
     hearth_config, hearth_init, http, kafka_records, metric, mosquitto_pub, next_binary, unique,
     unique_home, wait_for,
 };
@@ -33,7 +33,7 @@ impl Turns {
     async fn start() -> anyhow::Result<Self> {
         let (old, new) = (hearth_binary()?, next_binary().await?);
         // A stack of its own, since its log is stopped.
-        let stack = Stack::start(CommitLog::Synced).await?;
+        let stack = Stack::start(CassandraFor::Tests).await?;
         let (prefix, keyspace) = (unique("upgrade-"), unique("upgrade"));
         let mqtt_port = free_port();
         let spool = tests::harness::scratch_folder("upgrade-spool");

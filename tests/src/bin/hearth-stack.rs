@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Context;
-use tests::harness::{CommitLog, Stack, hearth_config};
+use tests::harness::{CassandraFor, Stack, hearth_config};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main]
@@ -17,7 +17,7 @@ async fn main() -> anyhow::Result<()> {
     println!("starting Kafka, Cassandra, the schema registry and Mosquitto ...");
     let start = Instant::now();
     let stack = tokio::select! {
-        stack = Stack::start(CommitLog::Periodic) => stack?,
+        stack = Stack::start(CassandraFor::Figures) => stack?,
         _ = interrupt.recv() => return Ok(()),
         _ = terminate.recv() => return Ok(()),
     };

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use loadtest::fleet::FleetConfig;
 use loadtest::load::{self, Steady};
-use tests::harness::{CommitLog, HearthProcess, Stack, free_port, hearth_config, hearth_init};
+use tests::harness::{CassandraFor, HearthProcess, Stack, free_port, hearth_config, hearth_init};
 
 /// Starts Kafka, Cassandra, the schema registry and Mosquitto with TLS, runs every role of Hearth against them, lets
 /// homes publish, and compares what was acknowledged with what is stored.
@@ -37,7 +37,7 @@ async fn main() -> Result<ExitCode> {
     // Fails only if one is installed already, which is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
     say("starting Kafka, Cassandra, the schema registry and Mosquitto ...");
-    let stack = Stack::start(CommitLog::Periodic).await?;
+    let stack = Stack::start(CassandraFor::Figures).await?;
     let http_port = free_port();
     let extra = format!(
         "[http]\nlisten = \"127.0.0.1:{http_port}\"\n[gateway]\nlisten = \"127.0.0.1:0\"\n[operation]\nlog_filter = \"warn\"\n"

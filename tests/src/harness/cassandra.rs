@@ -14,21 +14,45 @@ const LOGBACK: &str = include_str!("../../../deploy/stack/logback.xml");
 const START_LIMIT: Duration = Duration::from_secs(180);
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 
-/// When a write is on disk.
+/// What a node is made for.
 #[derive(Debug, Clone, Copy)]
-pub enum CommitLog {
-    /// Before it is acknowledged: for tests that kill this node, since there is no second one to hold the write. Each of
-    /// Cassandra's writers waits for the disk, so that a node takes about 1,400 writes a second.
-    Synced,
-    /// Within 10 s, as Cassandra does by itself; where a write lies on several nodes, one may die.
-    Periodic,
+pub enum CassandraFor {
+    /// Tests that share two cores, and kill the node: it is small, and a write is on disk before it is acknowledged, since
+    /// there is no second node to hold it. Each of its writers waits for the disk, which limits it to about 1,400
+    /// requests a second.
+    Tests,
+    /// Measurements: size and commit log as Cassandra chooses them by itself on this machine. A write is on disk within
+    /// 10 s; where it lies on several nodes, one may die.
+    Figures,
 }
 
-impl CommitLog {
+impl CassandraFor {
     const fn yaml(self) -> &'static str {
         match self {
-            Self::Synced => "commitlog_sync: batch",
-            Self::Periodic => "commitlog_sync: periodic\ncommitlog_sync_period: 10000ms",
+            Self::Tests => {
+                "commitlog_sync: batch\n\
+                 commitlog_segment_size: 16MiB\n\
+                 memtable_heap_space: 128MiB\n\
+                 memtable_offheap_space: 128MiB\n\
+                 file_cache_size: 64MiB\n\
+                 key_cache_size: 16MiB"
+            }
+            Self::Figures => "commitlog_sync: periodic\ncommitlog_sync_period: 10000ms",
+        }
+    }
+
+    /// Megabytes of the Java heap. Cassandra itself takes a quarter of the machine, at most 8 GiB.
+    fn heap_mb(self) -> anyhow::Result<u64> {
+        const SMALL_MB: u64 = 1_024;
+        const LARGE_MB: u64 = 8_192;
+        match self {
+            Self::Tests => Ok(SMALL_MB),
+            Self::Figures => {
+                let memory = std::fs::read_to_string("/proc/meminfo")?;
+                let total = memory.split_whitespace().nth(1);
+                let total_kb: u64 = total.context("the size of memory")?.parse()?;
+                Ok((total_kb / 1_024 / 4).clamp(SMALL_MB, LARGE_MB))
+            }
         }
     }
 }
@@ -42,7 +66,7 @@ pub struct Cassandra {
 
 impl Cassandra {
     /// Starts in a new folder, and waits until CQL is answered.
-    pub async fn start(commit_log: CommitLog) -> anyhow::Result<Self> {
+    pub async fn start(made_for: CassandraFor) -> anyhow::Result<Self> {
         let jars = cache::folder("jars", "cassandra")?;
         let agent = std::fs::read_dir(&jars)?
             .filter_map(|entry| entry.ok().map(|entry| entry.path()))
@@ -57,7 +81,7 @@ impl Cassandra {
             .replace("@DIR@", &dir.to_string_lossy())
             .replace("@STORAGE_PORT@", &free_port().to_string())
             .replace("@CQL_PORT@", &port.to_string())
-            .replace("@COMMIT_LOG@", commit_log.yaml());
+            .replace("@SIZE@", made_for.yaml());
         for (name, text) in [
             ("cassandra.yaml", yaml.as_str()),
             ("jvm.options", JVM_OPTIONS),
@@ -66,10 +90,12 @@ impl Cassandra {
             std::fs::write(dir.join(name), text).with_context(|| format!("write {name}"))?;
         }
         let dir_text = dir.display();
+        let heap_mb = made_for.heap_mb()?;
         let mut command = Command::new("java");
         command
             .arg(format!("@{dir_text}/jvm.options"))
-            .args(["-Xms1g", "-Xmx1g", "-XX:+ExitOnOutOfMemoryError"])
+            .args([format!("-Xms{heap_mb}m"), format!("-Xmx{heap_mb}m")])
+            .arg("-XX:+ExitOnOutOfMemoryError")
             .arg(format!("-javaagent:{}", agent.display()))
             .arg(format!(
                 "-Dcassandra.config=file://{dir_text}/cassandra.yaml"

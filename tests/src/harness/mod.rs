@@ -24,7 +24,7 @@ mod watchdog;
 
 pub use ca::{Ca, CertFiles};
 pub use cache::root as cache_root;
-pub use cassandra::{Cassandra, CommitLog};
+pub use cassandra::{Cassandra, CassandraFor};
 pub use hearth::{
     HearthProcess, binary as hearth_binary, hearth_config, hearth_init, hearth_output,
 };

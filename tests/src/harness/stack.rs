@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use tokio::sync::OnceCell;
 
-use super::{Cassandra, CommitLog, Kafka, Mosquitto, Registry};
+use super::{Cassandra, CassandraFor, Kafka, Mosquitto, Registry};
 
 /// Kafka, Cassandra, the schema registry and Mosquitto.
 #[derive(Debug)]
@@ -17,10 +17,10 @@ pub struct Stack {
 
 impl Stack {
     /// Starts all at once, for a test that stops or kills some of them. They end when it is dropped.
-    pub async fn start(commit_log: CommitLog) -> anyhow::Result<Self> {
+    pub async fn start(made_for: CassandraFor) -> anyhow::Result<Self> {
         // The slowest first: each does some work before it waits.
         let (cassandra, registry, kafka, mosquitto) = tokio::try_join!(
-            Cassandra::start(commit_log),
+            Cassandra::start(made_for),
             Registry::start(),
             Kafka::start(),
             Mosquitto::start()
@@ -44,7 +44,7 @@ impl Stack {
         let shared = SHARED
             .get_or_init(|| async {
                 let start = Instant::now();
-                let stack = Self::start(CommitLog::Synced)
+                let stack = Self::start(CassandraFor::Tests)
                     .await
                     .map_err(|error| format!("{error:#}"))?;
                 eprintln!(

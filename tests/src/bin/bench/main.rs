@@ -27,7 +27,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use clap::Parser;
-use tests::harness::{CommitLog, Stack};
+use tests::harness::{CassandraFor, Stack};
 
 use board::Board;
 use cli::Cli;
@@ -52,7 +52,7 @@ async fn main() -> Result<()> {
             .into_iter()
             .any(wants)
     {
-        let stack = Stack::start(CommitLog::Periodic).await?;
+        let stack = Stack::start(CassandraFor::Figures).await?;
         if streams::is_wanted(&selection) {
             streams::measure(&stack, &cli, &mut board, &selection).await?;
         }
