@@ -121,7 +121,7 @@ impl Turns {
     /// Every snapshot with the version of its layout.
     async fn snapshots(&self) -> anyhow::Result<BTreeMap<i64, Vec<u8>>> {
         let query = format!(
-            "SELECT household_id, state FROM {}.snapshots",
+            "SELECT household_id, state FROM {}.household_snapshots",
             self.keyspace
         );
         let rows = cql(&self.stack, &query).await?;

@@ -13,7 +13,11 @@ use model::slot::Slot;
 use model::tariff::Tariff;
 use model::units::{DAY_MS, HouseholdId};
 
+use crate::log::partition_of;
 use crate::order::{Epoch, Order};
+
+/// Snapshots are stored in so many groups.
+const SNAPSHOT_BUCKETS: u32 = 1_024;
 
 /// One row of one table.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,7 +39,7 @@ pub enum Row {
     Household(Arc<Metadata>),
     /// `tariffs`.
     Tariff(Arc<Tariff>),
-    /// `snapshots`.
+    /// `household_snapshots`.
     Snapshot {
         /// Whose state it is.
         household_id: HouseholdId,
@@ -53,6 +57,18 @@ pub enum Place {
     Household(HouseholdId),
     /// A tariff's rows, by its name.
     Tariff(String),
+    /// Snapshots of households of one [`snapshot_bucket`].
+    Snapshots(i32),
+}
+
+/// Returns the group in which the snapshot of a household is stored, below 1,024.
+///
+/// Every home changes, and so is saved, once in a checkpoint interval. Stored by itself, each snapshot would cost a store as
+/// much as a group of them. The group follows from the key's hash, as the partition of the log does: where the number of
+/// partitions divides 1,024, the homes of a group all have the same owner, which saves many of them at once.
+#[must_use]
+pub fn snapshot_bucket(household_id: HouseholdId) -> i32 {
+    partition_of(household_id.to_string().as_bytes(), SNAPSHOT_BUCKETS)
 }
 
 impl Row {
@@ -69,7 +85,7 @@ impl Row {
             }
             Self::Schedule(schedule) => Place::Household(schedule.household_id),
             Self::Household(metadata) => Place::Household(metadata.household_id),
-            Self::Snapshot { household_id, .. } => Place::Household(*household_id),
+            Self::Snapshot { household_id, .. } => Place::Snapshots(snapshot_bucket(*household_id)),
             Self::Tariff(tariff) => Place::Tariff(tariff.name.clone()),
         }
     }

@@ -499,6 +499,19 @@ async fn snapshots(store: &dyn Store, one: HouseholdId, other: HouseholdId) -> R
         let found = called("read a snapshot", store.snapshot(one).await)?;
         equal("the last snapshot", &found, &Some(state))?;
     }
+    let homes: Vec<HouseholdId> = (1..=3_000)
+        .filter_map(|number| HouseholdId::new(one.get() + number * 1_000_003))
+        .collect();
+    let state = |home: &HouseholdId| home.to_string().into_bytes();
+    let rows = homes.iter().map(|home| Row::Snapshot {
+        household_id: *home,
+        state: state(home),
+    });
+    called("write many snapshots", write(store, rows.collect()).await)?;
+    for home in homes.iter().step_by(500) {
+        let found = called("read one of many snapshots", store.snapshot(*home).await)?;
+        equal("a snapshot of many", &found, &Some(state(home)))?;
+    }
     let found = called("read a snapshot", store.snapshot(other).await)?;
     equal("no snapshot", &found, &None)
 }

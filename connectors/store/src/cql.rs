@@ -43,7 +43,7 @@ use self::statements::{Insert, Statements};
 use crate::retention::{check_range, without_overlaps};
 use platform::metrics::Metrics;
 use platform::order::{Epoch, Order};
-use platform::store::{Row, Store, StoreError};
+use platform::store::{Row, Store, StoreError, snapshot_bucket};
 use platform::tls;
 
 /// Partitions that one query reads at the same time.
@@ -503,8 +503,14 @@ impl Store for CqlStore {
     }
 
     async fn snapshot(&self, household_id: HouseholdId) -> Result<Option<Vec<u8>>, StoreError> {
-        let statement = &self.statements().await?.snapshot;
-        let rows: Vec<(Option<Vec<u8>>,)> = self.select(statement, (household_id.get(),)).await?;
+        type StateRow = (Option<Vec<u8>>,);
+        let statements = self.statements().await?;
+        let id = household_id.get();
+        let place = (snapshot_bucket(household_id), id);
+        let mut rows: Vec<StateRow> = self.select(&statements.snapshot, place).await?;
+        if rows.is_empty() {
+            rows = self.select(&statements.early_snapshot, (id,)).await?;
+        }
         Ok(rows.into_iter().next().and_then(|(state,)| state))
     }
 

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
+use model::units::HouseholdId;
 use platform::store::{Place, Row};
 
 /// Most rows in one write.
@@ -49,6 +50,19 @@ struct Waiting {
     replaced: Vec<Ticket>,
 }
 
+/// Whose state the row is.
+const fn saved_home(row: &Row) -> Option<HouseholdId> {
+    match row {
+        Row::Snapshot { household_id, .. } => Some(*household_id),
+        Row::Reading(_)
+        | Row::Slot { .. }
+        | Row::Schedule(_)
+        | Row::Command(_)
+        | Row::Household(_)
+        | Row::Tariff(_) => None,
+    }
+}
+
 /// Rows to be written together, those of one place in the order in which they came.
 #[derive(Debug)]
 pub(crate) struct WriteBatch {
@@ -73,9 +87,10 @@ impl Backlog {
             }
             self.rows_count += 1;
             self.bytes += row.size();
-            let is_snapshot = |row: &Row| matches!(row, Row::Snapshot { .. });
-            if is_snapshot(&row)
-                && let Some(older) = waiting.iter_mut().find(|held| is_snapshot(&held.row))
+            if let Some(home) = saved_home(&row)
+                && let Some(older) = waiting
+                    .iter_mut()
+                    .find(|held| saved_home(&held.row) == Some(home))
             {
                 // A state holds all that the one before it does.
                 self.bytes -= older.row.size();

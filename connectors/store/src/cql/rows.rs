@@ -12,7 +12,7 @@ use scylla::DeserializeRow;
 use scylla::value::{CqlDate, CqlTimestamp, CqlValue, MaybeUnset};
 
 use super::statements::Insert;
-use platform::store::{Row, StoreError};
+use platform::store::{Row, StoreError, snapshot_bucket};
 
 /// A value or unset. Unset writes no tombstone.
 pub(super) type Cell = MaybeUnset<CqlValue>;
@@ -22,6 +22,8 @@ pub(super) type Cell = MaybeUnset<CqlValue>;
 pub(super) enum PartitionKey {
     Home(i64),
     HomeDay(i64, i32),
+    /// Of snapshots.
+    Bucket(i32),
     Text(String),
 }
 
@@ -79,13 +81,17 @@ pub(super) fn group(row: &Row, grouped: &mut Grouped) -> Result<(), String> {
             household_id,
             state,
         } => {
-            let id = household_id.get();
-            let cells = vec![big(id), MaybeUnset::Set(CqlValue::Blob(state.clone()))];
+            let (id, bucket) = (household_id.get(), snapshot_bucket(*household_id));
+            let cells = vec![
+                MaybeUnset::Set(CqlValue::Int(bucket)),
+                big(id),
+                MaybeUnset::Set(CqlValue::Blob(state.clone())),
+            ];
             put(
                 grouped,
                 Insert::Snapshot,
-                PartitionKey::Home(id),
-                (0, String::new()),
+                PartitionKey::Bucket(bucket),
+                (id, String::new()),
                 cells,
             );
         }

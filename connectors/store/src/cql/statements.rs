@@ -83,7 +83,7 @@ impl Insert {
                 "household_id, name, location, pv_capacity_kw, tariff, body",
             ),
             Self::Tariff => ("tariffs", "name, start, end, buy_per_kwh, sell_per_kwh"),
-            Self::Snapshot => ("snapshots", "household_id, state"),
+            Self::Snapshot => ("household_snapshots", "bucket, household_id, state"),
         }
     }
 
@@ -122,6 +122,7 @@ pub(super) struct Statements {
     pub(super) period_before: PreparedStatement,
     pub(super) periods: PreparedStatement,
     pub(super) snapshot: PreparedStatement,
+    pub(super) early_snapshot: PreparedStatement,
 }
 
 impl Statements {
@@ -211,7 +212,12 @@ impl Statements {
                 "tariffs WHERE name = ? AND start >= ? AND start < ?",
             )
             .await?,
-            snapshot: select("state", "snapshots WHERE household_id = ?").await?,
+            snapshot: select(
+                "state",
+                "household_snapshots WHERE bucket = ? AND household_id = ?",
+            )
+            .await?,
+            early_snapshot: select("state", "snapshots WHERE household_id = ?").await?,
         })
     }
 
@@ -376,7 +382,7 @@ mod tests {
     #[test]
     fn every_table_is_filled_in_and_has_the_columns_that_are_written() {
         let tables = tables(&CqlConfig::default());
-        assert_eq!(tables.len(), 12);
+        assert_eq!(tables.len(), 13);
         for (table, create) in &tables {
             assert!(!create.contains("{keyspace}"), "{table}");
             assert!(

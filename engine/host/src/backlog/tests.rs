@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::reading::{Measurement, Reading};
 use model::units::{DAY_MS, HouseholdId};
+use platform::store::snapshot_bucket;
 use proptest::prelude::*;
 
 use super::*;
@@ -98,6 +99,21 @@ fn a_newer_state_takes_the_turn_of_the_one_that_waits() {
     let (_, receipt) = backlog.next(64).unwrap().split();
     backlog.written(&receipt);
     assert!(backlog.is_written(second));
+}
+
+#[test]
+fn states_of_one_group_are_written_together_and_none_takes_anothers_place() {
+    let first = HouseholdId::new(1).unwrap();
+    let other =
+        (2..).find(|id| snapshot_bucket(HouseholdId::new(*id).unwrap()) == snapshot_bucket(first));
+    let other = other.unwrap();
+    let mut backlog = Backlog::default();
+    backlog.push(vec![snapshot(1, vec![1]), snapshot(other, vec![1])]);
+    backlog.push(vec![snapshot(other, vec![2])]);
+    let (rows, receipt) = backlog.next(64).unwrap().split();
+    assert_eq!(rows, [snapshot(1, vec![1]), snapshot(other, vec![2])]);
+    backlog.written(&receipt);
+    assert!(backlog.is_written(2) && !backlog.is_waiting());
 }
 
 #[test]

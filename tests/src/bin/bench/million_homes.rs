@@ -30,8 +30,8 @@ const SAMPLE: i64 = 200;
 const HOMES_MIN: u32 = 100_000;
 /// A fleet whose lag is still above this is too large.
 const LAG_S_MAX: f64 = 60.0;
-/// Longest time for every home to be in memory.
-const WARM_LIMIT: Duration = Duration::from_secs(300);
+/// Longest time until every home is in memory and nothing is behind. All homes are new at once, and Cassandra is cold.
+const WARM_LIMIT: Duration = Duration::from_secs(600);
 
 /// Longest time from then to the end of a slot.
 const SLOT_LIMIT: Duration = Duration::from_secs(17 * 60);
