@@ -26,7 +26,7 @@ mod trim;
 mod work;
 mod writer;
 
-use self::failures::unavailable;
+use self::failures::{refused_by_disk, unavailable};
 use self::groups::Groups;
 use self::shared::Shared;
 use self::tables::Tables;
@@ -74,7 +74,8 @@ impl EmbeddedLog {
             LogError::Setup(if matches!(error, fjall::Error::Locked) {
                 format!("{dir} is in use by another process")
             } else {
-                format!("open {dir}: {error}")
+                let reason = refused_by_disk(&error).unwrap_or_else(|| error.to_string());
+                format!("open {dir}: {reason}")
             })
         })?;
         let setup =

@@ -68,6 +68,17 @@ async fn fill_up() {
         .unwrap();
     produce(b"first").await.unwrap();
 
+    // A folder that cannot be made on a full disk is refused in the disk's words.
+    limit_files(Some(0));
+    let new = EmbeddedLog::open(&dir.path().join("new"), EmbeddedLogConfig::default());
+    let said = new.unwrap_err().to_string();
+    assert!(said.contains("File too large"), "{said}");
+    assert!(
+        !said.contains("Fjall") && !said.contains("Custom"),
+        "{said}"
+    );
+    limit_files(None);
+
     // No write succeeds: not the record's, and not those of opening the folder again.
     limit_files(Some(0));
     assert!(matches!(

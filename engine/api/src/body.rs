@@ -687,8 +687,9 @@ impl TariffBody {
             periods.push(PricePeriod {
                 start_ms: time_ms(&field("start"), &body.start)?,
                 end_ms: time_ms(&field("end"), &body.end)?,
-                buy_per_kwh: body.buy,
-                sell_per_kwh: body.sell,
+                // Makes -0.0 a plain 0.
+                buy_per_kwh: body.buy + 0.0,
+                sell_per_kwh: body.sell + 0.0,
             });
         }
         let tariff = Tariff {

@@ -7,6 +7,6 @@ mod fleet;
 mod live;
 mod prices;
 pub mod problem;
-mod request;
+pub mod request;
 pub mod routes;
 pub mod server;

@@ -82,6 +82,21 @@ impl Refused {
         }
     }
 
+    /// The body is compressed in a way that is not read.
+    #[must_use]
+    pub fn encoding(found: &str) -> Self {
+        let found: String = found.chars().take(40).collect();
+        let detail = format!("content-encoding: expected gzip or deflate, found {found:?}");
+        Self {
+            field: Some("content-encoding".to_owned()),
+            ..Self::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported media type",
+                detail,
+            )
+        }
+    }
+
     /// The body is longer than `http.body_bytes_max`.
     #[must_use]
     pub fn too_large(bytes_max: usize) -> Self {

@@ -5,7 +5,8 @@ use std::future::{Ready, ready};
 use std::ops::RangeInclusive;
 
 use actix_web::dev::{Decompress, Payload};
-use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
+use actix_web::error::PayloadError;
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use bytes::BytesMut;
 use futures::StreamExt;
@@ -94,6 +95,7 @@ impl<T: DeserializeOwned + 'static> FromRequest for Json<T> {
             .app_data::<BodyBytesMax>()
             .map_or(1 << 20, |max| max.0);
         let checked = check_media_type(request).and_then(|()| {
+            check_encoding(request.headers())?;
             let declared = declared_bytes(request.headers());
             if declared.is_some_and(|bytes| bytes > bytes_max) {
                 return Err(Refused::too_large(bytes_max));
@@ -136,11 +138,25 @@ fn check_media_type(request: &HttpRequest) -> Result<(), Refused> {
     Err(Refused::media_type(found.as_deref()))
 }
 
+/// Any other encoding would be read as if it were none.
+fn check_encoding(headers: &HeaderMap) -> Result<(), Refused> {
+    let known = ["identity", "gzip", "deflate"];
+    for (index, found) in headers.get_all(CONTENT_ENCODING).enumerate() {
+        let found = String::from_utf8_lossy(found.as_bytes());
+        let is_known = known.contains(&found.trim().to_ascii_lowercase().as_str());
+        // A second header stands for a second compression.
+        if !is_known || index > 0 {
+            return Err(Refused::encoding(&found));
+        }
+    }
+    Ok(())
+}
+
 async fn read(mut payload: Decompress<Payload>, bytes_max: usize) -> Result<BytesMut, Refused> {
     let mut body = BytesMut::new();
     while let Some(chunk) = payload.next().await {
         let chunk =
-            chunk.map_err(|error| Refused::bad_request(format!("the body ends early: {error}")))?;
+            chunk.map_err(|error| Refused::bad_request(format!("the body {}", fault(&error))))?;
         if body.len() + chunk.len() > bytes_max {
             return Err(Refused::too_large(bytes_max));
         }
@@ -149,9 +165,24 @@ async fn read(mut payload: Decompress<Payload>, bytes_max: usize) -> Result<Byte
     Ok(body)
 }
 
+const fn fault(error: &PayloadError) -> &'static str {
+    let is_unpacking = matches!(
+        error,
+        PayloadError::EncodingCorrupted | PayloadError::Io(_) | PayloadError::Incomplete(Some(_))
+    );
+    if is_unpacking {
+        "ends early, or is not what content-encoding says"
+    } else {
+        "ends early"
+    }
+}
+
 /// The value that `body` says. What is no JSON is a bad request with its line and column; JSON that does not fit is
 /// said of its field.
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refused> {
+///
+/// # Errors
+/// Returns why the body is refused.
+pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refused> {
     let mut reader = serde_json::Deserializer::from_slice(body);
     let read = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();

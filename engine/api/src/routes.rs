@@ -22,7 +22,7 @@ use model::request::OptimizeRequest;
 use model::rolling::Rolling;
 use model::slot::Slot;
 use model::tariff::Tariff;
-use model::units::{DAY_MS, HOUR_MS, HouseholdId};
+use model::units::{DAY_MS, HOUR_MS, HouseholdId, MINUTE_MS, SlotLength};
 use schemas::codec::Message;
 use schemas::mqtt::rfc3339;
 use serde::Serialize;
@@ -141,15 +141,14 @@ async fn latest(
     }
     let tariff = api.tariff_of(id, from_ms, now_ms + DAY_MS).await?;
     let shown_ms = now_ms - i64::from(hours) * HOUR_MS;
-    let length_ms = api.settings.slot.ms();
     let bodies = slots
         .iter()
-        .filter(|slot| slot.start_ms + length_ms > shown_ms)
+        .filter(|slot| end_ms(slot) > shown_ms)
         .map(|slot| {
             let period = tariff
                 .as_ref()
                 .and_then(|tariff| tariff.at_ms(slot.start_ms));
-            SlotBody::of(slot, period, slot.start_ms + length_ms > now_ms)
+            SlotBody::of(slot, period, end_ms(slot) > now_ms)
         });
     Ok(HttpResponse::Ok().json(LatestBody {
         household_id: id,
@@ -157,6 +156,21 @@ async fn latest(
         slots: bodies.collect(),
         rolling: RollingBody::from(Rolling::of(&slots, now_ms)),
     }))
+}
+
+/// When a slot ends. It may be of another length than slots have now.
+fn end_ms(slot: &Slot) -> i64 {
+    slot.start_ms + i64::from(slot.slot_minutes) * MINUTE_MS
+}
+
+/// Start and minutes of the part of the open slot that no row holds, where `last` is the newest row. Rows of shorter
+/// slots stand at the start of the open one if `engine.slot_minutes` was changed within it.
+fn open_part(last: Option<&Slot>, length: SlotLength, now_ms: i64) -> Option<(i64, u32)> {
+    let start_ms = length.start_of_ms(now_ms);
+    let open_ms = last.map_or(start_ms, |last| start_ms.max(end_ms(last)));
+    let minutes = (start_ms + length.ms() - open_ms) / MINUTE_MS;
+    let minutes = u32::try_from(minutes).ok()?;
+    (open_ms <= now_ms && minutes > 0).then_some((open_ms, minutes))
 }
 
 impl Api {
@@ -171,19 +185,19 @@ impl Api {
     ) -> Result<Vec<Slot>, Refused> {
         let length = self.settings.slot;
         let mut slots = self.context.store.slots(id, from_ms, now_ms).await?;
-        let open_ms = length.start_of_ms(now_ms);
         let hold_ms = self.settings.hold_ms;
-        if slots.last().is_none_or(|last| last.start_ms < open_ms) {
+        if let Some((open_ms, minutes)) = open_part(slots.last(), length, now_ms) {
+            let end_ms = open_ms + i64::from(minutes) * MINUTE_MS;
             let readings = self
                 .context
                 .store
-                .readings(id, open_ms - hold_ms, open_ms + length.ms())
+                .readings(id, open_ms - hold_ms, end_ms)
                 .await?;
             if readings.is_empty() {
                 self.add_unstored(id, from_ms..=now_ms, &mut slots).await?;
             } else {
                 let timed = readings.iter().map(|read| (read.ts_ms, read.measurement));
-                slots.push(Slot::of(open_ms, length.minutes(), hold_ms, now_ms, timed));
+                slots.push(Slot::of(open_ms, minutes, hold_ms, now_ms, timed));
             }
         }
         Ok(slots)
@@ -486,4 +500,44 @@ async fn put_tariff(
     // As many as are in force now.
     let counts = BTreeMap::from([("periods", held.periods.len())]);
     Ok(HttpResponse::Accepted().json(counts))
+}
+
+#[cfg(test)]
+mod tests {
+    use model::slot::Slot;
+    use model::units::{MINUTE_MS, SlotLength};
+
+    use super::open_part;
+
+    /// The newest row starts at minute `row.0` and lasts `row.1` minutes. Slots last `length` minutes now.
+    #[track_caller]
+    fn check(row: Option<(i64, u32)>, length: u32, now_min: i64, expected: Option<(i64, u32)>) {
+        let row = row.map(|(start_min, minutes)| Slot::empty(start_min * MINUTE_MS, minutes));
+        let length = SlotLength::new(length).unwrap();
+        let found = open_part(row.as_ref(), length, now_min * MINUTE_MS);
+        let expected = expected.map(|(start_min, minutes)| (start_min * MINUTE_MS, minutes));
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn the_open_slot_is_what_no_row_holds() {
+        check(None, 15, 52, Some((45, 15)));
+        check(Some((30, 15)), 15, 52, Some((45, 15)));
+        check(Some((0, 15)), 15, 52, Some((45, 15)));
+        // It has a row already.
+        check(Some((45, 15)), 15, 52, None);
+        check(Some((60, 15)), 15, 52, None);
+        check(Some((30, 15)), 15, 45, Some((45, 15)));
+    }
+
+    #[test]
+    fn slots_of_another_length_hold_what_they_hold() {
+        // From 15 to 60 minutes, from 15 to 30, from 5 to 15, from 60 to 15.
+        check(Some((30, 15)), 60, 52, Some((45, 15)));
+        check(Some((0, 15)), 60, 52, Some((15, 45)));
+        check(Some((30, 15)), 30, 52, Some((45, 15)));
+        check(Some((45, 5)), 15, 52, Some((50, 10)));
+        check(Some((0, 60)), 15, 52, None);
+        check(Some((0, 60)), 15, 65, Some((60, 15)));
+    }
 }

@@ -6,11 +6,14 @@ use std::process::ExitCode;
 
 use crate::config::{Config, ConfigError, LogFormat, OperationConfig};
 use crate::demo::{self, DemoOptions};
+use crate::log_lines::Libraries;
 use crate::operator::{self, DeadLettersCommand, HouseholdsCommand};
 use crate::roles::{self, Role};
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Event-stream engine for fleets of smart homes.
 ///
@@ -177,8 +180,8 @@ fn speak(operation: &OperationConfig) {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
     match operation.log_format {
-        LogFormat::Text => lines.init(),
-        LogFormat::Json => lines.json().init(),
+        LogFormat::Text => lines.finish().with(Libraries::default()).init(),
+        LogFormat::Json => lines.json().finish().with(Libraries::default()).init(),
     }
 }
 

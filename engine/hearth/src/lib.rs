@@ -9,6 +9,7 @@ pub mod cli;
 
 pub mod config;
 pub mod connect;
+mod log_lines;
 mod no_store;
 
 pub mod dead_letters;

@@ -106,7 +106,8 @@ impl Ranges {
 
 fn inside(field: &'static str, value: f64, (least, most): (f64, f64)) -> Result<f64, Implausible> {
     if (least..=most).contains(&value) {
-        Ok(value)
+        // Makes -0.0 a plain 0.
+        Ok(value + 0.0)
     } else {
         Err(Implausible {
             field,

@@ -171,6 +171,12 @@ impl Metadata {
         for (index, spec) in self.appliances.iter().enumerate() {
             let most = spec.slots_in_window(slot).min(SLOTS_MAX);
             if spec.profile_kw.len() > most {
+                if most == 0 {
+                    let field = format!("appliances[{index}].window_end_min");
+                    let expected =
+                        format!("a window with a whole slot of {} minutes", slot.minutes());
+                    return Err(limit_error(field, spec.window_end_min, expected));
+                }
                 let found = format!("{} entries", spec.profile_kw.len());
                 let minutes = slot.minutes();
                 let expected = format!("1 to {most}, the slots of {minutes} minutes in its window");

@@ -203,7 +203,8 @@ pub(crate) fn left_alone(problem: &Problem, terms: &Terms) -> Decisions {
 
 /// Returns a slot with its load and appliances; the rest is 0.
 fn base_slot(problem: &Problem, starts: &[usize], t: usize) -> PlannedSlot {
-    let mut load = problem.load_kw[t];
+    // Makes -0.0 a plain 0.
+    let mut load = problem.load_kw[t] + 0.0;
     let mut appliances = BTreeMap::new();
     for (appliance, start) in problem.appliances.iter().zip(starts) {
         let power = running_kw(appliance, *start, t);
@@ -229,7 +230,7 @@ fn base_slot(problem: &Problem, starts: &[usize], t: usize) -> PlannedSlot {
 
 /// Returns the PV power that makes the slot cheapest, given what the home and its stores take; the largest if several do.
 fn used_pv(problem: &Problem, terms: &Terms, peak_kw: f64, (t, consumed_kw): (usize, f64)) -> f64 {
-    let available = problem.pv_kw[t];
+    let available = problem.pv_kw[t] + 0.0;
     // If power is worth something and may be exported, none is curtailed.
     let is_welcome =
         terms.buy[t] >= 0.0 && terms.sell[t] >= 0.0 && problem.grid.export_limit_kw.is_none();

@@ -580,6 +580,9 @@ fn a_tariffs_periods_ascend() {
     let tariff = put(&[period(ten, eleven), period(eleven, twelve)]).unwrap();
     assert_eq!(tariff.periods[0].start_ms, START_MS);
     assert_eq!(tariff.periods[1].sell_per_kwh, -0.01);
+    let zero = period(ten, eleven).replace("0.25", "-0.0");
+    let zero = TariffBody::from(&put(&[zero]).unwrap());
+    assert!(zero.periods[0].buy.is_sign_positive(), "{zero:?}");
     let refused =
         |periods: &[String], field: &str| assert_eq!(put(periods).unwrap_err().field, field);
     refused(&[period(eleven, ten)], "periods[0].end");

@@ -50,6 +50,12 @@ impl Keys {
             .is_some_and(|setting| texts.contains(&setting.type_name))
     }
 
+    /// Returns whether the setting is a path.
+    pub(super) fn is_path(&self, key: &str) -> bool {
+        let setting = self.get(key);
+        setting.is_some_and(|setting| type_text(setting.type_name) == "a path")
+    }
+
     /// Returns the secret that a key ending in `_file` reads from a file.
     pub(super) fn secret_from_file<'a>(&self, key: &'a str) -> Option<&'a str> {
         let secret = key.strip_suffix("_file")?;

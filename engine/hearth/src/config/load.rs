@@ -67,7 +67,7 @@ fn load(
         .filter_map(|(name, value)| Some((name.strip_prefix(PREFIX)?.to_owned(), value)))
         .filter(|(name, value)| !is_no_setting(name, value))
         .collect();
-    check_names(&keys, &environment, &mut bad);
+    check_environment(&keys, &environment, &mut bad);
     if !bad.is_empty() {
         return Err(ConfigError::Bad(bad));
     }
@@ -129,12 +129,17 @@ fn is_no_setting(name: &str, value: &str) -> bool {
     NO_SETTINGS.contains(&name) || is_service
 }
 
-fn check_names(keys: &Keys, environment: &BTreeMap<String, String>, bad: &mut Vec<BadSetting>) {
-    for name in environment.keys() {
+fn check_environment(
+    keys: &Keys,
+    environment: &BTreeMap<String, String>,
+    bad: &mut Vec<BadSetting>,
+) {
+    for (name, value) in environment {
         let key = key_of(name);
         if !keys.is_known(&key) && keys.secret_from_file(&key).is_none() {
             bad.push(keys.unknown(&key, &format!("{PREFIX}{name}"), name_of));
         }
+        check_path(keys, &key, value, bad);
     }
 }
 
@@ -148,12 +153,22 @@ fn check_table(keys: &Keys, section: &str, table: &toml::Table, bad: &mut Vec<Ba
         if let Some(table) = value.as_table() {
             check_table(keys, &key, table, bad);
         }
+        if let Some(text) = value.as_str() {
+            check_path(keys, &key, text, bad);
+        }
         let entries = value.as_array().into_iter().flatten().enumerate();
         for (index, entry) in entries {
             if let Some(table) = entry.as_table() {
                 check_table(keys, &format!("{key}[{index}]"), table, bad);
             }
         }
+    }
+}
+
+/// Refuses an empty path. As a folder it would be the one that the process happens to be in.
+fn check_path(keys: &Keys, key: &str, value: &str, bad: &mut Vec<BadSetting>) {
+    if value.is_empty() && keys.is_path(key) {
+        bad.push(BadSetting::new("", key, "expected a path, found \"\""));
     }
 }
 
@@ -246,6 +261,57 @@ mod tests {
             &[("HEARTH_HTTP__LISTEN", "8080")],
             "http.listen: expected ADDRESS:PORT, found \"8080\"",
         );
+    }
+
+    #[test]
+    fn a_path_is_not_empty() {
+        for key in [
+            "log.dir",
+            "store.dir",
+            "ingest.spool_dir",
+            "store.cql.ca_file",
+            "gateway.cert_file",
+            "bridge.mqtt.ca_file",
+        ] {
+            let (section, name) = key.rsplit_once('.').unwrap();
+            let expected = format!("{key}: expected a path, found \"\"");
+            check(&format!("[{section}]\n{name} = \"\"\n"), &[], &expected);
+            check("", &[(name_of(key).as_str(), "")], &expected);
+        }
+        check(
+            "[[controller.endpoints]]\nca_file = \"\"\n",
+            &[],
+            "controller.endpoints[0].ca_file: expected a path, found \"\"",
+        );
+        // Empty means none in settings that are texts.
+        let none = [
+            ("HEARTH_LOG__KAFKA__CA_FILE", ""),
+            ("HEARTH_BRIDGE__MQTT__USERNAME", ""),
+        ];
+        try_load("", &none).unwrap();
+    }
+
+    #[test]
+    fn what_is_kept_in_folders_is_kept_apart() {
+        let embedded = "[log]\nkind = \"embedded\"\n[store]\nkind = \"embedded\"\n";
+        try_load(embedded, &[]).unwrap();
+        check(
+            embedded,
+            &[("HEARTH_LOG__DIR", "a/b"), ("HEARTH_STORE__DIR", "./a//b/")],
+            "store.dir: expected another folder than log.dir, found \"./a//b/\"",
+        );
+        check(
+            embedded,
+            &[("HEARTH_INGEST__SPOOL_DIR", "hearth-data/store")],
+            "ingest.spool_dir: expected another folder than store.dir, found \"hearth-data/store\"",
+        );
+        check(
+            "[log]\nkind = \"embedded\"\n",
+            &[("HEARTH_INGEST__SPOOL_DIR", "hearth-data/log/.")],
+            "ingest.spool_dir: expected another folder than log.dir, found \"hearth-data/log/.\"",
+        );
+        // With Kafka and CQL there are no such folders.
+        try_load("", &[("HEARTH_LOG__DIR", "a"), ("HEARTH_STORE__DIR", "a")]).unwrap();
     }
 
     #[test]

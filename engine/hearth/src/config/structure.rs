@@ -1,6 +1,6 @@
 //! The structure of all settings. Each crate declares its own beside its code.
 
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 use api::config::HttpConfig;
 use devices::bridge::BridgeConfig;
@@ -13,6 +13,7 @@ use hearth_log::registry::RegistryConfig;
 use hearth_store::cql::CqlConfig;
 use hearth_store::embedded::EmbeddedStoreConfig;
 use host::config::{EngineConfig, OptimizerConfig};
+use platform::settings::BadSetting;
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
@@ -43,7 +44,37 @@ platform::settings! {
         http: HttpConfig = HttpConfig::default(),
         #[section]
         operation: OperationConfig = OperationConfig::default(),
+        ; together folders_are_apart
     }
+}
+
+fn folders_are_apart(config: &Config, _section: &str, bad: &mut Vec<BadSetting>) {
+    let embedded_log = (config.log.kind == LogKind::Embedded).then_some(&config.log.dir);
+    let embedded_store = (config.store.kind == StoreKind::Embedded).then_some(&config.store.dir);
+    let folders = [
+        ("log.dir", embedded_log),
+        ("store.dir", embedded_store),
+        ("ingest.spool_dir", Some(&config.ingest.spool_dir)),
+    ];
+    let used = folders
+        .iter()
+        .filter_map(|(key, dir)| Some((*key, (*dir)?)));
+    let used: Vec<(&str, &PathBuf)> = used.collect();
+    for (index, (key, dir)) in used.iter().enumerate() {
+        let same = used[..index]
+            .iter()
+            .find(|(_, before)| plain(before) == plain(dir));
+        if let Some((before, _)) = same {
+            let expected = format!("expected another folder than {before}, found {dir:?}");
+            bad.push(BadSetting::new("", key, expected));
+        }
+    }
+}
+
+/// The path without what changes nothing in it.
+fn plain(path: &Path) -> PathBuf {
+    let parts = path.components().filter(|part| *part != Component::CurDir);
+    parts.collect()
 }
 
 platform::settings! {

@@ -120,7 +120,12 @@ fn check_window(start_min: u32, end_min: u32, minutes: u32, expected: usize) {
     assert_eq!(home.check_runs(slot), Ok(()));
     home.appliances[0].profile_kw.push(1.0);
     let error = home.check_runs(slot).unwrap_err();
-    assert_eq!(error.field, "appliances[0].profile_kw");
+    let field = if expected == 0 {
+        "window_end_min"
+    } else {
+        "profile_kw"
+    };
+    assert_eq!(error.field, format!("appliances[0].{field}"));
 }
 
 #[test]

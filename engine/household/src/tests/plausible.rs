@@ -229,3 +229,21 @@ fn metadata_makes_ranges_narrower() {
     assert_eq!(world.outcome(ReadingOutcome::Accepted), 1);
     assert_eq!(world.outcome(ReadingOutcome::Implausible), 1);
 }
+
+#[test]
+fn a_zero_has_no_sign() {
+    let zeros = [
+        Measurement::Meter {
+            consumption_w: -0.0,
+        },
+        Measurement::Pv { pv_w: -0.0 },
+        Measurement::Battery {
+            soc_pct: -0.0,
+            power_w: -0.0,
+        },
+    ];
+    for zero in zeros {
+        let found = format!("{:?}", judged(None, zero).unwrap());
+        assert!(!found.contains("-0"), "{found}");
+    }
+}

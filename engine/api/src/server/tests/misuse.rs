@@ -117,6 +117,41 @@ async fn every_body_must_be_json_in_utf_8() {
 }
 
 #[actix_web::test]
+async fn a_compressed_body_is_read_or_refused_by_name() {
+    let encoded = |encoding: &str, body: &[u8]| {
+        let request = send(Method::POST, "/api/optimize", "");
+        let request = request.insert_header(("content-encoding", encoding));
+        request.set_payload(body.to_vec())
+    };
+    let mut cases = Vec::new();
+    for unknown in [
+        "br",
+        "zstd",
+        "x-gzip",
+        "compress",
+        "rot13",
+        "gzip, gzip",
+        "gzip;q=1",
+        "*",
+    ] {
+        let refused = encoded(unknown, b"{}");
+        cases.push((refused, 415, Some("content-encoding")));
+    }
+    for known in ["identity", " Identity "] {
+        cases.push((encoded(known, b"{}"), 422, Some("household_id")));
+    }
+    // `{}` as gzip, and what is no gzip.
+    let gzip =
+        b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xab\xae\x05\x00\x43\xbf\xa6\xa3\x02\x00\x00\x00";
+    for known in ["gzip", "GZIP"] {
+        cases.push((encoded(known, gzip), 422, Some("household_id")));
+        cases.push((encoded(known, b"{}"), 400, None));
+    }
+    cases.push((encoded("gzip", &gzip[..12]), 400, None));
+    check(cases).await;
+}
+
+#[actix_web::test]
 async fn no_body_may_be_too_large_whether_it_says_so_or_not() {
     let large = " ".repeat(BODY_BYTES_MAX + 1);
     let mut cases = Vec::new();
