@@ -12,10 +12,11 @@
 
 use std::process::Command;
 
+use forecast::home::{Ahead, EndedSlot, Forecast, HomeForecast};
 use forecast::horizon::Horizon;
-use forecast::load::{self, LoadModel};
+use forecast::load::LoadModel;
 use forecast::local_time::LocalTime;
-use forecast::profiles::Profiles;
+use forecast::plant::Plant;
 use forecast::scenarios::Scenarios;
 use model::units::{DAY_MS, HOUR_MS, MINUTE_MS, SlotLength};
 
@@ -101,6 +102,13 @@ fn hours(path: &str, column: &str) -> Series {
     }
 }
 
+const NO_PLANT: Plant = Plant {
+    place: None,
+    plane: None,
+    capacity_w: None,
+};
+
+/// Sums of errors, W.
 #[derive(Default, Clone)]
 struct Errors {
     count: f64,
@@ -129,8 +137,8 @@ fn ranked(scenarios: &Scenarios, values: impl Iterator<Item = f64>, came: f64) -
 }
 
 impl Errors {
-    fn add(&mut self, scenarios: &Scenarios, came_w: &[Option<f64>], per_hour: usize) {
-        let band = scenarios.band();
+    fn add(&mut self, forecast: &Forecast, came_w: &[Option<f64>], per_hour: usize) {
+        let (scenarios, band) = (&forecast.load, &forecast.load_band);
         for (t, came_w) in came_w.iter().enumerate() {
             let Some(came_w) = came_w else { continue };
             self.count += 1.0;
@@ -199,50 +207,67 @@ fn main() {
     };
     let is_european = arguments[2].ends_with(".gz");
     let offset_min = |ms: i64| offset_min(ms, standard_min, is_european);
-    let mut profiles = Profiles::new(series.slot);
+    let mut home = HomeForecast::new(series.slot);
     let day = series.slot.per_day();
-    let mut young = vec![Errors::default(); 4];
-    let mut grown = vec![Errors::default(); 4];
+    // The models, and the one that the home chose.
+    let mut young = vec![Errors::default(); 5];
+    let mut grown = vec![Errors::default(); 5];
+    let mut chosen = [0_u32; 4];
     for (t, load_w) in series.load_w.iter().enumerate() {
         let start_ms = series.start_ms + i64::try_from(t).unwrap() * series.slot.ms();
         if t % (day / 8) == 0 && t > 0 && t + day < series.load_w.len() {
             let now = offset_min(start_ms);
             let change = (1..=24)
-                .map(|h| start_ms + h * HOUR_MS)
+                .map(|hour| start_ms + hour * HOUR_MS)
                 .find(|ms| offset_min(*ms) != now)
                 .map(|ms| (ms, offset_min(ms)));
-            let horizon = Horizon {
-                start_ms,
-                slot: series.slot,
-                slots_count: day,
-                local: LocalTime {
-                    offset_min: now,
-                    change,
+            let ahead = Ahead {
+                horizon: Horizon {
+                    start_ms,
+                    slot: series.slot,
+                    slots_count: day,
+                    local: LocalTime {
+                        offset_min: now,
+                        change,
+                    },
                 },
+                load_now_w: series.load_w[t - 1],
+                plant: &NO_PLANT,
+                weather: &[],
             };
-            let is_young = start_ms < series.start_ms + 14 * DAY_MS;
-            let is_grown = start_ms > series.start_ms + 28 * DAY_MS;
-            let history = profiles.until(start_ms);
-            for (index, model) in LoadModel::ALL.iter().enumerate() {
-                let scenarios = load::scenarios(&history, *model, horizon, series.load_w[t - 1]);
-                let came_w = &series.load_w[t..t + day];
-                if is_young {
-                    young[index].add(&scenarios, came_w, day / 24);
-                }
-                if is_grown {
-                    grown[index].add(&scenarios, came_w, day / 24);
+            let age_ms = start_ms - series.start_ms;
+            let errors = if age_ms < 14 * DAY_MS {
+                &mut young
+            } else {
+                &mut grown
+            };
+            let came_w = &series.load_w[t..t + day];
+            for (index, model) in LoadModel::ALL.into_iter().enumerate() {
+                let forecast = home.forecast_with(&ahead, model);
+                errors[index].add(&forecast, came_w, day / 24);
+                if model == home.contest().chosen() {
+                    errors[4].add(&forecast, came_w, day / 24);
+                    chosen[index] += 1;
                 }
             }
         }
-        if let Some(load_w) = load_w {
-            profiles.observe(start_ms, offset_min(start_ms), *load_w);
-        }
+        home.observe(&EndedSlot {
+            start_ms,
+            offset_min: offset_min(start_ms),
+            load_w: *load_w,
+            pv_w: None,
+            plant: &NO_PLANT,
+            weather: None,
+            stake_per_kwh: 1.0,
+        });
     }
     println!("{}", arguments[2]);
-    for (index, model) in LoadModel::ALL.iter().enumerate() {
-        young[index].print(&format!("y {}", model.name()));
+    let names = LoadModel::ALL.map(LoadModel::name);
+    for (when, errors) in [("first two weeks", young), ("after that", grown)] {
+        println!("{when}:");
+        for (name, errors) in names.iter().chain(&["chosen"]).zip(&errors) {
+            errors.print(name);
+        }
     }
-    for (index, model) in LoadModel::ALL.iter().enumerate() {
-        grown[index].print(model.name());
-    }
+    println!("chosen {:?}", names.iter().zip(chosen).collect::<Vec<_>>());
 }

@@ -25,3 +25,6 @@ pub mod young;
 pub mod compete;
 
 pub mod home;
+
+#[cfg(test)]
+mod tests;

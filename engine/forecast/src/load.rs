@@ -351,7 +351,7 @@ pub(crate) fn add_standard(courses: &mut Courses, history: &History<'_>, horizon
 /// Share of a departure of the load from a scenario that is still there a moment later.
 const BLEND_SHARE: f64 = 0.7;
 /// Time after which 1/e of that share is left, ms.
-const BLEND_MS: f64 = 1.0 * HOUR_MS as f64;
+const BLEND_MS: f64 = HOUR_MS as f64;
 
 /// Draws the first slots towards the load measured now, W: a scenario that was below it in the last slot is raised, by
 /// less with each slot. This is the course that a first-order autoregression expects.

@@ -95,12 +95,21 @@ impl Plant {
         })
     }
 
-    /// Returns the yield of a slot. It is 0 where the sun is down.
-    pub(crate) fn yield_of(&self, start_ms: i64, end_ms: i64, skies: &[Sky]) -> Yield {
+    /// Returns the yield of a slot. It is 0 where the sun is down. Where the place is not known, the sun is up in the
+    /// hours of [`SUN_HOURS`]; `solar_ms` is the solar time of the slot's middle.
+    pub(crate) fn yield_of(
+        &self,
+        start_ms: i64,
+        end_ms: i64,
+        solar_ms: i64,
+        skies: &[Sky],
+    ) -> Yield {
         let Some(place) = self.place else {
             let sky = sky_at(skies, i64::midpoint(start_ms, end_ms));
+            let hours = hours_since_first(solar_ms);
+            let is_up = (0.0..SUN_HOURS as f64).contains(&hours);
             return Yield {
-                clear: 1.0,
+                clear: if is_up { 1.0 } else { 0.0 },
                 weather: sky.map(|sky| irradiance::ac_share(sky.level, sky.air_c)),
             };
         };
@@ -134,11 +143,11 @@ impl Plant {
         }
     }
 
-    /// Returns mean solar time at `ts_ms` as if it were UTC, epoch milliseconds; `local_ms`, the clock's time, where the
-    /// place is not known.
+    /// Returns mean solar time at `ts_ms` as if it were UTC, epoch milliseconds. Where the place is not known, it is taken
+    /// to be an hour behind the clock, `local_ms`.
     #[expect(clippy::cast_possible_truncation, reason = "half a day fits")]
     pub(crate) fn solar_ms(&self, ts_ms: i64, local_ms: i64) -> i64 {
-        self.place.map_or(local_ms, |place| {
+        self.place.map_or(local_ms - HOUR_MS, |place| {
             ts_ms + (place.longitude_deg() / 15.0 * HOUR_MS as f64) as i64
         })
     }
@@ -147,11 +156,51 @@ impl Plant {
 /// Hours of the solar day that are told apart: from 4 to 20 o'clock. What lies before or after counts to the first or
 /// last.
 pub(crate) const SUN_HOURS: usize = 16;
-const FIRST_HOUR: i64 = 4;
+const FIRST_HOUR: f64 = 4.0;
+
+#[expect(clippy::cast_precision_loss, reason = "a day in milliseconds fits")]
+fn hours_since_first(solar_ms: i64) -> f64 {
+    solar_ms.rem_euclid(DAY_MS) as f64 / HOUR_MS as f64 - FIRST_HOUR
+}
 
 /// Returns the solar day and its hour that contain a solar time.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "there are 16"
+)]
 pub(crate) fn day_and_hour(solar_ms: i64) -> (i64, usize) {
-    let hour = solar_ms.rem_euclid(DAY_MS) / HOUR_MS - FIRST_HOUR;
-    let hour = usize::try_from(hour.max(0)).unwrap_or(0);
-    (solar_ms.div_euclid(DAY_MS), hour.min(SUN_HOURS - 1))
+    let hour = hours_since_first(solar_ms).clamp(0.0, SUN_HOURS as f64 - 1.0);
+    (solar_ms.div_euclid(DAY_MS), hour as usize)
+}
+
+/// A time between the middles of two hours of sun.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Between {
+    earlier: usize,
+    later: usize,
+    /// 0 at the earlier one's middle, 1 at the later one's.
+    share: f64,
+}
+
+impl Between {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "there are 16"
+    )]
+    pub(crate) fn of(solar_ms: i64) -> Self {
+        let hours = (hours_since_first(solar_ms) - 0.5).clamp(0.0, SUN_HOURS as f64 - 1.0);
+        let earlier = hours as usize;
+        Self {
+            earlier,
+            later: (earlier + 1).min(SUN_HOURS - 1),
+            share: hours - hours.trunc(),
+        }
+    }
+
+    /// Interpolates values of hours.
+    pub(crate) fn value(self, hours: &[f64; SUN_HOURS]) -> f64 {
+        hours[self.earlier] + self.share * (hours[self.later] - hours[self.earlier])
+    }
 }

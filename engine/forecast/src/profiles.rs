@@ -38,7 +38,7 @@ const fn watts_of_codes() -> [f32; 256] {
 /// The power of each code, W; NaN for [`MISSING`].
 static WATTS: [f32; 256] = watts_of_codes();
 
-/// Returns the code whose power is nearest. Powers below 0 are 0.
+/// Returns a code whose power is near. Powers below 0 are 0.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::horizon::Horizon;
-use crate::plant::{Plant, SUN_HOURS, Sky, Yield, day_and_hour};
+use crate::plant::{Between, Plant, SUN_HOURS, Sky, Yield, day_and_hour};
 use crate::scenarios::Scenarios;
 use model::units::{DAY_MS, HOUR_MS, SlotLength};
 use model::weather::WeatherPeriod;
@@ -20,7 +20,7 @@ const COMPARED_MIN: f64 = 0.02;
 const MISSING: u8 = u8::MAX;
 /// What is left of an hour's gain after a day: 1/e after a month, in which the sun's path changes little.
 const GAIN_KEPT: f64 = 0.97;
-/// The prior of a gain: this many hours at the model's own.
+/// The prior of an hour's gain: so many faint hours at the gain of all hours.
 const GAIN_PRIOR_HOURS: f64 = 2.0;
 /// Highest share told apart.
 const SHARE_MAX: f64 = 2.54;
@@ -99,7 +99,7 @@ pub struct PvPast {
     weather_pct: Vec<u8>,
 }
 
-/// Keywords of one closed slot.
+/// A slot that has ended.
 #[derive(Debug, Clone, Copy)]
 pub struct PvSlot<'a> {
     /// Start, UTC epoch milliseconds.
@@ -187,7 +187,7 @@ impl PvPast {
         }
         self.begin_day(day);
         let sky = slot.weather.map(|period| Sky::of(period, plant.place));
-        let model = plant.yield_of(slot.start_ms, end_ms, sky.as_slice());
+        let model = plant.yield_of(slot.start_ms, end_ms, solar_ms, sky.as_slice());
         let rated_w = self.rated_w(plant);
         let hour_byte = u8::try_from(hour).expect("there are 16");
         if self
@@ -275,9 +275,14 @@ impl PvPast {
 
     /// Returns the home's gain in an hour under weather forecasts: measured over modelled power.
     fn gain(&self, hour: usize, rated_w: f64) -> f64 {
-        let (measured, modelled) = self.gains[hour];
         let prior = GAIN_PRIOR_HOURS * COMPARED_MIN * rated_w.max(1.0);
-        (f64::from(measured) + prior) / (f64::from(modelled) + prior)
+        let ratio = |(measured, modelled): (f64, f64), gain: f64| {
+            (measured + prior * gain) / (modelled + prior)
+        };
+        let double = |(measured, modelled): (f32, f32)| (f64::from(measured), f64::from(modelled));
+        let all = self.gains.iter().copied().map(double);
+        let all = all.fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        ratio(double(self.gains[hour]), ratio(all, 1.0))
     }
 
     /// Returns scenarios for a horizon, and what they rest on. `weather` ascends; where it says nothing, the clear sky
@@ -301,14 +306,15 @@ impl PvPast {
             period.end_ms > horizon.start_ms && period.start_ms < horizon.end_ms()
         });
         let skies: Vec<Sky> = ahead.map(|period| Sky::of(period, plant.place)).collect();
-        let slots: Vec<(Yield, usize)> = horizon
+        let slots: Vec<(Yield, Between)> = horizon
             .starts_ms()
             .map(|start_ms| {
                 let end_ms = start_ms + horizon.slot.ms();
                 let middle_ms = i64::midpoint(start_ms, end_ms);
                 let local_ms = horizon.local.local_ms(middle_ms);
-                let (_, hour) = day_and_hour(plant.solar_ms(middle_ms, local_ms));
-                (plant.yield_of(start_ms, end_ms, &skies), hour)
+                let solar_ms = plant.solar_ms(middle_ms, local_ms);
+                let model = plant.yield_of(start_ms, end_ms, solar_ms, &skies);
+                (model, Between::of(solar_ms))
             })
             .collect();
         let covered = slots.iter().filter(|(model, _)| model.weather.is_some());
@@ -323,8 +329,8 @@ impl PvPast {
                 let left =
                     libm::exp(-(f64::from(index) + 0.5) * horizon.slot.ms() as f64 / BLEND_MS);
                 let (yielded, share, departure) = match model.weather {
-                    Some(weather) => (weather, day.weather[*hour], departures.1),
-                    None => (model.clear, day.clear[*hour], departures.0),
+                    Some(weather) => (weather, hour.value(&day.weather), departures.1),
+                    None => (model.clear, hour.value(&day.clear), departures.0),
                 };
                 let share = (share + left * departure).clamp(0.0, SHARE_MAX);
                 (rated_w * yielded * share).min(bound_w)
@@ -398,13 +404,13 @@ impl PvPast {
                 clear: [0.0; SUN_HOURS],
                 weather: [0.0; SUN_HOURS],
             };
-            for hour in 0..SUN_HOURS {
-                let clear = share(self.clear_pct[row + hour]).or(clear_mean[hour]);
+            for (hour, weather_mean) in weather_mean.iter().enumerate() {
+                let clear = share(self.clear_pct[row + hour]).or(nearest(&clear_mean, hour));
                 day.clear[hour] = clear.unwrap_or(PRIOR_CLEAR[1].0);
                 // The gain has seen more days than the mean.
                 let gain = self.gain(hour, rated_w);
                 let error = share(self.weather_pct[row + hour])
-                    .zip(weather_mean[hour])
+                    .zip(*weather_mean)
                     .map_or(0.0, |(share, mean)| share - mean);
                 day.weather[hour] = (gain + error).max(0.0);
             }
@@ -443,6 +449,14 @@ struct DayShares {
 struct Shares {
     past_days: usize,
     days: Vec<DayShares>,
+}
+
+/// Returns the value of the nearest hour that has one.
+fn nearest(hours: &[Option<f64>; SUN_HOURS], hour: usize) -> Option<f64> {
+    (0..SUN_HOURS).find_map(|distance| {
+        let earlier = hour.checked_sub(distance).and_then(|hour| hours[hour]);
+        earlier.or_else(|| hours.get(hour + distance).copied().flatten())
+    })
 }
 
 /// Weighted means by hour of the rows; `None` where no row knows the hour.
