@@ -11,4 +11,5 @@ mod next;
 pub mod snapshot;
 pub mod time;
 pub mod topic;
-pub mod weather;
+
+pub use model::weather;

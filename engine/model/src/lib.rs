@@ -10,6 +10,7 @@ pub mod reading;
 pub mod rolling;
 pub mod slot;
 pub mod tariff;
+pub mod weather;
 
 pub mod limits;
 
