@@ -52,6 +52,7 @@ mod general;
 mod linear;
 mod milp;
 mod numbers;
+mod policies;
 mod reference;
 mod score;
 mod slot_cost;
