@@ -134,3 +134,6 @@ impl Bounds {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

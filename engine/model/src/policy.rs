@@ -13,7 +13,7 @@ pub struct SlotPolicy {
     /// Export that the battery keeps to, kW: 0 or more. It discharges no further, and stores the PV beyond. `None` for the
     /// limit of the grid connection alone.
     pub export_max_kw: Option<f64>,
-    /// What one more kWh in the battery at the slot's end is worth, currency per kWh.
+    /// What one more kWh in the battery at the slot's end is worth, or the last one of a full battery, currency per kWh.
     pub value_per_kwh: f64,
     /// Why, for people.
     pub reason: Reason,

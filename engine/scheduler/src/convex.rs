@@ -74,6 +74,22 @@ impl Range {
         }
     }
 
+    /// The slope for a unit more, or, if there `is_no_room` for it, for a unit less.
+    fn of_one_more(self, is_no_room: bool) -> f64 {
+        let (first, second) = if is_no_room {
+            (self.least, self.most)
+        } else {
+            (self.most, self.least)
+        };
+        if first.is_finite() {
+            first
+        } else if second.is_finite() {
+            second
+        } else {
+            0.0
+        }
+    }
+
     fn nearest(self, slope: f64) -> f64 {
         smaller(larger(slope, self.least), self.most)
     }
@@ -99,7 +115,8 @@ pub(crate) struct Convex {
     pub(crate) contents: Vec<f64>,
     /// Move in each slot.
     pub(crate) changes: Vec<f64>,
-    /// What a unit at the end of each slot is worth, where shadow prices were asked for.
+    /// What one more unit at the end of each slot is worth to the slots after it, or the last one of a full store. With
+    /// the shadow prices.
     pub(crate) worths: Vec<f64>,
     /// For each slot the slopes of what follows it that suit the slot and all later ones, and what the bounds at its
     /// end add to them.
@@ -387,6 +404,7 @@ impl Convex {
     ) {
         self.ranges.clear();
         self.ranges.resize(moves.len(), (Range::ANY, Range::ANY));
+        self.worths.resize(moves.len(), 0.0);
         let mut later = Range {
             least: -vessel.end_value,
             most: -vessel.end_value,
@@ -397,13 +415,14 @@ impl Convex {
                 least: -suits.1,
                 most: -suits.0,
             };
+            let is_full = self.contents[t] >= vessel.span(t).high - REACH_KWH;
+            self.worths[t] = -later.of_one_more(is_full);
             let bound = self.bound_slopes(vessel, t);
             let here = later.plus(bound).and(suits);
             self.ranges[t] = (here, bound);
             later = here.times(vessel.span(t).keep);
         }
         prices.clear();
-        self.worths.clear();
         let mut before: Option<(f64, Range)> = None;
         for (t, meter) in meters.iter().enumerate() {
             let (range, bound_here) = self.ranges[t];
@@ -418,7 +437,6 @@ impl Convex {
                 None => 0.0,
             };
             before = Some((slope, bound_here));
-            self.worths.push(-slope);
             prices.push(shadow_price(vessel, t, meter, self.changes[t], slope));
         }
     }
