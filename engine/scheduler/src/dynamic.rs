@@ -57,7 +57,7 @@ pub(crate) enum Method {
 }
 
 /// The contents at which a slot's kinds of energy cease to be worth moving, whatever is left over and needed in it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Levels {
     /// Up to which to store PV beyond the limit of export, PV within it, and what is bought.
     pub(crate) excess: f64,

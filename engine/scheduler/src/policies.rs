@@ -49,9 +49,11 @@ pub(crate) fn write(
             price: terms.buy[t],
             bounds: dynamic.bounds(t),
         };
-        let levels = ordered(dynamic.levels(vessel, t, plan.content), &plan);
-        let mut policy = home.thresholds(&levels, &plan);
-        if !is_plain && !home.leads_to(&policy, &plan) {
+        let levels = dynamic.levels(vessel, t, plan.content);
+        let ordered = ordered(levels, &plan);
+        let mut policy = home.thresholds(&ordered, &plan);
+        let is_theirs = is_plain && ordered == levels;
+        if !is_theirs && !home.leads_to(&policy, &plan) {
             policy = set_point(plan.power_kw);
         }
         slot.policy = Some(SlotPolicy {
