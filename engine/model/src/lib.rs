@@ -14,6 +14,7 @@ pub mod weather;
 
 pub mod limits;
 
+pub mod battery;
 pub mod policy;
 pub mod problem;
 pub mod request;
