@@ -99,11 +99,11 @@ impl HomeForecast {
         }
     }
 
-    /// Notes a slot that has ended. A slot told again corrects its load; see [`Profiles::observe`] and
+    /// Notes a slot that has ended. A power that is not a number counts as not read. A slot told again corrects its load; see [`Profiles::observe`] and
     /// [`PvPast::observe`].
     pub fn observe(&mut self, slot: &EndedSlot<'_>) {
         let length = self.load.slot();
-        if let Some(pv_w) = slot.pv_w {
+        if let Some(pv_w) = slot.pv_w.filter(|pv_w| pv_w.is_finite()) {
             let pv = PvSlot {
                 start_ms: slot.start_ms,
                 slot: length,
@@ -113,7 +113,7 @@ impl HomeForecast {
             };
             self.pv.observe(&pv, slot.plant);
         }
-        let Some(load_w) = slot.load_w else {
+        let Some(load_w) = slot.load_w.filter(|load_w| load_w.is_finite()) else {
             return;
         };
         let is_newest = self

@@ -32,8 +32,8 @@ const SHOWN_KEPT: f32 = 0.998;
 const BLEND_MS: f64 = 2.0 * HOUR_MS as f64;
 /// Age up to which the last comparison says something of the next slots, ms.
 const LATEST_MS: i64 = 2 * HOUR_MS;
-/// Days after which a past day counts 1/e: the sky persists for days, the errors of weather forecasts do not change.
-const AGE_DAYS_CLEAR: f64 = 5.0;
+/// Days after which a past day counts 1/e.
+const AGE_DAYS_CLEAR: f64 = 15.0;
 const AGE_DAYS_WEATHER: f64 = 20.0;
 /// Shares assumed of a home without past days, and their weights.
 const PRIOR_CLEAR: [(f64, f64); 3] = [(0.3, 0.3), (0.7, 0.4), (1.0, 0.3)];

@@ -143,6 +143,23 @@ fn rungs_rise_with_the_past() {
     assert!(PvRung::RecentSky < PvRung::Weather);
 }
 
+/// What is not known is never taken as 0.
+#[test]
+fn a_power_that_is_no_number_is_not_read() {
+    let mut home = told(15, 5);
+    let before = home.clone();
+    home.observe(&EndedSlot {
+        start_ms: at(5, 0, 0),
+        offset_min: 120,
+        load_w: Some(f64::NAN),
+        pv_w: Some(f64::INFINITY),
+        plant: &plant(),
+        weather: None,
+        stake_per_kwh: 1.0,
+    });
+    assert_eq!(home, before);
+}
+
 /// Pairs keep the mean of the load and of the PV power that each had alone.
 #[test]
 fn pairs_keep_both_means() {
