@@ -27,7 +27,9 @@ pub(crate) fn write(
     };
     let grid = problem.grid;
     let connection_kw = grid.import_limit_kw.unwrap_or(f64::INFINITY);
-    let peak_kw = dynamic.peak_kw();
+    // A peak that it pays to pass is as high as the plan makes it.
+    let imports = slots.iter().map(|slot| slot.grid_import_kw);
+    let peak_kw = imports.fold(dynamic.peak_kw(), f64::max);
     let home = Home {
         battery,
         bounds: battery.into(),
