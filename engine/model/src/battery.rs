@@ -26,7 +26,8 @@ pub struct Bounds {
 pub struct Moment {
     /// Content of the battery, kWh.
     pub content_kwh: f64,
-    /// Load less PV, without the battery, kW; negative while PV is left over.
+    /// Load less PV, without the battery, kW; negative while PV is left over. PV that could be used counts, also if it
+    /// would be thrown away otherwise.
     pub net_load_kw: f64,
     /// Largest import, kW: 0 or more; infinite without a limit.
     pub import_max_kw: f64,

@@ -27,7 +27,7 @@ pub(crate) fn write(
     };
     let grid = problem.grid;
     let connection_kw = grid.import_limit_kw.unwrap_or(f64::INFINITY);
-    let peak_kw = dynamic.peak_kw();
+    let peak_kw = peak_kw(problem, slots);
     let home = Home {
         battery,
         bounds: battery.into(),
@@ -66,6 +66,15 @@ pub(crate) fn write(
         ahead.dearest = ahead.dearest.max(plan.price);
         ahead.has_sun |= plan.net_kw < -STILL_KW;
     }
+}
+
+/// The peak that the plan has or has paid, kW; infinite where it has no price.
+pub(crate) fn peak_kw(problem: &Problem, slots: &[PlannedSlot]) -> f64 {
+    if problem.grid.peak_price_per_kw <= 0.0 {
+        return f64::INFINITY;
+    }
+    let imports = slots.iter().map(|slot| slot.grid_import_kw);
+    imports.fold(problem.grid.peak_kw, f64::max)
 }
 
 /// Writes policies that hold the plan's power, of which no worth is known; for a plan without a convex program.

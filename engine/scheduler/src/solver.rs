@@ -1,6 +1,6 @@
 //! Chooses the method for a problem and turns the result into a plan. Keeps the working arrays between problems.
 
-use model::problem::Problem;
+use model::problem::{Grid, Problem};
 use model::schedule::{Metrics, Plan, PlannedSlot, Status};
 
 #[cfg(feature = "highs")]
@@ -263,11 +263,19 @@ impl Solver {
     /// Holds everything but the battery as it is in `candidate` and plans the battery again by the dynamic program, which
     /// knows what is best whatever load and sun turn out to be. Where that costs more, the battery's powers are held too.
     fn settle(&mut self, problem: &Problem, strict: &Terms, mut candidate: Candidate) -> Candidate {
+        let limit_kw = problem.grid.import_limit_kw.unwrap_or(f64::INFINITY);
+        let limit_kw = limit_kw.min(policies::peak_kw(problem, &candidate.slots));
         let rest = Problem {
             load_kw: candidate.slots.iter().map(policies::taken_kw).collect(),
             appliances: Vec::new(),
             evs: Vec::new(),
             heat_stores: Vec::new(),
+            // The peak is held too, as a limit.
+            grid: Grid {
+                import_limit_kw: (limit_kw < f64::INFINITY).then_some(limit_kw),
+                peak_price_per_kw: 0.0,
+                ..problem.grid
+            },
             ..problem.clone()
         };
         let terms = Terms::strict(&rest);

@@ -311,8 +311,9 @@ fn move_of(store: &Value, slot: &PlannedSlot) -> (f64, f64, f64) {
     (charge, discharge, slot.soc_kwh)
 }
 
-/// Where `plan` for steps `part` breaks a rule that only the case has: which way energy may go between grid and store,
-/// and the rates of a step that is shorter than the others.
+/// Where `plan` for steps `part` breaks a rule that only the case has: which way energy may go between grid and store.
+/// Rates are those of a step of usual length; a step that is shorter in the file is as long as the others here, and PV is
+/// stored in the first that has some.
 fn broken_rules(file: &File, part: &Range<usize>, problem: &Problem, plan: &Plan) -> Vec<String> {
     const STILL: f64 = 1e-7;
     let hours = f64::from(problem.slot_minutes) / 60.0;
@@ -321,7 +322,7 @@ fn broken_rules(file: &File, part: &Range<usize>, problem: &Problem, plan: &Plan
     for (index, store) in file.stores() {
         for (t, slot) in plan.slots.iter().enumerate() {
             let (charge, discharge, _) = move_of(store, slot);
-            let share = steps[t] / 3600.0 / hours;
+            let share = (steps[t] / 3600.0 / hours).max(1.0);
             let rules = [
                 (
                     "charge_from_grid",

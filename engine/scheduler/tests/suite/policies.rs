@@ -40,7 +40,8 @@ fn net_kw(problem: &Problem, t: usize, slot: &PlannedSlot) -> f64 {
     slot.load_kw + evs + heat - problem.pv_kw[t]
 }
 
-/// Carries the policies out, a step a slot, on the series that were planned for. Returns the contents.
+/// Carries the policies out, a step a slot, on the series that were planned for. Returns the contents. Thresholds have all PV
+/// to choose from; a set-point has what the inverter feeds in as planned.
 fn followed(problem: &Problem, battery: &Battery, plan: &Plan) -> Vec<f64> {
     let bounds = Bounds::from(battery);
     let mut content_kwh = battery.soc_kwh;
@@ -53,9 +54,14 @@ fn followed(problem: &Problem, battery: &Battery, plan: &Plan) -> Vec<f64> {
                     .unwrap_or(f64::INFINITY)
                     .min(other.unwrap_or(f64::INFINITY))
             };
+            let thrown = if the_battery(slot).mode == Mode::Setpoint {
+                problem.pv_kw[t] - slot.pv_kw
+            } else {
+                0.0
+            };
             let moment = Moment {
                 content_kwh,
-                net_load_kw: net_kw(problem, t, slot),
+                net_load_kw: net_kw(problem, t, slot) + thrown,
                 import_max_kw: least(problem.grid.import_limit_kw, policy.import_max_kw),
                 export_max_kw: least(problem.grid.export_limit_kw, policy.export_max_kw),
             };
