@@ -5,7 +5,7 @@ use hearth_store::cql::{CqlConfig, CqlStore};
 use model::units::HouseholdId;
 use platform::metrics::Metrics;
 use platform::store::{Row, Store, StoreError};
-use tests::harness::{Stack, cql, unique};
+use tests::harness::{Stack, cql_session, unique};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs the real stack: make test, or cargo test -- --ignored"]
@@ -39,7 +39,8 @@ async fn a_snapshot_of_an_early_build_is_read_until_there_is_another() {
     store.init().await.unwrap();
     let early =
         format!("INSERT INTO {keyspace}.snapshots (household_id, state) VALUES (7, 0x0102)");
-    cql(stack, &early).await.unwrap();
+    let session = cql_session(stack).await.unwrap();
+    session.query_unpaged(early, ()).await.unwrap();
     let home = HouseholdId::new(7).unwrap();
     assert_eq!(store.snapshot(home).await.unwrap(), Some(vec![1, 2]));
     let epoch = store.claim(0).await.unwrap();
