@@ -540,6 +540,7 @@ fn schedule(household_id: HouseholdId, requested_ms: i64, counter: u32, adopt: b
             soc_kwh: 4.25,
             appliances: BTreeMap::from([("dishwasher".to_owned(), slot % 2 == 0)]),
             shadow_price: -0.03125,
+            policy: None,
             evs: BTreeMap::from([("car".to_owned(), ev)]),
             heat: BTreeMap::from([("tank".to_owned(), heat)]),
         })

@@ -357,6 +357,7 @@ fn schedule(request: &OptimizeRequest, charge_kw: f64) -> Schedule {
             })
             .collect(),
         shadow_price: 0.0,
+        policy: None,
         evs: std::collections::BTreeMap::new(),
         heat: std::collections::BTreeMap::new(),
     };

@@ -13,6 +13,7 @@ pub mod tariff;
 
 pub mod limits;
 
+pub mod battery;
 pub mod policy;
 pub mod problem;
 pub mod request;

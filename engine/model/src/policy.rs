@@ -7,19 +7,22 @@ use serde::{Deserialize, Serialize};
 pub struct SlotPolicy {
     /// What the battery does; `None` without a battery.
     pub battery: Option<BatteryPolicy>,
-    /// Most import that the battery may cause, kW: 0 or more; `None` for the limit of the grid connection alone.
+    /// Import that the battery keeps to, kW: 0 or more. It charges no further, and covers the load beyond. `None` for the
+    /// limit of the grid connection alone.
     pub import_max_kw: Option<f64>,
-    /// Most export that the battery may cause, kW: 0 or more; `None` for the limit of the grid connection alone.
+    /// Export that the battery keeps to, kW: 0 or more. It discharges no further, and stores the PV beyond. `None` for the
+    /// limit of the grid connection alone.
     pub export_max_kw: Option<f64>,
-    /// What one more kWh in the battery at the slot's end is worth, currency per kWh.
+    /// What one more kWh in the battery at the slot's end is worth, or the last one of a full battery, currency per kWh.
     pub value_per_kwh: f64,
     /// Why, for people.
     pub reason: Reason,
 }
 
-/// When a battery charges and discharges, by its content. `None` means never. The thresholds that are there are ordered:
-/// `charge_from_grid_to_kwh <= charge_from_pv_to_kwh`, `charge_from_grid_to_kwh <= discharge_to_home_to_kwh`, and both
-/// are at most `discharge_to_grid_to_kwh`.
+/// When a battery charges and discharges, by its content. `None` means never, save where a limit of the grid is at
+/// stake. The thresholds that are there are ordered: `charge_from_grid_to_kwh <= charge_from_pv_to_kwh`,
+/// `charge_from_grid_to_kwh <= discharge_to_home_to_kwh`, and both are at most `discharge_to_grid_to_kwh`.
+/// [`Bounds::power_kw`](crate::battery::Bounds::power_kw) carries it out.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct BatteryPolicy {
     /// The same in a word, for devices that know only words.
@@ -32,6 +35,13 @@ pub struct BatteryPolicy {
     pub discharge_to_home_to_kwh: Option<f64>,
     /// Content down to which it sells, kWh.
     pub discharge_to_grid_to_kwh: Option<f64>,
+    /// Content up to which it stores what PV has left over beyond the limit of export, kWh; `None` for as much as it
+    /// holds.
+    #[serde(default)]
+    pub charge_from_excess_to_kwh: Option<f64>,
+    /// Content down to which it covers load beyond the limit of import, kWh; `None` for as much as it has.
+    #[serde(default)]
+    pub discharge_to_excess_to_kwh: Option<f64>,
     /// What it does in [`Mode::Setpoint`], kW at the AC side, positive while charging. The thresholds are then `None`.
     pub setpoint_kw: Option<f64>,
     /// What the plan expects it to do, kW, mean over the slot, positive while charging.

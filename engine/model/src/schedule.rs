@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::policy::SlotPolicy;
 use crate::units::HouseholdId;
 
 /// A plan with its identity, the value of the `schedules` topic.
@@ -169,6 +170,10 @@ pub struct PlannedSlot {
     pub heat: BTreeMap<String, PlannedHeat>,
     /// What one more kWh of load in this slot would cost, currency per kWh.
     pub shadow_price: f64,
+    /// What the home does whatever its load and its sun turn out to be. `None` in plans of earlier builds, and in those
+    /// read from records and tables, whose layout has no place for it.
+    #[serde(default, skip_serializing)]
+    pub policy: Option<SlotPolicy>,
 }
 
 /// An EV in a slot. Charging and discharging are never both above 0.

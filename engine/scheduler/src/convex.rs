@@ -16,6 +16,9 @@ use crate::vessel::Vessel;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OutOfReach;
 
+/// How many places are asked for in a slot.
+pub(crate) const ASKED: usize = 6;
+
 /// What to do in a slot, whatever the content.
 #[derive(Debug, Clone, Copy)]
 struct Policy {
@@ -71,6 +74,22 @@ impl Range {
         }
     }
 
+    /// The slope for a unit more, or, if there `is_no_room` for it, for a unit less.
+    fn of_one_more(self, is_no_room: bool) -> f64 {
+        let (first, second) = if is_no_room {
+            (self.least, self.most)
+        } else {
+            (self.most, self.least)
+        };
+        if first.is_finite() {
+            first
+        } else if second.is_finite() {
+            second
+        } else {
+            0.0
+        }
+    }
+
     fn nearest(self, slope: f64) -> f64 {
         smaller(larger(slope, self.least), self.most)
     }
@@ -85,6 +104,10 @@ pub(crate) struct Convex {
     low: f64,
     high: f64,
     policies: Vec<Policy>,
+    /// Slopes to be found in what follows each slot: none at all, or the same number of sets for each slot.
+    pub(crate) asked: Vec<[f64; ASKED]>,
+    /// For each of them the content below which what follows is steeper.
+    pub(crate) places: Vec<[f64; ASKED]>,
     /// `V_T` first, where they are kept.
     marks: Vec<Mark>,
     kept: Vec<Piece>,
@@ -92,6 +115,9 @@ pub(crate) struct Convex {
     pub(crate) contents: Vec<f64>,
     /// Move in each slot.
     pub(crate) changes: Vec<f64>,
+    /// What one more unit at the end of each slot is worth to the slots after it, or the last one of a full store. With
+    /// the shadow prices.
+    pub(crate) worths: Vec<f64>,
     /// For each slot the slopes of what follows it that suit the slot and all later ones, and what the bounds at its
     /// end add to them.
     ranges: Vec<(Range, Range)>,
@@ -157,6 +183,7 @@ impl Convex {
             levels: [0.0; PIECES_MAX],
         };
         self.policies.resize(moves.len(), closed);
+        self.places.resize(self.asked.len(), [0.0; ASKED]);
         self.pieces.clear();
         self.head = 0;
         let span = vessel.span(moves.len() - 1);
@@ -183,6 +210,10 @@ impl Convex {
     /// From `V_{t+1}` to `V_t`: merge with the slot's pieces, mirrored, scale, and cut to the bounds at the end of the
     /// slot before.
     fn step(&mut self, vessel: &Vessel, cost: &Move, t: usize) -> Result<(), OutOfReach> {
+        let sets = self.asked.len() / self.policies.len();
+        for asked in sets * t..sets * (t + 1) {
+            self.places[asked] = self.places_of(&self.asked[asked]);
+        }
         self.merge(cost, t);
         let span = vessel.span(t);
         let (mut low, mut high) = (self.low - cost.high, self.high - cost.low);
@@ -208,8 +239,28 @@ impl Convex {
         Ok(())
     }
 
-    /// Merges the slot's pieces, mirrored, into the list and notes their levels. Of equal slopes the piece goes first
-    /// that brings the store nearer to rest.
+    /// Where the newest function ceases to be steeper downwards than each of `slopes`.
+    fn places_of(&self, slopes: &[f64; ASKED]) -> [f64; ASKED] {
+        let mut places = [self.low; ASKED];
+        for piece in &self.pieces[self.head..] {
+            for (place, slope) in places.iter_mut().zip(slopes) {
+                *place += if piece.slope < *slope {
+                    piece.length
+                } else {
+                    0.0
+                };
+            }
+        }
+        places
+    }
+
+    /// The contents that can be held at the end of slot `t`, whatever follows.
+    pub(crate) fn bounds(&self, t: usize) -> (f64, f64) {
+        (self.policies[t].low, self.policies[t].high)
+    }
+
+    /// Merges the slot's pieces, mirrored, into the list and notes their levels. Of equal slopes the slot's own goes first
+    /// where it falls as early as is free, or rises as late; then it does without what it need not hold.
     fn merge(&mut self, cost: &Move, t: usize) {
         let policy = &mut self.policies[t];
         (policy.low, policy.high) = (self.low, self.high);
@@ -218,9 +269,10 @@ impl Convex {
         // What the piece at `i` holds of the slot's own.
         let mut own = 0.0;
         let mut change = cost.high;
-        for (piece, noted) in cost.pieces().iter().rev().zip(&mut policy.levels) {
+        let mine = cost.pieces().iter().enumerate().rev();
+        for ((index, piece), noted) in mine.zip(&mut policy.levels) {
             let slope = -piece.slope;
-            let goes_first = change > SLIVER_KWH;
+            let goes_first = (change > SLIVER_KWH) != cost.is_early(index);
             while let Some(other) = self.pieces.get(i)
                 && (other.slope < slope || (other.slope == slope && !goes_first))
             {
@@ -352,6 +404,7 @@ impl Convex {
     ) {
         self.ranges.clear();
         self.ranges.resize(moves.len(), (Range::ANY, Range::ANY));
+        self.worths.resize(moves.len(), 0.0);
         let mut later = Range {
             least: -vessel.end_value,
             most: -vessel.end_value,
@@ -362,6 +415,8 @@ impl Convex {
                 least: -suits.1,
                 most: -suits.0,
             };
+            let is_full = self.contents[t] >= vessel.span(t).high - REACH_KWH;
+            self.worths[t] = -later.of_one_more(is_full);
             let bound = self.bound_slopes(vessel, t);
             let here = later.plus(bound).and(suits);
             self.ranges[t] = (here, bound);

@@ -224,6 +224,7 @@ fn base_slot(problem: &Problem, starts: &[usize], t: usize) -> PlannedSlot {
         evs: BTreeMap::new(),
         heat: BTreeMap::new(),
         shadow_price: 0.0,
+        policy: None,
     }
 }
 

@@ -4,7 +4,7 @@
 use model::problem::Problem;
 
 use crate::appliances::peak_kw;
-use crate::convex::{Convex, OutOfReach};
+use crate::convex::{ASKED, Convex, OutOfReach};
 use crate::general::{Failed, General};
 use crate::slot_cost::{Frame, Meter, Move, is_convex_in_load};
 use crate::terms::Terms;
@@ -56,9 +56,24 @@ pub(crate) enum Method {
     General,
 }
 
+/// The contents at which a slot's kinds of energy cease to be worth moving, whatever is left over and needed in it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Levels {
+    /// Up to which to store PV beyond the limit of export, PV within it, and what is bought.
+    pub(crate) excess: f64,
+    pub(crate) left_over: f64,
+    pub(crate) bought: f64,
+    /// Down to which to cover load beyond the limit of import, load within it, and to sell.
+    pub(crate) beyond: f64,
+    pub(crate) needed: f64,
+    pub(crate) sold: f64,
+}
+
 /// Working arrays and, after [`Dynamic::solve`], the answer.
 #[derive(Debug, Default)]
 pub(crate) struct Dynamic {
+    /// Whether [`Dynamic::levels`] are wanted.
+    pub(crate) wants_levels: bool,
     meters: Vec<Meter>,
     moves: Vec<Move>,
     /// `moves` where they are convex, else their hulls.
@@ -119,6 +134,23 @@ impl Dynamic {
         self.method = None;
         for t in 0..slots {
             self.set(home, frame, t)?;
+        }
+        self.convex.asked.clear();
+        if self.wants_levels {
+            let vessel = home.vessel;
+            let sides: &[f64] = if vessel.is_planned() {
+                &[-1.0, 1.0]
+            } else {
+                &[0.0]
+            };
+            for (t, meter) in self.meters.iter().enumerate() {
+                let prices = meter.prices(frame);
+                let apart = vessel.planned(t).map_or(0.0, |(_, apart)| apart);
+                let sets = sides
+                    .iter()
+                    .map(|side| slopes(vessel, t, prices, side * apart));
+                self.convex.asked.extend(sets);
+            }
         }
         Ok(())
     }
@@ -340,10 +372,66 @@ impl Dynamic {
             })
     }
 
+    /// The levels of slot `t`, which begins with `content`. Where departing from the plan before has a cost, a level is
+    /// as near as is worth that cost to what was planned.
+    pub(crate) fn levels(&self, vessel: &Vessel, t: usize, content: f64) -> Levels {
+        let places = &self.convex.places;
+        let [excess, left_over, bought, beyond, needed, sold] = if vessel.is_planned() {
+            let (least, most) = (&places[2 * t], &places[2 * t + 1]);
+            let planned = vessel.planned(t).map_or(0.0, |(planned, _)| planned);
+            std::array::from_fn(|k| (content + planned).min(most[k]).max(least[k]))
+        } else {
+            places[t]
+        };
+        Levels {
+            excess,
+            left_over,
+            bought,
+            beyond,
+            needed,
+            sold,
+        }
+    }
+
+    /// What can be held at the end of slot `t`, whatever follows.
+    pub(crate) fn bounds(&self, t: usize) -> (f64, f64) {
+        self.convex.bounds(t)
+    }
+
+    /// What a unit at the end of slot `t` is worth.
+    pub(crate) fn worth(&self, t: usize) -> f64 {
+        self.convex.worths[t]
+    }
+
+    /// Whether to move towards the levels is, by its theory, to follow the plan.
+    pub(crate) fn is_plain(&self, vessel: &Vessel) -> bool {
+        self.method == Some(Method::Convex)
+            && !vessel.is_planned()
+            && vessel.soft.is_none()
+            && self.meters.iter().all(Meter::is_plain)
+    }
+
     /// Content at the end of each slot.
     pub(crate) fn contents(&self) -> &[f64] {
         &self.convex.contents
     }
+}
+
+/// How steep what follows slot `t` is where each kind of energy ceases to be worth moving; `apart` is what a unit less
+/// than planned costs. Storing PV and selling go on while they are free, the others do not.
+fn slopes(vessel: &Vessel, t: usize, prices: [f64; 4], apart: f64) -> [f64; ASKED] {
+    let span = vessel.span(t);
+    let up = |price: f64| apart - span.unit_cost(true, price, vessel.movement);
+    let down = |price: f64| apart - span.unit_cost(false, price, vessel.movement);
+    let [excess, left_over, needed, beyond] = prices;
+    [
+        up(excess).next_up(),
+        up(left_over).next_up(),
+        up(needed),
+        down(beyond),
+        down(needed),
+        down(left_over).next_up(),
+    ]
 }
 
 /// What a peak costs, and how that changes with the peak.

@@ -36,7 +36,11 @@
 //!
 //! # Ties
 //! Ties go to the plan that moves the store least: each unit moved costs a billionth of a typical price (a
-//! hundred-millionth in the mixed-integer program). Reported figures and gaps do not contain this cost.
+//! hundred-millionth in the mixed-integer program). Reported figures and gaps do not contain this cost. Of plans that move as
+//! much, PV is stored and load covered as early as is free, and energy is bought and sold as late.
+//!
+//! # Policies
+//! Each slot comes with its policy (`policies.rs`): what the battery does whatever load and sun turn out to be.
 
 #![warn(missing_docs)]
 
@@ -52,6 +56,7 @@ mod general;
 mod linear;
 mod milp;
 mod numbers;
+mod policies;
 mod reference;
 mod score;
 mod slot_cost;

@@ -367,6 +367,35 @@ impl Meter {
         }
     }
 
+    /// The price of a kWh for whoever takes it: where PV is left over beyond the limit of export, where it is left over
+    /// within it, where load is to be covered within the limit of import, and where beyond. Infinite where that is
+    /// forbidden, or cannot be.
+    pub(crate) fn prices(&self, frame: &Frame) -> [f64; 4] {
+        let kinks = &self.kinks[..self.kinks_count];
+        let before = |at: f64| self.slopes[kinks.iter().filter(|kink| **kink < at).count()];
+        let after = |at: f64| self.slopes[kinks.iter().filter(|kink| **kink <= at).count()];
+        let (export, import) = (-frame.export_limit, frame.import_limit);
+        [
+            if export <= self.low {
+                f64::NEG_INFINITY
+            } else {
+                before(export)
+            },
+            before(0.0),
+            after(0.0),
+            if import >= self.high {
+                f64::INFINITY
+            } else {
+                after(import)
+            },
+        ]
+    }
+
+    /// Whether the price turns at 0 and nowhere else.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.kinks_count == 1 && self.kinks[0] == 0.0
+    }
+
     /// Slopes of `h` left and right of `balance`; infinite where a limit forbids to go on.
     fn slopes_at(&self, balance: f64) -> (f64, f64) {
         let kinks = &self.kinks[..self.kinks_count];
@@ -398,6 +427,9 @@ pub(crate) struct Move {
     count: usize,
     /// The piece that bridges what a least power leaves out.
     gap: Option<usize>,
+    /// A bit for each piece: among moves that cost the same, whether the earliest is best. It is for storing PV and for
+    /// covering load; buying for later and selling what is stored can wait.
+    early: u8,
     /// Whether slopes ascend, without a gap.
     pub(crate) is_convex: bool,
 }
@@ -409,6 +441,7 @@ impl Move {
         pieces: [Piece::NONE; PIECES_MAX],
         count: 0,
         gap: None,
+        early: 0,
         is_convex: true,
     };
 
@@ -419,6 +452,7 @@ impl Move {
         };
         (self.low, self.high) = (low, high);
         (self.count, self.gap, self.is_convex) = (0, None, true);
+        self.early = 0;
         let is_plain = vessel.span(t).least_rise <= 0.0 && vessel.planned(t).is_none();
         if meter.kinks_count == 1 && is_plain {
             self.set_plain(frame, vessel, t, meter);
@@ -478,8 +512,10 @@ impl Move {
             }
             if end > at {
                 let beside = if at < planned { -apart } else { apart };
-                let slope = span.unit_cost(at >= 0.0, meter.slopes[next], vessel.movement);
-                self.push(frame, slope + beside, end - at);
+                let rises = at >= 0.0;
+                let slope = span.unit_cost(rises, meter.slopes[next], vessel.movement);
+                let is_left_over = kinks.get(next).is_some_and(|kink| *kink <= 0.0);
+                self.push(frame, slope + beside, end - at, rises == is_left_over);
                 at = end;
             }
             if end >= bend {
@@ -508,36 +544,48 @@ impl Move {
         let bends = [self.low, smaller(kink, rest), larger(kink, rest), self.high];
         let same = SAME_SLOPE * (before.abs() + after.abs() + frame.typical);
         let mut last = f64::NEG_INFINITY;
-        for (ends, slope) in bends
-            .windows(2)
-            .zip([falling(before), between, rising(after)])
+        for (ends, (slope, is_early)) in
+            bends
+                .windows(2)
+                .zip([(falling(before), 0), (between, 1), (rising(after), 0)])
         {
             let length = ends[1] - ends[0];
             let counts = length > SLIVER_KWH;
             let is_same = (slope - last).abs() <= same;
             let slope = if is_same { last } else { slope };
             self.pieces[self.count] = Piece { slope, length };
+            self.early |= (u8::from(counts) & is_early) << self.count;
             self.count += usize::from(counts);
             self.is_convex &= !counts || slope >= last;
             last = if counts { slope } else { last };
         }
     }
 
-    fn push(&mut self, frame: &Frame, slope: f64, length: f64) {
+    fn push(&mut self, frame: &Frame, mut slope: f64, length: f64, is_early: bool) {
         if length <= SLIVER_KWH {
             return;
         }
+        let was_early = self.count > 0 && self.is_early(self.count - 1);
         let is_after_gap = self.gap.is_some_and(|gap| gap + 1 == self.count);
         if !is_after_gap && let Some(last) = self.pieces[..self.count].last_mut() {
             let size = last.slope.abs() + slope.abs() + frame.typical;
-            if (last.slope - slope).abs() <= SAME_SLOPE * size {
+            if (last.slope - slope).abs() > SAME_SLOPE * size {
+                self.is_convex &= last.slope < slope;
+            } else if was_early == is_early {
                 last.length += length;
                 return;
+            } else {
+                slope = last.slope;
             }
-            self.is_convex &= last.slope < slope;
         }
         self.pieces[self.count] = Piece { slope, length };
+        self.early |= u8::from(is_early) << self.count;
         self.count += 1;
+    }
+
+    /// Whether piece number `index` is moved along as early as is free; otherwise as late.
+    pub(crate) fn is_early(&self, index: usize) -> bool {
+        self.early >> index & 1 == 1
     }
 
     /// The next piece bridges a gap.
@@ -609,7 +657,7 @@ impl Move {
             let end = bend.clamp(at, span.rise);
             let beside = if at < planned { -apart } else { apart };
             let slope = span.unit_cost(at >= 0.0, price, vessel.wear);
-            cost.push(frame, slope + beside, end - at);
+            cost.push(frame, slope + beside, end - at, false);
             at = end;
         }
         if cost.is_convex {
@@ -635,9 +683,10 @@ impl Move {
             };
             while from < self.count
                 && Some(from) != self.gap
-                && (part.count == 0 || part.pieces[part.count - 1].slope < self.pieces[from].slope)
+                && (part.count == 0 || part.pieces[part.count - 1].slope <= self.pieces[from].slope)
             {
                 part.pieces[part.count] = self.pieces[from];
+                part.early |= u8::from(self.is_early(from)) << part.count;
                 part.count += 1;
                 part.high += self.pieces[from].length;
                 from += 1;

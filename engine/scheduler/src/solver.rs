@@ -1,7 +1,7 @@
 //! Chooses the method for a problem and turns the result into a plan. Keeps the working arrays between problems.
 
 use model::problem::Problem;
-use model::schedule::{Metrics, Plan, Status};
+use model::schedule::{Metrics, Plan, PlannedSlot, Status};
 
 #[cfg(feature = "highs")]
 use crate::by_highs;
@@ -11,6 +11,7 @@ use crate::dynamic::{self, Dynamic, Home};
 use crate::general::Failed;
 use crate::milp::Engine;
 use crate::numbers::{GAP_MAX, SEARCH_SECONDS_MAX, TOLERANCE};
+use crate::policies;
 use crate::reference::{self, Candidate};
 use crate::score;
 use crate::starts::Starts;
@@ -137,7 +138,7 @@ impl Solver {
         if let Some(found) = self.fast(problem, &strict, seconds) {
             return Ok(finish(problem, &strict, found));
         }
-        let plan = by_program(problem, &strict, seconds);
+        let plan = self.by_program(problem, &strict, seconds);
         Ok(plan.unwrap_or_else(|| left_alone(problem, &strict)))
     }
 
@@ -176,6 +177,7 @@ impl Solver {
 
     fn one_store(&mut self, problem: &Problem, terms: &Terms) -> Result<Found, Failed> {
         let home = Home::of(problem, terms, &mut self.vessel);
+        self.dynamic.wants_levels = problem.battery.is_some();
         let method = self.dynamic.solve(&home, &problem.load_kw)?;
         let decisions = Decisions {
             starts: Vec::new(),
@@ -184,7 +186,9 @@ impl Solver {
             peak_kw: self.dynamic.peak_kw(),
         };
         let prices = &self.dynamic.shadow_prices;
-        let candidate = candidate(problem, terms, &decisions, prices, None);
+        let mut candidate = candidate(problem, terms, &decisions, prices, None);
+        let found = (&self.dynamic, home.vessel);
+        policies::write(problem, terms, found, &mut candidate.slots);
         Ok(Found {
             method: method.into(),
             candidate,
@@ -204,6 +208,7 @@ impl Solver {
             reason = "a count, cut to its range"
         )]
         let leaves_max = (seconds * LEAVES_PER_SECOND).clamp(1.0, 1e9) as usize;
+        self.dynamic.wants_levels = false;
         let searched = self.starts.search(&home, &mut self.dynamic, leaves_max)?;
         let decisions = Decisions {
             starts: self.starts.starts(problem).collect(),
@@ -213,11 +218,123 @@ impl Solver {
         };
         let prices = self.starts.shadow_prices();
         let bound = (searched.bound < searched.cost).then_some(searched.bound);
-        let candidate = candidate(problem, terms, &decisions, prices, bound);
+        let mut candidate = candidate(problem, terms, &decisions, prices, bound);
+        let slots = &mut candidate.slots;
+        // The choice that was solved last need not be the best one.
+        let load_kw: Vec<f64> = slots.iter().map(|slot| slot.load_kw).collect();
+        self.dynamic.wants_levels = problem.battery.is_some();
+        match self.dynamic.solve(&home, &load_kw) {
+            Ok(_) => policies::write(problem, terms, (&self.dynamic, home.vessel), slots),
+            Err(_) => policies::fix(problem, slots),
+        }
         Ok(Found {
             method: Method::BranchAndBound,
             candidate,
         })
+    }
+
+    /// Returns the best plan of the mixed-integer program. Solvers are tried in turn until one proves its plan. A plan that
+    /// fails [`verify`] is discarded.
+    fn by_program(&mut self, problem: &Problem, strict: &Terms, seconds: f64) -> Option<Plan> {
+        let mut best: Option<(f64, Plan)> = None;
+        for milp in Milp::ALL {
+            let means = (milp.engine(), seconds);
+            let Some(candidate) = reference::solve(problem, strict, means) else {
+                continue;
+            };
+            let candidate = self.settle(problem, strict, candidate);
+            let cost = candidate.cost;
+            let plan = finish(problem, strict, by_milp(candidate));
+            let noise = GAP_NOISE * (strict.typical + cost.abs());
+            let is_better = best.as_ref().is_none_or(|(least, before)| {
+                cost < least - noise || (cost <= least + noise && plan.gap < before.gap)
+            });
+            if is_better && verify(problem, &plan).is_empty() {
+                let is_proven = plan.gap == 0.0;
+                best = Some((cost, plan));
+                if is_proven {
+                    break;
+                }
+            }
+        }
+        best.map(|(_, plan)| plan)
+    }
+
+    /// Holds everything but the battery as it is in `candidate` and plans the battery again by the dynamic program, which
+    /// knows what is best whatever load and sun turn out to be. Where that costs more, the battery's powers are held too.
+    fn settle(&mut self, problem: &Problem, strict: &Terms, mut candidate: Candidate) -> Candidate {
+        let rest = Problem {
+            load_kw: candidate.slots.iter().map(policies::taken_kw).collect(),
+            appliances: Vec::new(),
+            evs: Vec::new(),
+            heat_stores: Vec::new(),
+            ..problem.clone()
+        };
+        let terms = Terms::strict(&rest);
+        let is_settled = problem.battery.is_some()
+            && (self.settle_on(problem, strict, (&rest, &terms), &mut candidate)
+                || self.settle_on(
+                    problem,
+                    strict,
+                    (&rest, &terms.relax(&rest)),
+                    &mut candidate,
+                ));
+        if !is_settled {
+            policies::fix(problem, &mut candidate.slots);
+        }
+        candidate
+    }
+
+    /// The same on these terms of what is left; false where that does not do.
+    fn settle_on(
+        &mut self,
+        problem: &Problem,
+        strict: &Terms,
+        (rest, terms): (&Problem, &Terms),
+        candidate: &mut Candidate,
+    ) -> bool {
+        if !terms.is_relaxed() && !terms.starts_inside() {
+            return false;
+        }
+        let home = Home::of(rest, terms, &mut self.vessel);
+        self.dynamic.wants_levels = true;
+        if self.dynamic.solve(&home, &rest.load_kw).is_err() {
+            return false;
+        }
+        let decisions = Decisions {
+            starts: Vec::new(),
+            contents: vec![self.dynamic.contents().to_vec()],
+            still: 0.0,
+            peak_kw: self.dynamic.peak_kw(),
+        };
+        let settled = dispatch(rest, terms, &decisions, &[]);
+        let mut slots = candidate.slots.clone();
+        for (slot, settled) in slots.iter_mut().zip(settled) {
+            slot.pv_kw = settled.pv_kw;
+            slot.grid_import_kw = settled.grid_import_kw;
+            slot.grid_export_kw = settled.grid_export_kw;
+            slot.battery_charge_kw = settled.battery_charge_kw;
+            slot.battery_discharge_kw = settled.battery_discharge_kw;
+            slot.soc_kwh = settled.soc_kwh;
+        }
+        let relaxed = strict.relax(problem);
+        let cost_of = |objective: f64, slots: &[PlannedSlot]| {
+            objective + score::penalty(problem, &relaxed, slots)
+        };
+        let (objective, metrics) = score::figures(problem, &slots);
+        let before = cost_of(candidate.objective, &candidate.slots);
+        let cost = cost_of(objective, &slots);
+        let broken = |slots: &[PlannedSlot]| score::relaxations(problem, slots).len();
+        // What ties and tolerances of a search may differ by is far below what counts as a gap.
+        let noise = 0.1 * GAP_NOISE * (strict.typical + before.abs());
+        if cost > before + noise || broken(&slots) > broken(&candidate.slots) {
+            return false;
+        }
+        policies::write(problem, terms, (&self.dynamic, home.vessel), &mut slots);
+        candidate.cost += cost - before;
+        candidate.bound = candidate.bound.min(candidate.cost);
+        (candidate.slots, candidate.objective, candidate.metrics) = (slots, objective, metrics);
+        true
     }
 }
 
@@ -244,31 +361,6 @@ fn candidate(
         cost,
         bound: bound.unwrap_or(cost),
     }
-}
-
-/// Returns the best plan of the mixed-integer program. Solvers are tried in turn until one proves its plan. A plan that
-/// fails [`verify`] is discarded.
-fn by_program(problem: &Problem, strict: &Terms, seconds: f64) -> Option<Plan> {
-    let mut best: Option<(f64, Plan)> = None;
-    for milp in Milp::ALL {
-        let Some(candidate) = reference::solve(problem, strict, (milp.engine(), seconds)) else {
-            continue;
-        };
-        let cost = candidate.cost;
-        let plan = finish(problem, strict, by_milp(candidate));
-        let noise = GAP_NOISE * (strict.typical + cost.abs());
-        let is_better = best.as_ref().is_none_or(|(least, before)| {
-            cost < least - noise || (cost <= least + noise && plan.gap < before.gap)
-        });
-        if is_better && verify(problem, &plan).is_empty() {
-            let is_proven = plan.gap == 0.0;
-            best = Some((cost, plan));
-            if is_proven {
-                break;
-            }
-        }
-    }
-    best.map(|(_, plan)| plan)
 }
 
 fn by_milp(candidate: Candidate) -> Found {
@@ -298,9 +390,11 @@ fn left_alone(problem: &Problem, strict: &Terms) -> Plan {
     let terms = strict.relax(problem);
     let decisions = dispatch::left_alone(problem, &terms);
     let bound = Some(f64::NEG_INFINITY);
+    let mut candidate = candidate(problem, &terms, &decisions, &[], bound);
+    policies::fix(problem, &mut candidate.slots);
     let found = Found {
         method: Method::LeftAlone,
-        candidate: candidate(problem, &terms, &decisions, &[], bound),
+        candidate,
     };
     finish(problem, strict, found)
 }

@@ -190,6 +190,11 @@ impl Vessel {
         self.planned.get(t).map(|move_| (*move_, self.planned_cost))
     }
 
+    /// Whether there is a plan before.
+    pub(crate) fn is_planned(&self) -> bool {
+        !self.planned.is_empty()
+    }
+
     /// What moving by `change` in slot `t` costs beside its energy, without the tie-break.
     pub(crate) fn moving_cost(&self, t: usize, change: f64) -> f64 {
         let apart = self

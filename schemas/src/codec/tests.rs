@@ -250,6 +250,7 @@ fn schedule_v1() -> Schedule {
                 soc_kwh: 4.0,
                 appliances: [("washer".to_owned(), true)].into(),
                 shadow_price: 0.3,
+                policy: None,
                 evs: std::collections::BTreeMap::new(),
                 heat: std::collections::BTreeMap::new(),
             }],

@@ -92,6 +92,7 @@ impl From<PlannedSlotV1> for PlannedSlot {
             evs: BTreeMap::new(),
             heat: BTreeMap::new(),
             shadow_price: slot.shadow_price,
+            policy: None,
         }
     }
 }

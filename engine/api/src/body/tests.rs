@@ -388,6 +388,7 @@ fn a_schedule_is_written_as_documented() {
                 soc_kwh: 4.0,
                 appliances: [("dishwasher".to_owned(), true)].into(),
                 shadow_price: 0.3,
+                policy: None,
                 evs: std::collections::BTreeMap::new(),
                 heat: std::collections::BTreeMap::new(),
             }],
@@ -464,6 +465,7 @@ fn a_slots_evs_and_heat_are_written() {
         evs: std::collections::BTreeMap::new(),
         heat: std::collections::BTreeMap::new(),
         shadow_price: 0.25,
+        policy: None,
     };
     let ev = PlannedEv {
         charge_kw: 7.0,

@@ -148,6 +148,7 @@ fn schedule(request: OptimizeRequest, infeasible: bool) -> Schedule {
             evs: BTreeMap::new(),
             heat: BTreeMap::new(),
             shadow_price: 0.3,
+            policy: None,
         }
     });
     let plan = Plan {

@@ -12,6 +12,7 @@ mod light;
 mod oracle;
 mod page;
 mod peaks;
+mod policies;
 mod properties;
 mod refusals;
 mod scales;

@@ -1,0 +1,287 @@
+//! The policy of each slot: what the battery does whatever load and sun turn out to be, its name, and why. It looks at a
+//! plan and at the levels of its convex program, and changes nothing of the plan.
+
+use model::battery::{Bounds, Moment};
+use model::policy::{BatteryPolicy, Mode, Reason, SlotPolicy};
+use model::problem::{Battery, Problem};
+use model::schedule::PlannedSlot;
+
+use crate::dynamic::{Dynamic, Levels};
+use crate::numbers::REACH_KWH;
+use crate::terms::Terms;
+use crate::vessel::Vessel;
+
+/// Powers below this are none, kW.
+const STILL_KW: f64 = 1e-9;
+
+/// Writes the policy into each of `slots`, which hold the plan that `dynamic` has found for `vessel`, the battery. Where a
+/// slot's levels do not lead to the plan, as at prices that are not convex, the policy holds the plan's power.
+pub(crate) fn write(
+    problem: &Problem,
+    terms: &Terms,
+    (dynamic, vessel): (&Dynamic, &Vessel),
+    slots: &mut [PlannedSlot],
+) {
+    let Some(battery) = &problem.battery else {
+        return without_battery(slots);
+    };
+    let grid = problem.grid;
+    let connection_kw = grid.import_limit_kw.unwrap_or(f64::INFINITY);
+    let peak_kw = dynamic.peak_kw();
+    let home = Home {
+        battery,
+        bounds: battery.into(),
+        dt: terms.dt,
+        import_max_kw: connection_kw.min(peak_kw),
+        export_max_kw: grid.export_limit_kw.unwrap_or(f64::INFINITY),
+    };
+    let is_plain = dynamic.is_plain(vessel);
+    let mut ahead = Ahead::NOTHING;
+    for t in (0..slots.len()).rev() {
+        let before = t.checked_sub(1).map(|before| slots[before].soc_kwh);
+        let slot = &mut slots[t];
+        let plan = SlotPlan {
+            content: before.unwrap_or(battery.soc_kwh),
+            after: slot.soc_kwh,
+            power_kw: slot.battery_charge_kw - slot.battery_discharge_kw,
+            net_kw: taken_kw(slot) - problem.pv_kw[t],
+            imports: slot.grid_export_kw <= 0.0,
+            price: terms.buy[t],
+            bounds: dynamic.bounds(t),
+        };
+        let levels = ordered(dynamic.levels(vessel, t, plan.content), &plan);
+        let mut policy = home.thresholds(&levels, &plan);
+        if !is_plain && !home.leads_to(&policy, &plan) {
+            policy = set_point(plan.power_kw);
+        }
+        slot.policy = Some(SlotPolicy {
+            battery: Some(policy),
+            import_max_kw: (peak_kw < connection_kw).then_some(peak_kw),
+            export_max_kw: None,
+            value_per_kwh: dynamic.worth(t),
+            reason: home.reason(&policy, &plan, ahead),
+        });
+        ahead.dearest = ahead.dearest.max(plan.price);
+        ahead.has_sun |= plan.net_kw < -STILL_KW;
+    }
+}
+
+/// Writes policies that hold the plan's power, of which no worth is known; for a plan without a convex program.
+pub(crate) fn fix(problem: &Problem, slots: &mut [PlannedSlot]) {
+    if problem.battery.is_none() {
+        return without_battery(slots);
+    }
+    for slot in slots {
+        let power_kw = slot.battery_charge_kw - slot.battery_discharge_kw;
+        slot.policy = Some(SlotPolicy {
+            battery: Some(set_point(power_kw)),
+            import_max_kw: None,
+            export_max_kw: None,
+            value_per_kwh: 0.0,
+            reason: Reason::Fixed,
+        });
+    }
+}
+
+fn without_battery(slots: &mut [PlannedSlot]) {
+    for slot in slots {
+        slot.policy = Some(SlotPolicy {
+            battery: None,
+            import_max_kw: None,
+            export_max_kw: None,
+            value_per_kwh: 0.0,
+            reason: Reason::OwnUse,
+        });
+    }
+}
+
+/// What everything but the battery takes in a slot, kW.
+pub(crate) fn taken_kw(slot: &PlannedSlot) -> f64 {
+    let evs = slot.evs.values().map(|ev| ev.charge_kw - ev.discharge_kw);
+    let heat = slot.heat.values().map(|heat| heat.power_kw);
+    slot.load_kw + evs.chain(heat).sum::<f64>()
+}
+
+fn set_point(power_kw: f64) -> BatteryPolicy {
+    BatteryPolicy {
+        mode: Mode::Setpoint,
+        charge_from_grid_to_kwh: None,
+        charge_from_pv_to_kwh: None,
+        discharge_to_home_to_kwh: None,
+        discharge_to_grid_to_kwh: None,
+        charge_from_excess_to_kwh: None,
+        discharge_to_excess_to_kwh: None,
+        setpoint_kw: Some(power_kw),
+        expected_kw: power_kw,
+    }
+}
+
+/// What the plan has for a slot.
+#[derive(Debug, Clone, Copy)]
+struct SlotPlan {
+    /// Content at the slot's start and at its end, kWh.
+    content: f64,
+    after: f64,
+    /// The battery's power, positive while charging.
+    power_kw: f64,
+    /// Load less all PV, without the battery.
+    net_kw: f64,
+    imports: bool,
+    /// What a kWh from the grid costs, weighted.
+    price: f64,
+    /// What can be held at its end, kWh.
+    bounds: (f64, f64),
+}
+
+/// What comes after a slot.
+#[derive(Debug, Clone, Copy)]
+struct Ahead {
+    dearest: f64,
+    /// Whether PV will be left over.
+    has_sun: bool,
+}
+
+impl Ahead {
+    const NOTHING: Self = Self {
+        dearest: f64::NEG_INFINITY,
+        has_sun: false,
+    };
+}
+
+/// Puts levels in order. They are out of it only where selling pays more than buying costs, or where a battery would earn by
+/// its losses. What the plan makes use of stays.
+fn ordered(mut levels: Levels, plan: &SlotPlan) -> Levels {
+    let Levels {
+        left_over,
+        bought,
+        needed,
+        sold,
+        ..
+    } = &mut levels;
+    if plan.power_kw < 0.0 {
+        *bought = bought.min(*needed);
+        *left_over = left_over.min(*sold);
+    } else {
+        *needed = needed.max(*bought);
+        *sold = sold.max(*left_over);
+    }
+    if plan.imports {
+        *left_over = left_over.max(*bought);
+        *sold = sold.max(*needed).max(*left_over);
+    } else {
+        *needed = needed.min(*sold);
+        *bought = bought.min(*left_over).min(*needed);
+    }
+    levels.excess = levels.excess.max(levels.left_over);
+    levels.beyond = levels.beyond.min(levels.needed);
+    levels
+}
+
+/// The home of a battery, and what does not change from slot to slot.
+struct Home<'a> {
+    battery: &'a Battery,
+    bounds: Bounds,
+    dt: f64,
+    /// Limits with the peak that the plan reckons with; infinite without.
+    import_max_kw: f64,
+    export_max_kw: f64,
+}
+
+impl Home<'_> {
+    fn thresholds(&self, levels: &Levels, plan: &SlotPlan) -> BatteryPolicy {
+        let up_to = |level: f64| self.is_above_least(level).then_some(level);
+        let down_to = |level: f64| self.is_below_most(level).then_some(level);
+        let mut policy = BatteryPolicy {
+            mode: Mode::Idle,
+            charge_from_grid_to_kwh: up_to(levels.bought),
+            charge_from_pv_to_kwh: up_to(levels.left_over),
+            discharge_to_home_to_kwh: down_to(levels.needed),
+            discharge_to_grid_to_kwh: down_to(levels.sold),
+            charge_from_excess_to_kwh: None,
+            discharge_to_excess_to_kwh: None,
+            setpoint_kw: None,
+            expected_kw: plan.power_kw,
+        };
+        if self.export_max_kw.is_finite() && self.is_below_most(levels.excess) {
+            policy.charge_from_excess_to_kwh = Some(levels.excess);
+        }
+        if self.import_max_kw.is_finite() && self.is_above_least(levels.beyond) {
+            policy.discharge_to_excess_to_kwh = Some(levels.beyond);
+        }
+        policy.mode = self.mode(&policy, plan);
+        policy
+    }
+
+    fn is_above_least(&self, content: f64) -> bool {
+        content > self.bounds.min_kwh + REACH_KWH
+    }
+
+    fn is_below_most(&self, content: f64) -> bool {
+        content < self.bounds.max_kwh - REACH_KWH
+    }
+
+    /// Whether a battery that follows `policy` does what was planned, if everything else is as planned.
+    fn leads_to(&self, policy: &BatteryPolicy, plan: &SlotPlan) -> bool {
+        let moment = Moment {
+            content_kwh: plan.content,
+            net_load_kw: plan.net_kw,
+            import_max_kw: self.import_max_kw,
+            export_max_kw: self.export_max_kw,
+        };
+        let power_kw = self.bounds.power_kw(policy, &moment, self.dt);
+        let after = self.bounds.after_kwh(plan.content, power_kw, self.dt);
+        (after - plan.after).abs() <= REACH_KWH * self.bounds.max_kwh.max(1.0)
+    }
+
+    /// The name of the thresholds at the slot's start. A threshold at the end of the battery counts as passed by no content,
+    /// so that an empty battery that would cover load is not said to hold back.
+    fn mode(&self, policy: &BatteryPolicy, plan: &SlotPlan) -> Mode {
+        let content = plan.content;
+        let is_below = |level: f64| content < level - REACH_KWH;
+        let is_above = |level: f64| content > level + REACH_KWH;
+        let stores = policy
+            .charge_from_pv_to_kwh
+            .is_some_and(|level| is_below(level) || !self.is_below_most(level));
+        let covers = policy
+            .discharge_to_home_to_kwh
+            .is_some_and(|level| is_above(level) || !self.is_above_least(level));
+        if policy.charge_from_grid_to_kwh.is_some_and(is_below) {
+            Mode::Charge
+        } else if policy.discharge_to_grid_to_kwh.is_some_and(is_above) {
+            Mode::Sell
+        } else if covers && (stores || plan.net_kw >= 0.0) {
+            Mode::SelfConsumption
+        } else if stores {
+            Mode::Hold
+        } else {
+            Mode::Idle
+        }
+    }
+
+    /// The first reason that holds.
+    fn reason(&self, policy: &BatteryPolicy, plan: &SlotPlan, ahead: Ahead) -> Reason {
+        let covers_beyond = plan.power_kw < -STILL_KW && plan.net_kw > self.import_max_kw;
+        let stores_beyond = plan.power_kw > STILL_KW && -plan.net_kw > self.export_max_kw;
+        if policy.mode != Mode::Setpoint && (covers_beyond || stores_beyond) {
+            return Reason::GridLimit;
+        }
+        let (least, most) = plan.bounds;
+        let must = if self.battery.end_soc_min_kwh > self.bounds.min_kwh {
+            Reason::EndContent
+        } else {
+            Reason::GridLimit
+        };
+        match policy.mode {
+            Mode::Setpoint => Reason::Fixed,
+            Mode::Charge if plan.content < least - REACH_KWH => must,
+            Mode::Charge => Reason::CheapNow,
+            Mode::Sell if plan.content > most + REACH_KWH => Reason::GridLimit,
+            Mode::Sell => Reason::PaysNow,
+            Mode::Hold if self.is_above_least(least) && plan.content <= least + REACH_KWH => must,
+            Mode::Hold if ahead.dearest > plan.price => Reason::DearLater,
+            Mode::Idle if ahead.has_sun && self.is_below_most(plan.content) => Reason::SunLater,
+            Mode::Hold | Mode::Idle => Reason::NotWorthIt,
+            Mode::SelfConsumption => Reason::OwnUse,
+        }
+    }
+}
