@@ -90,12 +90,14 @@ pub(super) fn damaged_bytes(bytes: &[u8], salt: u32) -> usize {
             Found::Cut | Found::Damaged => false,
         },
     };
-    // If the length is right, the next frame follows, and the rest of this one is not searched.
-    if let Some(header) = bytes.first_chunk::<HEADER_BYTES>() {
-        let next = HEADER_BYTES.saturating_add(body_bytes(header));
-        if next == bytes.len() || is_frame(next) {
-            return next;
-        }
+    let by_length = bytes
+        .first_chunk::<HEADER_BYTES>()
+        .map(|header| HEADER_BYTES.saturating_add(body_bytes(header)))
+        .filter(|next| *next == bytes.len() || is_frame(*next));
+    // In a file without salt a frame inside this one may be forged, so a length that leads to a frame is believed. In one
+    // with salt a frame inside is true, and the length is what was damaged: it leads beyond an undamaged frame.
+    if let (0, Some(next)) = (salt, by_length) {
+        return next;
     }
     let mut sums_left = bytes.len().saturating_mul(SUMMED_TIMES_MAX);
     let found = (1..bytes.len()).try_for_each(|at| {
@@ -103,7 +105,7 @@ pub(super) fn damaged_bytes(bytes: &[u8], salt: u32) -> usize {
             return ControlFlow::Continue(());
         };
         if costs > sums_left {
-            return ControlFlow::Break(bytes.len());
+            return ControlFlow::Break(by_length.unwrap_or(bytes.len()));
         }
         sums_left -= costs;
         if is_frame(at) {
@@ -216,6 +218,17 @@ mod tests {
         let outer = bytes.len();
         bytes.extend(frame(b"next", SALT));
         assert_eq!(damaged_bytes(&bytes, SALT), outer);
+    }
+
+    #[test]
+    fn a_length_that_leads_to_a_later_frame_costs_one_frame() {
+        let (first, second) = (frame(b"first", SALT), frame(b"second", SALT));
+        for tail in [frame(b"third", SALT), Vec::new()] {
+            let mut bytes = [first.clone(), second.clone(), tail].concat();
+            let body_bytes = u8::try_from(first.len() + second.len() - 8).unwrap();
+            bytes[0] = body_bytes;
+            assert_eq!(damaged_bytes(&bytes, SALT), first.len());
+        }
     }
 
     #[test]
