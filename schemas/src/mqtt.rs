@@ -1,7 +1,7 @@
 //! The JSON that homes and Hearth exchange over MQTT. Parsing is strict: whatever is refused has a reason and names the
 //! field.
 
-use model::command::{Ack, AckStatus, Command, FALLBACK};
+use model::command::{Ack, AckStatus};
 use model::reading::{Measurement, Reading};
 use model::units::HouseholdId;
 use serde_json::value::RawValue;
@@ -11,11 +11,13 @@ use crate::dead_letter::Reason;
 use crate::time::parse_rfc3339;
 pub use crate::time::rfc3339;
 
+mod command;
 mod plain;
 mod ranges;
 mod scan;
 mod source;
 
+pub use self::command::{command_json, entries_json, parse_command};
 pub(crate) use self::ranges::{CONSUMPTION_W, POWER_W, PV_W, SOC_PCT};
 pub use self::ranges::{DEVICE_TS_MS_MIN, POWER_W_MAX, TimeWindow};
 use self::source::{Channel, Source};
@@ -109,52 +111,6 @@ pub fn ack_json(ack: &Ack) -> String {
     };
     json!({"command_id": ack.command_id, "ts": rfc3339(ack.ts_ms), "status": status, "reason": ack.reason})
         .to_string()
-}
-
-/// Returns the payload with which a device receives a command.
-#[must_use]
-pub fn command_json(command: &Command) -> String {
-    json!({
-        "command_id": command.command_id,
-        "household_id": command.household_id,
-        "schedule_id": command.schedule_id,
-        "not_before": rfc3339(command.not_before_ms),
-        "expires": rfc3339(command.expires_ms),
-        "battery_w": command.battery_w,
-        "appliances": command.appliances,
-        "fallback": FALLBACK,
-    })
-    .to_string()
-}
-
-/// Parses a command, as a device does. `requested_ms` is not part of the payload and is set to 0.
-///
-/// # Errors
-/// Returns what is wrong with the first bad field.
-pub fn parse_command(payload: &[u8]) -> Result<Command, String> {
-    let value: Value = serde_json::from_slice(payload).map_err(|error| error.to_string())?;
-    let object = value.as_object().ok_or("a command is an object")?;
-    let read = || -> Result<Command, Why> {
-        let appliances = object.get("appliances").and_then(Value::as_object);
-        Ok(Command {
-            command_id: text(object, "command_id")?.to_owned(),
-            household_id: household_id(object)?,
-            schedule_id: text(object, "schedule_id")?.to_owned(),
-            requested_ms: 0,
-            not_before_ms: time(object, "not_before")?,
-            expires_ms: time(object, "expires")?,
-            battery_w: match object.get("battery_w") {
-                None | Some(Value::Null) => None,
-                Some(_) => Some(number(object, "battery_w", -POWER_W_MAX, POWER_W_MAX)?),
-            },
-            appliances: appliances
-                .into_iter()
-                .flatten()
-                .filter_map(|(id, runs)| Some((id.clone(), runs.as_bool()?)))
-                .collect(),
-        })
-    };
-    read().map_err(|(_, detail)| detail)
 }
 
 /// Parses a payload from a home. Refuses readings and answers outside `times`. The time it takes grows linearly with the

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::next;
 use crate::topic::Topic;
 
-/// Version of the layout that is written. Versions 1 and 2 are read as well, others are not.
-const VERSION: u8 = 3 + next::SNAPSHOT_VERSIONS;
+/// Version of the layout that is written. Versions 1 to 3 are read as well, others are not.
+const VERSION: u8 = 4 + next::SNAPSHOT_VERSIONS;
 
 /// The topics that a shard reads, in the order of [`NextOffsets`].
 pub const SHARD_TOPICS: [Topic; 4] = [
@@ -135,16 +135,23 @@ pub fn household<H: DeserializeOwned>(bytes: &[u8]) -> Result<H, SnapshotError> 
 
 fn read<H: DeserializeOwned>(bytes: &[u8]) -> Result<(i32, NextOffsets, H), SnapshotError> {
     let (version, body) = bytes.split_first().ok_or(SnapshotError::Empty)?;
-    match *version {
+    let upgraded = match *version {
         // What the next version adds stands behind the household.
-        3..=VERSION => Ok(postcard::from_bytes(body)?),
-        2 => Ok(postcard::from_bytes(&from_version_2(body))?),
-        1 => Ok(postcard::from_bytes(&from_version_2(&from_version_1(
-            body,
-        )?))?),
-        newer if newer > VERSION => Err(SnapshotError::Newer(newer)),
-        other => Err(SnapshotError::Version(other)),
-    }
+        4..=VERSION => return Ok(postcard::from_bytes(body)?),
+        3 => from_version_3(body),
+        2 => from_version_3(&from_version_2(body)),
+        1 => from_version_3(&from_version_2(&from_version_1(body)?)),
+        newer if newer > VERSION => return Err(SnapshotError::Newer(newer)),
+        other => return Err(SnapshotError::Version(other)),
+    };
+    Ok(postcard::from_bytes(&upgraded)?)
+}
+
+/// Converts a body of version 3 to version 4, which adds the programs issued and the slot that was last looked at for one.
+fn from_version_3(body: &[u8]) -> Vec<u8> {
+    const NO_PROGRAMS: u8 = 0;
+    const NONE: u8 = 0;
+    [body, &[NO_PROGRAMS, NONE]].concat()
 }
 
 /// Converts a body of version 2 to version 3, which adds the newest load, the newest PV reading, and the time since when

@@ -5,8 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use model::command::{Command, CommandProgress, CommandState};
+use model::command::{
+    AckStatus, Command, CommandAnswer, CommandProgress, CommandState, ProgramEntry,
+};
 use model::metadata::{BatterySpec, Metadata};
+use model::policy::SlotPolicy;
 use model::problem::{Grid, Weights};
 use model::reading::{Measurement, Reading};
 use model::schedule::{Metrics, Plan, PlannedEv, PlannedHeat, PlannedSlot, Schedule, Status};
@@ -331,18 +334,31 @@ async fn schedules(store: &dyn Store, home: HouseholdId) -> Result<(), String> {
     equal("an unknown schedule", &found, &None)
 }
 
+/// The command for two slots from the one at `index` on.
+fn command(home: HouseholdId, index: i64) -> Command {
+    let from_ms = NOON_MS + index * 15 * MINUTE_MS;
+    let entry = |nth: i64| ProgramEntry {
+        from_ms: from_ms + nth * 15 * MINUTE_MS,
+        policy: (index % 2 == 0).then_some(SlotPolicy::setpoint(-1.5005)),
+        appliances: BTreeMap::from([("dishwasher".to_owned(), nth == 1)]),
+        evs: BTreeMap::new(),
+        heat: BTreeMap::new(),
+    };
+    Command {
+        command_id: format!("{home}-{NOON_MS}-1-{index}"),
+        household_id: home,
+        schedule_id: format!("{home}-{NOON_MS}-1"),
+        requested_ms: NOON_MS,
+        issued_ms: NOON_MS + 1,
+        expires_ms: from_ms + 30 * MINUTE_MS,
+        battery: None,
+        program: (0..2).map(entry).collect(),
+    }
+}
+
 async fn commands(store: &dyn Store, home: HouseholdId) -> Result<(), String> {
     let issued = |index: i64| CommandProgress {
-        command: Command {
-            command_id: format!("{home}-{NOON_MS}-1-{index}"),
-            household_id: home,
-            schedule_id: format!("{home}-{NOON_MS}-1"),
-            requested_ms: NOON_MS,
-            not_before_ms: NOON_MS + index * 15 * MINUTE_MS,
-            expires_ms: NOON_MS + (index + 1) * 15 * MINUTE_MS,
-            battery_w: (index % 2 == 0).then_some(-1500.5),
-            appliances: BTreeMap::from([("dishwasher".to_owned(), index == 1)]),
-        },
+        command: command(home, index),
         state: CommandState::Issued,
         acked_ms: None,
         reason: String::new(),
@@ -358,14 +374,29 @@ async fn commands(store: &dyn Store, home: HouseholdId) -> Result<(), String> {
         reason: "battery is full".to_owned(),
         ..issued(1)
     };
+    let answer = |progress: &CommandProgress, status| {
+        Row::CommandAnswer(CommandAnswer {
+            household_id: home,
+            command_id: progress.command.command_id.clone(),
+            from_ms: progress.command.from_ms(),
+            status,
+            acked_ms: progress.acked_ms.unwrap_or(0),
+            reason: progress.reason.clone(),
+        })
+    };
+    let answers = vec![
+        answer(&applied, AckStatus::Applied),
+        answer(&rejected, AckStatus::Rejected),
+    ];
     let end_ms = NOON_MS + 60 * 15 * MINUTE_MS;
-    let expected: Vec<CommandProgress> = [applied.clone(), rejected.clone()]
+    let expected: Vec<CommandProgress> = [applied, rejected]
         .into_iter()
         .chain((2..60).map(issued))
         .collect();
-    let all_issued: Vec<Row> = (0..60).map(issued).map(Row::Command).collect();
-    called("issue commands", write(store, all_issued.clone()).await)?;
-    let answers = vec![Row::Command(applied), Row::Command(rejected)];
+    let all: Vec<Row> = (0..60)
+        .map(|index| Row::Command(command(home, index)))
+        .collect();
+    called("issue commands", write(store, all.clone()).await)?;
     called("answer commands", write(store, answers).await)?;
     let found = store.commands(home, NOON_MS, end_ms).await;
     equal(
@@ -373,7 +404,7 @@ async fn commands(store: &dyn Store, home: HouseholdId) -> Result<(), String> {
         &called("read commands", found)?,
         &expected,
     )?;
-    called("issue commands again", write(store, all_issued).await)?;
+    called("issue commands again", write(store, all).await)?;
     let found = store.commands(home, NOON_MS, end_ms).await;
     equal(
         "an order again keeps the answer",

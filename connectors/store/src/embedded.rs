@@ -21,7 +21,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::tables::{
     Answer, Table, Tables, body, changes_of, corrupt, from_fjall, get, household_key, look,
-    reading_of, schedule_prefix, tariff_key, timed_key, unpacked, unpacked_schedule,
+    reading_of, schedule_prefix, tariff_key, timed_key, unpacked, unpacked_command,
+    unpacked_schedule,
 };
 use self::writer::{Claim, Job, Write, closed};
 use crate::retention::{Retention, check_range, without_overlaps};
@@ -338,7 +339,7 @@ impl Store for EmbeddedStore {
             let rows = tables.get(Table::Commands).range(range);
             rows.map(|guard| {
                 let (key, value) = guard.into_inner().map_err(|error| from_fjall(&error))?;
-                let command: Command = unpacked(Table::Commands, &value)?;
+                let command = unpacked_command(&value)?;
                 let answer = get(tables, Table::CommandAnswers, &key)?
                     .map(|value| unpacked::<Answer>(Table::CommandAnswers, &value))
                     .transpose()?;

@@ -268,7 +268,7 @@ impl Api {
             slots: &slots,
             tariff: tariff.as_deref(),
             inputs: Inputs::of(&slots, now_ms, length),
-            runs: &runs(&commands),
+            runs: &runs(&commands, now_ms),
             now_ms,
             settings: &self.settings,
         })

@@ -70,7 +70,8 @@ impl EffectBatch {
                 }
                 Effect::StoreMetadata(metadata) => self.rows.push(Row::Household(metadata)),
                 Effect::StoreSchedule(schedule) => self.rows.push(Row::Schedule(schedule)),
-                Effect::StoreCommand(progress) => self.rows.push(Row::Command(progress)),
+                Effect::StoreCommand(command) => self.rows.push(Row::Command(command)),
+                Effect::StoreAnswer(answer) => self.rows.push(Row::CommandAnswer(answer)),
                 Effect::RequestOptimize(request) => {
                     self.send(context, request.household_id, request.as_ref());
                 }

@@ -74,7 +74,11 @@ impl Running {
             Row::Slot { household_id, .. } | Row::Snapshot { household_id, .. } => {
                 *household_id == id
             }
-            Row::Schedule(_) | Row::Command(_) | Row::Household(_) | Row::Tariff(_) => false,
+            Row::Schedule(_)
+            | Row::Command(_)
+            | Row::CommandAnswer(_)
+            | Row::Household(_)
+            | Row::Tariff(_) => false,
         };
         rows.iter().filter(is_of).count()
     }

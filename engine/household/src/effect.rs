@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::plausible::Implausible;
 use model::alert::Alert;
-use model::command::{Command, CommandProgress};
+use model::command::{Command, CommandAnswer};
 use model::metadata::Metadata;
 use model::reading::{Kind, Reading, ReadingOutcome};
 use model::request::OptimizeRequest;
@@ -29,7 +29,9 @@ pub enum Effect {
     /// Write the schedule's row.
     StoreSchedule(Arc<Schedule>),
     /// Write the command's row.
-    StoreCommand(CommandProgress),
+    StoreCommand(Command),
+    /// Write what the device answered beside its command.
+    StoreAnswer(CommandAnswer),
     /// Send the request to the worker pool.
     RequestOptimize(Box<OptimizeRequest>),
     /// Send the command to the devices.

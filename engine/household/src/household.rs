@@ -6,19 +6,22 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::adopted::Adopted;
 use crate::alerts::{Condition, Raised};
-use crate::commanding::{Adopted, Commands};
+use crate::commanding::Commands;
 use crate::effect::{Effect, Refusal};
 use crate::event::Event;
 use crate::inputs::{Inputs, Newest};
 use crate::planning::{self, PlanningInput};
 use crate::plausible::{Implausible, Ranges};
-use crate::runs::{Runs, note_runs};
+use crate::program::Source;
+use crate::runs::Runs;
 use crate::settings::Settings;
+use crate::slot_commands::SlotCommands;
 use crate::unplannable::Unplannable;
 use crate::windows::{Windows, refuse};
 use model::alert::Alert;
-use model::command::{Ack, AckStatus};
+use model::command::Ack;
 use model::metadata::Metadata;
 use model::problem::Problem;
 use model::reading::{Measurement, Reading, ReadingOutcome};
@@ -59,7 +62,7 @@ pub struct Household {
     /// When something other than the clock last reached the home.
     active_ms: Option<i64>,
     pub(crate) adopted: Option<Adopted>,
-    pub(crate) commands: Commands,
+    slot_commands: SlotCommands,
     runs: Runs,
     /// Requests made so far.
     requests_count: u64,
@@ -77,6 +80,7 @@ pub struct Household {
     pv: Option<Newest>,
     /// Since when readings have come without the whole home falling silent, event time.
     speaks_since_ms: Option<i64>,
+    pub(crate) commands: Commands,
 }
 
 impl Household {
@@ -102,7 +106,7 @@ impl Household {
             awaited_ms: None,
             active_ms: None,
             adopted: None,
-            commands: Commands::new(),
+            slot_commands: SlotCommands::none(),
             runs: Runs::new(),
             requests_count: 0,
             asked_slot_ms: None,
@@ -112,6 +116,7 @@ impl Household {
             load: None,
             pv: None,
             speaks_since_ms: None,
+            commands: Commands::new(),
         }
     }
 
@@ -119,10 +124,13 @@ impl Household {
     pub fn handle(&mut self, event: Event, env: &Env<'_>, effects: &mut Vec<Effect>) {
         self.windows
             .set_length(self.id, None, env.settings, effects);
+        let mut adopted = None;
         match event {
             Event::ReadingArrived(reading) => self.reading_arrived(&reading, env, effects),
             Event::MetadataChanged(metadata) => self.metadata_changed(metadata, effects),
-            Event::ScheduleReady(schedule) => self.schedule_ready(&schedule, effects),
+            Event::ScheduleReady(schedule) => {
+                adopted = self.schedule_ready(&schedule, effects).then_some(schedule);
+            }
             Event::AckArrived(ack) => self.ack_arrived(&ack, effects),
             Event::SlotRepaired(slot) => self.windows.repair(self.id, slot, effects),
             Event::ClockTicked { now_ms } => {
@@ -133,14 +141,18 @@ impl Household {
             return;
         };
         if self.is_stale(present_ms, env.settings) {
-            // The plan was based on readings that have stopped, so no more commands follow. Devices fall back by themselves.
+            // The plan was based on readings that have stopped, so no more commands follow. Devices carry out the last
+            // program to its end, and then fall back by themselves.
             self.unplanned_since_ms = None;
         } else {
             self.ask(present_ms, env, effects);
-            self.give(present_ms, env, effects);
+            self.give(adopted.as_deref(), present_ms, env, effects);
         }
         self.watch(present_ms, env, effects);
-        self.commands.forget(present_ms);
+        if self.commands.has_old(present_ms) {
+            self.note_runs(present_ms);
+            self.commands.forget(present_ms);
+        }
     }
 
     /// Returns the household's id.
@@ -253,12 +265,13 @@ impl Household {
         self.asked_slot_ms = None;
     }
 
-    fn schedule_ready(&mut self, schedule: &Arc<Schedule>, effects: &mut Vec<Effect>) {
+    /// Returns whether the schedule is adopted.
+    fn schedule_ready(&mut self, schedule: &Arc<Schedule>, effects: &mut Vec<Effect>) -> bool {
         self.active_ms = self.present_ms();
         let held = self.adopted.as_ref();
         // The same schedule again: it is stored already, and its commands are issued.
         if held.is_some_and(|held| held.schedule_id == schedule.schedule_id) {
-            return;
+            return false;
         }
         effects.push(Effect::StoreSchedule(Arc::clone(schedule)));
         let feasible = match schedule.plan.status {
@@ -266,19 +279,27 @@ impl Household {
             Status::Infeasible => false,
         };
         let newer = held.is_none_or(|held| held.requested_ms < schedule.requested_ms);
-        if schedule.adopt && feasible && newer {
+        let adopts = schedule.adopt && feasible && newer;
+        if adopts {
             self.adopted = Some(Adopted::of(schedule, self.metadata.as_deref()));
             self.unplanned_since_ms = None;
         }
+        adopts
     }
 
     fn ack_arrived(&mut self, ack: &Ack, effects: &mut Vec<Effect>) {
         self.active_ms = self.present_ms();
-        let Some(command) = self.commands.answered(ack, effects) else {
-            return;
-        };
-        if let (AckStatus::Applied, Some(metadata)) = (ack.status, &self.metadata) {
-            note_runs(&mut self.runs, command, metadata);
+        let is_news = self.commands.answered(ack, effects);
+        if let (true, Some(present_ms)) = (is_news, self.present_ms()) {
+            self.note_runs(present_ms);
+        }
+    }
+
+    /// Notes the runs that have begun with commands that a device carries out.
+    fn note_runs(&mut self, present_ms: i64) {
+        if let Some(metadata) = &self.metadata {
+            self.commands
+                .note_runs(&mut self.runs, metadata, present_ms);
         }
     }
 
@@ -343,7 +364,7 @@ impl Household {
         }
         self.commands
             .given
-            .retain(|given| given.command.requested_ms <= latest_ms);
+            .retain(|given| given.requested_ms.max(given.issued_ms) <= latest_ms);
     }
 
     /// Requests a plan, once per slot: when a reading of the slot shows that the previous one has ended, or when the clock
@@ -422,8 +443,10 @@ impl Household {
         }
     }
 
-    /// Derives the newest load and PV from the slots if the state lacks them, as snapshots of earlier builds do.
-    pub fn recall_inputs(&mut self, settings: &Settings) {
+    /// Completes a restored state with what snapshots of earlier builds lack: the newest load and PV, which are derived
+    /// from the slots, and commands as programs.
+    pub fn recall(&mut self, settings: &Settings) {
+        self.commands.recall(&mut self.slot_commands);
         let Some(watermark_ms) = self.windows.watermark_ms else {
             return;
         };
@@ -436,18 +459,40 @@ impl Household {
         self.pv = self.pv.or(inputs.pv_w);
     }
 
-    /// Issues the commands of the plan in force. If an input has failed since, commands have no setpoint: the battery falls
-    /// back by itself when its last command expires, while appliances run as planned.
-    fn give(&mut self, present_ms: i64, env: &Env<'_>, effects: &mut Vec<Effect>) {
-        let inputs = self.inputs(present_ms, env.settings);
+    /// Issues the program of the plan in force; `schedule` is the one that was adopted just now. If an input has failed
+    /// since the plan was requested, the program says nothing about the battery, while appliances run as planned.
+    fn give(
+        &mut self,
+        schedule: Option<&Schedule>,
+        present_ms: i64,
+        env: &Env<'_>,
+        effects: &mut Vec<Effect>,
+    ) {
         let (Some(adopted), Some(metadata)) = (&self.adopted, &self.metadata) else {
             return;
         };
+        if !self
+            .commands
+            .considers(adopted, schedule.is_some(), present_ms)
+        {
+            return;
+        }
+        self.commands
+            .note_runs(&mut self.runs, metadata, present_ms);
+        let inputs = self.inputs(present_ms, env.settings);
         let is_fresh = inputs
             .check(metadata, present_ms, env.settings.stale_after_ms)
             .is_ok();
-        self.commands
-            .give(adopted, metadata, &self.runs, is_fresh, present_ms, effects);
+        let source = Source {
+            adopted,
+            planned: schedule
+                .filter(|_| is_fresh)
+                .map(|schedule| schedule.plan.slots.as_slice()),
+            metadata,
+            runs: &self.runs,
+            slots_max: env.settings.program_slots as usize,
+        };
+        self.commands.give(&source, present_ms, effects);
     }
 
     /// Raises each alert once when its condition begins to hold.
@@ -518,8 +563,8 @@ impl Household {
     }
 
     fn watch_commands(&mut self, present_ms: i64, effects: &mut Vec<Effect>) {
-        let over = self.commands.is_unanswered(present_ms);
-        let holds = over.map(|(_, is_unanswered)| is_unanswered);
+        let waited = self.commands.is_unanswered(present_ms);
+        let holds = waited.map(|(_, is_unanswered)| is_unanswered);
         self.alert(
             Condition::CommandUnanswered,
             holds,
@@ -527,8 +572,8 @@ impl Household {
             effects,
             |home| {
                 let newest = home.commands.is_unanswered(present_ms);
-                let command_id = newest.map_or("", |(command, _)| &command.command_id);
-                format!("command {command_id} expired without an answer")
+                let command_id = newest.map_or("", |(command_id, _)| command_id);
+                format!("no answer to command {command_id}")
             },
         );
         let answered = self.commands.is_rejected();
@@ -540,7 +585,7 @@ impl Household {
             effects,
             |home| {
                 let newest = home.commands.is_rejected();
-                let command_id = newest.map_or("", |(command, _)| &command.command_id);
+                let command_id = newest.map_or("", |(command_id, _)| command_id);
                 format!("the device rejected command {command_id}")
             },
         );

@@ -3,6 +3,7 @@
 
 #![warn(missing_docs)]
 
+mod adopted;
 mod alerts;
 mod closed_slots;
 pub mod commanding;
@@ -14,9 +15,12 @@ pub mod invariants;
 mod open_slot;
 pub mod planning;
 pub mod plausible;
+pub mod program;
 pub mod repair;
 pub mod runs;
 pub mod settings;
+mod slot_commands;
+mod told;
 pub mod unplannable;
 pub mod windows;
 

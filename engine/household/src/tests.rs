@@ -22,7 +22,7 @@ use crate::invariants::{check, check_step};
 use crate::repair;
 use crate::settings::{Settings, UNKNOWN_KW_MAX};
 use model::alert::AlertKind;
-use model::command::{Ack, AckStatus, Command, CommandProgress};
+use model::command::{Ack, AckStatus, Command, CommandProgress, CommandState};
 use model::metadata::{ApplianceSpec, BatterySpec, Metadata};
 use model::problem::{Grid, Weights};
 use model::reading::{Kind, Measurement, Reading, ReadingOutcome};
@@ -38,6 +38,7 @@ const MIDNIGHT_MS: i64 = 1_757_635_200_000;
 const SETTINGS: Settings = Settings {
     slot: SlotLength::QUARTER_HOUR,
     horizon_slots: 96,
+    program_slots: 8,
     grace_ms: 15 * MINUTE_MS,
     hold_ms: 15 * MINUTE_MS,
     ahead_ms: 5 * MINUTE_MS,
@@ -242,9 +243,22 @@ impl World {
                 Effect::StoreSchedule(schedule) => {
                     self.schedules.push(schedule.schedule_id.clone());
                 }
-                Effect::StoreCommand(progress) => {
-                    self.commands
-                        .insert(progress.command.command_id.clone(), progress);
+                Effect::StoreCommand(command) => {
+                    let issued = CommandProgress {
+                        command: command.clone(),
+                        state: CommandState::Issued,
+                        acked_ms: None,
+                        reason: String::new(),
+                    };
+                    let id = command.command_id.clone();
+                    let row = self.commands.entry(id).or_insert(issued);
+                    row.command = command;
+                }
+                Effect::StoreAnswer(answer) => {
+                    let row = self.commands.get_mut(&answer.command_id).unwrap();
+                    assert_eq!(row.command.from_ms(), answer.from_ms);
+                    row.state = answer.status.into();
+                    row.acked_ms = Some(answer.acked_ms);
                 }
                 Effect::RequestOptimize(request) => self.requests.push(*request),
                 Effect::SendCommand(command) => self.sent.push(command),

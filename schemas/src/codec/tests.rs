@@ -3,8 +3,11 @@ use std::path::PathBuf;
 use apache_avro::Schema;
 use apache_avro::schema_compatibility::{Compatibility, SchemaCompatibility};
 use model::alert::{Alert, AlertKind};
-use model::command::{Ack, AckStatus, Command};
+use model::command::{
+    Ack, AckStatus, BatteryRating, Command, EvOrder, HeatOrder, ProgramEntry, SlotCommand,
+};
 use model::metadata::{ApplianceSpec, BatterySpec, Metadata};
+use model::policy::{self, BatteryPolicy, Mode, SlotPolicy};
 use model::problem::{Appliance, Battery, Ev, Grid, HeatStore, Problem, Stability, Weights};
 use model::reading::{Measurement, Reading};
 use model::request::OptimizeRequest;
@@ -258,7 +261,8 @@ fn schedule_v1() -> Schedule {
     }
 }
 
-fn schedule() -> Schedule {
+/// What the second version of the schema could express.
+fn schedule_v2() -> Schedule {
     let mut schedule = schedule_v1();
     let slot = &mut schedule.plan.slots[0];
     let ev = PlannedEv {
@@ -275,8 +279,35 @@ fn schedule() -> Schedule {
     schedule
 }
 
-fn command() -> Command {
-    Command {
+fn schedule() -> Schedule {
+    let mut schedule = schedule_v2();
+    schedule.plan.slots[0].policy = Some(policy());
+    schedule
+}
+
+fn policy() -> SlotPolicy {
+    SlotPolicy {
+        battery: Some(BatteryPolicy {
+            mode: Mode::Hold,
+            charge_from_grid_to_kwh: None,
+            charge_from_pv_to_kwh: Some(9.5),
+            discharge_to_home_to_kwh: Some(7.25),
+            discharge_to_grid_to_kwh: None,
+            charge_from_excess_to_kwh: Some(9.75),
+            discharge_to_excess_to_kwh: Some(1.5),
+            setpoint_kw: None,
+            expected_kw: -0.3,
+        }),
+        import_max_kw: Some(11.0),
+        export_max_kw: None,
+        value_per_kwh: 0.21,
+        reason: policy::Reason::DearLater,
+    }
+}
+
+/// What the first version of the schema could express: one slot.
+fn command_v1() -> Command {
+    Command::from(SlotCommand {
         command_id: "42-1757671200000-1-0".to_owned(),
         household_id: id(),
         schedule_id: "42-1757671200000-1".to_owned(),
@@ -285,6 +316,35 @@ fn command() -> Command {
         expires_ms: START_MS + 900_000,
         battery_w: Some(-1_500.0),
         appliances: [("washer".to_owned(), false)].into(),
+    })
+}
+
+fn command() -> Command {
+    let ev = EvOrder {
+        charge_kw: 3.7,
+        surplus: true,
+        discharge_max_kw: 0.0,
+    };
+    let entry = ProgramEntry {
+        from_ms: START_MS,
+        policy: Some(policy()),
+        appliances: [("washer".to_owned(), false)].into(),
+        evs: [("zoé".to_owned(), ev)].into(),
+        heat: [("tank".to_owned(), HeatOrder { power_kw: 2.5 })].into(),
+    };
+    let mut second = entry.clone();
+    second.from_ms += 900_000;
+    second.policy = None;
+    Command {
+        issued_ms: START_MS + 1_000,
+        expires_ms: START_MS + 1_800_000,
+        battery: Some(BatteryRating {
+            capacity_kwh: 10.0,
+            charge_kw: 5.0,
+            discharge_kw: 4.6,
+        }),
+        program: vec![entry, second],
+        ..command_v1()
     }
 }
 
@@ -397,9 +457,14 @@ fn check_older<T: Message + PartialEq + std::fmt::Debug>(file: &str, value: &T) 
     let today = Codec::single_object().encode(value).unwrap();
     assert_ne!(stored[..10], today[..10], "{file} has today's schema");
     let framed = |id: u32| [&[0], id.to_be_bytes().as_slice(), &stored[10..]].concat();
-    assert_eq!(&confluent().decode::<T>(&framed(200)).unwrap(), value);
+    let older = older_schemas_json(T::TOPIC);
+    let named: [u8; 8] = stored[2..10].try_into().unwrap();
+    let wrote = |json: &&str| Fingerprint::of(json).is(named);
+    let of = |index: usize| 200 + u32::try_from(index).unwrap();
+    let id = of(older.iter().position(wrote).unwrap());
+    assert_eq!(&confluent().decode::<T>(&framed(id)).unwrap(), value);
     assert!(matches!(
-        confluent().decode::<T>(&framed(201)),
+        confluent().decode::<T>(&framed(999)),
         Err(CodecError::Newer { .. })
     ));
 }
@@ -435,8 +500,8 @@ fn every_value_survives_and_golden_samples_decode() {
     check("v2-tariff", &tariff());
     check("v1-weather", &weather());
     check("v2-request", &request());
-    check("v2-schedule", &schedule());
-    check("v1-command", &command());
+    check("v3-schedule", &schedule());
+    check("v2-command", &command());
     check("v1-ack", &ack());
     check("v2-dead-letter", &dead_letter(Reason::PastTime));
     check("v2-alert", &alert());
@@ -448,6 +513,8 @@ fn records_of_older_versions_decode() {
     check_older("v1-household", &metadata_v1());
     check_older("v1-request", &request_v1());
     check_older("v1-schedule", &schedule_v1());
+    check_older("v2-schedule", &schedule_v2());
+    check_older("v1-command", &command_v1());
     check_older("v1-dead-letter", &dead_letter(Reason::MissingField));
     check_older("v1-tariff", &tariff_v1());
     check_older("v1-alert", &alert_v1());
@@ -479,8 +546,12 @@ fn what_is_optional_may_be_absent() {
     let bytes = codec.encode(&metadata).unwrap();
     assert_eq!(codec.decode::<Metadata>(&bytes).unwrap(), metadata);
     let mut command = command();
-    command.battery_w = None;
-    command.appliances.clear();
+    command.battery = None;
+    command.program.pop();
+    command.program[0].policy.as_mut().unwrap().battery = None;
+    command.program[0].appliances.clear();
+    command.program[0].evs.clear();
+    command.program[0].heat.clear();
     let bytes = codec.encode(&command).unwrap();
     assert_eq!(codec.decode::<Command>(&bytes).unwrap(), command);
 }
@@ -721,6 +792,8 @@ fn samples() -> Vec<Vec<u8>> {
         stored("v1-household"),
         stored("v1-request"),
         stored("v1-schedule"),
+        stored("v2-schedule"),
+        stored("v1-command"),
     ]
 }
 

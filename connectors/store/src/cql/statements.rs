@@ -3,6 +3,7 @@
 use futures::TryStreamExt;
 use scylla::client::session::Session;
 use scylla::deserialize::row::DeserializeRow;
+use scylla::deserialize::value::DeserializeValue;
 use scylla::serialize::row::SerializeRow;
 use scylla::statement::prepared::PreparedStatement;
 use scylla::statement::{Consistency, SerialConsistency};
@@ -72,7 +73,7 @@ impl Insert {
             Self::Command => (
                 "commands",
                 "household_id, day, not_before, command_id, schedule_id, requested, expires, \
-                 battery_w, appliances",
+                 body",
             ),
             Self::CommandAnswer => (
                 "commands",
@@ -191,7 +192,7 @@ impl Statements {
             .await?,
             commands: select(
                 "not_before, command_id, schedule_id, requested, expires, battery_w, appliances, \
-                 state, acked, reason",
+                 body, state, acked, reason",
                 &format!("commands WHERE {day} AND not_before >= ? AND not_before < ?"),
             )
             .await?,
@@ -293,35 +294,66 @@ where
         .map_err(|error| unavailable(&error))
 }
 
-/// Creates the tables that are missing, and sets each table's default TTL to the configured one.
+/// Columns that tables had not from the start: table, column and type.
+const ADDED_COLUMNS: [(&str, &str, &str); 1] = [("commands", "body", "text")];
+
+/// Creates the tables and columns that are missing, and sets each table's default TTL to the configured one.
 pub(super) async fn init(session: &Session, config: &CqlConfig) -> Result<(), StoreError> {
     let keyspace = KEYSPACE
         .replace("{keyspace}", &config.keyspace)
         .replace("{replication}", &config.replication);
     run(session, keyspace.trim()).await?;
+    let keyspace = &config.keyspace;
     for (table, create) in tables(config) {
         run(session, &create).await?;
         let ttl_s = ttl_s(config, &table);
-        let found = session
-            .query_unpaged(
-                "SELECT default_time_to_live FROM system_schema.tables \
-                 WHERE keyspace_name = ? AND table_name = ?",
-                (&config.keyspace, &table),
-            )
-            .await
-            .map_err(|error| refused_or_unavailable("read the schema", &error))?
-            .into_rows_result()
-            .map_err(|error| StoreError::Refused(format!("read the schema: {error}")))?
-            .maybe_first_row::<(i32,)>()
-            .map_err(|error| StoreError::Refused(format!("read the schema: {error}")))?;
-        if found.is_none_or(|(found_s,)| found_s.cast_unsigned() != ttl_s) {
-            let keyspace = &config.keyspace;
+        let found_s: Option<i32> = schema(
+            session,
+            "SELECT default_time_to_live FROM system_schema.tables \
+             WHERE keyspace_name = ? AND table_name = ?",
+            (keyspace, &table),
+        )
+        .await?;
+        if found_s.is_none_or(|found_s| found_s.cast_unsigned() != ttl_s) {
             let alter =
                 format!("ALTER TABLE {keyspace}.{table} WITH default_time_to_live = {ttl_s}");
             run(session, &alter).await?;
         }
     }
+    for (table, column, kind) in ADDED_COLUMNS {
+        let found: Option<String> = schema(
+            session,
+            "SELECT type FROM system_schema.columns \
+             WHERE keyspace_name = ? AND table_name = ? AND column_name = ?",
+            (keyspace, table, column),
+        )
+        .await?;
+        if found.is_none() {
+            let alter = format!("ALTER TABLE {keyspace}.{table} ADD {column} {kind}");
+            run(session, &alter).await?;
+        }
+    }
     Ok(())
+}
+
+/// Returns the one value that a query on the schema finds.
+async fn schema<T>(
+    session: &Session,
+    query: &str,
+    values: impl SerializeRow,
+) -> Result<Option<T>, StoreError>
+where
+    T: for<'frame, 'metadata> DeserializeValue<'frame, 'metadata>,
+{
+    let found = session
+        .query_unpaged(query, values)
+        .await
+        .map_err(|error| refused_or_unavailable("read the schema", &error))?
+        .into_rows_result()
+        .map_err(|error| StoreError::Refused(format!("read the schema: {error}")))?
+        .maybe_first_row::<(T,)>()
+        .map_err(|error| StoreError::Refused(format!("read the schema: {error}")))?;
+    Ok(found.map(|(value,)| value))
 }
 
 /// Returns each table's name and the statement that creates it.

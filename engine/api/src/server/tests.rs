@@ -231,6 +231,7 @@ const BODY_BYTES_MAX: usize = 4_096;
 const SETTINGS: Settings = Settings {
     slot: SlotLength::QUARTER_HOUR,
     horizon_slots: 96,
+    program_slots: 8,
     grace_ms: 0,
     hold_ms: 900_000,
     ahead_ms: 300_000,

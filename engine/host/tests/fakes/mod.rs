@@ -342,6 +342,7 @@ impl World {
             settings: Settings {
                 slot: SlotLength::QUARTER_HOUR,
                 horizon_slots: 4,
+                program_slots: 3,
                 grace_ms: 0,
                 hold_ms: 0,
                 ahead_ms: i64::MAX / 4,

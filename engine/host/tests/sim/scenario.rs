@@ -97,6 +97,7 @@ impl Scenario {
         let settings = Settings {
             slot,
             horizon_slots: draws.one_of(&[4, 12]),
+            program_slots: if minutes == 15 { 8 } else { 3 },
             grace_ms: draws.one_of(&[0, 5, 20, 45]) * MINUTE_MS,
             hold_ms: draws.one_of(&[0, 1, 15]) * MINUTE_MS,
             ahead_ms: AHEAD_MS,
@@ -144,6 +145,7 @@ impl Scenario {
             settings: Settings {
                 slot: SlotLength::QUARTER_HOUR,
                 horizon_slots: 4,
+                program_slots: 3,
                 grace_ms: 15 * MINUTE_MS,
                 hold_ms: 0,
                 ahead_ms: i64::MAX / 4,

@@ -41,6 +41,7 @@ const APPLIANCES: [(&str, &[f64]); 5] = [
 const SETTINGS: Settings = Settings {
     slot: SlotLength::QUARTER_HOUR,
     horizon_slots: SLOTS,
+    program_slots: 8,
     grace_ms: 0,
     hold_ms: 0,
     ahead_ms: i64::MAX / 4,
