@@ -261,6 +261,7 @@ fn group_answer(answer: &CommandAnswer, grouped: &mut Grouped) -> Result<(), Str
 }
 
 /// What makes two rows of `commands` the same.
+#[derive(Clone, Copy)]
 struct CommandKey<'a> {
     household_id: HouseholdId,
     from_ms: i64,
