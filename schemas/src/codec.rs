@@ -317,7 +317,10 @@ pub const fn schema_json(topic: Topic) -> &'static str {
 #[must_use]
 pub const fn older_schemas_json(topic: Topic) -> &'static [&'static str] {
     match topic {
-        Topic::Households => &[include_str!("../avro/history/v1/households.avsc")],
+        Topic::Households => &[
+            include_str!("../avro/history/v1/households.avsc"),
+            include_str!("../avro/history/v2/households.avsc"),
+        ],
         Topic::OptimizeRequests => &[include_str!("../avro/history/v1/optimize-requests.avsc")],
         Topic::Schedules => &[
             include_str!("../avro/history/v1/schedules.avsc"),

@@ -1,7 +1,9 @@
 //! Snapshots: a household's state as bytes, with the offset up to which it has seen each topic. `H` is the state.
 
-use model::metadata::BatterySpec;
+use model::metadata::{ApplianceSpec, BatterySpec, Metadata};
+use model::problem::{Grid, Weights};
 use model::units::HouseholdId;
+use model::zone::UTC;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -138,20 +140,74 @@ fn read<H: DeserializeOwned>(bytes: &[u8]) -> Result<(i32, NextOffsets, H), Snap
     let upgraded = match *version {
         // What the next version adds stands behind the household.
         4..=VERSION => return Ok(postcard::from_bytes(body)?),
-        3 => from_version_3(body),
-        2 => from_version_3(&from_version_2(body)),
-        1 => from_version_3(&from_version_2(&from_version_1(body)?)),
+        3 => from_version_3(body)?,
+        2 => from_version_3(&from_version_2(body))?,
+        1 => from_version_3(&from_version_2(&from_version_1(body)?))?,
         newer if newer > VERSION => return Err(SnapshotError::Newer(newer)),
         other => return Err(SnapshotError::Version(other)),
     };
     Ok(postcard::from_bytes(&upgraded)?)
 }
 
-/// Converts a body of version 3 to version 4, which adds the programs issued and the slot that was last looked at for one.
-fn from_version_3(body: &[u8]) -> Vec<u8> {
+/// The beginning of a snapshot of version 3, up to the end of the metadata.
+#[derive(Deserialize)]
+struct BeginningV3 {
+    partition: i32,
+    next_offsets: NextOffsets,
+    household_id: HouseholdId,
+    metadata: Option<MetadataV3>,
+}
+
+#[derive(Deserialize)]
+struct MetadataV3 {
+    household_id: HouseholdId,
+    name: String,
+    location: String,
+    pv_capacity_kw: f64,
+    battery: Option<BatterySpec>,
+    grid: Grid,
+    pv_curtailable: bool,
+    appliances: Vec<ApplianceSpec>,
+    tariff: String,
+    weights: Weights,
+}
+
+impl From<MetadataV3> for Metadata {
+    fn from(before: MetadataV3) -> Self {
+        Self {
+            household_id: before.household_id,
+            name: before.name,
+            location: before.location,
+            time_zone: UTC.to_owned(),
+            position: None,
+            pv_capacity_kw: before.pv_capacity_kw,
+            pv_mounting: None,
+            battery: before.battery,
+            grid: before.grid,
+            pv_curtailable: before.pv_curtailable,
+            appliances: before.appliances,
+            evs: Vec::new(),
+            heat_stores: Vec::new(),
+            groups: Vec::new(),
+            tariff: before.tariff,
+            weights: before.weights,
+        }
+    }
+}
+
+/// Converts a body of version 3 to version 4. That adds the home's time zone and place, its EVs, heat stores and groups
+/// to the metadata; the programs issued; and the slot that was last looked at for one.
+fn from_version_3(body: &[u8]) -> Result<Vec<u8>, SnapshotError> {
     const NO_PROGRAMS: u8 = 0;
     const NONE: u8 = 0;
-    [body, &[NO_PROGRAMS, NONE]].concat()
+    let (beginning, rest): (BeginningV3, _) = postcard::take_from_bytes(body)?;
+    let metadata = beginning.metadata.map(Metadata::from);
+    let (partition, next_offsets) = (beginning.partition, beginning.next_offsets);
+    let beginning = (partition, next_offsets, beginning.household_id, metadata);
+    let mut upgraded = postcard::to_stdvec(&beginning)?;
+    upgraded.extend_from_slice(rest);
+    upgraded.extend([NO_PROGRAMS, NONE]);
+    Ok(upgraded)
 }
 
 /// Converts a body of version 2 to version 3, which adds the newest load, the newest PV reading, and the time since when

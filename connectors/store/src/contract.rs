@@ -613,7 +613,6 @@ fn schedule(household_id: HouseholdId, requested_ms: i64, counter: u32, adopt: b
 
 fn metadata(household_id: HouseholdId, name: &str) -> Metadata {
     Metadata {
-        household_id,
         name: name.to_owned(),
         location: "48.14,11.58".to_owned(),
         pv_capacity_kw: 7.5,
@@ -633,10 +632,9 @@ fn metadata(household_id: HouseholdId, name: &str) -> Metadata {
             peak_price_per_kw: 12.5,
             peak_kw: 3.5,
         },
-        pv_curtailable: false,
-        appliances: Vec::new(),
-        tariff: "spot".to_owned(),
-        weights: Weights::COST,
+        time_zone: "Europe/Berlin".to_owned(),
+        groups: vec!["feeder 7".to_owned()],
+        ..Metadata::of(household_id, "spot")
     }
 }
 

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use model::limits::LimitError;
-use model::metadata::{ApplianceSpec, BatterySpec, Metadata};
+use model::metadata::{
+    ApplianceSpec, BatterySpec, EvSpec, HeatStoreSpec, Metadata, Position, PvMounting,
+};
 use model::problem::{Appliance, Battery, Grid, Problem, Weights};
 use model::rolling::Rolling;
 use model::schedule::{
@@ -13,6 +15,7 @@ use model::schedule::{
 use model::slot::{Slot, Stat};
 use model::tariff::{PricePeriod, Tariff};
 use model::units::HouseholdId;
+use model::zone::UTC;
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub use self::fleet::{
@@ -577,8 +580,12 @@ pub struct MetadataBody {
     pub name: String,
     #[serde(default)]
     pub location: String,
+    #[serde(default = "utc")]
+    pub time_zone: String,
+    pub position: Option<Position>,
     #[serde(default)]
     pub pv_capacity_kw: f64,
+    pub pv_mounting: Option<PvMounting>,
     pub battery: Option<BatterySpec>,
     #[serde(default)]
     pub grid: GridBody,
@@ -586,9 +593,19 @@ pub struct MetadataBody {
     pub pv_curtailable: bool,
     #[serde(default)]
     pub appliances: Vec<ApplianceSpec>,
+    #[serde(default)]
+    pub evs: Vec<EvSpec>,
+    #[serde(default)]
+    pub heat_stores: Vec<HeatStoreSpec>,
+    #[serde(default)]
+    pub groups: Vec<String>,
     pub tariff: String,
     #[serde(default)]
     pub weights: WeightsBody,
+}
+
+fn utc() -> String {
+    UTC.to_owned()
 }
 
 impl From<&Metadata> for MetadataBody {
@@ -602,11 +619,17 @@ impl From<&Metadata> for MetadataBody {
             household_id: Some(metadata.household_id.get()),
             name: metadata.name.clone(),
             location: metadata.location.clone(),
+            time_zone: metadata.time_zone.clone(),
+            position: metadata.position,
             pv_capacity_kw: metadata.pv_capacity_kw,
+            pv_mounting: metadata.pv_mounting,
             battery: metadata.battery.clone(),
             grid: metadata.grid.into(),
             pv_curtailable: metadata.pv_curtailable,
             appliances: metadata.appliances.clone(),
+            evs: metadata.evs.clone(),
+            heat_stores: metadata.heat_stores.clone(),
+            groups: metadata.groups.clone(),
             tariff: metadata.tariff.clone(),
             weights: WeightsBody {
                 cost,
@@ -630,11 +653,17 @@ impl MetadataBody {
             household_id,
             name: self.name,
             location: self.location,
+            time_zone: self.time_zone,
+            position: self.position,
             pv_capacity_kw: self.pv_capacity_kw,
+            pv_mounting: self.pv_mounting,
             battery: self.battery,
             grid: self.grid.into(),
             pv_curtailable: self.pv_curtailable,
             appliances: self.appliances,
+            evs: self.evs,
+            heat_stores: self.heat_stores,
+            groups: self.groups,
             tariff: self.tariff,
             weights: Weights {
                 cost: self.weights.cost,

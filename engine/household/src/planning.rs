@@ -13,6 +13,7 @@ use model::problem::{Appliance, Battery, Problem};
 use model::slot::{Slot, Stat};
 use model::tariff::Tariff;
 use model::units::{DAY_MS, HOUR_MS, MINUTE_MS, SlotLength};
+use model::zone::{DAY_MIN, LocalDay, Zone};
 
 /// Everything that a problem is built from.
 #[derive(Debug, Clone, Copy)]
@@ -91,6 +92,7 @@ pub fn problem(input: &PlanningInput<'_>) -> Result<Problem, Unplannable> {
     } else {
         vec![0.0; horizon.slots_count]
     };
+    let zone = Zone::find_or_utc(&metadata.time_zone);
     let appliances = metadata.appliances.iter();
     Ok(Problem {
         evs: Vec::new(),
@@ -108,7 +110,7 @@ pub fn problem(input: &PlanningInput<'_>) -> Result<Problem, Unplannable> {
         grid: metadata.grid,
         pv_curtailable: metadata.pv_curtailable,
         appliances: appliances
-            .filter_map(|spec| horizon.appliance(spec, input.runs.get(&spec.id).copied()))
+            .filter_map(|spec| horizon.appliance(spec, &zone, input.runs.get(&spec.id).copied()))
             .collect(),
         weights: metadata.weights,
     })
@@ -254,7 +256,12 @@ impl Horizon {
     /// Returns the appliance with its window as slot indexes. A run under way can only continue. Otherwise the window is
     /// the first one without a run that lies within the horizon and is long enough; `None` if there is none. A later
     /// problem will contain a window that ends after this horizon.
-    fn appliance(self, spec: &ApplianceSpec, last_run_ms: Option<i64>) -> Option<Appliance> {
+    fn appliance(
+        self,
+        spec: &ApplianceSpec,
+        zone: &Zone,
+        last_run_ms: Option<i64>,
+    ) -> Option<Appliance> {
         if spec.profile_kw.is_empty() {
             return None;
         }
@@ -266,10 +273,10 @@ impl Horizon {
                 latest_end_slot: count(rest.len()),
             });
         }
-        let today_ms = self.start_ms - self.start_ms.rem_euclid(DAY_MS);
+        let today = zone.day_of(self.start_ms);
         // Yesterday's window may reach into today.
-        for day_ms in [today_ms - DAY_MS, today_ms, today_ms + DAY_MS] {
-            let window = window(spec, day_ms);
+        for day in [today.plus(-1), today, today.plus(1)] {
+            let window = window(spec, zone, day);
             let has_run = last_run_ms.is_some_and(|began_ms| window.contains(&began_ms));
             if has_run || window.end > self.end_ms() {
                 continue;
@@ -302,12 +309,11 @@ impl Horizon {
     }
 }
 
-/// Returns the window that begins on the day of `day_ms`, UTC epoch milliseconds.
-fn window(spec: &ApplianceSpec, day_ms: i64) -> std::ops::Range<i64> {
-    let start_ms = i64::from(spec.window_start_min) * MINUTE_MS;
-    let end_ms = i64::from(spec.window_end_min) * MINUTE_MS;
-    let overnight_ms = if end_ms > start_ms { 0 } else { DAY_MS };
-    day_ms + start_ms..day_ms + end_ms + overnight_ms
+/// Returns the window that begins on a local day, UTC epoch milliseconds. Where clocks pass over all of it, it is empty.
+fn window(spec: &ApplianceSpec, zone: &Zone, day: LocalDay) -> std::ops::Range<i64> {
+    let (start_min, end_min) = (spec.window_start_min, spec.window_end_min);
+    let overnight_min = if end_min > start_min { 0 } else { DAY_MIN };
+    zone.at_ms(day, start_min)..zone.at_ms(day, end_min + overnight_min)
 }
 
 fn count(slots: usize) -> u32 {

@@ -5,6 +5,7 @@ mod commands;
 mod inputs;
 mod lengths;
 mod limits;
+mod local_time;
 mod means;
 mod planning;
 mod plausible;
@@ -90,7 +91,6 @@ fn battery(ts_ms: i64, soc_pct: f64) -> Reading {
 /// A home with PV, a battery and a dishwasher that runs for three quarter hours between 10:00 and 16:00.
 fn metadata() -> Metadata {
     Metadata {
-        household_id: id(),
         name: "seven".to_owned(),
         location: "48.14,11.58".to_owned(),
         pv_capacity_kw: 8.0,
@@ -109,15 +109,13 @@ fn metadata() -> Metadata {
             export_limit_kw: None,
             ..Grid::OPEN
         },
-        pv_curtailable: false,
         appliances: vec![ApplianceSpec {
             id: "dishwasher".to_owned(),
             profile_kw: vec![2.0, 1.0, 0.5],
             window_start_min: 600,
             window_end_min: 960,
         }],
-        tariff: "dynamic".to_owned(),
-        weights: Weights::COST,
+        ..Metadata::of(id(), "dynamic")
     }
 }
 

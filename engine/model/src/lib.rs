@@ -4,6 +4,7 @@
 #![warn(missing_docs)]
 
 pub mod units;
+pub mod zone;
 
 pub mod metadata;
 pub mod reading;

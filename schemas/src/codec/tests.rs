@@ -6,7 +6,9 @@ use model::alert::{Alert, AlertKind};
 use model::command::{
     Ack, AckStatus, BatteryRating, Command, EvOrder, HeatOrder, ProgramEntry, SlotCommand,
 };
-use model::metadata::{ApplianceSpec, BatterySpec, Metadata};
+use model::metadata::{
+    ApplianceSpec, BatterySpec, Departure, EvSpec, HeatStoreSpec, Metadata, Position, PvMounting,
+};
 use model::policy::{self, BatteryPolicy, Mode, SlotPolicy};
 use model::problem::{Appliance, Battery, Ev, Grid, HeatStore, Problem, Stability, Weights};
 use model::reading::{Measurement, Reading};
@@ -45,7 +47,6 @@ fn reading(measurement: Measurement) -> Reading {
 /// What the first version of the schema could express.
 fn metadata_v1() -> Metadata {
     Metadata {
-        household_id: id(),
         name: "Nordstraße 5".to_owned(),
         location: "48.14,11.58".to_owned(),
         pv_capacity_kw: 7.5,
@@ -71,16 +72,59 @@ fn metadata_v1() -> Metadata {
             window_start_min: 600,
             window_end_min: 1_200,
         }],
-        tariff: "dynamic".to_owned(),
-        weights: Weights::COST,
+        ..Metadata::of(id(), "dynamic")
     }
 }
 
-fn metadata() -> Metadata {
+/// What the second version of the schema could express.
+fn metadata_v2() -> Metadata {
     let mut metadata = metadata_v1();
     metadata.grid.peak_price_per_kw = 12.5;
     metadata.grid.peak_kw = 3.5;
     metadata
+}
+
+fn metadata() -> Metadata {
+    Metadata {
+        time_zone: "Europe/Berlin".to_owned(),
+        position: Some(Position {
+            latitude_deg: 48.14,
+            longitude_deg: 11.58,
+        }),
+        pv_mounting: Some(PvMounting {
+            tilt_deg: 35.0,
+            azimuth_deg: 190.0,
+        }),
+        evs: vec![EvSpec {
+            id: "zoé".to_owned(),
+            capacity_kwh: 52.0,
+            min_soc_kwh: 5.0,
+            goal_soc_kwh: 40.0,
+            charge_kw: 11.0,
+            min_charge_kw: 4.2,
+            discharge_kw: 3.0,
+            charge_efficiency: 0.92,
+            discharge_efficiency: 0.91,
+            wear_cost_per_kwh: 0.03,
+            departures: vec![Departure {
+                weekday: 4,
+                at_min: 435,
+            }],
+        }],
+        heat_stores: vec![HeatStoreSpec {
+            id: "tank".to_owned(),
+            power_kw: 2.0,
+            cop: 3.0,
+            kwh_per_k: 0.35,
+            loss_kw_per_k: 0.003,
+            min_c: 45.0,
+            max_c: 60.0,
+            ambient_c: 18.0,
+            draw_kw: vec![0.25; 24],
+        }],
+        groups: vec!["feeder 7".to_owned()],
+        ..metadata_v2()
+    }
 }
 
 /// What the first version of the schema could express.
@@ -496,7 +540,7 @@ fn every_value_survives_and_golden_samples_decode() {
         power_w: -800.0,
     };
     check("v1-battery", &reading(battery));
-    check("v2-household", &metadata());
+    check("v3-household", &metadata());
     check("v2-tariff", &tariff());
     check("v1-weather", &weather());
     check("v2-request", &request());
@@ -511,6 +555,7 @@ fn every_value_survives_and_golden_samples_decode() {
 #[test]
 fn records_of_older_versions_decode() {
     check_older("v1-household", &metadata_v1());
+    check_older("v2-household", &metadata_v2());
     check_older("v1-request", &request_v1());
     check_older("v1-schedule", &schedule_v1());
     check_older("v2-schedule", &schedule_v2());

@@ -384,21 +384,17 @@ fn metadata(household_id: HouseholdId, has_battery: bool, version: u32) -> Metad
         wear_cost_per_kwh: 0.01,
     };
     Metadata {
-        household_id,
         name: format!("home {household_id}, version {version}"),
         location: "48.14,11.58".to_owned(),
         pv_capacity_kw: 10.0,
         battery: has_battery.then_some(battery),
-        grid: Grid::OPEN,
-        pv_curtailable: false,
         appliances: vec![ApplianceSpec {
             id: "dishwasher".to_owned(),
             profile_kw: vec![1.0, 0.5],
             window_start_min: 0,
             window_end_min: 1_439,
         }],
-        tariff: TARIFF.to_owned(),
-        weights: Weights::COST,
+        ..Metadata::of(household_id, TARIFF)
     }
 }
 
