@@ -1,6 +1,7 @@
 //! The JSON that homes and Hearth exchange over MQTT. Parsing is strict: whatever is refused has a reason and names the
 //! field.
 
+use model::asset::AssetReading;
 use model::command::{Ack, AckStatus};
 use model::reading::{Measurement, Reading};
 use model::units::HouseholdId;
@@ -11,14 +12,18 @@ use crate::dead_letter::Reason;
 use crate::time::parse_rfc3339;
 pub use crate::time::rfc3339;
 
+mod asset;
 mod command;
+mod fields;
 mod plain;
 mod ranges;
 mod scan;
 mod source;
 
+pub use self::asset::{asset_json, asset_topic};
 pub use self::command::{command_json, entries_json, parse_command};
-pub(crate) use self::ranges::{CONSUMPTION_W, POWER_W, PV_W, SOC_PCT};
+use self::fields::{Why, household_id, number, text, time_within};
+pub(crate) use self::ranges::{CONSUMPTION_W, HEATER_W, POWER_W, PV_W, SOC_PCT, TEMPERATURE_C};
 pub use self::ranges::{DEVICE_TS_MS_MIN, POWER_W_MAX, TimeWindow};
 use self::source::{Channel, Source};
 
@@ -30,6 +35,8 @@ pub const PAYLOAD_BYTES_MAX: usize = 256 * 1024;
 pub struct Parsed {
     /// The readings.
     pub readings: Vec<Reading>,
+    /// The readings of EVs and heat stores.
+    pub assets: Vec<AssetReading>,
     /// The answers to commands.
     pub acks: Vec<Ack>,
     /// The elements that were refused; each becomes a dead letter.
@@ -48,8 +55,6 @@ pub struct Refusal {
     /// How many bytes were refused.
     pub payload_bytes: usize,
 }
-
-type Why = (Reason, String);
 
 /// Returns the household of a topic `home/{id}/…`, or `None` for any other topic.
 #[must_use]
@@ -147,7 +152,7 @@ fn parse_into(
     parsed: &mut Parsed,
     looked_bytes: &mut usize,
 ) -> Result<(), Why> {
-    let (household_id, channel) = parse_topic(topic)?;
+    let (household_id, channel, asset) = parse_topic(topic)?;
     if payload.len() > PAYLOAD_BYTES_MAX {
         let detail = format!(
             "payload has {} bytes, at most {PAYLOAD_BYTES_MAX}",
@@ -160,6 +165,7 @@ fn parse_into(
     let source = Source {
         household_id,
         channel,
+        asset,
         times,
     };
     if !text.trim_start().starts_with('[') {
@@ -178,37 +184,36 @@ fn parse_into(
     Ok(())
 }
 
-fn parse_topic(topic: &str) -> Result<(HouseholdId, Channel), Why> {
+/// Returns the home, the channel, and the asset's id where it is an asset's channel.
+fn parse_topic(topic: &str) -> Result<(HouseholdId, Channel, &str), Why> {
     let unknown = || {
         (
             Reason::UnknownTopic,
-            "topic is not home/{id}/meter, pv, battery or ack".to_owned(),
+            "topic is not home/{id}/meter, pv, battery, ack, ev/{ev} or heat/{store}".to_owned(),
         )
     };
-    let mut levels = topic.split('/');
-    let (Some(home), Some(id), Some(channel), None) =
-        (levels.next(), levels.next(), levels.next(), levels.next())
+    let mut levels = topic.splitn(4, '/');
+    let (Some("home"), Some(id), Some(channel)) = (levels.next(), levels.next(), levels.next())
     else {
         return Err(unknown());
     };
-    if home != "home" {
-        return Err(unknown());
-    }
-    let channel = match channel {
-        "meter" => Channel::Meter,
-        "pv" => Channel::Pv,
-        "battery" => Channel::Battery,
-        "ack" => Channel::Ack,
+    let (channel, asset) = match (channel, levels.next()) {
+        ("meter", None) => (Channel::Meter, ""),
+        ("pv", None) => (Channel::Pv, ""),
+        ("battery", None) => (Channel::Battery, ""),
+        ("ack", None) => (Channel::Ack, ""),
+        ("ev", Some(asset)) if asset::is_id(asset) => (Channel::Ev, asset),
+        ("heat", Some(asset)) if asset::is_id(asset) => (Channel::Heat, asset),
         _ => return Err(unknown()),
     };
     let id = HouseholdId::parse(id).ok_or_else(|| {
         let detail = "the id in the topic is not a positive 63-bit integer".to_owned();
         (Reason::BadHousehold, detail)
     })?;
-    Ok((id, channel))
+    Ok((id, channel, asset))
 }
 
-impl Source {
+impl Source<'_> {
     /// Parses one object.
     fn take(self, text: &str, parsed: &mut Parsed, looked_bytes: &mut usize) -> Result<(), Why> {
         *looked_bytes += text.len();
@@ -244,7 +249,11 @@ impl Source {
             return Err((Reason::HouseholdMismatch, detail));
         }
         let ts_ms = time_within(&object, self.times)?;
-        let number = |name, (min, max)| number(&object, name, min, max);
+        if let Channel::Ev | Channel::Heat = self.channel {
+            parsed.assets.push(asset::reading(&object, self, ts_ms)?);
+            return Ok(());
+        }
+        let number = |name, range| number(&object, name, range);
         let measurement = match self.channel {
             Channel::Meter => Measurement::Meter {
                 consumption_w: number("consumption_w", CONSUMPTION_W)?,
@@ -256,7 +265,7 @@ impl Source {
                 soc_pct: number("soc_pct", SOC_PCT)?,
                 power_w: number("power_w", POWER_W)?,
             },
-            Channel::Ack => unreachable!("acks were taken above"),
+            Channel::Ack | Channel::Ev | Channel::Heat => unreachable!("these were taken above"),
         };
         parsed.readings.push(Reading {
             household_id: id,
@@ -306,100 +315,6 @@ fn take_ack(
         status,
         reason,
     })
-}
-
-fn field<'o>(object: &'o Map<String, Value>, name: &str) -> Result<&'o Value, Why> {
-    match object.get(name) {
-        None => Err((Reason::MissingField, format!("{name} is missing"))),
-        Some(Value::Null) => Err((Reason::MissingField, format!("{name} is null"))),
-        Some(value) => Ok(value),
-    }
-}
-
-fn text<'o>(object: &'o Map<String, Value>, name: &str) -> Result<&'o str, Why> {
-    let value = field(object, name)?;
-    value
-        .as_str()
-        .ok_or_else(|| wrong_type(name, "a string", value))
-}
-
-fn wrong_type(name: &str, wanted: &str, found: &Value) -> Why {
-    let found = match found {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
-    };
-    (
-        Reason::WrongType,
-        format!("{name} is {found}, not {wanted}"),
-    )
-}
-
-fn household_id(object: &Map<String, Value>) -> Result<HouseholdId, Why> {
-    let value = field(object, "household_id")?;
-    if !value.is_number() {
-        return Err(wrong_type("household_id", "a number", value));
-    }
-    value.as_i64().and_then(HouseholdId::new).ok_or_else(|| {
-        let detail = format!("household_id is {value}, not a positive 63-bit integer");
-        (Reason::BadHousehold, detail)
-    })
-}
-
-fn number(object: &Map<String, Value>, name: &str, min: f64, max: f64) -> Result<f64, Why> {
-    let value = field(object, name)?;
-    let number = match value {
-        Value::Number(number) => number.as_f64(),
-        // Some devices send NaN and Infinity, which JSON lacks, as strings.
-        Value::String(text) if scan::names_no_number(text) => {
-            return Err((Reason::NotFinite, format!("{name} is {text:?}")));
-        }
-        Value::Null | Value::Bool(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
-            return Err(wrong_type(name, "a number", value));
-        }
-    };
-    match number {
-        Some(number) if !number.is_finite() => {
-            Err((Reason::NotFinite, format!("{name} is not finite")))
-        }
-        Some(number) if (min..=max).contains(&number) => Ok(number),
-        _ => Err((
-            Reason::OutOfRange,
-            format!("{name} is {value}, {min} to {max}"),
-        )),
-    }
-}
-
-fn time(object: &Map<String, Value>, name: &str) -> Result<i64, Why> {
-    let value = text(object, name)?;
-    parse_rfc3339(value).ok_or_else(|| {
-        let shown: String = value.chars().take(40).collect();
-        (
-            Reason::BadTime,
-            format!("{name} is {shown:?}, not an RFC 3339 time with an offset"),
-        )
-    })
-}
-
-fn time_within(object: &Map<String, Value>, times: TimeWindow) -> Result<i64, Why> {
-    let ts_ms = time(object, "ts")?;
-    if times.contains(ts_ms) {
-        return Ok(ts_ms);
-    }
-    let found = rfc3339(ts_ms);
-    if ts_ms > times.latest_ms {
-        let latest = rfc3339(times.latest_ms);
-        return Err((
-            Reason::FutureTime,
-            format!("ts is {found}, at most {latest}"),
-        ));
-    }
-    let earliest = rfc3339(times.earliest_ms);
-    let detail = format!("ts is {found}, at least {earliest}: older readings are not kept");
-    Err((Reason::PastTime, detail))
 }
 
 /// Distinguishes a number that JSON cannot express, such as NaN or 1e999, from other damage.

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use model::asset::AssetReading;
 use model::command::{Command, CommandAnswer, CommandProgress};
 use model::metadata::Metadata;
 use model::reading::Reading;
@@ -24,6 +25,8 @@ const SNAPSHOT_BUCKETS: u32 = 1_024;
 pub enum Row {
     /// `meter_readings`, `pv_generation` or `battery_state`, by its kind.
     Reading(Reading),
+    /// `ev_state` or `heat_state`, by its kind.
+    Asset(AssetReading),
     /// `slots`.
     Slot {
         /// Whose slot it is.
@@ -80,6 +83,7 @@ impl Row {
         let day = |ts_ms: i64| ts_ms.div_euclid(DAY_MS);
         match self {
             Self::Reading(reading) => Place::Day(reading.household_id, day(reading.ts_ms)),
+            Self::Asset(reading) => Place::Day(reading.household_id, day(reading.ts_ms)),
             Self::Slot { household_id, slot } => Place::Day(*household_id, day(slot.start_ms)),
             Self::Command(command) => Place::Day(command.household_id, day(command.from_ms())),
             Self::CommandAnswer(answer) => Place::Day(answer.household_id, day(answer.from_ms)),
@@ -96,6 +100,7 @@ impl Row {
         const SMALL: usize = 128;
         match self {
             Self::Reading(_) => SMALL,
+            Self::Asset(reading) => 2 * SMALL + reading.id.len(),
             Self::Slot { .. } => 2 * SMALL,
             Self::Command(command) => SMALL * (2 + 2 * command.program.len()),
             Self::CommandAnswer(_) => 2 * SMALL,
@@ -170,6 +175,13 @@ pub trait Store: Send + Sync + 'static {
         from_ms: i64,
         to_ms: i64,
     ) -> Result<Vec<Reading>, StoreError>;
+    /// Returns the readings of every asset in `[from_ms, to_ms)`, ascending by (time, kind, id).
+    async fn assets(
+        &self,
+        household_id: HouseholdId,
+        from_ms: i64,
+        to_ms: i64,
+    ) -> Result<Vec<AssetReading>, StoreError>;
     /// Returns the slots whose start lies in `[from_ms, to_ms)`, ascending.
     async fn slots(
         &self,

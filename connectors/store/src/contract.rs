@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use model::asset::{AssetReading, AssetState};
 use model::command::{
     AckStatus, Command, CommandAnswer, CommandProgress, CommandState, ProgramEntry,
 };
@@ -41,6 +42,7 @@ pub async fn run(store: &dyn Store, first_id: i64) -> Result<(), String> {
     called("ping", store.ping().await)?;
     called("write nothing", write(store, Vec::new()).await)?;
     readings(store, home(0)?, home(1)?).await?;
+    assets(store, home(0)?, home(1)?).await?;
     slots(store, home(0)?).await?;
     schedules(store, home(2)?).await?;
     commands(store, home(3)?).await?;
@@ -268,6 +270,49 @@ async fn readings(store: &dyn Store, one: HouseholdId, other: HouseholdId) -> Re
         Err(StoreError::Refused(_)) => Ok(()),
         other => Err(format!("a range over {RANGE_DAYS_MAX} days: {other:?}")),
     }
+}
+
+async fn assets(store: &dyn Store, one: HouseholdId, other: HouseholdId) -> Result<(), String> {
+    let of = |household_id, id: &str, ts_ms, state| AssetReading {
+        household_id,
+        id: id.to_owned(),
+        ts_ms,
+        state,
+    };
+    let ev = |soc_pct: Option<f64>| AssetState::Ev {
+        plugged: true,
+        soc_pct,
+        power_w: -3_600.0,
+        departure_ms: soc_pct.map(|_| NOON_MS + DAY_MS),
+        goal_pct: soc_pct.map(|_| 80.0),
+    };
+    let tank = AssetState::Heat {
+        temperature_c: 48.5,
+        power_w: 900.0,
+    };
+    // Two EVs and a tank at one moment, and the next day.
+    let start_ms = NOON_MS + 12 * HOUR_MS - MINUTE_MS;
+    let expected = vec![
+        of(one, "car", start_ms, ev(Some(41.5))),
+        of(one, "zoé", start_ms, ev(None)),
+        of(one, "tank", start_ms, tank),
+        of(one, "car", start_ms + MINUTE_MS, ev(Some(41.75))),
+    ];
+    let mut rows: Vec<Row> = expected.iter().cloned().map(Row::Asset).collect();
+    rows.push(Row::Asset(of(other, "car", start_ms, ev(None))));
+    rows.reverse();
+    called("write assets", write(store, rows.clone()).await)?;
+    called("write assets again", write(store, rows).await)?;
+    let end_ms = start_ms + 2 * MINUTE_MS;
+    let found = called("read assets", store.assets(one, start_ms, end_ms).await)?;
+    equal("assets of two days", &found, &expected)?;
+    let found = called(
+        "read assets",
+        store.assets(one, start_ms, start_ms + 1).await,
+    )?;
+    equal("assets of a moment", &found, &expected[..3].to_vec())?;
+    let found = called("read assets", store.assets(one, end_ms, start_ms).await)?;
+    equal("an empty range of assets", &found, &Vec::new())
 }
 
 async fn slots(store: &dyn Store, home: HouseholdId) -> Result<(), String> {

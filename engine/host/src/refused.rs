@@ -10,6 +10,7 @@ use platform::role_context::RoleContext;
 use platform::store::Row;
 use schemas::codec::Message;
 use schemas::dead_letter::{DeadLetter, Reason};
+use schemas::telemetry::Telemetry;
 use schemas::topic::Topic;
 use tracing::error;
 
@@ -46,6 +47,11 @@ pub(crate) fn instead_of_row(context: &RoleContext, row: &Row, detail: &str) -> 
             Topic::Telemetry.as_str(),
             Some(reading.household_id),
             codec.encode(reading).ok(),
+        ),
+        Row::Asset(reading) => (
+            Topic::Telemetry.as_str(),
+            Some(reading.household_id),
+            codec.encode(&Telemetry::Asset(reading.clone())).ok(),
         ),
         Row::Slot { household_id, slot } => {
             let slot = HouseholdSlot {

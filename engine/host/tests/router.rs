@@ -71,6 +71,7 @@ impl Running {
         let rows = self.world.store.rows.lock().unwrap();
         let is_of = |row: &&Row| match row {
             Row::Reading(reading) => reading.household_id == id,
+            Row::Asset(reading) => reading.household_id == id,
             Row::Slot { household_id, .. } | Row::Snapshot { household_id, .. } => {
                 *household_id == id
             }

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::adopted::Adopted;
 use crate::alerts::{Condition, Raised};
+use crate::asset_problems::AssetInput;
+use crate::assets::Assets;
 use crate::commanding::Commands;
 use crate::effect::{Effect, Refusal};
 use crate::event::Event;
@@ -21,6 +23,7 @@ use crate::slot_commands::SlotCommands;
 use crate::unplannable::Unplannable;
 use crate::windows::{Windows, refuse};
 use model::alert::Alert;
+use model::asset::AssetReading;
 use model::command::Ack;
 use model::metadata::Metadata;
 use model::problem::Problem;
@@ -81,6 +84,7 @@ pub struct Household {
     /// Since when readings have come without the whole home falling silent, event time.
     speaks_since_ms: Option<i64>,
     pub(crate) commands: Commands,
+    assets: Assets,
 }
 
 impl Household {
@@ -117,6 +121,7 @@ impl Household {
             pv: None,
             speaks_since_ms: None,
             commands: Commands::new(),
+            assets: Assets::new(),
         }
     }
 
@@ -127,6 +132,7 @@ impl Household {
         let mut adopted = None;
         match event {
             Event::ReadingArrived(reading) => self.reading_arrived(&reading, env, effects),
+            Event::AssetRead(reading) => self.asset_read(reading, env, effects),
             Event::MetadataChanged(metadata) => self.metadata_changed(metadata, effects),
             Event::ScheduleReady(schedule) => {
                 adopted = self.schedule_ready(&schedule, effects).then_some(schedule);
@@ -250,6 +256,29 @@ impl Household {
         }
     }
 
+    fn asset_read(&mut self, reading: AssetReading, env: &Env<'_>, effects: &mut Vec<Effect>) {
+        let (kind, ts_ms) = (reading.state.kind(), reading.ts_ms);
+        let refusal = time_refused(ts_ms, env);
+        let taken = refusal.map_or_else(
+            || self.assets.take_in(&reading).ok_or(Refusal::TooManyAssets),
+            Err,
+        );
+        let outcome = match taken {
+            Ok(outcome) => {
+                self.active_ms = self.present_ms();
+                if outcome != ReadingOutcome::Duplicate && env.settings.stores_readings {
+                    effects.push(Effect::StoreAsset(reading));
+                }
+                outcome
+            }
+            Err(refusal) => {
+                effects.push(Effect::RefuseAsset { ts_ms, refusal });
+                ReadingOutcome::Refused
+            }
+        };
+        effects.push(Effect::CountAsset { kind, outcome });
+    }
+
     fn metadata_changed(&mut self, metadata: Arc<Metadata>, effects: &mut Vec<Effect>) {
         self.active_ms = self.present_ms();
         if self.metadata.as_ref() == Some(&metadata) {
@@ -332,6 +361,7 @@ impl Household {
             self.pv.map(|pv| pv.ts_ms),
             self.soc.map(|soc| soc.ts_ms),
             self.speaks_since_ms,
+            self.assets.newest_ms(),
             self.windows.closed.newest_ms(),
         ];
         let latest_ms = times_ms.into_iter().flatten().max().unwrap_or(now_ms);
@@ -347,6 +377,7 @@ impl Household {
         for input in [&mut self.load, &mut self.pv, &mut self.soc] {
             *input = input.filter(|input| is_known(&input.ts_ms));
         }
+        self.assets.forget_after(latest_ms);
         self.speaks_since_ms = self.speaks_since_ms.map(|ms| ms.min(now_ms));
         self.awaited_ms = self.awaited_ms.map(|ms| ms.min(now_ms));
         self.active_ms = self.active_ms.map(|ms| ms.min(now_ms));
@@ -407,7 +438,7 @@ impl Household {
         // The cheap check comes first: a home that lacks an input gets here with every reading.
         self.check_inputs(present_ms, env)?;
         let metadata = self.metadata.as_deref().ok_or(None)?;
-        let problem = planning::problem(&PlanningInput {
+        let mut problem = planning::problem(&PlanningInput {
             metadata,
             slots: &self.windows.recent(present_ms, env.settings),
             tariff: env.tariffs.get(&metadata.tariff).map(Arc::as_ref),
@@ -416,6 +447,13 @@ impl Household {
             now_ms: present_ms,
             settings: env.settings,
         })?;
+        let assets = AssetInput {
+            metadata,
+            assets: &self.assets,
+            fresh_from_ms: present_ms.saturating_sub(env.settings.stale_after_ms),
+            now_ms: present_ms,
+        };
+        assets.add_to(&mut problem);
         let adopted = self.adopted.as_ref();
         Ok(Problem {
             stability: adopted.and_then(|adopted| adopted.stability(&problem, env.settings)),

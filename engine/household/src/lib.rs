@@ -5,6 +5,8 @@
 
 mod adopted;
 mod alerts;
+mod asset_problems;
+mod assets;
 mod closed_slots;
 pub mod commanding;
 pub mod effect;

@@ -6,6 +6,7 @@
 pub mod units;
 pub mod zone;
 
+pub mod asset;
 pub mod metadata;
 pub mod reading;
 pub mod rolling;

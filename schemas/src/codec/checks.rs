@@ -1,8 +1,9 @@
 //! Rules for the values of each topic that an Avro schema cannot express.
 
 use model::alert::Alert;
+use model::asset::{AssetReading, AssetState};
 use model::command::{Ack, Command, ENTRIES_MAX, ProgramEntry};
-use model::limits::{LimitError, PERIODS_MAX, counted};
+use model::limits::{ID_BYTES_MAX, LimitError, PERIODS_MAX, counted, named};
 use model::metadata::Metadata;
 use model::policy::SlotPolicy;
 use model::problem::{Battery, Ev, Grid, HeatStore, Problem};
@@ -15,7 +16,8 @@ use model::units::{HouseholdId, SlotLength};
 
 use super::Message;
 use crate::dead_letter::DeadLetter;
-use crate::mqtt::{CONSUMPTION_W, POWER_W, PV_W, SOC_PCT};
+use crate::mqtt::{CONSUMPTION_W, HEATER_W, POWER_W, PV_W, SOC_PCT, TEMPERATURE_C};
+use crate::telemetry::Telemetry;
 use crate::time::{self, rfc3339};
 use crate::topic::Topic;
 use crate::weather::WeatherForecast;
@@ -117,6 +119,44 @@ impl Message for Reading {
                 within("soc_pct", soc_pct, SOC_PCT)?;
                 within("power_w", power_w, POWER_W)
             }
+        }
+    }
+}
+
+impl Message for Telemetry {
+    const TOPIC: Topic = Topic::Telemetry;
+
+    fn check(&self) -> Checked {
+        match self {
+            Self::Reading(reading) => reading.check(),
+            Self::Asset(reading) => asset(reading),
+        }
+    }
+}
+
+fn asset(reading: &AssetReading) -> Checked {
+    id(reading.household_id)?;
+    time("ts_ms", reading.ts_ms)?;
+    named("id", &reading.id, 1, ID_BYTES_MAX)?;
+    match reading.state {
+        AssetState::Ev {
+            soc_pct,
+            power_w,
+            departure_ms,
+            goal_pct,
+            ..
+        } => {
+            within("soc_pct", soc_pct.unwrap_or(0.0), SOC_PCT)?;
+            within("power_w", power_w, POWER_W)?;
+            departure_ms.map_or(Ok(()), |ts_ms| time("departure_ms", ts_ms))?;
+            within("goal_pct", goal_pct.unwrap_or(0.0), SOC_PCT)
+        }
+        AssetState::Heat {
+            temperature_c,
+            power_w,
+        } => {
+            within("temperature_c", temperature_c, TEMPERATURE_C)?;
+            within("power_w", power_w, HEATER_W)
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use model::asset::{AssetReading, AssetState};
 use model::command::{Command, CommandAnswer, CommandProgress, CommandState, SlotCommand};
 use model::reading::{Kind, Measurement, Reading};
 use model::schedule::Schedule;
@@ -37,6 +38,7 @@ pub(super) type Grouped = BTreeMap<PartitionKey, BTreeMap<(Insert, RowKey), Vec<
 pub(super) fn group(row: &Row, grouped: &mut Grouped) -> Result<(), String> {
     match row {
         Row::Reading(reading) => group_reading(reading, grouped)?,
+        Row::Asset(reading) => group_asset(reading, grouped)?,
         Row::Slot { household_id, slot } => group_slot(*household_id, slot, grouped)?,
         Row::Schedule(schedule) => group_schedule(schedule, grouped)?,
         Row::Command(command) => group_command(command, grouped)?,
@@ -139,6 +141,44 @@ fn group_reading(reading: &Reading, grouped: &mut Grouped) -> Result<(), String>
         row_key,
         cells,
     );
+    Ok(())
+}
+
+fn group_asset(reading: &AssetReading, grouped: &mut Grouped) -> Result<(), String> {
+    let id = reading.household_id.get();
+    let day = row_day(reading.household_id, "ts", reading.ts_ms)?;
+    let known = |value: Option<f64>| value.map_or(MaybeUnset::Unset, double);
+    let mut cells = vec![big(id), date(day), time(reading.ts_ms), text(&reading.id)];
+    let insert = match reading.state {
+        AssetState::Ev {
+            plugged,
+            soc_pct,
+            power_w,
+            departure_ms,
+            goal_pct,
+        } => {
+            let departure = departure_ms.map_or(MaybeUnset::Unset, time);
+            let (soc_pct, goal_pct) = (known(soc_pct), known(goal_pct));
+            cells.extend([
+                boolean(plugged),
+                soc_pct,
+                double(power_w),
+                departure,
+                goal_pct,
+            ]);
+            Insert::Ev
+        }
+        AssetState::Heat {
+            temperature_c,
+            power_w,
+        } => {
+            cells.extend([double(temperature_c), double(power_w)]);
+            Insert::Heat
+        }
+    };
+    let row_key = (reading.ts_ms, reading.id.clone());
+    let partition = PartitionKey::HomeDay(id, day);
+    put(grouped, insert, partition, row_key, cells);
     Ok(())
 }
 
@@ -362,6 +402,58 @@ pub(super) fn measurement(kind: Kind, first: f64, second: f64) -> Measurement {
             soc_pct: first,
             power_w: second,
         },
+    }
+}
+
+/// A row of `ev_state`.
+#[derive(Debug, DeserializeRow)]
+pub(super) struct EvRow {
+    ts: CqlTimestamp,
+    ev: String,
+    plugged: bool,
+    soc_pct: Option<f64>,
+    power_w: f64,
+    departure: Option<CqlTimestamp>,
+    goal_pct: Option<f64>,
+}
+
+impl EvRow {
+    pub(super) fn into_reading(self, household_id: HouseholdId) -> AssetReading {
+        AssetReading {
+            household_id,
+            id: self.ev,
+            ts_ms: self.ts.0,
+            state: AssetState::Ev {
+                plugged: self.plugged,
+                soc_pct: self.soc_pct,
+                power_w: self.power_w,
+                departure_ms: self.departure.map(|departure| departure.0),
+                goal_pct: self.goal_pct,
+            },
+        }
+    }
+}
+
+/// A row of `heat_state`.
+#[derive(Debug, DeserializeRow)]
+pub(super) struct HeatRow {
+    ts: CqlTimestamp,
+    heat_store: String,
+    temperature_c: f64,
+    power_w: f64,
+}
+
+impl HeatRow {
+    pub(super) fn into_reading(self, household_id: HouseholdId) -> AssetReading {
+        AssetReading {
+            household_id,
+            id: self.heat_store,
+            ts_ms: self.ts.0,
+            state: AssetState::Heat {
+                temperature_c: self.temperature_c,
+                power_w: self.power_w,
+            },
+        }
     }
 }
 

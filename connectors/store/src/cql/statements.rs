@@ -22,6 +22,8 @@ pub(super) enum Insert {
     Meter,
     Pv,
     Battery,
+    Ev,
+    Heat,
     Slot,
     Schedule,
     ScheduleId,
@@ -33,10 +35,12 @@ pub(super) enum Insert {
 }
 
 impl Insert {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 13] = [
         Self::Meter,
         Self::Pv,
         Self::Battery,
+        Self::Ev,
+        Self::Heat,
         Self::Slot,
         Self::Schedule,
         Self::ScheduleId,
@@ -53,6 +57,14 @@ impl Insert {
             Self::Meter => ("meter_readings", "household_id, day, ts, consumption_w"),
             Self::Pv => ("pv_generation", "household_id, day, ts, pv_w"),
             Self::Battery => ("battery_state", "household_id, day, ts, soc_pct, power_w"),
+            Self::Ev => (
+                "ev_state",
+                "household_id, day, ts, ev, plugged, soc_pct, power_w, departure, goal_pct",
+            ),
+            Self::Heat => (
+                "heat_state",
+                "household_id, day, ts, heat_store, temperature_c, power_w",
+            ),
             Self::Slot => (
                 "slots",
                 "household_id, day, start, slot_minutes, \
@@ -112,6 +124,8 @@ pub(super) struct Statements {
     pub(super) meter: PreparedStatement,
     pub(super) pv: PreparedStatement,
     pub(super) battery: PreparedStatement,
+    pub(super) evs: PreparedStatement,
+    pub(super) heat: PreparedStatement,
     pub(super) slots: PreparedStatement,
     pub(super) schedule_latest: PreparedStatement,
     pub(super) schedule_place: PreparedStatement,
@@ -165,6 +179,16 @@ impl Statements {
             battery: select(
                 "ts, soc_pct, power_w",
                 &format!("battery_state WHERE {day} AND ts >= ? AND ts < ?"),
+            )
+            .await?,
+            evs: select(
+                "ts, ev, plugged, soc_pct, power_w, departure, goal_pct",
+                &format!("ev_state WHERE {day} AND ts >= ? AND ts < ?"),
+            )
+            .await?,
+            heat: select(
+                "ts, heat_store, temperature_c, power_w",
+                &format!("heat_state WHERE {day} AND ts >= ? AND ts < ?"),
             )
             .await?,
             slots: select(
@@ -388,7 +412,9 @@ fn tables(config: &CqlConfig) -> Vec<(String, String)> {
 fn ttl_s(config: &CqlConfig, table: &str) -> u32 {
     let retention = &config.retention;
     let days = match table {
-        "meter_readings" | "pv_generation" | "battery_state" => retention.readings_days,
+        "meter_readings" | "pv_generation" | "battery_state" | "ev_state" | "heat_state" => {
+            retention.readings_days
+        }
         "slots" => retention.slots_days,
         "schedules" | "schedules_by_id" => retention.schedules_days,
         "commands" => retention.commands_days,
@@ -414,7 +440,7 @@ mod tests {
     #[test]
     fn every_table_is_filled_in_and_has_the_columns_that_are_written() {
         let tables = tables(&CqlConfig::default());
-        assert_eq!(tables.len(), 13);
+        assert_eq!(tables.len(), 15);
         for (table, create) in &tables {
             assert!(!create.contains("{keyspace}"), "{table}");
             assert!(

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
+use model::asset::AssetKind;
 use model::command::{Command, CommandState, SlotCommand};
 use model::reading::{Kind, Measurement, Reading};
 use model::schedule::Schedule;
@@ -37,6 +38,8 @@ pub(super) enum Table {
     MeterReadings,
     PvGeneration,
     BatteryState,
+    EvState,
+    HeatState,
     Slots,
     Schedules,
     /// From a schedule's id to its key in `schedules`.
@@ -53,10 +56,12 @@ pub(super) enum Table {
 }
 
 impl Table {
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::MeterReadings,
         Self::PvGeneration,
         Self::BatteryState,
+        Self::EvState,
+        Self::HeatState,
         Self::Slots,
         Self::Schedules,
         Self::SchedulesById,
@@ -74,6 +79,8 @@ impl Table {
             Self::MeterReadings => "meter_readings",
             Self::PvGeneration => "pv_generation",
             Self::BatteryState => "battery_state",
+            Self::EvState => "ev_state",
+            Self::HeatState => "heat_state",
             Self::Slots => "slots",
             Self::Schedules => "schedules",
             Self::SchedulesById => "schedules_by_id",
@@ -84,6 +91,13 @@ impl Table {
             Self::WeatherForecast => "weather_forecast",
             Self::Snapshots => "snapshots",
             Self::PartitionEpochs => "partition_epochs",
+        }
+    }
+
+    pub(super) const fn of_asset(kind: AssetKind) -> Self {
+        match kind {
+            AssetKind::Ev => Self::EvState,
+            AssetKind::Heat => Self::HeatState,
         }
     }
 
@@ -173,10 +187,20 @@ pub(super) fn timed_key(household_id: HouseholdId, ts_ms: i64) -> Vec<u8> {
     [ordered(household_id.get()), ordered(ts_ms)].concat()
 }
 
-fn command_key(household_id: HouseholdId, from_ms: i64, command_id: &str) -> Vec<u8> {
-    let mut key = timed_key(household_id, from_ms);
-    key.extend_from_slice(command_id.as_bytes());
+/// Returns the key of one of several rows with the same time.
+fn key_with_id(household_id: HouseholdId, ts_ms: i64, id: &str) -> Vec<u8> {
+    let mut key = timed_key(household_id, ts_ms);
+    key.extend_from_slice(id.as_bytes());
     key
+}
+
+/// Returns id and time of a key with an id.
+pub(super) fn named_key(table: Table, key: &[u8]) -> Result<(String, i64), StoreError> {
+    let parts = || {
+        let (ts, id) = key.get(WORD..)?.split_at_checked(WORD)?;
+        Some((String::from_utf8(id.to_vec()).ok()?, number(ts)?))
+    };
+    parts().ok_or_else(|| corrupt(table, &"key without a time and an id"))
 }
 
 /// Returns the prefix of a home's keys in `schedules`. Adopted schedules are together, the one requested last at the end.
@@ -315,6 +339,11 @@ pub(super) fn corrupt(table: Table, detail: &dyn std::fmt::Display) -> StoreErro
 pub(super) fn changes_of(row: Row, changes: &mut Vec<Change>) -> Result<(), StoreError> {
     match row {
         Row::Reading(reading) => changes.push(reading_change(&reading)?),
+        Row::Asset(reading) => changes.push(Change::Put {
+            table: Table::of_asset(reading.state.kind()),
+            key: key_with_id(reading.household_id, reading.ts_ms, &reading.id),
+            value: packed(&reading.state)?,
+        }),
         Row::Slot { household_id, slot } => changes.push(Change::Put {
             table: Table::Slots,
             key: timed_key(household_id, slot.start_ms),
@@ -337,12 +366,12 @@ pub(super) fn changes_of(row: Row, changes: &mut Vec<Change>) -> Result<(), Stor
         }
         Row::Command(command) => changes.push(Change::Put {
             table: Table::Commands,
-            key: command_key(command.household_id, command.from_ms(), &command.command_id),
+            key: key_with_id(command.household_id, command.from_ms(), &command.command_id),
             value: packed_record(&command)?,
         }),
         Row::CommandAnswer(answer) => changes.push(Change::Put {
             table: Table::CommandAnswers,
-            key: command_key(answer.household_id, answer.from_ms, &answer.command_id),
+            key: key_with_id(answer.household_id, answer.from_ms, &answer.command_id),
             value: packed(&Answer {
                 state: answer.status.into(),
                 acked_ms: Some(answer.acked_ms),

@@ -11,6 +11,7 @@ use actix_web::test::{TestRequest, init_service, read_body};
 use async_trait::async_trait;
 use bytes::Bytes;
 use household::settings::{Settings, UNKNOWN_KW_MAX};
+use model::asset::AssetReading;
 use model::command::CommandProgress;
 use model::metadata::Metadata;
 use model::reading::Reading;
@@ -178,6 +179,14 @@ impl Store for OneHome {
         Ok(readings
             .filter(|reading| (from_ms..to_ms).contains(&reading.ts_ms))
             .collect())
+    }
+    async fn assets(
+        &self,
+        _id: HouseholdId,
+        _from_ms: i64,
+        _to_ms: i64,
+    ) -> Result<Vec<AssetReading>, StoreError> {
+        Ok(Vec::new())
     }
     async fn slots(
         &self,

@@ -1,5 +1,6 @@
 //! Rows by what makes two of them the same row.
 
+use model::asset::AssetKind;
 use model::reading::{Kind, Reading};
 use model::units::HouseholdId;
 use platform::order::Order;
@@ -9,6 +10,7 @@ use platform::store::Row;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RowKey {
     Reading(HouseholdId, i64, Kind),
+    Asset(HouseholdId, i64, AssetKind, String),
     Slot(HouseholdId, i64),
     Schedule(HouseholdId, i64, String),
     Command(HouseholdId, i64, String),
@@ -25,6 +27,12 @@ impl RowKey {
                 reading.household_id,
                 reading.ts_ms,
                 reading.measurement.kind(),
+            ),
+            Row::Asset(reading) => Self::Asset(
+                reading.household_id,
+                reading.ts_ms,
+                reading.state.kind(),
+                reading.id.clone(),
             ),
             Row::Slot { household_id, slot } => Self::Slot(*household_id, slot.start_ms),
             Row::Schedule(schedule) => Self::Schedule(
