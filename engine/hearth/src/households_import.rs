@@ -548,6 +548,30 @@ mod tests {
     }
 
     #[test]
+    fn places_and_assets_are_read_and_faults_in_lists_are_named() {
+        let text = "household_id,tariff,time_zone,position.latitude_deg,position.longitude_deg,groups,heat_stores\n\
+                    7,flat,Europe/Berlin,48.1,11.6,\"[\"\"feeder 7\"\"]\",\
+                    \"[{\"\"id\"\":\"\"tank\"\",\"\"power_kw\"\":2,\"\"kwh_per_k\"\":0.35,\"\"min_c\"\":45,\"\"max_c\"\":60,\"\"ambient_c\"\":18}]\"\n";
+        let file = file(text);
+        let (_, home) = rows(file.path()).unwrap().next().unwrap().unwrap();
+        assert_eq!(home.time_zone, "Europe/Berlin");
+        assert_eq!(home.position.unwrap().latitude_deg, 48.1);
+        assert_eq!(home.groups, ["feeder 7"]);
+        assert_eq!(home.heat_stores[0].cop, 1.0);
+        check_faults(
+            "household_id,tariff,time_zone,evs,position.latitude_deg\n\
+             7,flat,Berlin,,\n\
+             8,flat,,\"[{\"\"id\"\":\"\"car\"\"}]\",\n\
+             9,flat,,,48\n",
+            &[
+                "line 2, column time_zone: expected an IANA time zone such as Europe/Berlin, found \"Berlin\"",
+                "line 3, column evs[0]: missing field `capacity_kwh`",
+                "line 4, column position.longitude_deg: expected a number, found nothing",
+            ],
+        );
+    }
+
+    #[test]
     fn a_battery_is_whole_or_absent() {
         check_faults(
             "household_id,tariff,battery.capacity_kwh\n7,flat,10\n",

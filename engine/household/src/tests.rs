@@ -1,5 +1,6 @@
 //! A home in a small world that carries its effects out, and checks its invariants after every event.
 
+mod assets;
 mod clocks;
 mod commands;
 mod inputs;
@@ -23,6 +24,7 @@ use crate::invariants::{check, check_step};
 use crate::repair;
 use crate::settings::{Settings, UNKNOWN_KW_MAX};
 use model::alert::AlertKind;
+use model::asset::AssetReading;
 use model::command::{Ack, AckStatus, Command, CommandProgress, CommandState};
 use model::metadata::{ApplianceSpec, BatterySpec, Metadata};
 use model::problem::{Grid, Weights};
@@ -149,6 +151,7 @@ struct World {
     settings: Settings,
     tariffs: BTreeMap<String, Arc<Tariff>>,
     readings: BTreeMap<(i64, Kind), Reading>,
+    assets: Vec<AssetReading>,
     slots: BTreeMap<i64, Slot>,
     schedules: Vec<String>,
     commands: BTreeMap<String, CommandProgress>,
@@ -170,6 +173,7 @@ impl World {
             settings,
             tariffs: BTreeMap::from([("dynamic".to_owned(), Arc::new(tariff()))]),
             readings: BTreeMap::new(),
+            assets: Vec::new(),
             slots: BTreeMap::new(),
             schedules: Vec::new(),
             commands: BTreeMap::new(),
@@ -210,6 +214,7 @@ impl World {
         let told_ms = match event {
             Event::ClockTicked { now_ms } => Some(now_ms),
             Event::ReadingArrived(_)
+            | Event::AssetRead(_)
             | Event::MetadataChanged(_)
             | Event::ScheduleReady(_)
             | Event::AckArrived(_)
@@ -231,6 +236,7 @@ impl World {
                     let key = (reading.ts_ms, reading.measurement.kind());
                     self.readings.insert(key, reading);
                 }
+                Effect::StoreAsset(reading) => self.assets.push(reading),
                 Effect::StoreSlot { household_id, slot } => {
                     assert_eq!(household_id, id());
                     let before = self.slots.insert(slot.start_ms, slot);
@@ -265,7 +271,8 @@ impl World {
                 Effect::RefuseReading { reading, refusal } => {
                     self.refused.push((reading.ts_ms, refusal));
                 }
-                Effect::CountReading { outcome, .. } => {
+                Effect::RefuseAsset { ts_ms, refusal } => self.refused.push((ts_ms, refusal)),
+                Effect::CountReading { outcome, .. } | Effect::CountAsset { outcome, .. } => {
                     *self.outcomes.entry(outcome.as_str()).or_default() += 1;
                 }
             }

@@ -3,12 +3,11 @@ use std::path::PathBuf;
 use apache_avro::Schema;
 use apache_avro::schema_compatibility::{Compatibility, SchemaCompatibility};
 use model::alert::{Alert, AlertKind};
+use model::asset::{AssetReading, AssetState};
 use model::command::{
     Ack, AckStatus, BatteryRating, Command, EvOrder, HeatOrder, ProgramEntry, SlotCommand,
 };
-use model::metadata::{
-    ApplianceSpec, BatterySpec, Departure, EvSpec, HeatStoreSpec, Metadata, Position, PvMounting,
-};
+use model::metadata::Metadata;
 use model::policy::{self, BatteryPolicy, Mode, SlotPolicy};
 use model::problem::{Appliance, Battery, Ev, Grid, HeatStore, Problem, Stability, Weights};
 use model::reading::{Measurement, Reading};
@@ -21,13 +20,16 @@ use model::tariff::{PricePeriod, Tariff};
 use model::units::HouseholdId;
 use proptest::prelude::*;
 
+use self::homes::{metadata, metadata_v1, metadata_v2};
 use super::fingerprints::{Fingerprint, hex};
 use super::{Codec, CodecError, Message, SchemaIds, known, older_schemas_json, schema_json};
 use crate::dead_letter::{DeadLetter, Reason};
+use crate::telemetry::Telemetry;
 use crate::time::TS_MS_MAX;
 use crate::topic::Topic;
 use crate::weather::{WeatherForecast, WeatherPeriod};
 
+mod homes;
 mod refusals;
 
 const START_MS: i64 = 1_757_671_200_000;
@@ -36,94 +38,26 @@ fn id() -> HouseholdId {
     HouseholdId::new(42).unwrap()
 }
 
+fn meter() -> Reading {
+    reading(Measurement::Meter {
+        consumption_w: 450.5,
+    })
+}
+
+fn asset(id_text: &str, state: AssetState) -> AssetReading {
+    AssetReading {
+        household_id: id(),
+        id: id_text.to_owned(),
+        ts_ms: START_MS,
+        state,
+    }
+}
+
 fn reading(measurement: Measurement) -> Reading {
     Reading {
         household_id: id(),
         ts_ms: START_MS,
         measurement,
-    }
-}
-
-/// What the first version of the schema could express.
-fn metadata_v1() -> Metadata {
-    Metadata {
-        name: "Nordstraße 5".to_owned(),
-        location: "48.14,11.58".to_owned(),
-        pv_capacity_kw: 7.5,
-        battery: Some(BatterySpec {
-            capacity_kwh: 10.0,
-            min_soc_kwh: 1.0,
-            max_soc_kwh: 9.5,
-            charge_kw: 5.0,
-            discharge_kw: 4.6,
-            charge_efficiency: 0.95,
-            discharge_efficiency: 0.94,
-            wear_cost_per_kwh: 0.02,
-        }),
-        grid: Grid {
-            import_limit_kw: Some(11.0),
-            export_limit_kw: None,
-            ..Grid::OPEN
-        },
-        pv_curtailable: true,
-        appliances: vec![ApplianceSpec {
-            id: "dishwasher".to_owned(),
-            profile_kw: vec![2.0, 0.5],
-            window_start_min: 600,
-            window_end_min: 1_200,
-        }],
-        ..Metadata::of(id(), "dynamic")
-    }
-}
-
-/// What the second version of the schema could express.
-fn metadata_v2() -> Metadata {
-    let mut metadata = metadata_v1();
-    metadata.grid.peak_price_per_kw = 12.5;
-    metadata.grid.peak_kw = 3.5;
-    metadata
-}
-
-fn metadata() -> Metadata {
-    Metadata {
-        time_zone: "Europe/Berlin".to_owned(),
-        position: Some(Position {
-            latitude_deg: 48.14,
-            longitude_deg: 11.58,
-        }),
-        pv_mounting: Some(PvMounting {
-            tilt_deg: 35.0,
-            azimuth_deg: 190.0,
-        }),
-        evs: vec![EvSpec {
-            id: "zoé".to_owned(),
-            capacity_kwh: 52.0,
-            min_soc_kwh: 5.0,
-            goal_soc_kwh: 40.0,
-            charge_kw: 11.0,
-            min_charge_kw: 4.2,
-            discharge_kw: 3.0,
-            charge_efficiency: 0.92,
-            discharge_efficiency: 0.91,
-            wear_cost_per_kwh: 0.03,
-            departures: vec![Departure {
-                weekday: 4,
-                at_min: 435,
-            }],
-        }],
-        heat_stores: vec![HeatStoreSpec {
-            id: "tank".to_owned(),
-            power_kw: 2.0,
-            cop: 3.0,
-            kwh_per_k: 0.35,
-            loss_kw_per_k: 0.003,
-            min_c: 45.0,
-            max_c: 60.0,
-            ambient_c: 18.0,
-            draw_kw: vec![0.25; 24],
-        }],
-        groups: vec!["feeder 7".to_owned()],
-        ..metadata_v2()
     }
 }
 
@@ -528,18 +462,20 @@ fn stored(file: &str) -> Vec<u8> {
 
 #[test]
 fn every_value_survives_and_golden_samples_decode() {
-    check(
-        "v1-meter",
-        &reading(Measurement::Meter {
-            consumption_w: 450.5,
-        }),
-    );
-    check("v1-pv", &reading(Measurement::Pv { pv_w: 1_200.0 }));
-    let battery = Measurement::Battery {
-        soc_pct: 57.5,
-        power_w: -800.0,
+    check("v2-meter", &Telemetry::Reading(meter()));
+    let ev = AssetState::Ev {
+        plugged: true,
+        soc_pct: Some(41.5),
+        power_w: 7_200.0,
+        departure_ms: Some(START_MS + 3_600_000),
+        goal_pct: None,
     };
-    check("v1-battery", &reading(battery));
+    check("v2-ev", &Telemetry::Asset(asset("zoé", ev)));
+    let heat = AssetState::Heat {
+        temperature_c: 48.5,
+        power_w: 900.0,
+    };
+    check("v2-heat", &Telemetry::Asset(asset("tank", heat)));
     check("v3-household", &metadata());
     check("v2-tariff", &tariff());
     check("v1-weather", &weather());
@@ -554,6 +490,14 @@ fn every_value_survives_and_golden_samples_decode() {
 
 #[test]
 fn records_of_older_versions_decode() {
+    check_older("v1-meter", &Telemetry::Reading(meter()));
+    check_older("v1-meter", &meter());
+    check_older("v1-pv", &reading(Measurement::Pv { pv_w: 1_200.0 }));
+    let battery = Measurement::Battery {
+        soc_pct: 57.5,
+        power_w: -800.0,
+    };
+    check_older("v1-battery", &Telemetry::Reading(reading(battery)));
     check_older("v1-household", &metadata_v1());
     check_older("v2-household", &metadata_v2());
     check_older("v1-request", &request_v1());
@@ -573,8 +517,8 @@ fn every_schema_reads_what_the_others_wrote() {
             let older = Schema::parse_str(older).unwrap();
             let reads = SchemaCompatibility::can_read(&older, &newest);
             assert_eq!(reads.unwrap(), Compatibility::Full, "{topic}");
-            // The first dead letters and alerts had no symbol to fall back on.
-            if !matches!(topic, Topic::DeadLetters | Topic::Alerts) {
+            // The first dead letters and alerts had no symbol to fall back on, the first telemetry no branch for assets.
+            if !matches!(topic, Topic::DeadLetters | Topic::Alerts | Topic::Telemetry) {
                 let both_ways = SchemaCompatibility::mutual_read(&older, &newest);
                 assert_eq!(both_ways.unwrap(), Compatibility::Full, "{topic}");
             }

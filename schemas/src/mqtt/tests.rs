@@ -1,3 +1,4 @@
+use model::asset::AssetState;
 use model::command::{BatteryRating, Command, EvOrder, HeatOrder, ProgramEntry};
 use model::policy::{self, BatteryPolicy, Mode, SlotPolicy};
 use model::reading::Kind;
@@ -55,6 +56,152 @@ fn good_payloads_are_taken() {
         r#"{"household_id":1,"ts":"2025-09-12T10:00:00.000Z","soc_pct":57.5,"power_w":-800}"#,
         reading(battery),
     );
+}
+
+#[test]
+fn readings_of_assets_are_taken() {
+    let check = |topic: &str, payload: &str, id_text: &str, state| {
+        let parsed = parse(topic, payload.as_bytes(), TIMES);
+        let expected = AssetReading {
+            household_id: id(1),
+            id: id_text.to_owned(),
+            ts_ms: 1_757_671_200_000,
+            state,
+        };
+        assert_eq!(parsed.refusals, []);
+        assert_eq!(parsed.assets, [expected.clone()]);
+        assert_eq!(asset_topic(&expected), topic);
+        let again = parse(topic, asset_json(&expected).as_bytes(), TIMES);
+        assert_eq!(again.assets, [expected]);
+    };
+    let ev = |soc_pct, departure_ms, goal_pct| AssetState::Ev {
+        plugged: true,
+        soc_pct,
+        power_w: 7_200.0,
+        departure_ms,
+        goal_pct,
+    };
+    check(
+        "home/1/ev/car",
+        r#"{"household_id":1,"ts":"2025-09-12T10:00:00Z","plugged":true,"soc_pct":41.5,"power_w":7200,
+            "departure":"2025-09-13T08:00:00+02:00","goal_pct":80}"#,
+        "car",
+        ev(Some(41.5), Some(1_757_743_200_000), Some(80.0)),
+    );
+    check(
+        "home/1/ev/zoé",
+        r#"[{"household_id":1,"ts":"2025-09-12T10:00:00Z","plugged":true,"power_w":7200,"goal_pct":null}]"#,
+        "zoé",
+        ev(None, None, None),
+    );
+    check(
+        "home/1/heat/tank",
+        r#"{"household_id":1,"ts":"2025-09-12T10:00:00Z","temperature_c":48.5,"power_w":900}"#,
+        "tank",
+        AssetState::Heat {
+            temperature_c: 48.5,
+            power_w: 900.0,
+        },
+    );
+}
+
+#[test]
+fn bad_readings_of_assets_name_the_field() {
+    let ev = |fields: &str| {
+        format!(
+            r#"{{"household_id":1,"ts":"2025-09-12T10:00:00Z","plugged":true,"power_w":0{fields}}}"#
+        )
+    };
+    let whole = ev("");
+    for (topic, payload, reason, detail) in [
+        (
+            "home/1/ev",
+            whole.as_str(),
+            Reason::UnknownTopic,
+            "topic is not",
+        ),
+        ("home/1/ev/", &whole, Reason::UnknownTopic, "topic is not"),
+        (
+            "home/1/ev/a/b",
+            &whole,
+            Reason::UnknownTopic,
+            "topic is not",
+        ),
+        (
+            "home/1/ev/a b",
+            &whole,
+            Reason::UnknownTopic,
+            "topic is not",
+        ),
+        (
+            "home/1/meter/a",
+            &whole,
+            Reason::UnknownTopic,
+            "topic is not",
+        ),
+        (
+            "home/2/ev/car",
+            &whole,
+            Reason::HouseholdMismatch,
+            "household_id is 1",
+        ),
+        (
+            "home/1/heat/tank",
+            &whole,
+            Reason::MissingField,
+            "temperature_c is missing",
+        ),
+        (
+            "home/1/ev/car",
+            &ev(r#","soc_pct":103"#),
+            Reason::OutOfRange,
+            "soc_pct is 103",
+        ),
+        (
+            "home/1/ev/car",
+            &ev(r#","soc_pct":"NaN""#),
+            Reason::NotFinite,
+            "soc_pct",
+        ),
+        (
+            "home/1/ev/car",
+            &ev(r#","departure":"8:00""#),
+            Reason::BadTime,
+            "departure is \"8:00\"",
+        ),
+        (
+            "home/1/ev/car",
+            &ev(r#","departure":7"#),
+            Reason::WrongType,
+            "departure is a number",
+        ),
+        (
+            "home/1/ev/car",
+            &ev(r#","goal_pct":-3"#),
+            Reason::OutOfRange,
+            "goal_pct is -3",
+        ),
+        (
+            "home/1/ev/car",
+            r#"{"household_id":1,"ts":"2025-09-12T10:00:00Z","plugged":1,"power_w":0}"#,
+            Reason::WrongType,
+            "plugged is a number, not true or false",
+        ),
+        (
+            "home/1/heat/tank",
+            r#"{"household_id":1,"ts":"2025-09-12T10:00:00Z","temperature_c":1001,"power_w":0}"#,
+            Reason::OutOfRange,
+            "temperature_c is 1001",
+        ),
+    ] {
+        let parsed = parse(topic, payload.as_bytes(), TIMES);
+        assert!(parsed.assets.is_empty(), "{topic} {payload}");
+        let [refusal] = parsed.refusals.as_slice() else {
+            panic!("{topic} {payload}")
+        };
+        assert_eq!(refusal.reason, reason, "{topic} {payload}");
+        assert!(refusal.detail.starts_with(detail), "{}", refusal.detail);
+    }
 }
 
 #[test]
