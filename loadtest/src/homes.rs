@@ -4,7 +4,6 @@
 use std::sync::LazyLock;
 
 use model::metadata::{ApplianceSpec, BatterySpec, Metadata};
-use model::problem::{Grid, Weights};
 use model::tariff::{PricePeriod, Tariff};
 use model::units::{DAY_MS, HOUR_MS, HouseholdId, MINUTE_MS};
 

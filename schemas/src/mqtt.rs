@@ -9,7 +9,6 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use crate::dead_letter::Reason;
-use crate::time::parse_rfc3339;
 pub use crate::time::rfc3339;
 
 mod asset;

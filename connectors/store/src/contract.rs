@@ -11,7 +11,7 @@ use model::command::{
 };
 use model::metadata::{BatterySpec, Metadata};
 use model::policy::SlotPolicy;
-use model::problem::{Grid, Weights};
+use model::problem::Grid;
 use model::reading::{Measurement, Reading};
 use model::schedule::{Metrics, Plan, PlannedEv, PlannedHeat, PlannedSlot, Schedule, Status};
 use model::slot::Slot;

@@ -59,6 +59,7 @@ const fn saved_home(row: &Row) -> Option<HouseholdId> {
         | Row::Slot { .. }
         | Row::Schedule(_)
         | Row::Command(_)
+        | Row::CommandAnswer(_)
         | Row::Household(_)
         | Row::Tariff(_) => None,
     }

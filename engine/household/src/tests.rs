@@ -27,7 +27,7 @@ use model::alert::AlertKind;
 use model::asset::AssetReading;
 use model::command::{Ack, AckStatus, Command, CommandProgress, CommandState};
 use model::metadata::{ApplianceSpec, BatterySpec, Metadata};
-use model::problem::{Grid, Weights};
+use model::problem::Grid;
 use model::reading::{Kind, Measurement, Reading, ReadingOutcome};
 use model::request::OptimizeRequest;
 use model::schedule::{Metrics, Plan, PlannedSlot, Schedule, Status};

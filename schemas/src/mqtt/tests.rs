@@ -638,10 +638,11 @@ fn field_value() -> impl proptest::strategy::Strategy<Value = &'static str> {
     ])
 }
 
-fn source(channel: Channel) -> Source {
+fn source(channel: Channel) -> Source<'static> {
     Source {
         household_id: id(7),
         channel,
+        asset: "",
         times: TIMES,
     }
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use household::settings::{Settings, UNKNOWN_KW_MAX};
 use model::metadata::{ApplianceSpec, BatterySpec, Metadata};
-use model::problem::{Grid, Weights};
 use model::reading::{Kind, Measurement, Reading};
 use model::tariff::{PricePeriod, Tariff};
 use model::units::{DAY_MS, HOUR_MS, HouseholdId, MINUTE_MS, SlotLength};
