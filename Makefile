@@ -14,7 +14,7 @@ help:
 	  'make bench   measurements; results in target/bench (NAME=prefix for a part)' \
 	  'make release the release binary'
 
-# A separate profile: quick to build, without features that only a cluster needs (TLS to Kafka).
+# A separate profile: quick to build, without features that only a cluster needs (TLS to Kafka and Cassandra).
 demo: setup-demo
 	@echo '==> building hearth (the first time takes minutes)'
 	@bash deploy/build.sh --profile demo -p hearth --bin hearth --no-default-features

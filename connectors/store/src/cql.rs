@@ -9,7 +9,6 @@ mod failures;
 mod rows;
 mod statements;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -36,7 +35,7 @@ use tokio::time::Instant;
 pub use self::config::{CqlConfig, ReplicasAsked};
 
 use self::batches::{Limits, Replicas, RowBatch, batches};
-use self::config::is_keyspace;
+use self::config::{WITHOUT_TLS, is_keyspace};
 use self::epochs::Epochs;
 use self::failures::{pauses, refused_or_unavailable};
 use self::rows::{
@@ -47,7 +46,6 @@ use crate::retention::{check_range, in_order, without_overlaps};
 use platform::metrics::Metrics;
 use platform::order::{Epoch, Order};
 use platform::store::{Row, Store, StoreError, snapshot_bucket};
-use platform::tls;
 
 /// Partitions that one query reads at the same time.
 const PARTITIONS_READ_MAX: usize = 8;
@@ -81,14 +79,18 @@ impl CqlStore {
         if !config.username.is_empty() {
             builder = builder.user(&config.username, config.password.expose());
         }
+        if config.ca_file.is_some() && !cfg!(feature = "cql-tls") {
+            return Err(StoreError::Refused(WITHOUT_TLS.to_owned()));
+        }
+        #[cfg(feature = "cql-tls")]
         if let Some(ca_file) = &config.ca_file {
-            let tls = tls::client_config(
+            let tls = platform::tls::client_config(
                 ca_file,
                 config.cert_file.as_deref(),
                 config.key_file.as_deref(),
             )
             .map_err(|error| StoreError::Refused(error.to_string()))?;
-            builder = builder.tls_context(Some(Arc::new(tls)));
+            builder = builder.tls_context(Some(std::sync::Arc::new(tls)));
         }
         let session = Box::pin(builder.build()).await.map_err(|error| {
             StoreError::Unavailable(format!("connect to {}: {error}", config.nodes.join(", ")))

@@ -42,6 +42,10 @@ impl From<ReplicasAsked> for Consistency {
     }
 }
 
+/// Why a build without the feature refuses `ca_file`.
+pub(super) const WITHOUT_TLS: &str =
+    "this build has no TLS for CQL; build with the feature cql-tls";
+
 platform::settings! {
     /// Settings of the CQL store.
     pub struct CqlConfig {
@@ -115,5 +119,8 @@ fn check_together(config: &CqlConfig, section: &str, bad: &mut Vec<BadSetting>) 
     if config.cert_file.is_some() && config.ca_file.is_none() {
         let expected = "expected a file if cert_file is set";
         bad.push(BadSetting::new(section, "ca_file", expected));
+    }
+    if config.ca_file.is_some() && !cfg!(feature = "cql-tls") {
+        bad.push(BadSetting::new(section, "ca_file", WITHOUT_TLS));
     }
 }

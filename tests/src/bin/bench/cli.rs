@@ -22,7 +22,7 @@ pub(crate) struct Cli {
     /// Homes in memory at once.
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) live_homes: u32,
-    /// The same, with every reading also stored as a row; half as many each time that the engine falls behind.
+    /// The same, with every reading also stored as a row; a quarter fewer each time that the engine falls behind.
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) stored_homes: u32,
     /// Minutes that they are watched.
