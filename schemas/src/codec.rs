@@ -318,7 +318,10 @@ pub const fn schema_json(topic: Topic) -> &'static str {
 pub const fn older_schemas_json(topic: Topic) -> &'static [&'static str] {
     match topic {
         Topic::Households => &[include_str!("../avro/history/v1/households.avsc")],
-        Topic::OptimizeRequests => &[include_str!("../avro/history/v1/optimize-requests.avsc")],
+        Topic::OptimizeRequests => &[
+            include_str!("../avro/history/v1/optimize-requests.avsc"),
+            include_str!("../avro/history/v2/optimize-requests.avsc"),
+        ],
         Topic::Schedules => &[include_str!("../avro/history/v1/schedules.avsc")],
         Topic::DeadLetters => &[include_str!("../avro/history/v1/dead-letters.avsc")],
         Topic::Tariffs => &[include_str!("../avro/history/v1/tariffs.avsc")],

@@ -170,7 +170,7 @@ impl Convex {
         let value = &mut self.value;
         let sets = self.asked.len() / self.bounds.len();
         for asked in sets * t..sets * (t + 1) {
-            self.places[asked] = value.places_of(&self.asked[asked]);
+            self.places[asked] = value.places(&self.asked[asked]);
         }
         self.bounds[t] = (value.low, value.high);
         value.step(vessel, cost, t, &mut self.levels[t])

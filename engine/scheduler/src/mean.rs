@@ -84,8 +84,9 @@ impl Mean {
         }
         for t in (0..slots_count).rev() {
             let boundary = self.boundary(courses)?;
-            for set in sets * t..sets * (t + 1) {
-                self.places[set] = self.places_of(&boundary, &asked[set], same);
+            let sets_of_slot = sets * t..sets * (t + 1);
+            for (slopes, set) in asked[sets_of_slot.clone()].iter().zip(sets_of_slot) {
+                self.places[set] = self.places_of(&boundary, slopes, same);
             }
             self.bounds[t] = (boundary.low, boundary.high);
             self.boundaries.push(boundary);

@@ -2,6 +2,7 @@
 //! backwards from slot to slot. Keeps slopes alone, for a schedule needs no values.
 
 use crate::numbers::{REACH_KWH, SLIVER_KWH, larger, smaller};
+use crate::outlook::ASKED;
 use crate::slot_cost::{Move, PIECES_MAX, Piece};
 use crate::vessel::Vessel;
 
@@ -93,8 +94,19 @@ impl Value {
         Ok(())
     }
 
+    /// Where it ceases to be steeper downwards than each slope `asked` for.
+    pub(crate) fn places(&self, asked: &[f64; ASKED]) -> [f64; ASKED] {
+        let [excess, left_over, bought, beyond, needed, sold] = *asked;
+        if excess == left_over && beyond == needed {
+            // As without limits of the grid.
+            let [up, bought, down, sold] = self.places_of(&[left_over, bought, needed, sold]);
+            return [up, up, bought, down, down, sold];
+        }
+        self.places_of(asked)
+    }
+
     /// Where it ceases to be steeper downwards than each of `slopes`.
-    pub(crate) fn places_of<const N: usize>(&self, slopes: &[f64; N]) -> [f64; N] {
+    fn places_of<const N: usize>(&self, slopes: &[f64; N]) -> [f64; N] {
         let mut places = [self.low; N];
         for piece in self.pieces() {
             for (place, slope) in places.iter_mut().zip(slopes) {
@@ -120,11 +132,17 @@ impl Value {
         for ((index, piece), noted) in mine.zip(levels) {
             let slope = -piece.slope;
             let goes_first = (change > SLIVER_KWH) != cost.is_early(index);
-            while let Some(other) = self.pieces.get(i)
-                && (other.slope < slope || (other.slope == slope && !goes_first))
-            {
+            let end = if goes_first { slope } else { slope.next_up() };
+            if let Some(other) = self.pieces.get(i).filter(|other| other.slope < end) {
                 level += other.length - own;
                 own = 0.0;
+                i += 1;
+            }
+            for other in self.pieces[i..]
+                .iter()
+                .take_while(|other| other.slope < end)
+            {
+                level += other.length;
                 i += 1;
             }
             *noted = level;
