@@ -368,7 +368,7 @@ impl Solver {
     }
 
     /// Lets the battery of `candidate` follow the mean over the scenarios, if there are any, and everything else as it is.
-    /// `dispatched` makes slots of the battery's contents. Keeps the plan where that would break a limit.
+    /// `dispatched` makes slots of the battery's contents. Keeps the plan where that would break a limit, or one further.
     fn average(
         &mut self,
         problem: &Problem,
@@ -385,9 +385,16 @@ impl Solver {
         let loads = taken.zip(&problem.load_kw);
         let added_kw: Vec<f64> = loads.map(|(taken, load)| taken - load).collect();
         let asked = self.dynamic.asked();
+        // The peak that the plan was found with, which it need not reach.
+        let reckoned_kw = self.dynamic.peak_kw();
+        let cap_kw = if reckoned_kw < f64::INFINITY {
+            reckoned_kw
+        } else {
+            peak_kw
+        };
         let Self { mean, vessel, .. } = self;
         let mut averaged = |terms: &Terms| {
-            let home = Home::of(problem, terms, vessel).capped(peak_kw);
+            let home = Home::of(problem, terms, vessel).capped(cap_kw);
             mean.solve(&home, &courses, &added_kw, asked).is_ok()
         };
         if !averaged(terms) && (terms.is_relaxed() || !averaged(&terms.relax(problem))) {
@@ -398,8 +405,12 @@ impl Solver {
         let followed = policies::follow(&following, &candidate.slots);
         let mut slots = candidate.slots.clone();
         take_over(&mut slots, &dispatched(vec![followed.contents.clone()]));
+        let relaxed = terms.relax(problem);
+        let penalty = |slots: &[PlannedSlot]| score::penalty(problem, &relaxed, slots);
         let broken = |slots: &[PlannedSlot]| score::relaxations(problem, slots).len();
-        if broken(&slots) > broken(&candidate.slots) {
+        let further = penalty(&slots) - penalty(&candidate.slots);
+        let noise = GAP_NOISE * (terms.typical + candidate.cost.abs());
+        if further > noise || broken(&slots) > broken(&candidate.slots) {
             return;
         }
         self.mean.note_worths(&self.vessel, &followed.contents);
@@ -413,11 +424,9 @@ impl Solver {
             let vessel = &self.vessel;
             slot.shadow_price = self.dynamic.price_of_load(vessel, t, change, slope);
         }
-        let relaxed = terms.relax(problem);
-        let penalty = |slots: &[PlannedSlot]| score::penalty(problem, &relaxed, slots);
         let (objective, metrics) = score::figures(problem, &slots);
         // What of the gap is known is known of the plan on the series alone.
-        let dearer = objective + penalty(&slots) - candidate.objective - penalty(&candidate.slots);
+        let dearer = objective - candidate.objective + further;
         candidate.cost += dearer;
         candidate.bound += dearer;
         (candidate.slots, candidate.objective, candidate.metrics) = (slots, objective, metrics);

@@ -41,10 +41,13 @@ fn check_same(label: &str, found: &Plan, expected: &Plan) {
         |found: f64, expected: f64| (found - expected).abs() <= 1e-7 * expected.abs().max(1.0);
     assert!(near(found.objective, expected.objective), "{label}");
     assert_eq!(found.solver, expected.solver, "{label}");
-    if expected.solver == Method::DpHull.as_str() {
-        // Slopes of hulls are as good as equal more often than they are equal.
-        return;
-    }
+    let reckons_with_peak = |slot: &PlannedSlot| {
+        let policy = slot.policy.as_ref().expect("every slot has a policy");
+        policy.import_max_kw.is_some()
+    };
+    // Slopes of hulls, and those at the best peak, are as good as equal more often than they are equal.
+    let is_told_apart =
+        expected.solver != Method::DpHull.as_str() && !expected.slots.iter().any(reckons_with_peak);
     for (t, (found, expected)) in found.slots.iter().zip(&expected.slots).enumerate() {
         let contents = (found.soc_kwh, expected.soc_kwh);
         assert!(
@@ -52,6 +55,9 @@ fn check_same(label: &str, found: &Plan, expected: &Plan) {
             "{label} slot {t}: {contents:?}"
         );
         assert_eq!(found.appliances, expected.appliances, "{label} slot {t}");
+        if !is_told_apart {
+            continue;
+        }
         let (found, expected) = (the_battery(found), the_battery(expected));
         let pairs = thresholds(&found).into_iter().zip(thresholds(&expected));
         let are_same = pairs.into_iter().all(|pair| match pair {
@@ -167,7 +173,12 @@ fn check_mean(label: &str, problem: &Problem) -> usize {
     const STEP_KWH: f64 = 1e-5;
     let battery = problem.battery.as_ref().expect("the home has a battery");
     let plan = solve(problem).expect("the problem can be stated");
-    assert_eq!(plan.slots.len(), problem.load_kw.len());
+    let certain = with(problem.clone(), |p| p.scenarios.clear());
+    let is_kept = solve(&certain).is_ok_and(|plan| plan.relaxed.is_empty());
+    if !is_kept {
+        // A plan that breaks a limit as it is may stay as it is.
+        return 0;
+    }
     let (least, most) = (battery.min_soc_kwh, battery.max_soc_kwh);
     let mut checked = 0;
     for (t, slot) in plan.slots.iter().enumerate().take(plan.slots.len() - 1) {
