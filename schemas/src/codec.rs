@@ -321,7 +321,10 @@ pub const fn older_schemas_json(topic: Topic) -> &'static [&'static str] {
             include_str!("../avro/history/v1/households.avsc"),
             include_str!("../avro/history/v2/households.avsc"),
         ],
-        Topic::OptimizeRequests => &[include_str!("../avro/history/v1/optimize-requests.avsc")],
+        Topic::OptimizeRequests => &[
+            include_str!("../avro/history/v1/optimize-requests.avsc"),
+            include_str!("../avro/history/v2/optimize-requests.avsc"),
+        ],
         Topic::Schedules => &[
             include_str!("../avro/history/v1/schedules.avsc"),
             include_str!("../avro/history/v2/schedules.avsc"),

@@ -22,10 +22,12 @@ pub use self::fleet::{
     AlertBody, AlertsBody, CommandBody, CommandsBody, FleetBody, FleetSlotBody, TariffSpan,
     TariffsBody,
 };
+pub use self::policies::{BatteryPolicyBody, PolicyBody, ScenarioBody};
 pub use self::stores::{EvBody, HeatStoreBody, SeriesBody, StabilityBody};
 use schemas::time::rfc3339;
 
 mod fleet;
+mod policies;
 mod stores;
 
 #[cfg(test)]
@@ -92,6 +94,7 @@ pub struct OptimizeBody {
     #[serde(default, deserialize_with = "given")]
     pub stability: Option<Option<StabilityBody>>,
     pub time_limit_ms: Option<u32>,
+    pub scenarios: Option<Vec<ScenarioBody>>,
 }
 
 /// Tells a field that is null from one that is absent.
@@ -211,6 +214,7 @@ impl OptimizeBody {
         weights: None,
         stability: None,
         time_limit_ms: None,
+        scenarios: None,
     };
 
     /// The problem: what is given here over what `base`, the engine's own, says. Ranges are checked by the scheduler.
@@ -235,6 +239,9 @@ impl OptimizeBody {
             &self.sell_price,
         ];
         let slots_count = series.into_iter().flatten().map(Vec::len).next();
+        // A load or PV that is stated here is certain, unless scenarios are stated too.
+        let is_certain = self.load_kw.is_some() || self.pv_kw.is_some();
+        let uncertain = same_slots.filter(|_| !is_certain);
         let series = |field: &str, given: Option<Vec<f64>>, known: fn(&Problem) -> &Vec<f64>| {
             if let Some(given) = given {
                 return Ok(given);
@@ -298,6 +305,7 @@ impl OptimizeBody {
             time_limit_ms: self
                 .time_limit_ms
                 .or(base.and_then(|base| base.time_limit_ms)),
+            scenarios: policies::scenarios(self.scenarios, uncertain, slots_count),
             weights: self.weights.map_or_else(
                 || base.map_or(Weights::COST, |base| base.weights),
                 |body| Weights {
@@ -410,6 +418,9 @@ pub struct PlannedSlotBody {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub heat: BTreeMap<String, PlannedHeat>,
     pub shadow_price: f64,
+    /// Absent in plans of earlier builds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicyBody>,
 }
 
 impl PlanBody {
@@ -468,6 +479,7 @@ impl From<&PlannedSlot> for PlannedSlotBody {
             evs: slot.evs.clone(),
             heat: slot.heat.clone(),
             shadow_price: slot.shadow_price,
+            policy: slot.policy.as_ref().map(PolicyBody::from),
         }
     }
 }

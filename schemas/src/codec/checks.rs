@@ -254,6 +254,10 @@ fn problem(problem: &Problem) -> Checked {
             &stability.soc_change_kwh,
         )?;
     }
+    for (index, scenario) in problem.scenarios.iter().enumerate() {
+        let field = format!("problem.scenarios[{index}]");
+        numbers(&field, &[("weight", scenario.weight)])?;
+    }
     weights("problem.weights", problem.weights)
 }
 

@@ -9,7 +9,9 @@ use model::command::{
 };
 use model::metadata::Metadata;
 use model::policy::{self, BatteryPolicy, Mode, SlotPolicy};
-use model::problem::{Appliance, Battery, Ev, Grid, HeatStore, Problem, Stability, Weights};
+use model::problem::{
+    Appliance, Battery, Ev, Grid, HeatStore, Problem, Scenario, Stability, Weights,
+};
 use model::reading::{Measurement, Reading};
 use model::request::OptimizeRequest;
 use model::schedule::{
@@ -107,6 +109,7 @@ fn request_v1() -> OptimizeRequest {
             heat_stores: Vec::new(),
             stability: None,
             time_limit_ms: None,
+            scenarios: Vec::new(),
             household_id: id(),
             start_ms: START_MS,
             slot_minutes: 15,
@@ -145,6 +148,24 @@ fn request_v1() -> OptimizeRequest {
 }
 
 fn request() -> OptimizeRequest {
+    let mut request = request_v2();
+    request.problem.scenarios = vec![
+        Scenario {
+            weight: 0.75,
+            load_kw: vec![0.5, 0.0],
+            pv_kw: vec![0.0, 1.25],
+        },
+        Scenario {
+            weight: 2.0,
+            load_kw: vec![0.0, 10_000.0],
+            pv_kw: vec![0.01, 0.0],
+        },
+    ];
+    request
+}
+
+/// What the second version of the schema could express.
+fn request_v2() -> OptimizeRequest {
     let mut request = request_v1();
     let problem = &mut request.problem;
     problem.grid.peak_price_per_kw = 12.5;
@@ -479,7 +500,7 @@ fn every_value_survives_and_golden_samples_decode() {
     check("v3-household", &metadata());
     check("v2-tariff", &tariff());
     check("v1-weather", &weather());
-    check("v2-request", &request());
+    check("v3-request", &request());
     check("v3-schedule", &schedule());
     check("v2-command", &command());
     check("v1-ack", &ack());
@@ -501,12 +522,53 @@ fn records_of_older_versions_decode() {
     check_older("v1-household", &metadata_v1());
     check_older("v2-household", &metadata_v2());
     check_older("v1-request", &request_v1());
+    check_older("v2-request", &request_v2());
     check_older("v1-schedule", &schedule_v1());
     check_older("v2-schedule", &schedule_v2());
     check_older("v1-command", &command_v1());
     check_older("v1-dead-letter", &dead_letter(Reason::MissingField));
     check_older("v1-tariff", &tariff_v1());
     check_older("v1-alert", &alert_v1());
+}
+
+/// Load and PV that both flow come back as what is left of them, to the nearest 10 W.
+#[test]
+fn a_scenario_travels_as_its_net_load() {
+    let mut request = request_v1();
+    request.problem.scenarios = vec![Scenario {
+        weight: 1.0,
+        load_kw: vec![1.0, 0.304, 0.0],
+        pv_kw: vec![0.25, 2.0, 0.004],
+    }];
+    let codec = Codec::single_object();
+    let bytes = codec.encode(&request).unwrap();
+    request.problem.scenarios = vec![Scenario {
+        weight: 1.0,
+        load_kw: vec![0.75, 0.0, 0.0],
+        pv_kw: vec![0.0, 1.7, 0.0],
+    }];
+    assert_eq!(codec.decode::<OptimizeRequest>(&bytes).unwrap(), request);
+}
+
+#[test]
+fn a_request_with_thirty_scenarios_of_a_day_is_short() {
+    let mut request = request_v1();
+    let problem = &mut request.problem;
+    // Neighbouring slots differ by up to 2 kW.
+    let uneven = |slot: usize, of: usize| ((slot * 37 + of * 11) % 100) as f64 / 50.0;
+    let series = |of: usize| (0..96).map(|slot| uneven(slot, of)).collect::<Vec<_>>();
+    let scenario = |of: usize| Scenario {
+        weight: 1.0,
+        load_kw: series(of),
+        pv_kw: vec![0.0; 96],
+    };
+    problem.scenarios = (0..30).map(scenario).collect();
+    problem.load_kw = series(30);
+    problem.pv_kw = series(31);
+    problem.buy_price = series(32);
+    problem.sell_price = series(33);
+    let bytes = Codec::single_object().encode(&request).unwrap();
+    assert!(bytes.len() < 9_500, "{}", bytes.len());
 }
 
 #[test]

@@ -9,7 +9,7 @@ use household::planning::{self, PlanningInput};
 use household::settings::{Settings, UNKNOWN_KW_MAX};
 use loadtest::homes::{self, Draw, Home};
 use model::metadata::BatterySpec;
-use model::problem::{Appliance, Battery, Ev, Problem};
+use model::problem::{Appliance, Battery, Ev, Problem, Scenario};
 use model::reading::Measurement;
 use model::slot::Slot;
 use model::tariff::Tariff;
@@ -70,10 +70,12 @@ pub(crate) enum Set {
     Nonconvex,
     /// An EV that charges at any power, and no battery.
     Ev,
+    /// As the first, with 30 scenarios of load and PV.
+    Scenarios30,
 }
 
 impl Set {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Battery,
         Self::Appliances1,
         Self::Appliances2,
@@ -81,6 +83,7 @@ impl Set {
         Self::Appliances4,
         Self::Nonconvex,
         Self::Ev,
+        Self::Scenarios30,
     ];
 
     /// Its name in rows.
@@ -93,7 +96,13 @@ impl Set {
             Self::Appliances4 => "appliances4",
             Self::Nonconvex => "nonconvex",
             Self::Ev => "ev",
+            Self::Scenarios30 => "scenarios30",
         }
+    }
+
+    /// Whether other solvers state the same question: they know one course of load and PV.
+    pub(crate) const fn is_certain(self) -> bool {
+        !matches!(self, Self::Scenarios30)
     }
 
     /// The first homes of the set.
@@ -113,6 +122,7 @@ impl Set {
             Self::Appliances4 => appliance_home(id, draw, 4),
             Self::Nonconvex => nonconvex_home(id, draw),
             Self::Ev => ev_home(id, draw),
+            Self::Scenarios30 => scenario_home(id, draw, 30),
         }
     }
 }
@@ -220,6 +230,25 @@ fn export_limit_kw(problem: &Problem) -> Option<f64> {
     let shares = [0.5, 0.6, 0.7, 0.8, 0.9, 0.95];
     let mut limits = shares.iter().map(|share| share * largest_kw);
     limits.find(|limit| largest_kw > 0.5 && is_kept(*limit))
+}
+
+/// The load and PV of the days before, each larger or smaller as a whole.
+fn scenario_home(id: HouseholdId, draw: &mut Draw, count: u32) -> Result<Problem> {
+    let mut problem = battery_home(id, draw)?;
+    let home = Home::new(id, homes::SEED);
+    for days_back in 1..=i64::from(count) {
+        let first_ms = problem.start_ms - days_back * DAY_MS + SLOT_MS / 2;
+        let (load_share, pv_share) = (between(draw, 0.7, 1.3), between(draw, 0.4, 1.2));
+        let moments = (0..i64::from(SLOTS)).map(|t| first_ms + t * SLOT_MS);
+        let loads = moments.clone().map(|at_ms| home.load_w(at_ms));
+        let pvs = moments.map(|at_ms| home.pv_w(at_ms));
+        problem.scenarios.push(Scenario {
+            weight: between(draw, 0.2, 1.0),
+            load_kw: loads.map(|watts| load_share * watts / 1_000.0).collect(),
+            pv_kw: pvs.map(|watts| pv_share * watts / 1_000.0).collect(),
+        });
+    }
+    Ok(problem)
 }
 
 /// An EV that comes home in the afternoon and leaves in the morning; every fifth can feed the home.
@@ -413,6 +442,9 @@ mod tests {
         for home in problems(Set::Battery) {
             let mut prices = home.buy_price.iter().zip(&home.sell_price);
             assert!(prices.all(|(buy, sell)| buy >= sell && *sell >= 0.0));
+        }
+        for home in problems(Set::Scenarios30) {
+            assert_eq!(home.scenarios.len(), 30);
         }
         for home in problems(Set::Ev) {
             assert!(home.battery.is_none() && home.evs.len() == 1);
