@@ -295,6 +295,7 @@ impl OptimizeBody {
             time_limit_ms: self
                 .time_limit_ms
                 .or(base.and_then(|base| base.time_limit_ms)),
+            scenarios: Vec::new(),
             weights: self.weights.map_or_else(
                 || base.map_or(Weights::COST, |base| base.weights),
                 |body| Weights {

@@ -14,6 +14,8 @@ pub const SLOTS_MAX: usize = 672;
 pub const APPLIANCES_MAX: usize = 16;
 /// Most EVs of a home, and most heat stores.
 pub const STORES_MAX: usize = 8;
+/// Most scenarios of load and PV.
+pub const SCENARIOS_MAX: usize = 64;
 /// Largest power, kW.
 pub const POWER_KW_MAX: f64 = 10_000.0;
 /// Largest energy, kWh.
@@ -23,7 +25,7 @@ pub const CAPACITY_KWH_MIN: f64 = 0.001;
 /// Largest absolute price, currency per kWh (or per kW of the peak). Wide enough for weak currencies: a kWh costs
 /// 1,444.70 rupiah in Indonesia.
 pub const PRICE_MAX: f64 = 100_000.0;
-/// Largest weight in the objective; the smallest is 0.
+/// Largest weight in the objective, and of a scenario; the smallest is 0.
 pub const WEIGHT_MAX: f64 = 1_000.0;
 /// Smallest efficiency of charging or of discharging; the largest is 1.
 pub const EFFICIENCY_MIN: f64 = 0.01;

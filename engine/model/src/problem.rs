@@ -50,6 +50,21 @@ pub struct Problem {
     /// means the scheduler's own limit, which also caps this one.
     #[serde(default)]
     pub time_limit_ms: Option<u32>,
+    /// What load and PV may turn out to be, instead of `load_kw` and `pv_kw`: at most `SCENARIOS_MAX`. None means that they
+    /// are certain.
+    #[serde(default, skip_serializing)]
+    pub scenarios: Vec<Scenario>,
+}
+
+/// One way in which load and PV may turn out. Both series have the length of the horizon.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Scenario {
+    /// How likely it is, relative to the other scenarios: 0 to `WEIGHT_MAX`. At least one weight is above 0.
+    pub weight: f64,
+    /// Load without appliances, EVs and heaters, kW: 0 to `POWER_KW_MAX`.
+    pub load_kw: Vec<f64>,
+    /// PV production available, kW: 0 to `POWER_KW_MAX`.
+    pub pv_kw: Vec<f64>,
 }
 
 /// A battery at the start of the horizon.

@@ -129,6 +129,7 @@ fn request_v1() -> OptimizeRequest {
             heat_stores: Vec::new(),
             stability: None,
             time_limit_ms: None,
+            scenarios: Vec::new(),
             household_id: id(),
             start_ms: START_MS,
             slot_minutes: 15,

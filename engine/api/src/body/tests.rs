@@ -20,6 +20,7 @@ fn engine_problem() -> Problem {
         heat_stores: Vec::new(),
         stability: None,
         time_limit_ms: None,
+        scenarios: Vec::new(),
         household_id: id(),
         start_ms: START_MS,
         slot_minutes: 15,
@@ -155,6 +156,7 @@ fn engine_problem_with_stores() -> Problem {
             start_slots: [("dishwasher".to_owned(), 1)].into(),
         }),
         time_limit_ms: Some(750),
+        scenarios: Vec::new(),
         grid: Grid {
             peak_price_per_kw: 12.5,
             peak_kw: 3.5,
