@@ -6,6 +6,7 @@ mod inputs;
 mod lengths;
 mod limits;
 mod means;
+mod past;
 mod planning;
 mod plausible;
 mod snapshots;
