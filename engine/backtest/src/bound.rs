@@ -101,7 +101,7 @@ fn step_of(
 impl CostToGo {
     /// Puts a step before. With `after` the cost to go at its end, a content `s` at its start costs the least of
     /// `step(given) + after(s - given)`.
-    fn precede(&mut self, step: &mut Vec<Piece>, least_cost: f64, bounds: &Bounds, hours: f64) {
+    fn precede(&mut self, step: &mut [Piece], least_cost: f64, bounds: &Bounds, hours: f64) {
         let taken_kwh = bounds.charge_kw * hours * bounds.charge_efficiency;
         let span_kwh = bounds.max_kwh - bounds.min_kwh;
         step.sort_by(|one, other| one.slope.total_cmp(&other.slope));
