@@ -93,7 +93,6 @@ pub fn problem(input: &PlanningInput<'_>) -> Result<Problem, Unplannable> {
         heat_stores: Vec::new(),
         stability: None,
         time_limit_ms: None,
-        scenarios: Vec::new(),
         household_id: metadata.household_id,
         start_ms,
         slot_minutes: settings.slot.minutes(),
