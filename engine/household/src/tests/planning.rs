@@ -267,11 +267,10 @@ fn a_plan_is_kept_unless_another_saves_enough() {
     let next = world.requests.last().unwrap().clone();
     assert_ne!(next.request_id, first.request_id);
     let stability = next.problem.stability.unwrap();
-    assert_eq!(stability.battery_cost_per_kwh, 0.002);
     assert_eq!(stability.start_cost, 0.01);
-    // 2 kW for a quarter of an hour after losses, in all slots that the first plan had left.
-    assert_eq!(stability.soc_change_kwh.len(), 95);
-    assert!((stability.soc_change_kwh[0] - 0.475).abs() < 1e-12);
+    // The battery has thresholds, which no plan before pins.
+    assert!(!next.problem.scenarios.is_empty());
+    assert!(stability.soc_change_kwh.is_empty());
     let earliest = first.problem.appliances[0].earliest_slot;
     assert_eq!(stability.start_slots["dishwasher"], earliest - 1);
 }
