@@ -292,7 +292,9 @@ pub fn emhass(name: &str, text: &str) -> Result<Source, Wrong> {
         let forecast_w = number(&fields, 3, line)?;
         let is_night = forecast_w.is_nan() || forecast_w <= 0.0;
         let pv_w = if pv_w.is_nan() && is_night { 0.0 } else { pv_w };
-        rows.push(time_ms(fields[0], line)?, [load_w, pv_w.max(0.0)]);
+        // What is missing stays missing.
+        let pv_w = if pv_w < 0.0 { 0.0 } else { pv_w };
+        rows.push(time_ms(fields[0], line)?, [load_w, pv_w]);
     }
     let steps = rows.into_steps()?;
     let [load_w, pv_w] = steps.series;

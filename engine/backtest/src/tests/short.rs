@@ -55,7 +55,12 @@ fn a_week_of_two_homes() {
         weeks.insert(home.name, outcome.week);
     }
     let report = Report::of(homes);
-    expect![[""]].assert_eq(&page::text(&report));
+    expect![[r#"
+                                          none      rule  setpoint    hearth   perfect     bound    of gap  setpoint
+        b01                              40.57     12.01     24.41     12.17     12.01     12.01         –         –
+        b04                              33.32     23.70     27.59     20.35     19.82     19.82    86.5 %  -100.6 %
+        mean share of the gap 86.5 %
+    "#]].assert_eq(&page::text(&report));
     let page = page::html(&report, &weeks, "<p>CityLearn</p>");
     assert!(page.contains("<svg") && page.contains("b04") && page.ends_with("</html>"));
     // It stands alone.
