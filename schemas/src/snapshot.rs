@@ -196,18 +196,20 @@ impl From<MetadataV3> for Metadata {
 }
 
 /// Converts a body of version 3 to version 4. That adds the home's time zone and place, its EVs, heat stores and groups
-/// to the metadata; the programs issued; the slot that was last looked at for one; and the state of assets.
+/// to the metadata; the programs issued; the slot that was last looked at for one; the state of assets; and the past for
+/// forecasts. Since then the times of ended slots are told by their distances; both ways are read.
 fn from_version_3(body: &[u8]) -> Result<Vec<u8>, SnapshotError> {
     const NO_PROGRAMS: u8 = 0;
     const NONE: u8 = 0;
     const NO_ASSETS: u8 = 0;
+    const NO_PAST: u8 = 0;
     let (beginning, rest): (BeginningV3, _) = postcard::take_from_bytes(body)?;
     let metadata = beginning.metadata.map(Metadata::from);
     let (partition, next_offsets) = (beginning.partition, beginning.next_offsets);
     let beginning = (partition, next_offsets, beginning.household_id, metadata);
     let mut upgraded = postcard::to_stdvec(&beginning)?;
     upgraded.extend_from_slice(rest);
-    upgraded.extend([NO_PROGRAMS, NONE, NO_ASSETS]);
+    upgraded.extend([NO_PROGRAMS, NONE, NO_ASSETS, NO_PAST]);
     Ok(upgraded)
 }
 

@@ -72,7 +72,9 @@ impl Adopted {
         (index < self.slots_count).then_some(index)
     }
 
-    /// Returns the cost of departing from this plan in `problem`; `None` if the plan does not cover its slots.
+    /// Returns the cost of departing from this plan in `problem`; `None` if the plan does not cover its slots. Where a
+    /// problem has scenarios, the battery is free: its thresholds hold whatever load and sun do, and a cost of departing
+    /// from the one course that was expected would pin them to it.
     pub(crate) fn stability(&self, problem: &Problem, settings: &Settings) -> Option<Stability> {
         let from = self.slot_index(problem.start_ms)?;
         if self.slot_minutes != problem.slot_minutes {
@@ -88,7 +90,9 @@ impl Adopted {
                 kwh / battery.discharge_efficiency
             }
         };
-        let setpoints = problem.battery.as_ref().zip(self.battery_w.as_ref());
+        let battery = problem.battery.as_ref();
+        let battery = battery.filter(|_| problem.scenarios.is_empty());
+        let setpoints = battery.zip(self.battery_w.as_ref());
         let soc_change_kwh = setpoints.map_or_else(Vec::new, |(battery, setpoints_w)| {
             let ahead = setpoints_w[from..].iter().take(slots_count);
             ahead.map(|watts| change(battery, *watts)).collect()

@@ -14,6 +14,7 @@ use crate::commanding::Commands;
 use crate::effect::{Effect, Refusal};
 use crate::event::Event;
 use crate::inputs::{Inputs, Newest};
+use crate::past;
 use crate::planning::{self, PlanningInput};
 use crate::plausible::{Implausible, Ranges};
 use crate::program::Source;
@@ -22,6 +23,7 @@ use crate::settings::Settings;
 use crate::slot_commands::SlotCommands;
 use crate::unplannable::Unplannable;
 use crate::windows::{Windows, refuse};
+use forecast::home::HomeForecast;
 use model::alert::Alert;
 use model::asset::AssetReading;
 use model::command::Ack;
@@ -85,6 +87,8 @@ pub struct Household {
     speaks_since_ms: Option<i64>,
     pub(crate) commands: Commands,
     assets: Assets,
+    /// What forecasts are made of; `None` until a slot has ended.
+    pub(crate) past: Option<Box<HomeForecast>>,
 }
 
 impl Household {
@@ -122,11 +126,13 @@ impl Household {
             speaks_since_ms: None,
             commands: Commands::new(),
             assets: Assets::new(),
+            past: None,
         }
     }
 
     /// Handles one event and appends its effects to `effects`.
     pub fn handle(&mut self, event: Event, env: &Env<'_>, effects: &mut Vec<Effect>) {
+        let effects_before = effects.len();
         self.windows
             .set_length(self.id, None, env.settings, effects);
         let mut adopted = None;
@@ -143,6 +149,7 @@ impl Household {
                 self.clock_ticked(now_ms, env, effects);
             }
         }
+        self.remember(&effects[effects_before..]);
         let Some(present_ms) = self.present_ms() else {
             return;
         };
@@ -218,6 +225,32 @@ impl Household {
     /// Returns the home's present: its watermark or the host's clock, whichever is later.
     fn present_ms(&self) -> Option<i64> {
         self.windows.watermark_ms.max(self.clock_ms)
+    }
+
+    /// What the home remembers of its load and PV; `None` until a slot has ended.
+    #[must_use]
+    pub fn past(&self) -> Option<&HomeForecast> {
+        self.past.as_deref()
+    }
+
+    /// Tells the home's past the slots that have ended or were corrected.
+    fn remember(&mut self, effects: &[Effect]) {
+        for effect in effects {
+            if let Effect::StoreSlot { slot, .. } = effect {
+                self.remember_slot(slot);
+            }
+        }
+    }
+
+    fn remember_slot(&mut self, slot: &Slot) {
+        let length = self.windows.length;
+        let past = self
+            .past
+            .get_or_insert_with(|| Box::new(HomeForecast::new(length)));
+        if past.slot() != length {
+            **past = past.resized(length);
+        }
+        past::note(past, slot, self.metadata.as_deref());
     }
 
     fn reading_arrived(&mut self, reading: &Reading, env: &Env<'_>, effects: &mut Vec<Effect>) {
@@ -374,6 +407,9 @@ impl Household {
         let latest_ms = now_ms.saturating_add(settings.ahead_ms);
         let is_known = |ms: &i64| *ms <= latest_ms;
         self.windows.bring_back(now_ms, settings);
+        if let Some(past) = &mut self.past {
+            past.forget_after(now_ms);
+        }
         for input in [&mut self.load, &mut self.pv, &mut self.soc] {
             *input = input.filter(|input| is_known(&input.ts_ms));
         }
@@ -438,9 +474,16 @@ impl Household {
         // The cheap check comes first: a home that lacks an input gets here with every reading.
         self.check_inputs(present_ms, env)?;
         let metadata = self.metadata.as_deref().ok_or(None)?;
+        let unknown;
+        let past = if let Some(past) = self.past() {
+            past
+        } else {
+            unknown = HomeForecast::new(env.settings.slot);
+            &unknown
+        };
         let mut problem = planning::problem(&PlanningInput {
             metadata,
-            slots: &self.windows.recent(present_ms, env.settings),
+            past,
             tariff: env.tariffs.get(&metadata.tariff).map(Arc::as_ref),
             inputs: self.inputs(present_ms, env.settings),
             runs: &self.commands.runs_at(&self.runs, metadata, present_ms),
@@ -481,10 +524,14 @@ impl Household {
         }
     }
 
-    /// Completes a restored state with what snapshots of earlier builds lack: the newest load and PV, which are derived
-    /// from the slots, and commands as programs.
+    /// Completes a restored state with what snapshots of earlier builds lack: the newest load and PV and a past for
+    /// forecasts, which are derived from the slots, and commands as programs.
     pub fn recall(&mut self, settings: &Settings) {
         self.commands.recall(&mut self.slot_commands);
+        if self.past.is_none() {
+            let closed: Vec<Slot> = self.windows.ended().collect();
+            closed.iter().for_each(|slot| self.remember_slot(slot));
+        }
         let Some(watermark_ms) = self.windows.watermark_ms else {
             return;
         };

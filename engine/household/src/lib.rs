@@ -15,6 +15,7 @@ pub mod household;
 pub mod inputs;
 pub mod invariants;
 mod open_slot;
+pub mod past;
 pub mod planning;
 pub mod plausible;
 pub mod program;

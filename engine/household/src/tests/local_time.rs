@@ -1,10 +1,11 @@
 //! Windows of appliances follow local clocks, on days of 92 and 100 slots too.
 
 use super::*;
+use forecast::home::HomeForecast;
+
 use crate::inputs::{Inputs, Newest};
 use crate::planning::{PlanningInput, problem};
 use crate::runs::Runs;
-use model::slot::Stat;
 use model::zone::Zone;
 
 /// 2025-03-30 and 2025-10-26, 00:00 UTC: clocks in Berlin go forward and back at 01:00 UTC.
@@ -30,20 +31,13 @@ fn planned_window(zone: &str, window_min: (u32, u32), now_ms: i64) -> Option<(i6
         name: "dynamic".to_owned(),
         periods: vec![period],
     };
-    let mut stat = Stat::EMPTY;
-    stat.add(500.0);
-    let slots = [Slot {
-        load_w: stat,
-        pv_w: stat,
-        ..Slot::empty(now_ms - DAY_MS, 15)
-    }];
     let newest = |value| Newest {
         ts_ms: now_ms,
         value,
     };
     let problem = problem(&PlanningInput {
         metadata: &metadata,
-        slots: &slots,
+        past: &HomeForecast::new(SETTINGS.slot),
         tariff: Some(&tariff),
         inputs: Inputs {
             load_w: Some(newest(500.0)),

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, anyhow};
+use forecast::home::HomeForecast;
 use household::inputs::{Inputs, Newest};
 use household::planning::{self, PlanningInput};
 use household::settings::{Settings, UNKNOWN_KW_MAX};
@@ -11,7 +12,7 @@ use loadtest::homes::{self, Draw, Home};
 use model::metadata::BatterySpec;
 use model::problem::{Appliance, Battery, Ev, Problem, Scenario};
 use model::reading::Measurement;
-use model::slot::Slot;
+use model::slot::{Slot, Stat};
 use model::tariff::Tariff;
 use model::units::{DAY_MS, HouseholdId, MINUTE_MS, SlotLength};
 
@@ -334,7 +335,8 @@ fn convex_tariff(draw: &mut Draw, start_ms: i64) -> Tariff {
     tariff
 }
 
-/// The home's problem as the engine states it, without appliances.
+/// The home's problem as the engine states it, without appliances. Load and PV are those of the day before, so that
+/// solvers meet the peaks of a recorded day.
 fn stated(
     id: HouseholdId,
     draw: &mut Draw,
@@ -352,7 +354,7 @@ fn stated(
         .collect();
     let input = PlanningInput {
         metadata: &metadata,
-        slots: &slots,
+        past: &HomeForecast::new(SETTINGS.slot),
         tariff: Some(tariff),
         inputs: Inputs {
             soc_pct: Some(Newest {
@@ -366,6 +368,15 @@ fn stated(
         settings: &SETTINGS,
     };
     let mut problem = planning::problem(&input).map_err(|reason| anyhow!(reason.as_str()))?;
+    let kilowatts = |series: fn(&Slot) -> &Stat| {
+        let watts = slots.iter().map(|slot| series(slot).mean().unwrap_or(0.0));
+        watts.map(|watts| watts / 1e3).collect()
+    };
+    problem.load_kw = kilowatts(|slot| &slot.load_w);
+    if metadata.pv_capacity_kw > 0.0 {
+        problem.pv_kw = kilowatts(|slot| &slot.pv_w);
+    }
+    problem.scenarios = Vec::new();
     if let Some(battery) = &mut problem.battery {
         let Battery {
             min_soc_kwh,
