@@ -10,7 +10,8 @@ use forecast::plant::Plant;
 use forecast::sun::Place;
 use model::metadata::Metadata;
 use model::slot::Slot;
-use model::units::{HOUR_MS, MINUTE_MS, SlotLength};
+use model::units::{MINUTE_MS, SlotLength};
+use model::zone::Zone;
 
 /// What a kWh costs more that comes unforeseen. All hours count the same: a home's state must not depend on prices, which
 /// reach the engine in another order when a log is read again.
@@ -22,12 +23,11 @@ pub fn note(past: &mut HomeForecast, slot: &Slot, metadata: Option<&Metadata>) {
     let length = past.slot();
     let end_ms = slot.start_ms + i64::from(slot.slot_minutes) * MINUTE_MS;
     let plant = plant(metadata);
-    let offset_min = local_time(plant.place).offset_min;
     let mut start_ms = length.start_of_ms(slot.start_ms);
     while start_ms + length.ms() <= end_ms {
         past.observe(&EndedSlot {
             start_ms,
-            offset_min,
+            offset_min: local_time(metadata, start_ms).offset_min,
             load_w: slot.load_w.mean(),
             pv_w: slot.pv_w.mean(),
             plant: &plant,
@@ -53,7 +53,7 @@ pub fn forecast(
             start_ms,
             slot,
             slots_count,
-            local: local_time(plant.place),
+            local: local_time(Some(metadata), start_ms),
         },
         load_now_w: None,
         plant: &plant,
@@ -61,23 +61,29 @@ pub fn forecast(
     })
 }
 
+/// Returns where the home stands: its position, or its location where that is one.
+fn place(metadata: &Metadata) -> Option<Place> {
+    let position = metadata.position;
+    position.map_or_else(
+        || Place::parse(&metadata.location),
+        |position| Place::new(position.latitude_deg, position.longitude_deg),
+    )
+}
+
 /// Returns the plant as far as metadata tells. Before there is metadata, the highest power shown is its peak power.
 fn plant(metadata: Option<&Metadata>) -> Plant {
     Plant {
-        place: metadata.and_then(|metadata| Place::parse(&metadata.location)),
+        place: metadata.and_then(place),
         plane: None,
         capacity_w: metadata.map(|metadata| metadata.pv_capacity_kw * 1e3),
     }
 }
 
-/// Returns the time on the clocks of a place: that of its meridian, in whole hours. Without a place it is UTC. Habits move
-/// against it by an hour twice a year.
-#[expect(clippy::cast_possible_truncation, reason = "there are 24 zones")]
-fn local_time(place: Option<Place>) -> LocalTime {
-    let hours = place.map_or(0.0, |place| (place.longitude_deg() / 15.0).round());
-    let hour_min = HOUR_MS / MINUTE_MS;
-    LocalTime {
-        offset_min: hours as i32 * i32::try_from(hour_min).expect("an hour has few minutes"),
-        change: None,
-    }
+/// Returns the time on the home's clocks from a moment on, UTC epoch milliseconds; UTC before there is metadata.
+fn local_time(metadata: Option<&Metadata>, from_ms: i64) -> LocalTime {
+    let zone = metadata.map(|metadata| Zone::find_or_utc(&metadata.time_zone));
+    zone.map_or(LocalTime::UTC, |zone| LocalTime {
+        offset_min: zone.offset_min(from_ms),
+        change: zone.next_change(from_ms),
+    })
 }
