@@ -1,19 +1,20 @@
-//! The devices of one simulated home: meter, PV plant, battery and appliances, and the commands they hold.
-//! It does no IO and reads no clock.
+//! The devices of one simulated home: meter, PV plant, battery and appliances, and the programs that they hold.
+//! They carry programs out by themselves, second by second, and fall back when the last one has expired. No IO, no clock.
 
-use std::collections::BTreeMap;
-
-use model::command::{Ack, AckStatus, Command};
+use model::battery::{Bounds, Moment};
+use model::command::{Ack, AckStatus, Command, ProgramEntry};
 use model::metadata::{BatterySpec, Metadata};
+use model::policy::{BatteryPolicy, Mode};
 use model::reading::{Measurement, Reading};
 use model::units::HouseholdId;
 
 use crate::homes::Home;
 
-/// Most commands held at the same time. With more, those that start last are refused.
-const COMMANDS_MAX: usize = 16;
-/// Longest time step of the battery's simulation.
-const STEP_MS_MAX: i64 = 3_600_000;
+/// Step of the battery's simulation, milliseconds.
+const STEP_MS: i64 = 1_000;
+const SECOND_H: f64 = 1.0 / 3_600.0;
+/// Longest time that is simulated between two readings, milliseconds.
+const ELAPSED_MS_MAX: i64 = 3_600_000;
 
 /// The devices of one home.
 #[derive(Debug, Clone)]
@@ -23,15 +24,8 @@ pub struct Device {
     soc_kwh: f64,
     /// Time of the last step; `None` before the first.
     stepped_ms: Option<i64>,
-    /// Commands by start; a later one for the same slot replaces the earlier one.
-    commands: BTreeMap<i64, Held>,
-}
-
-/// A command that has not expired.
-#[derive(Debug, Clone)]
-struct Held {
-    command: Command,
-    answered: bool,
+    /// The command issued last, and the one before it until this one begins.
+    commands: Vec<Command>,
 }
 
 impl Device {
@@ -48,7 +42,7 @@ impl Device {
             metadata,
             soc_kwh,
             stepped_ms: None,
-            commands: BTreeMap::new(),
+            commands: Vec::new(),
         }
     }
 
@@ -58,61 +52,68 @@ impl Device {
         self.home.id()
     }
 
-    /// Takes a command. Returns the answer if the command has begun or is useless; otherwise the step in which it begins
-    /// returns it. A repeated command is answered again.
+    /// Returns the capacity of the battery, kWh; 0 without one.
     #[must_use]
-    pub fn receive(&mut self, command: Command, now_ms: i64) -> Option<Ack> {
-        if command.expires_ms <= now_ms {
-            return Some(self.refuse(&command, now_ms, "expired"));
-        }
-        let starts_ms = command.not_before_ms;
-        if self.commands.len() >= COMMANDS_MAX && !self.commands.contains_key(&starts_ms) {
-            return Some(self.refuse(&command, now_ms, "too many commands"));
-        }
-        let begun = starts_ms <= now_ms;
-        let ack = begun.then(|| applied(&command, now_ms));
-        let held = Held {
-            command,
-            answered: begun,
-        };
-        self.commands.insert(starts_ms, held);
-        ack
+    pub fn capacity_kwh(&self) -> f64 {
+        let battery = self.metadata.battery.as_ref();
+        battery.map_or(0.0, |spec| spec.capacity_kwh)
     }
 
-    fn refuse(&self, command: &Command, now_ms: i64, reason: &str) -> Ack {
+    /// Takes a command and returns the answer. A repeated command is answered again.
+    #[must_use]
+    pub fn receive(&mut self, command: Command, now_ms: i64) -> Ack {
+        let (command_id, from_ms) = (command.command_id.clone(), command.from_ms());
+        let newest = self.commands.last();
+        let refusal = if command.expires_ms <= now_ms {
+            "expired"
+        } else if newest.is_some_and(|held| held.issued_ms > command.issued_ms) {
+            "a later command is here"
+        } else {
+            self.commands.retain(|held| held.from_ms() < from_ms);
+            self.commands.push(command);
+            let outdated = self.commands.len().saturating_sub(2);
+            self.commands.drain(..outdated);
+            ""
+        };
         Ack {
             household_id: self.id(),
-            command_id: command.command_id.clone(),
+            command_id,
             ts_ms: now_ms,
-            status: AckStatus::Rejected,
-            reason: reason.to_owned(),
+            status: if refusal.is_empty() {
+                AckStatus::Applied
+            } else {
+                AckStatus::Rejected
+            },
+            reason: refusal.to_owned(),
         }
     }
 
-    /// Advances to `ts_ms` and returns readings. Time does not go back: an earlier `ts_ms` does not advance.
+    /// Returns what the devices are told for `at_ms`; `None` if they fall back.
+    fn entry_at(&self, at_ms: i64) -> Option<&ProgramEntry> {
+        let mut newest_first = self.commands.iter().rev();
+        let begun = newest_first.find(|command| command.from_ms() <= at_ms)?;
+        begun.entry_at(at_ms)
+    }
+
+    /// Advances to `ts_ms`, second by second, and returns readings. Time does not go back: an earlier `ts_ms` does not
+    /// advance.
     #[must_use]
-    pub fn step(&mut self, ts_ms: i64) -> (Vec<Reading>, Vec<Ack>) {
-        let elapsed_ms = self.stepped_ms.map_or(0, |last_ms| ts_ms - last_ms);
-        self.stepped_ms = Some(self.stepped_ms.map_or(ts_ms, |last_ms| last_ms.max(ts_ms)));
-        self.commands
-            .retain(|_, held| held.command.expires_ms > ts_ms);
-        let mut acks = Vec::new();
-        for (_, held) in self.commands.range_mut(..=ts_ms) {
-            if !held.answered {
-                held.answered = true;
-                acks.push(applied(&held.command, ts_ms));
-            }
+    pub fn step(&mut self, ts_ms: i64) -> Vec<Reading> {
+        let from_ms = self.stepped_ms.unwrap_or(ts_ms);
+        self.stepped_ms = Some(from_ms.max(ts_ms));
+        let mut battery_kw = None;
+        let mut at_ms = from_ms.max(ts_ms.saturating_sub(ELAPSED_MS_MAX));
+        while at_ms < ts_ms {
+            let step_ms = STEP_MS.min(ts_ms - at_ms);
+            #[expect(clippy::cast_precision_loss, reason = "a second has few milliseconds")]
+            let hours = step_ms as f64 / 3.6e6;
+            let (power_kw, soc_kwh) = self.run(at_ms, hours);
+            (battery_kw, self.soc_kwh) = (Some(power_kw), soc_kwh);
+            at_ms += step_ms;
         }
-        let command = self
-            .commands
-            .range(..=ts_ms)
-            .next_back()
-            .map(|(_, held)| &held.command);
-        let load_w = self.home.load_w(ts_ms) + self.appliances_w(command);
-        let pv_w = self.home.pv_w(ts_ms);
-        let wanted_w = command
-            .and_then(|command| command.battery_w)
-            .unwrap_or(pv_w - load_w);
+        let battery_kw = battery_kw.unwrap_or_else(|| self.run(ts_ms, SECOND_H).0);
+        self.commands.retain(|command| command.expires_ms > ts_ms);
+        let (load_w, pv_w) = self.powers(ts_ms);
         let mut measurements = vec![Measurement::Meter {
             consumption_w: tenths(load_w),
         }];
@@ -120,11 +121,10 @@ impl Device {
             measurements.push(Measurement::Pv { pv_w: tenths(pv_w) });
         }
         if let Some(spec) = &self.metadata.battery {
-            let power_w = move_battery(spec, &mut self.soc_kwh, wanted_w, elapsed_ms);
             let soc_pct = tenths(100.0 * self.soc_kwh / spec.capacity_kwh);
             measurements.push(Measurement::Battery {
                 soc_pct,
-                power_w: tenths(power_w),
+                power_w: tenths(battery_kw * 1e3),
             });
         }
         let household_id = self.id();
@@ -133,12 +133,50 @@ impl Device {
             ts_ms,
             measurement,
         };
-        (measurements.into_iter().map(reading).collect(), acks)
+        measurements.into_iter().map(reading).collect()
     }
 
-    /// Returns the mean power of the appliances that the command switches on.
-    fn appliances_w(&self, command: Option<&Command>) -> f64 {
-        let on = |id: &str| command.is_some_and(|it| it.appliances.get(id) == Some(&true));
+    /// Runs the battery for `hours`, above 0, from `at_ms` on. Returns its power, kW, positive while charging, and the
+    /// content to which that leads, kWh.
+    fn run(&self, at_ms: i64, hours: f64) -> (f64, f64) {
+        let Some(spec) = &self.metadata.battery else {
+            return (0.0, 0.0);
+        };
+        let (load_w, pv_w) = self.powers(at_ms);
+        let policy = self.entry_at(at_ms).and_then(|entry| entry.policy.as_ref());
+        let told = policy.and_then(|policy| policy.battery);
+        let limit_kw = |limit_kw: Option<f64>, told_kw: Option<f64>| {
+            limit_kw
+                .unwrap_or(f64::INFINITY)
+                .min(told_kw.unwrap_or(f64::INFINITY))
+        };
+        let grid = &self.metadata.grid;
+        let moment = Moment {
+            content_kwh: self.soc_kwh,
+            net_load_kw: (load_w - pv_w) / 1e3,
+            import_max_kw: limit_kw(
+                grid.import_limit_kw,
+                policy.and_then(|policy| policy.import_max_kw),
+            ),
+            export_max_kw: limit_kw(
+                grid.export_limit_kw,
+                policy.and_then(|policy| policy.export_max_kw),
+            ),
+        };
+        let bounds = Bounds::from(spec);
+        let power_kw = bounds.power_kw(&told.unwrap_or(fallback(spec)), &moment, hours);
+        (power_kw, bounds.after_kwh(self.soc_kwh, power_kw, hours))
+    }
+
+    /// Returns load with appliances, and PV, W.
+    fn powers(&self, at_ms: i64) -> (f64, f64) {
+        let load_w = self.home.load_w(at_ms) + self.appliances_w(self.entry_at(at_ms));
+        (load_w, self.home.pv_w(at_ms))
+    }
+
+    /// Returns the mean power of the appliances that are switched on.
+    fn appliances_w(&self, entry: Option<&ProgramEntry>) -> f64 {
+        let on = |id: &str| entry.is_some_and(|entry| entry.appliances.get(id) == Some(&true));
         let running = self.metadata.appliances.iter().filter(|spec| on(&spec.id));
         running
             .map(|spec| {
@@ -150,39 +188,19 @@ impl Device {
     }
 }
 
-fn applied(command: &Command, now_ms: i64) -> Ack {
-    Ack {
-        household_id: command.household_id,
-        command_id: command.command_id.clone(),
-        ts_ms: now_ms,
-        status: AckStatus::Applied,
-        reason: String::new(),
+/// What a battery does without a valid command: it serves the home.
+const fn fallback(spec: &BatterySpec) -> BatteryPolicy {
+    BatteryPolicy {
+        mode: Mode::SelfConsumption,
+        charge_from_grid_to_kwh: None,
+        charge_from_pv_to_kwh: Some(spec.max_soc_kwh),
+        discharge_to_home_to_kwh: Some(spec.min_soc_kwh),
+        discharge_to_grid_to_kwh: None,
+        charge_from_excess_to_kwh: None,
+        discharge_to_excess_to_kwh: None,
+        setpoint_kw: None,
+        expected_kw: 0.0,
     }
-}
-
-/// Charges (positive) or discharges for `elapsed_ms`, as close to `wanted_w` as the limits of power and SoC allow.
-/// Returns the actual power.
-fn move_battery(spec: &BatterySpec, soc_kwh: &mut f64, wanted_w: f64, elapsed_ms: i64) -> f64 {
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "at most an hour of milliseconds"
-    )]
-    let hours = elapsed_ms.clamp(0, STEP_MS_MAX) as f64 / 3.6e6;
-    let mut power_kw = (wanted_w / 1e3).clamp(-spec.discharge_kw, spec.charge_kw);
-    let room_kwh = (spec.max_soc_kwh - *soc_kwh).max(0.0);
-    let held_kwh = (*soc_kwh - spec.min_soc_kwh).max(0.0);
-    if hours > 0.0 {
-        let charge_max_kw = room_kwh / spec.charge_efficiency / hours;
-        let discharge_max_kw = held_kwh * spec.discharge_efficiency / hours;
-        power_kw = power_kw.clamp(-discharge_max_kw, charge_max_kw);
-    }
-    *soc_kwh += if power_kw > 0.0 {
-        power_kw * spec.charge_efficiency * hours
-    } else {
-        power_kw / spec.discharge_efficiency * hours
-    };
-    *soc_kwh = soc_kwh.clamp(0.0, spec.capacity_kwh);
-    power_kw * 1e3
 }
 
 /// Rounds to tenths, as meters do.
@@ -192,6 +210,10 @@ fn tenths(value: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use model::policy::SlotPolicy;
+
     use super::*;
     use crate::homes::SEED;
 
@@ -205,17 +227,30 @@ mod tests {
         device
     }
 
-    fn command(id: &str, from_ms: i64, battery_w: f64) -> Command {
+    /// A program of quarter hours from `from_ms` on, issued then.
+    fn command(id: &str, from_ms: i64, policies: &[Option<SlotPolicy>]) -> Command {
+        let entry = |(nth, policy): (i64, &Option<SlotPolicy>)| ProgramEntry {
+            from_ms: from_ms + nth * 15 * MINUTE_MS,
+            policy: policy.clone(),
+            appliances: BTreeMap::new(),
+            evs: BTreeMap::new(),
+            heat: BTreeMap::new(),
+        };
+        let program: Vec<_> = (0_i64..).zip(policies).map(entry).collect();
         Command {
             command_id: id.to_owned(),
             household_id: HouseholdId::new(1).unwrap(),
             schedule_id: "1-0-0".to_owned(),
             requested_ms: 0,
-            not_before_ms: from_ms,
-            expires_ms: from_ms + 15 * MINUTE_MS,
-            battery_w: Some(battery_w),
-            appliances: BTreeMap::new(),
+            issued_ms: from_ms,
+            expires_ms: program.last().unwrap().from_ms + 15 * MINUTE_MS,
+            battery: None,
+            program,
         }
+    }
+
+    fn holds(power_kw: f64) -> Option<SlotPolicy> {
+        Some(SlotPolicy::setpoint(power_kw))
     }
 
     fn battery(readings: &[Reading]) -> (f64, f64) {
@@ -229,15 +264,14 @@ mod tests {
     }
 
     #[test]
-    fn soc_follows_the_command_and_stays_within_the_limits() {
-        for (power_w, end_pct) in [(5_000.0, 95.0), (-5_000.0, 10.0), (50_000.0, 95.0)] {
+    fn soc_follows_the_program_and_stays_within_the_limits() {
+        for (power_kw, end_pct) in [(5.0, 95.0), (-5.0, 10.0), (50.0, 95.0)] {
             let mut device = device();
+            let program = command("a", START_MS, &vec![holds(power_kw); 8]);
+            assert_eq!(device.receive(program, START_MS).status, AckStatus::Applied);
             let mut soc_pct = 50.0;
             for minute in 0..120 {
-                let now_ms = START_MS + minute * MINUTE_MS;
-                let _ = device.receive(command(&minute.to_string(), now_ms, power_w), now_ms);
-                let (readings, _) = device.step(now_ms);
-                let (next_pct, moved_w) = battery(&readings);
+                let (next_pct, moved_w) = battery(&device.step(START_MS + minute * MINUTE_MS));
                 assert!((10.0..=95.0).contains(&next_pct), "{next_pct} %");
                 assert!((-5_000.0..=5_000.0).contains(&moved_w), "{moved_w} W");
                 let expected_pct = if moved_w > 0.0 {
@@ -245,7 +279,12 @@ mod tests {
                 } else {
                     moved_w / 0.95
                 } / 6e3;
-                let moved_pct = if minute == 0 { 0.0 } else { expected_pct };
+                let moves = minute > 0 && (10.5..94.5).contains(&next_pct);
+                let moved_pct = if moves {
+                    expected_pct
+                } else {
+                    next_pct - soc_pct
+                };
                 assert!(
                     (next_pct - soc_pct - moved_pct).abs() < 0.11,
                     "minute {minute}"
@@ -256,73 +295,94 @@ mod tests {
         }
     }
 
+    /// Every second counts, whatever the time between readings.
+    #[test]
+    fn a_program_is_carried_out_between_readings() {
+        let program = command("a", START_MS, &[holds(4.0), holds(-2.0)]);
+        let (mut often, mut seldom) = (device(), device());
+        for device in [&mut often, &mut seldom] {
+            let _ = device.step(START_MS);
+            let _ = device.receive(program.clone(), START_MS);
+        }
+        for second in 1..=1_800 {
+            let _ = often.step(START_MS + second * 1_000);
+        }
+        let _ = seldom.step(START_MS + 30 * MINUTE_MS);
+        assert!((often.soc_kwh - seldom.soc_kwh).abs() < 1e-9);
+        // A quarter of an hour each, at 95 % each way.
+        let expected_kwh = 5.0 + 4.0 * 0.25 * 0.95 - 2.0 * 0.25 / 0.95;
+        assert!((seldom.soc_kwh - expected_kwh).abs() < 1e-9);
+    }
+
     #[test]
     fn without_a_valid_command_the_battery_serves_the_home() {
         let mut device = device();
-        let _ = device.receive(command("a", START_MS, 5_000.0), START_MS);
-        let (readings, _) = device.step(START_MS);
+        let _ = device.receive(command("a", START_MS, &[holds(5.0)]), START_MS);
+        let readings = device.step(START_MS);
         assert_eq!(battery(&readings).1, 5_000.0);
-        let later_ms = START_MS + 15 * MINUTE_MS;
-        let (readings, _) = device.step(later_ms);
+        let later_ms = START_MS + 15 * MINUTE_MS + 1_000;
+        let readings = device.step(later_ms);
+        let at_ms = later_ms - 1_000;
+        let wanted_w = device.home.pv_w(at_ms) - device.home.load_w(at_ms);
+        assert!((battery(&readings).1 - wanted_w.clamp(-5_000.0, 5_000.0)).abs() < 0.1);
+        // An entry that says nothing of the battery is no order either.
+        let _ = device.receive(command("b", later_ms, &[None]), later_ms);
+        let readings = device.step(later_ms + 1_000);
         let wanted_w = device.home.pv_w(later_ms) - device.home.load_w(later_ms);
         assert!((battery(&readings).1 - wanted_w.clamp(-5_000.0, 5_000.0)).abs() < 0.1);
     }
 
     #[test]
-    fn a_command_is_answered_when_it_begins_and_again_when_it_comes_again() {
+    fn the_later_command_holds_from_its_first_entry_on() {
         let mut device = device();
-        let begun = device
-            .receive(command("now", START_MS, 0.0), START_MS)
-            .unwrap();
+        let policy = |device: &Device, minute: i64| {
+            let entry = device.entry_at(START_MS + minute * MINUTE_MS)?;
+            entry.policy.as_ref()?.battery?.setpoint_kw
+        };
+        let one = command("one", START_MS, &[holds(1.0), holds(2.0), holds(3.0)]);
+        let two = command("two", START_MS + 15 * MINUTE_MS, &[holds(-1.0)]);
         assert_eq!(
-            (begun.command_id.as_str(), begun.status),
-            ("now", AckStatus::Applied)
+            device.receive(one.clone(), START_MS).status,
+            AckStatus::Applied
         );
-        assert!(
-            device
-                .receive(command("now", START_MS, 0.0), START_MS + 1)
-                .is_some()
+        assert_eq!(device.receive(two, START_MS).status, AckStatus::Applied);
+        assert_eq!(policy(&device, -1), None);
+        assert_eq!(policy(&device, 14), Some(1.0));
+        assert_eq!(policy(&device, 15), Some(-1.0));
+        // The later one ends earlier, and the one before does not come back.
+        assert_eq!(policy(&device, 30), None);
+        let again = device.receive(one, START_MS + 1);
+        assert_eq!(again.reason, "a later command is here");
+        let late = device.receive(
+            command("late", START_MS, &[None]),
+            START_MS + 15 * MINUTE_MS,
         );
-        let ahead_ms = START_MS + 15 * MINUTE_MS;
-        assert!(
-            device
-                .receive(command("ahead", ahead_ms, 0.0), START_MS)
-                .is_none()
-        );
-        assert!(device.step(ahead_ms - 1).1.is_empty());
-        let (_, acks) = device.step(ahead_ms);
-        assert_eq!(acks.len(), 1);
-        assert_eq!(acks[0].command_id, "ahead");
-        assert!(device.step(ahead_ms + 1).1.is_empty());
-        let late = device
-            .receive(command("late", START_MS, 0.0), ahead_ms)
-            .unwrap();
-        assert_eq!(
-            (late.status, late.reason.as_str()),
-            (AckStatus::Rejected, "expired")
-        );
+        assert_eq!(late.reason, "expired");
     }
 
     #[test]
-    fn commands_kept_are_bounded() {
+    fn a_command_that_comes_again_is_answered_again() {
         let mut device = device();
-        let refused = (1..=20)
-            .filter_map(|slot| {
-                let from_ms = START_MS + slot * 15 * MINUTE_MS;
-                device.receive(command(&slot.to_string(), from_ms, 0.0), START_MS)
-            })
-            .count();
-        assert_eq!(refused, 20 - COMMANDS_MAX);
+        for _ in 0..2 {
+            let ack = device.receive(command("now", START_MS, &[None]), START_MS);
+            assert_eq!(
+                (ack.command_id.as_str(), ack.status),
+                ("now", AckStatus::Applied)
+            );
+            assert_eq!(device.commands.len(), 1);
+        }
     }
 
     #[test]
     fn an_appliance_that_is_switched_on_shows_on_the_meter() {
         let mut device = Device::new(Home::new(HouseholdId::new(3).unwrap(), SEED));
-        let (idle, _) = device.clone().step(START_MS);
-        let mut order = command("on", START_MS, 0.0);
-        order.appliances.insert("dishwasher".to_owned(), true);
+        let idle = device.clone().step(START_MS);
+        let mut order = command("on", START_MS, &[None]);
+        order.program[0]
+            .appliances
+            .insert("dishwasher".to_owned(), true);
         let _ = device.receive(order, START_MS);
-        let (running, _) = device.step(START_MS);
+        let running = device.step(START_MS);
         let load_w = |readings: &[Reading]| match readings[0].measurement {
             Measurement::Meter { consumption_w } => consumption_w,
             Measurement::Pv { .. } | Measurement::Battery { .. } => panic!("the meter comes first"),

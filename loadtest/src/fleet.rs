@@ -405,20 +405,21 @@ impl Link {
     }
 
     fn received(&self, topic: &str, payload: &[u8]) {
-        let command = match mqtt::parse_command(payload) {
-            Ok(command) if mqtt::household_of_topic(topic) == Some(command.household_id) => command,
+        let now_ms = (self.now)();
+        let mut devices = self.devices();
+        let device = mqtt::household_of_topic(topic).and_then(|id| devices.get_mut(&id));
+        let Some(device) = device else {
+            return debug!(topic, "command for no home of this connection");
+        };
+        let command = match mqtt::parse_command(payload, device.capacity_kwh()) {
+            Ok(command) if device.id() == command.household_id => command,
             Ok(_) => return debug!(topic, "command for another home"),
             Err(error) => return debug!(topic, error, "command does not read"),
         };
         self.counters.commands.fetch_add(1, Ordering::Relaxed);
-        let now_ms = (self.now)();
-        let mut devices = self.devices();
-        let device = devices.get_mut(&command.household_id);
-        let answer = device.and_then(|device| device.receive(command, now_ms));
+        let ack = device.receive(command, now_ms);
         drop(devices);
-        if let Some(ack) = answer {
-            self.answer(ack);
-        }
+        self.answer(ack);
     }
 
     fn answer(&self, ack: Ack) {
@@ -446,9 +447,7 @@ async fn publish(link: Arc<Link>, rhythm: Rhythm, mut stop: watch::Receiver<bool
                 _ = stop.wait_for(|stop| *stop) => return,
             }
             let stepped = link.devices().get_mut(id).map(|device| device.step(due_ms));
-            let (readings, acks) = stepped.unwrap_or_default();
-            acks.into_iter().for_each(|ack| link.answer(ack));
-            for reading in readings {
+            for reading in stepped.unwrap_or_default() {
                 let Ok(permit) = link.window.acquire().await else {
                     return;
                 };

@@ -4,7 +4,6 @@
 use std::sync::LazyLock;
 
 use model::metadata::{ApplianceSpec, BatterySpec, Metadata};
-use model::problem::{Grid, Weights};
 use model::tariff::{PricePeriod, Tariff};
 use model::units::{DAY_MS, HOUR_MS, HouseholdId, MINUTE_MS};
 
@@ -112,20 +111,13 @@ impl Home {
             appliances.push(appliance("washing_machine", &profile_kw, 7, 15));
         }
         Metadata {
-            household_id: self.id,
             name: format!("Home {number}"),
             location: "50.11,8.68".to_owned(),
             pv_capacity_kw: self.pv_kwp,
             battery: (number % 10 != 9).then(battery),
-            grid: Grid {
-                import_limit_kw: None,
-                export_limit_kw: None,
-                ..Grid::OPEN
-            },
-            pv_curtailable: false,
+            time_zone: "Europe/Berlin".to_owned(),
             appliances,
-            tariff: TARIFF.to_owned(),
-            weights: Weights::COST,
+            ..Metadata::of(self.id, TARIFF)
         }
     }
 }

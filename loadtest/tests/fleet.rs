@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use loadtest::fleet::{Fleet, FleetConfig, Now};
 use loadtest::ledger::Ledger;
-use model::command::{AckStatus, Command};
+use model::command::{AckStatus, Command, ProgramEntry};
+use model::policy::SlotPolicy;
 use model::units::HouseholdId;
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
 use schemas::mqtt::{self, TimeWindow};
@@ -146,15 +147,22 @@ async fn every_reading_arrives_and_a_command_is_answered() {
         Fleet::start(&config, Arc::clone(&now), SPEED, Some(Arc::clone(&ledger))).unwrap();
     assert_eq!(fleet.connections_count(), 7);
     until_acknowledged(&fleet, 60).await;
+    let entry = ProgramEntry {
+        from_ms: now() - 1,
+        policy: Some(SlotPolicy::setpoint(1.5)),
+        appliances: [].into(),
+        evs: [].into(),
+        heat: [].into(),
+    };
     let command = Command {
         command_id: "2-1-0".to_owned(),
         household_id: HouseholdId::new(2).unwrap(),
         schedule_id: "2-1".to_owned(),
         requested_ms: 0,
-        not_before_ms: now() - 1,
+        issued_ms: now() - 1,
         expires_ms: now() + 86_400_000,
-        battery_w: Some(1_500.0),
-        appliances: [].into(),
+        battery: None,
+        program: vec![entry],
     };
     let topic = mqtt::command_topic(command.household_id);
     client

@@ -317,14 +317,24 @@ pub const fn schema_json(topic: Topic) -> &'static str {
 #[must_use]
 pub const fn older_schemas_json(topic: Topic) -> &'static [&'static str] {
     match topic {
-        Topic::Households => &[include_str!("../avro/history/v1/households.avsc")],
-        Topic::OptimizeRequests => &[include_str!("../avro/history/v1/optimize-requests.avsc")],
-        Topic::Schedules => &[include_str!("../avro/history/v1/schedules.avsc")],
+        Topic::Households => &[
+            include_str!("../avro/history/v1/households.avsc"),
+            include_str!("../avro/history/v2/households.avsc"),
+        ],
+        Topic::OptimizeRequests => &[
+            include_str!("../avro/history/v1/optimize-requests.avsc"),
+            include_str!("../avro/history/v2/optimize-requests.avsc"),
+        ],
+        Topic::Schedules => &[
+            include_str!("../avro/history/v1/schedules.avsc"),
+            include_str!("../avro/history/v2/schedules.avsc"),
+        ],
+        Topic::Commands => &[include_str!("../avro/history/v1/commands.avsc")],
         Topic::DeadLetters => &[include_str!("../avro/history/v1/dead-letters.avsc")],
         Topic::Tariffs => &[include_str!("../avro/history/v1/tariffs.avsc")],
         Topic::Alerts => &[include_str!("../avro/history/v1/alerts.avsc")],
         Topic::Telemetry => next::TELEMETRY_BEFORE,
-        Topic::WeatherForecast | Topic::Commands | Topic::Acks | Topic::Slots => &[],
+        Topic::WeatherForecast | Topic::Acks | Topic::Slots => &[],
     }
 }
 

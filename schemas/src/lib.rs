@@ -9,6 +9,7 @@ pub mod dead_letter;
 pub mod mqtt;
 mod next;
 pub mod snapshot;
+pub mod telemetry;
 pub mod time;
 pub mod topic;
 

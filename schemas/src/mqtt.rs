@@ -1,22 +1,28 @@
 //! The JSON that homes and Hearth exchange over MQTT. Parsing is strict: whatever is refused has a reason and names the
 //! field.
 
-use model::command::{Ack, AckStatus, Command, FALLBACK};
+use model::asset::AssetReading;
+use model::command::{Ack, AckStatus};
 use model::reading::{Measurement, Reading};
 use model::units::HouseholdId;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use crate::dead_letter::Reason;
-use crate::time::parse_rfc3339;
 pub use crate::time::rfc3339;
 
+mod asset;
+mod command;
+mod fields;
 mod plain;
 mod ranges;
 mod scan;
 mod source;
 
-pub(crate) use self::ranges::{CONSUMPTION_W, POWER_W, PV_W, SOC_PCT};
+pub use self::asset::{asset_json, asset_topic};
+pub use self::command::{command_json, entries_json, parse_command};
+use self::fields::{Why, household_id, number, text, time_within};
+pub(crate) use self::ranges::{CONSUMPTION_W, HEATER_W, POWER_W, PV_W, SOC_PCT, TEMPERATURE_C};
 pub use self::ranges::{DEVICE_TS_MS_MIN, POWER_W_MAX, TimeWindow};
 use self::source::{Channel, Source};
 
@@ -28,6 +34,8 @@ pub const PAYLOAD_BYTES_MAX: usize = 256 * 1024;
 pub struct Parsed {
     /// The readings.
     pub readings: Vec<Reading>,
+    /// The readings of EVs and heat stores.
+    pub assets: Vec<AssetReading>,
     /// The answers to commands.
     pub acks: Vec<Ack>,
     /// The elements that were refused; each becomes a dead letter.
@@ -46,8 +54,6 @@ pub struct Refusal {
     /// How many bytes were refused.
     pub payload_bytes: usize,
 }
-
-type Why = (Reason, String);
 
 /// Returns the household of a topic `home/{id}/…`, or `None` for any other topic.
 #[must_use]
@@ -111,52 +117,6 @@ pub fn ack_json(ack: &Ack) -> String {
         .to_string()
 }
 
-/// Returns the payload with which a device receives a command.
-#[must_use]
-pub fn command_json(command: &Command) -> String {
-    json!({
-        "command_id": command.command_id,
-        "household_id": command.household_id,
-        "schedule_id": command.schedule_id,
-        "not_before": rfc3339(command.not_before_ms),
-        "expires": rfc3339(command.expires_ms),
-        "battery_w": command.battery_w,
-        "appliances": command.appliances,
-        "fallback": FALLBACK,
-    })
-    .to_string()
-}
-
-/// Parses a command, as a device does. `requested_ms` is not part of the payload and is set to 0.
-///
-/// # Errors
-/// Returns what is wrong with the first bad field.
-pub fn parse_command(payload: &[u8]) -> Result<Command, String> {
-    let value: Value = serde_json::from_slice(payload).map_err(|error| error.to_string())?;
-    let object = value.as_object().ok_or("a command is an object")?;
-    let read = || -> Result<Command, Why> {
-        let appliances = object.get("appliances").and_then(Value::as_object);
-        Ok(Command {
-            command_id: text(object, "command_id")?.to_owned(),
-            household_id: household_id(object)?,
-            schedule_id: text(object, "schedule_id")?.to_owned(),
-            requested_ms: 0,
-            not_before_ms: time(object, "not_before")?,
-            expires_ms: time(object, "expires")?,
-            battery_w: match object.get("battery_w") {
-                None | Some(Value::Null) => None,
-                Some(_) => Some(number(object, "battery_w", -POWER_W_MAX, POWER_W_MAX)?),
-            },
-            appliances: appliances
-                .into_iter()
-                .flatten()
-                .filter_map(|(id, runs)| Some((id.clone(), runs.as_bool()?)))
-                .collect(),
-        })
-    };
-    read().map_err(|(_, detail)| detail)
-}
-
 /// Parses a payload from a home. Refuses readings and answers outside `times`. The time it takes grows linearly with the
 /// payload's length, whatever the bytes.
 #[must_use]
@@ -191,7 +151,7 @@ fn parse_into(
     parsed: &mut Parsed,
     looked_bytes: &mut usize,
 ) -> Result<(), Why> {
-    let (household_id, channel) = parse_topic(topic)?;
+    let (household_id, channel, asset) = parse_topic(topic)?;
     if payload.len() > PAYLOAD_BYTES_MAX {
         let detail = format!(
             "payload has {} bytes, at most {PAYLOAD_BYTES_MAX}",
@@ -204,6 +164,7 @@ fn parse_into(
     let source = Source {
         household_id,
         channel,
+        asset,
         times,
     };
     if !text.trim_start().starts_with('[') {
@@ -222,37 +183,36 @@ fn parse_into(
     Ok(())
 }
 
-fn parse_topic(topic: &str) -> Result<(HouseholdId, Channel), Why> {
+/// Returns the home, the channel, and the asset's id where it is an asset's channel.
+fn parse_topic(topic: &str) -> Result<(HouseholdId, Channel, &str), Why> {
     let unknown = || {
         (
             Reason::UnknownTopic,
-            "topic is not home/{id}/meter, pv, battery or ack".to_owned(),
+            "topic is not home/{id}/meter, pv, battery, ack, ev/{ev} or heat/{store}".to_owned(),
         )
     };
-    let mut levels = topic.split('/');
-    let (Some(home), Some(id), Some(channel), None) =
-        (levels.next(), levels.next(), levels.next(), levels.next())
+    let mut levels = topic.splitn(4, '/');
+    let (Some("home"), Some(id), Some(channel)) = (levels.next(), levels.next(), levels.next())
     else {
         return Err(unknown());
     };
-    if home != "home" {
-        return Err(unknown());
-    }
-    let channel = match channel {
-        "meter" => Channel::Meter,
-        "pv" => Channel::Pv,
-        "battery" => Channel::Battery,
-        "ack" => Channel::Ack,
+    let (channel, asset) = match (channel, levels.next()) {
+        ("meter", None) => (Channel::Meter, ""),
+        ("pv", None) => (Channel::Pv, ""),
+        ("battery", None) => (Channel::Battery, ""),
+        ("ack", None) => (Channel::Ack, ""),
+        ("ev", Some(asset)) if asset::is_id(asset) => (Channel::Ev, asset),
+        ("heat", Some(asset)) if asset::is_id(asset) => (Channel::Heat, asset),
         _ => return Err(unknown()),
     };
     let id = HouseholdId::parse(id).ok_or_else(|| {
         let detail = "the id in the topic is not a positive 63-bit integer".to_owned();
         (Reason::BadHousehold, detail)
     })?;
-    Ok((id, channel))
+    Ok((id, channel, asset))
 }
 
-impl Source {
+impl Source<'_> {
     /// Parses one object.
     fn take(self, text: &str, parsed: &mut Parsed, looked_bytes: &mut usize) -> Result<(), Why> {
         *looked_bytes += text.len();
@@ -288,7 +248,11 @@ impl Source {
             return Err((Reason::HouseholdMismatch, detail));
         }
         let ts_ms = time_within(&object, self.times)?;
-        let number = |name, (min, max)| number(&object, name, min, max);
+        if let Channel::Ev | Channel::Heat = self.channel {
+            parsed.assets.push(asset::reading(&object, self, ts_ms)?);
+            return Ok(());
+        }
+        let number = |name, range| number(&object, name, range);
         let measurement = match self.channel {
             Channel::Meter => Measurement::Meter {
                 consumption_w: number("consumption_w", CONSUMPTION_W)?,
@@ -300,7 +264,7 @@ impl Source {
                 soc_pct: number("soc_pct", SOC_PCT)?,
                 power_w: number("power_w", POWER_W)?,
             },
-            Channel::Ack => unreachable!("acks were taken above"),
+            Channel::Ack | Channel::Ev | Channel::Heat => unreachable!("these were taken above"),
         };
         parsed.readings.push(Reading {
             household_id: id,
@@ -350,100 +314,6 @@ fn take_ack(
         status,
         reason,
     })
-}
-
-fn field<'o>(object: &'o Map<String, Value>, name: &str) -> Result<&'o Value, Why> {
-    match object.get(name) {
-        None => Err((Reason::MissingField, format!("{name} is missing"))),
-        Some(Value::Null) => Err((Reason::MissingField, format!("{name} is null"))),
-        Some(value) => Ok(value),
-    }
-}
-
-fn text<'o>(object: &'o Map<String, Value>, name: &str) -> Result<&'o str, Why> {
-    let value = field(object, name)?;
-    value
-        .as_str()
-        .ok_or_else(|| wrong_type(name, "a string", value))
-}
-
-fn wrong_type(name: &str, wanted: &str, found: &Value) -> Why {
-    let found = match found {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
-    };
-    (
-        Reason::WrongType,
-        format!("{name} is {found}, not {wanted}"),
-    )
-}
-
-fn household_id(object: &Map<String, Value>) -> Result<HouseholdId, Why> {
-    let value = field(object, "household_id")?;
-    if !value.is_number() {
-        return Err(wrong_type("household_id", "a number", value));
-    }
-    value.as_i64().and_then(HouseholdId::new).ok_or_else(|| {
-        let detail = format!("household_id is {value}, not a positive 63-bit integer");
-        (Reason::BadHousehold, detail)
-    })
-}
-
-fn number(object: &Map<String, Value>, name: &str, min: f64, max: f64) -> Result<f64, Why> {
-    let value = field(object, name)?;
-    let number = match value {
-        Value::Number(number) => number.as_f64(),
-        // Some devices send NaN and Infinity, which JSON lacks, as strings.
-        Value::String(text) if scan::names_no_number(text) => {
-            return Err((Reason::NotFinite, format!("{name} is {text:?}")));
-        }
-        Value::Null | Value::Bool(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
-            return Err(wrong_type(name, "a number", value));
-        }
-    };
-    match number {
-        Some(number) if !number.is_finite() => {
-            Err((Reason::NotFinite, format!("{name} is not finite")))
-        }
-        Some(number) if (min..=max).contains(&number) => Ok(number),
-        _ => Err((
-            Reason::OutOfRange,
-            format!("{name} is {value}, {min} to {max}"),
-        )),
-    }
-}
-
-fn time(object: &Map<String, Value>, name: &str) -> Result<i64, Why> {
-    let value = text(object, name)?;
-    parse_rfc3339(value).ok_or_else(|| {
-        let shown: String = value.chars().take(40).collect();
-        (
-            Reason::BadTime,
-            format!("{name} is {shown:?}, not an RFC 3339 time with an offset"),
-        )
-    })
-}
-
-fn time_within(object: &Map<String, Value>, times: TimeWindow) -> Result<i64, Why> {
-    let ts_ms = time(object, "ts")?;
-    if times.contains(ts_ms) {
-        return Ok(ts_ms);
-    }
-    let found = rfc3339(ts_ms);
-    if ts_ms > times.latest_ms {
-        let latest = rfc3339(times.latest_ms);
-        return Err((
-            Reason::FutureTime,
-            format!("ts is {found}, at most {latest}"),
-        ));
-    }
-    let earliest = rfc3339(times.earliest_ms);
-    let detail = format!("ts is {found}, at least {earliest}: older readings are not kept");
-    Err((Reason::PastTime, detail))
 }
 
 /// Distinguishes a number that JSON cannot express, such as NaN or 1e999, from other damage.

@@ -24,7 +24,10 @@ pub(crate) const TELEMETRY: &str = if cfg!(feature = "next") {
 
 /// The schemas of telemetry before, the oldest first.
 pub(crate) const TELEMETRY_BEFORE: &[&str] = if cfg!(feature = "next") {
-    &[include_str!("../avro/telemetry.avsc")]
+    &[
+        include_str!("../avro/history/v1/telemetry.avsc"),
+        include_str!("../avro/telemetry.avsc"),
+    ]
 } else {
-    &[]
+    &[include_str!("../avro/history/v1/telemetry.avsc")]
 };

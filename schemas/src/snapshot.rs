@@ -1,15 +1,17 @@
 //! Snapshots: a household's state as bytes, with the offset up to which it has seen each topic. `H` is the state.
 
-use model::metadata::BatterySpec;
+use model::metadata::{ApplianceSpec, BatterySpec, Metadata};
+use model::problem::{Grid, Weights};
 use model::units::HouseholdId;
+use model::zone::UTC;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::next;
 use crate::topic::Topic;
 
-/// Version of the layout that is written. Versions 1 and 2 are read as well, others are not.
-const VERSION: u8 = 3 + next::SNAPSHOT_VERSIONS;
+/// Version of the layout that is written. Versions 1 to 3 are read as well, others are not.
+const VERSION: u8 = 4 + next::SNAPSHOT_VERSIONS;
 
 /// The topics that a shard reads, in the order of [`NextOffsets`].
 pub const SHARD_TOPICS: [Topic; 4] = [
@@ -135,16 +137,80 @@ pub fn household<H: DeserializeOwned>(bytes: &[u8]) -> Result<H, SnapshotError> 
 
 fn read<H: DeserializeOwned>(bytes: &[u8]) -> Result<(i32, NextOffsets, H), SnapshotError> {
     let (version, body) = bytes.split_first().ok_or(SnapshotError::Empty)?;
-    match *version {
+    let upgraded = match *version {
         // What the next version adds stands behind the household.
-        3..=VERSION => Ok(postcard::from_bytes(body)?),
-        2 => Ok(postcard::from_bytes(&from_version_2(body))?),
-        1 => Ok(postcard::from_bytes(&from_version_2(&from_version_1(
-            body,
-        )?))?),
-        newer if newer > VERSION => Err(SnapshotError::Newer(newer)),
-        other => Err(SnapshotError::Version(other)),
+        4..=VERSION => return Ok(postcard::from_bytes(body)?),
+        3 => from_version_3(body)?,
+        2 => from_version_3(&from_version_2(body))?,
+        1 => from_version_3(&from_version_2(&from_version_1(body)?))?,
+        newer if newer > VERSION => return Err(SnapshotError::Newer(newer)),
+        other => return Err(SnapshotError::Version(other)),
+    };
+    Ok(postcard::from_bytes(&upgraded)?)
+}
+
+/// The beginning of a snapshot of version 3, up to the end of the metadata.
+#[derive(Deserialize)]
+struct BeginningV3 {
+    partition: i32,
+    next_offsets: NextOffsets,
+    household_id: HouseholdId,
+    metadata: Option<MetadataV3>,
+}
+
+#[derive(Deserialize)]
+struct MetadataV3 {
+    household_id: HouseholdId,
+    name: String,
+    location: String,
+    pv_capacity_kw: f64,
+    battery: Option<BatterySpec>,
+    grid: Grid,
+    pv_curtailable: bool,
+    appliances: Vec<ApplianceSpec>,
+    tariff: String,
+    weights: Weights,
+}
+
+impl From<MetadataV3> for Metadata {
+    fn from(before: MetadataV3) -> Self {
+        Self {
+            household_id: before.household_id,
+            name: before.name,
+            location: before.location,
+            time_zone: UTC.to_owned(),
+            position: None,
+            pv_capacity_kw: before.pv_capacity_kw,
+            pv_mounting: None,
+            battery: before.battery,
+            grid: before.grid,
+            pv_curtailable: before.pv_curtailable,
+            appliances: before.appliances,
+            evs: Vec::new(),
+            heat_stores: Vec::new(),
+            groups: Vec::new(),
+            tariff: before.tariff,
+            weights: before.weights,
+        }
     }
+}
+
+/// Converts a body of version 3 to version 4. That adds the home's time zone and place, its EVs, heat stores and groups
+/// to the metadata; the programs issued; the slot that was last looked at for one; the state of assets; and the past for
+/// forecasts. Since then the times of ended slots are told by their distances; both ways are read.
+fn from_version_3(body: &[u8]) -> Result<Vec<u8>, SnapshotError> {
+    const NO_PROGRAMS: u8 = 0;
+    const NONE: u8 = 0;
+    const NO_ASSETS: u8 = 0;
+    const NO_PAST: u8 = 0;
+    let (beginning, rest): (BeginningV3, _) = postcard::take_from_bytes(body)?;
+    let metadata = beginning.metadata.map(Metadata::from);
+    let (partition, next_offsets) = (beginning.partition, beginning.next_offsets);
+    let beginning = (partition, next_offsets, beginning.household_id, metadata);
+    let mut upgraded = postcard::to_stdvec(&beginning)?;
+    upgraded.extend_from_slice(rest);
+    upgraded.extend([NO_PROGRAMS, NONE, NO_ASSETS, NO_PAST]);
+    Ok(upgraded)
 }
 
 /// Converts a body of version 2 to version 3, which adds the newest load, the newest PV reading, and the time since when

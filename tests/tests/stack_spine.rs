@@ -288,9 +288,9 @@ async fn the_command_arrives(
     ensure!(command["household_id"] == number, "{command}");
     let id = schedule["id"].as_str().context("a schedule has an id")?;
     ensure!(id.starts_with(&format!("{number}-")), "{id}");
-    let start = command["not_before"]
+    let start = command["program"][0]["from"]
         .as_str()
-        .context("a command has a start")?;
+        .context("a program has a start")?;
     let slots = schedule["slots"]
         .as_array()
         .context("a schedule has slots")?;
@@ -299,7 +299,9 @@ async fn the_command_arrives(
         "{command} is for no slot of {id}"
     );
     ensure!(
-        command["battery_w"].is_number() && command["fallback"] == "self_consumption",
+        command["version"] == 2
+            && command["program"][0]["battery"]["mode"].is_string()
+            && command["fallback"] == "self_consumption",
         "{command}"
     );
     Ok(command)

@@ -15,10 +15,11 @@ mod tidy {
 use tidy::circles;
 
 /// The crates of this workspace that each of them may use. ARCHITECTURE.md lists the same.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("model", &[]),
     ("forecast", &["model"]),
     ("household", &["model", "forecast"]),
+    ("backtest", &["model", "forecast", "household", "scheduler"]),
     ("scheduler", &["model"]),
     ("schemas", &["model"]),
     ("platform", &["model", "schemas"]),
@@ -28,7 +29,14 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ),
     (
         "api",
-        &["model", "household", "scheduler", "schemas", "platform"],
+        &[
+            "model",
+            "forecast",
+            "household",
+            "scheduler",
+            "schemas",
+            "platform",
+        ],
     ),
     ("hearth-log", &["model", "schemas", "platform"]),
     ("hearth-store", &["model", "schemas", "platform"]),
@@ -38,6 +46,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
     (
         "hearth",
         &[
+            "backtest",
             "model",
             "household",
             "scheduler",
@@ -54,6 +63,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
     (
         "tests",
         &[
+            "backtest",
             "model",
             "forecast",
             "household",

@@ -1,5 +1,5 @@
-//! Sends each slot's command to its device over MQTT: not before its time, and again until the device answers. Never
-//! sends a command that has expired or is superseded. Reads `commands` and `acks`; writes nothing to the log.
+//! Sends each command to its device over MQTT: at once, and again until the device answers. Never sends a command that has
+//! expired or is superseded. Reads `commands` and `acks`; writes nothing to the log.
 
 mod catch_up;
 mod config;

@@ -1,4 +1,4 @@
-//! The controller between a log and a real broker (Mosquitto): commands leave at their time and again until they are
+//! The controller between a log and a real broker (Mosquitto): commands leave at once and again until they are
 //! answered, none twice after its answer, through restarts of either side.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -14,7 +14,8 @@ use std::time::Duration;
 use devices::controller::{Controller, ControllerConfig, ControllerError};
 use devices::mqtt_client::{MqttEndpoint, MqttProtocol};
 use hearth_log::embedded::{EmbeddedLog, EmbeddedLogConfig};
-use model::command::{Ack, AckStatus, Command};
+use model::command::{Ack, AckStatus, Command, ProgramEntry};
+use model::policy::SlotPolicy;
 use model::units::{HouseholdId, MINUTE_MS};
 use platform::clock::Clock;
 use platform::log::Log;
@@ -118,7 +119,7 @@ impl Devices {
                         ready.take().map(|ready| ready.send(()));
                     }
                     Ok(rumqttc::Event::Incoming(rumqttc::Packet::Publish(publish))) => {
-                        let command = parse_command(&publish.payload).unwrap();
+                        let command = parse_command(&publish.payload, 0.0).unwrap();
                         assert_eq!(publish.topic, format!("home/{}/cmd", command.household_id));
                         if arriving.send(command).await.is_err() {
                             return;
@@ -193,23 +194,30 @@ impl Bench {
         (controller.await.unwrap(), metrics)
     }
 
-    /// Writes a command that begins `delay_ms` from now, valid for a slot.
-    async fn order(&self, home: i64, delay_ms: i64, requested_ms: i64) -> Command {
-        let not_before_ms = self.clock.now_ms() + delay_ms;
-        self.order_at(home, not_before_ms, requested_ms).await
+    /// Writes a command whose slot begins `delay_ms` from now.
+    async fn order(&self, home: i64, delay_ms: i64) -> Command {
+        let now_ms = self.clock.now_ms();
+        self.order_at(home, now_ms + delay_ms, now_ms).await
     }
 
-    async fn order_at(&self, home: i64, not_before_ms: i64, requested_ms: i64) -> Command {
-        let schedule_id = format!("{home}-{not_before_ms}-{requested_ms}");
+    async fn order_at(&self, home: i64, from_ms: i64, issued_ms: i64) -> Command {
+        let schedule_id = format!("{home}-{from_ms}-{issued_ms}");
+        let entry = ProgramEntry {
+            from_ms,
+            policy: Some(SlotPolicy::setpoint(-1.5)),
+            appliances: BTreeMap::from([("dishwasher".to_owned(), true)]),
+            evs: BTreeMap::new(),
+            heat: BTreeMap::new(),
+        };
         let command = Command {
             command_id: format!("{schedule_id}-0"),
             household_id: HouseholdId::new(home).unwrap(),
             schedule_id,
-            requested_ms,
-            not_before_ms,
-            expires_ms: not_before_ms + SLOT_MS,
-            battery_w: Some(-1500.0),
-            appliances: BTreeMap::from([("dishwasher".to_owned(), true)]),
+            requested_ms: issued_ms,
+            issued_ms,
+            expires_ms: from_ms + SLOT_MS,
+            battery: None,
+            program: vec![entry],
         };
         self.repeat(&command).await;
         command
@@ -255,14 +263,15 @@ async fn counts(metrics: &Metrics, outcome: &str, number: u64) {
     assert_eq!(counted(metrics, outcome), number, "{outcome}");
 }
 
-async fn sends_at_its_time_until_answered(protocol: MqttProtocol) {
+async fn sends_at_once_until_answered(protocol: MqttProtocol) {
     let broker = Broker::start(free_port()).await;
     let bench = Bench::new(broker.port, protocol);
     let mut devices = Devices::listen(broker.port).await;
     let (controller, metrics) = bench.start().await;
-    let one = bench.order(1, 60_000, 0).await;
+    // It is sent when it is made, before its first entry begins.
+    let one = bench.order(1, 900_000).await;
     let arrived = devices.next().await;
-    assert!(bench.clock.now_ms() >= one.not_before_ms, "too early");
+    assert!(bench.clock.now_ms() < one.from_ms(), "late");
     // The wire carries no time of request.
     let expected = Command {
         requested_ms: arrived.requested_ms,
@@ -272,7 +281,7 @@ async fn sends_at_its_time_until_answered(protocol: MqttProtocol) {
     devices.until(&one, 2).await;
     bench.answer(&one, AckStatus::Applied).await;
     counts(&metrics, "applied", 1).await;
-    let two = bench.order(2, 0, 0).await;
+    let two = bench.order(2, 0).await;
     // What was on its way to the first may still come, then never again.
     devices.until(&two, 1).await;
     let seen = devices.until(&two, 3).await;
@@ -285,13 +294,13 @@ async fn sends_at_its_time_until_answered(protocol: MqttProtocol) {
 }
 
 #[tokio::test]
-async fn sends_at_its_time_until_answered_over_mqtt_3() {
-    sends_at_its_time_until_answered(MqttProtocol::V4).await;
+async fn sends_at_once_until_answered_over_mqtt_3() {
+    sends_at_once_until_answered(MqttProtocol::V4).await;
 }
 
 #[tokio::test]
-async fn sends_at_its_time_until_answered_over_mqtt_5() {
-    sends_at_its_time_until_answered(MqttProtocol::V5).await;
+async fn sends_at_once_until_answered_over_mqtt_5() {
+    sends_at_once_until_answered(MqttProtocol::V5).await;
 }
 
 /// Restarts with and without a last commit; the engine has written the first command again in between.
@@ -300,12 +309,12 @@ async fn restart_repeats_nothing(commits: bool) {
     let bench = Bench::new(broker.port, MqttProtocol::V5);
     let mut devices = Devices::listen(broker.port).await;
     let (controller, metrics) = bench.start().await;
-    let one = bench.order(1, 0, 0).await;
+    let one = bench.order(1, 0).await;
     devices.until(&one, 1).await;
     bench.memory.refuse_commits(!commits);
     bench.answer(&one, AckStatus::Applied).await;
     counts(&metrics, "applied", 1).await;
-    let two = bench.order(2, 0, 0).await;
+    let two = bench.order(2, 0).await;
     devices.until(&two, 1).await;
     controller.close().await;
     bench.memory.refuse_commits(false);
@@ -339,7 +348,7 @@ async fn silence_is_not_the_end_of_a_topic() {
     let bench = Bench::new(broker.port, MqttProtocol::V5);
     let mut devices = Devices::listen(broker.port).await;
     let (controller, metrics) = bench.start().await;
-    let one = bench.order(1, 0, 0).await;
+    let one = bench.order(1, 0).await;
     devices.until(&one, 1).await;
     bench.memory.refuse_commits(true);
     bench.answer(&one, AckStatus::Applied).await;
@@ -351,7 +360,7 @@ async fn silence_is_not_the_end_of_a_topic() {
     bench.memory.stall(Some(Topic::Acks));
     let mut devices = Devices::listen(broker.port).await;
     let (controller, metrics) = bench.start().await;
-    let two = bench.order(2, 0, 0).await;
+    let two = bench.order(2, 0).await;
     let asked = bench.memory.asks_count();
     within("the log is asked again and again", async {
         while bench.memory.asks_count() < asked + 10 {
@@ -396,7 +405,7 @@ async fn a_restart_of_everything_on_the_embedded_log_repeats_nothing() {
     let (controller, metrics) = bench.start().await;
     let mut unanswered = BTreeSet::new();
     for home in 1..=20 {
-        let command = bench.order(home, 0, 0).await;
+        let command = bench.order(home, 0).await;
         devices.until(&command, 1).await;
         if home % 2 == 0 {
             bench.answer(&command, AckStatus::Applied).await;
@@ -425,24 +434,26 @@ async fn a_restart_of_everything_on_the_embedded_log_repeats_nothing() {
 }
 
 #[tokio::test]
-async fn the_later_schedule_holds_and_what_expired_stays_away() {
+async fn the_later_command_holds_and_what_expired_stays_away() {
     let broker = Broker::start(free_port()).await;
     let bench = Bench::new(broker.port, MqttProtocol::V5);
     let mut devices = Devices::listen(broker.port).await;
     let (controller, metrics) = bench.start().await;
     // What is read before the controller has caught up is not counted.
-    let first = bench.order(9, 0, 0).await;
+    let first = bench.order(9, 0).await;
     devices.until(&first, 1).await;
     bench.answer(&first, AckStatus::Applied).await;
     let start_ms = bench.clock.now_ms() + 120_000;
-    let new = bench.order_at(1, start_ms, 2).await;
-    bench.order_at(1, start_ms, 1).await;
-    let newest = bench.order_at(1, start_ms, 3).await;
+    let new = bench.order_at(1, start_ms, ORIGIN_MS + 2).await;
+    let old = bench.order_at(1, start_ms, ORIGIN_MS + 1).await;
+    let newest = bench.order_at(1, start_ms, ORIGIN_MS + 3).await;
     counts(&metrics, "superseded", 2).await;
-    bench.order(3, -SLOT_MS, 0).await;
+    bench.order(3, -SLOT_MS).await;
     counts(&metrics, "expired", 1).await;
-    let mut seen = devices.until(&newest, 2).await;
-    seen.remove(&first.command_id);
+    let seen = devices.until(&newest, 2).await;
+    assert!(!seen.contains(&old.command_id));
+    // What was on its way to the device may still come, then never again.
+    let seen = devices.until(&newest, 2).await;
     assert_eq!(seen, BTreeSet::from([newest.command_id.clone()]), "{new:?}");
     // Nobody answers, until it expires.
     counts(&metrics, "expired", 2).await;
@@ -461,14 +472,14 @@ async fn waits_for_the_broker_and_through_its_restart() {
     let port = free_port();
     let bench = Bench::new(port, MqttProtocol::V5);
     let (controller, metrics) = bench.start().await;
-    let one = bench.order(1, 0, 0).await;
+    let one = bench.order(1, 0).await;
     let broker = Broker::start(port).await;
     let mut devices = Devices::listen(port).await;
     devices.until(&one, 1).await;
     drop(broker);
     bench.answer(&one, AckStatus::Applied).await;
     counts(&metrics, "applied", 1).await;
-    let two = bench.order(2, 0, 0).await;
+    let two = bench.order(2, 0).await;
     let _broker = Broker::start(port).await;
     let seen = devices.until(&two, 2).await;
     assert_eq!(seen, BTreeSet::from([two.command_id.clone()]));
@@ -485,7 +496,7 @@ async fn many_commands_wait_in_the_log_and_all_arrive() {
     let mut waiting = BTreeSet::new();
     for home in 1..=100 {
         // As each slot ends, those that wait come in; ten begin with every tenth of a slot.
-        let command = bench.order(home, home / 10 * SLOT_MS / 10, 0).await;
+        let command = bench.order(home, home / 10 * SLOT_MS / 10).await;
         waiting.insert(command.command_id);
     }
     let (controller, _metrics) = bench.start().await;

@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 
-use model::command::CommandProgress;
+use model::asset::AssetReading;
+use model::command::{Command, CommandAnswer, CommandProgress};
 use model::metadata::Metadata;
 use model::reading::Reading;
 use model::schedule::Schedule;
@@ -24,6 +25,8 @@ const SNAPSHOT_BUCKETS: u32 = 1_024;
 pub enum Row {
     /// `meter_readings`, `pv_generation` or `battery_state`, by its kind.
     Reading(Reading),
+    /// `ev_state` or `heat_state`, by its kind.
+    Asset(AssetReading),
     /// `slots`.
     Slot {
         /// Whose slot it is.
@@ -33,8 +36,10 @@ pub enum Row {
     },
     /// `schedules`, by household and by schedule.
     Schedule(Arc<Schedule>),
-    /// `commands`.
-    Command(CommandProgress),
+    /// `commands`, as issued. Writing it again does not undo its answer.
+    Command(Command),
+    /// `commands`, what the device answered.
+    CommandAnswer(CommandAnswer),
     /// `households`.
     Household(Arc<Metadata>),
     /// `tariffs`.
@@ -78,11 +83,10 @@ impl Row {
         let day = |ts_ms: i64| ts_ms.div_euclid(DAY_MS);
         match self {
             Self::Reading(reading) => Place::Day(reading.household_id, day(reading.ts_ms)),
+            Self::Asset(reading) => Place::Day(reading.household_id, day(reading.ts_ms)),
             Self::Slot { household_id, slot } => Place::Day(*household_id, day(slot.start_ms)),
-            Self::Command(progress) => {
-                let command = &progress.command;
-                Place::Day(command.household_id, day(command.not_before_ms))
-            }
+            Self::Command(command) => Place::Day(command.household_id, day(command.from_ms())),
+            Self::CommandAnswer(answer) => Place::Day(answer.household_id, day(answer.from_ms)),
             Self::Schedule(schedule) => Place::Household(schedule.household_id),
             Self::Household(metadata) => Place::Household(metadata.household_id),
             Self::Snapshot { household_id, .. } => Place::Snapshots(snapshot_bucket(*household_id)),
@@ -96,8 +100,10 @@ impl Row {
         const SMALL: usize = 128;
         match self {
             Self::Reading(_) => SMALL,
+            Self::Asset(reading) => 2 * SMALL + reading.id.len(),
             Self::Slot { .. } => 2 * SMALL,
-            Self::Command(_) => 4 * SMALL,
+            Self::Command(command) => SMALL * (2 + 2 * command.program.len()),
+            Self::CommandAnswer(_) => 2 * SMALL,
             Self::Household(_) => 16 * SMALL,
             Self::Schedule(schedule) => SMALL * (4 + 3 * schedule.plan.slots.len()),
             Self::Tariff(tariff) => SMALL * (1 + tariff.periods.len()),
@@ -169,6 +175,13 @@ pub trait Store: Send + Sync + 'static {
         from_ms: i64,
         to_ms: i64,
     ) -> Result<Vec<Reading>, StoreError>;
+    /// Returns the readings of every asset in `[from_ms, to_ms)`, ascending by (time, kind, id).
+    async fn assets(
+        &self,
+        household_id: HouseholdId,
+        from_ms: i64,
+        to_ms: i64,
+    ) -> Result<Vec<AssetReading>, StoreError>;
     /// Returns the slots whose start lies in `[from_ms, to_ms)`, ascending.
     async fn slots(
         &self,
@@ -183,7 +196,7 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Option<Schedule>, StoreError>;
     /// Returns a schedule by its id, which begins with the household's id and a dash.
     async fn schedule(&self, schedule_id: &str) -> Result<Option<Schedule>, StoreError>;
-    /// Returns the commands whose `not_before_ms` lies in `[from_ms, to_ms)`, ascending.
+    /// Returns the commands whose first entry begins in `[from_ms, to_ms)`, ascending.
     async fn commands(
         &self,
         household_id: HouseholdId,

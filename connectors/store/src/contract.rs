@@ -5,9 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use model::command::{Command, CommandProgress, CommandState};
+use model::asset::{AssetReading, AssetState};
+use model::command::{
+    AckStatus, Command, CommandAnswer, CommandProgress, CommandState, ProgramEntry,
+};
 use model::metadata::{BatterySpec, Metadata};
-use model::problem::{Grid, Weights};
+use model::policy::SlotPolicy;
+use model::problem::Grid;
 use model::reading::{Measurement, Reading};
 use model::schedule::{Metrics, Plan, PlannedEv, PlannedHeat, PlannedSlot, Schedule, Status};
 use model::slot::Slot;
@@ -38,6 +42,7 @@ pub async fn run(store: &dyn Store, first_id: i64) -> Result<(), String> {
     called("ping", store.ping().await)?;
     called("write nothing", write(store, Vec::new()).await)?;
     readings(store, home(0)?, home(1)?).await?;
+    assets(store, home(0)?, home(1)?).await?;
     slots(store, home(0)?).await?;
     schedules(store, home(2)?).await?;
     commands(store, home(3)?).await?;
@@ -267,6 +272,49 @@ async fn readings(store: &dyn Store, one: HouseholdId, other: HouseholdId) -> Re
     }
 }
 
+async fn assets(store: &dyn Store, one: HouseholdId, other: HouseholdId) -> Result<(), String> {
+    let of = |household_id, id: &str, ts_ms, state| AssetReading {
+        household_id,
+        id: id.to_owned(),
+        ts_ms,
+        state,
+    };
+    let ev = |soc_pct: Option<f64>| AssetState::Ev {
+        plugged: true,
+        soc_pct,
+        power_w: -3_600.0,
+        departure_ms: soc_pct.map(|_| NOON_MS + DAY_MS),
+        goal_pct: soc_pct.map(|_| 80.0),
+    };
+    let tank = AssetState::Heat {
+        temperature_c: 48.5,
+        power_w: 900.0,
+    };
+    // Two EVs and a tank at one moment, and the next day.
+    let start_ms = NOON_MS + 12 * HOUR_MS - MINUTE_MS;
+    let expected = vec![
+        of(one, "car", start_ms, ev(Some(41.5))),
+        of(one, "zoé", start_ms, ev(None)),
+        of(one, "tank", start_ms, tank),
+        of(one, "car", start_ms + MINUTE_MS, ev(Some(41.75))),
+    ];
+    let mut rows: Vec<Row> = expected.iter().cloned().map(Row::Asset).collect();
+    rows.push(Row::Asset(of(other, "car", start_ms, ev(None))));
+    rows.reverse();
+    called("write assets", write(store, rows.clone()).await)?;
+    called("write assets again", write(store, rows).await)?;
+    let end_ms = start_ms + 2 * MINUTE_MS;
+    let found = called("read assets", store.assets(one, start_ms, end_ms).await)?;
+    equal("assets of two days", &found, &expected)?;
+    let found = called(
+        "read assets",
+        store.assets(one, start_ms, start_ms + 1).await,
+    )?;
+    equal("assets of a moment", &found, &expected[..3].to_vec())?;
+    let found = called("read assets", store.assets(one, end_ms, start_ms).await)?;
+    equal("an empty range of assets", &found, &Vec::new())
+}
+
 async fn slots(store: &dyn Store, home: HouseholdId) -> Result<(), String> {
     let start_ms = NOON_MS - NOON_MS.rem_euclid(DAY_MS);
     let mut full = Slot::empty(start_ms, 15);
@@ -331,18 +379,31 @@ async fn schedules(store: &dyn Store, home: HouseholdId) -> Result<(), String> {
     equal("an unknown schedule", &found, &None)
 }
 
+/// The command for two slots from the one at `index` on.
+fn command(home: HouseholdId, index: i64) -> Command {
+    let from_ms = NOON_MS + index * 15 * MINUTE_MS;
+    let entry = |nth: i64| ProgramEntry {
+        from_ms: from_ms + nth * 15 * MINUTE_MS,
+        policy: (index % 2 == 0).then_some(SlotPolicy::setpoint(-1.5005)),
+        appliances: BTreeMap::from([("dishwasher".to_owned(), nth == 1)]),
+        evs: BTreeMap::new(),
+        heat: BTreeMap::new(),
+    };
+    Command {
+        command_id: format!("{home}-{NOON_MS}-1-{index}"),
+        household_id: home,
+        schedule_id: format!("{home}-{NOON_MS}-1"),
+        requested_ms: NOON_MS,
+        issued_ms: NOON_MS + 1,
+        expires_ms: from_ms + 30 * MINUTE_MS,
+        battery: None,
+        program: (0..2).map(entry).collect(),
+    }
+}
+
 async fn commands(store: &dyn Store, home: HouseholdId) -> Result<(), String> {
     let issued = |index: i64| CommandProgress {
-        command: Command {
-            command_id: format!("{home}-{NOON_MS}-1-{index}"),
-            household_id: home,
-            schedule_id: format!("{home}-{NOON_MS}-1"),
-            requested_ms: NOON_MS,
-            not_before_ms: NOON_MS + index * 15 * MINUTE_MS,
-            expires_ms: NOON_MS + (index + 1) * 15 * MINUTE_MS,
-            battery_w: (index % 2 == 0).then_some(-1500.5),
-            appliances: BTreeMap::from([("dishwasher".to_owned(), index == 1)]),
-        },
+        command: command(home, index),
         state: CommandState::Issued,
         acked_ms: None,
         reason: String::new(),
@@ -358,14 +419,29 @@ async fn commands(store: &dyn Store, home: HouseholdId) -> Result<(), String> {
         reason: "battery is full".to_owned(),
         ..issued(1)
     };
+    let answer = |progress: &CommandProgress, status| {
+        Row::CommandAnswer(CommandAnswer {
+            household_id: home,
+            command_id: progress.command.command_id.clone(),
+            from_ms: progress.command.from_ms(),
+            status,
+            acked_ms: progress.acked_ms.unwrap_or(0),
+            reason: progress.reason.clone(),
+        })
+    };
+    let answers = vec![
+        answer(&applied, AckStatus::Applied),
+        answer(&rejected, AckStatus::Rejected),
+    ];
     let end_ms = NOON_MS + 60 * 15 * MINUTE_MS;
-    let expected: Vec<CommandProgress> = [applied.clone(), rejected.clone()]
+    let expected: Vec<CommandProgress> = [applied, rejected]
         .into_iter()
         .chain((2..60).map(issued))
         .collect();
-    let all_issued: Vec<Row> = (0..60).map(issued).map(Row::Command).collect();
-    called("issue commands", write(store, all_issued.clone()).await)?;
-    let answers = vec![Row::Command(applied), Row::Command(rejected)];
+    let all: Vec<Row> = (0..60)
+        .map(|index| Row::Command(command(home, index)))
+        .collect();
+    called("issue commands", write(store, all.clone()).await)?;
     called("answer commands", write(store, answers).await)?;
     let found = store.commands(home, NOON_MS, end_ms).await;
     equal(
@@ -373,7 +449,7 @@ async fn commands(store: &dyn Store, home: HouseholdId) -> Result<(), String> {
         &called("read commands", found)?,
         &expected,
     )?;
-    called("issue commands again", write(store, all_issued).await)?;
+    called("issue commands again", write(store, all).await)?;
     let found = store.commands(home, NOON_MS, end_ms).await;
     equal(
         "an order again keeps the answer",
@@ -582,7 +658,6 @@ fn schedule(household_id: HouseholdId, requested_ms: i64, counter: u32, adopt: b
 
 fn metadata(household_id: HouseholdId, name: &str) -> Metadata {
     Metadata {
-        household_id,
         name: name.to_owned(),
         location: "48.14,11.58".to_owned(),
         pv_capacity_kw: 7.5,
@@ -602,10 +677,9 @@ fn metadata(household_id: HouseholdId, name: &str) -> Metadata {
             peak_price_per_kw: 12.5,
             peak_kw: 3.5,
         },
-        pv_curtailable: false,
-        appliances: Vec::new(),
-        tariff: "spot".to_owned(),
-        weights: Weights::COST,
+        time_zone: "Europe/Berlin".to_owned(),
+        groups: vec!["feeder 7".to_owned()],
+        ..Metadata::of(household_id, "spot")
     }
 }
 

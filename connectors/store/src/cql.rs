@@ -12,6 +12,7 @@ mod statements;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
+use model::asset::AssetReading;
 use model::command::CommandProgress;
 use model::metadata::Metadata;
 use model::reading::{Kind, Reading};
@@ -37,9 +38,11 @@ use self::batches::{Limits, Replicas, RowBatch, batches};
 use self::config::{WITHOUT_TLS, is_keyspace};
 use self::epochs::Epochs;
 use self::failures::{pauses, refused_or_unavailable};
-use self::rows::{Cell, CommandRow, Grouped, SlotRow, cql_date, day_of, group, measurement};
+use self::rows::{
+    Cell, CommandRow, EvRow, Grouped, HeatRow, SlotRow, cql_date, day_of, group, measurement,
+};
 use self::statements::{Insert, Statements};
-use crate::retention::{check_range, without_overlaps};
+use crate::retention::{check_range, in_order, without_overlaps};
 use platform::metrics::Metrics;
 use platform::order::{Epoch, Order};
 use platform::store::{Row, Store, StoreError, snapshot_bucket};
@@ -377,6 +380,25 @@ impl Store for CqlStore {
             .collect();
         readings.sort_by_key(|reading| (reading.ts_ms, reading.measurement.kind()));
         Ok(readings)
+    }
+
+    async fn assets(
+        &self,
+        household_id: HouseholdId,
+        from_ms: i64,
+        to_ms: i64,
+    ) -> Result<Vec<AssetReading>, StoreError> {
+        if !check_range(from_ms, to_ms)? {
+            return Ok(Vec::new());
+        }
+        let s = self.statements().await?;
+        let (evs, heat) = tokio::try_join!(
+            self.select_days::<EvRow>(&s.evs, household_id, from_ms, to_ms),
+            self.select_days::<HeatRow>(&s.heat, household_id, from_ms, to_ms),
+        )?;
+        let evs = evs.into_iter().map(|row| row.into_reading(household_id));
+        let heat = heat.into_iter().map(|row| row.into_reading(household_id));
+        Ok(in_order(evs.chain(heat).collect()))
     }
 
     async fn slots(

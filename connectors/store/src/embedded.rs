@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use model::asset::{AssetKind, AssetReading};
 use model::command::{Command, CommandProgress, CommandState};
 use model::metadata::Metadata;
 use model::reading::{Kind, Reading};
@@ -21,10 +22,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::tables::{
     Answer, Table, Tables, body, changes_of, corrupt, from_fjall, get, household_key, look,
-    reading_of, schedule_prefix, tariff_key, timed_key, unpacked, unpacked_schedule,
+    named_key, reading_of, schedule_prefix, tariff_key, timed_key, unpacked, unpacked_command,
+    unpacked_schedule,
 };
 use self::writer::{Claim, Job, Write, closed};
-use crate::retention::{Retention, check_range, without_overlaps};
+use crate::retention::{Retention, check_range, in_order, without_overlaps};
 use platform::metrics::Metrics;
 use platform::order::{Epoch, Order};
 use platform::reopen::Reopened;
@@ -275,6 +277,36 @@ impl Store for EmbeddedStore {
         .await
     }
 
+    async fn assets(
+        &self,
+        household_id: HouseholdId,
+        from_ms: i64,
+        to_ms: i64,
+    ) -> Result<Vec<AssetReading>, StoreError> {
+        if !check_range(from_ms, to_ms)? {
+            return Ok(Vec::new());
+        }
+        self.read(move |tables| {
+            let mut readings = Vec::new();
+            for kind in AssetKind::ALL {
+                let table = Table::of_asset(kind);
+                let range = timed_key(household_id, from_ms)..timed_key(household_id, to_ms);
+                for guard in tables.get(table).range(range) {
+                    let (key, value) = guard.into_inner().map_err(|error| from_fjall(&error))?;
+                    let (id, ts_ms) = named_key(table, &key)?;
+                    readings.push(AssetReading {
+                        household_id,
+                        id,
+                        ts_ms,
+                        state: unpacked(table, &value)?,
+                    });
+                }
+            }
+            Ok(in_order(readings))
+        })
+        .await
+    }
+
     async fn slots(
         &self,
         household_id: HouseholdId,
@@ -338,7 +370,7 @@ impl Store for EmbeddedStore {
             let rows = tables.get(Table::Commands).range(range);
             rows.map(|guard| {
                 let (key, value) = guard.into_inner().map_err(|error| from_fjall(&error))?;
-                let command: Command = unpacked(Table::Commands, &value)?;
+                let command = unpacked_command(&value)?;
                 let answer = get(tables, Table::CommandAnswers, &key)?
                     .map(|value| unpacked::<Answer>(Table::CommandAnswers, &value))
                     .transpose()?;

@@ -1,5 +1,6 @@
 //! How long rows are kept, and how long a time one query may cover. The same limits apply to every store.
 
+use model::asset::AssetReading;
 use model::tariff::PricePeriod;
 use model::units::DAY_MS;
 
@@ -13,7 +14,7 @@ platform::settings! {
     /// counts back from a household's newest row, so that simulated time and replayed years are kept as well.
     #[derive(Copy)]
     pub struct Retention {
-        /// `meter_readings`, `pv_generation` and `battery_state`; days.
+        /// `meter_readings`, `pv_generation`, `battery_state`, `ev_state` and `heat_state`; days.
         #[range(0..=36_500)]
         readings_days: u32 = 90,
         /// `slots`; days.
@@ -29,6 +30,15 @@ platform::settings! {
         #[range(0..=36_500)]
         weather_days: u32 = 90,
     }
+}
+
+/// Returns the readings ascending by (time, kind, id).
+pub(super) fn in_order(mut readings: Vec<AssetReading>) -> Vec<AssetReading> {
+    readings.sort_by(|one, other| {
+        let key = |reading: &AssetReading| (reading.ts_ms, reading.state.kind());
+        (key(one), &one.id).cmp(&(key(other), &other.id))
+    });
+    readings
 }
 
 /// Checks `[from_ms, to_ms)` against [`RANGE_DAYS_MAX`]; returns false if the range is empty.

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use model::limits::LimitError;
-use model::metadata::{ApplianceSpec, BatterySpec, Metadata};
+use model::metadata::{
+    ApplianceSpec, BatterySpec, EvSpec, HeatStoreSpec, Metadata, Position, PvMounting,
+};
 use model::problem::{Appliance, Battery, Grid, Problem, Weights};
 use model::rolling::Rolling;
 use model::schedule::{
@@ -13,16 +15,19 @@ use model::schedule::{
 use model::slot::{Slot, Stat};
 use model::tariff::{PricePeriod, Tariff};
 use model::units::HouseholdId;
+use model::zone::UTC;
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub use self::fleet::{
     AlertBody, AlertsBody, CommandBody, CommandsBody, FleetBody, FleetSlotBody, TariffSpan,
     TariffsBody,
 };
+pub use self::policies::{BatteryPolicyBody, PolicyBody, ScenarioBody};
 pub use self::stores::{EvBody, HeatStoreBody, SeriesBody, StabilityBody};
 use schemas::time::rfc3339;
 
 mod fleet;
+mod policies;
 mod stores;
 
 #[cfg(test)]
@@ -89,6 +94,7 @@ pub struct OptimizeBody {
     #[serde(default, deserialize_with = "given")]
     pub stability: Option<Option<StabilityBody>>,
     pub time_limit_ms: Option<u32>,
+    pub scenarios: Option<Vec<ScenarioBody>>,
 }
 
 /// Tells a field that is null from one that is absent.
@@ -208,6 +214,7 @@ impl OptimizeBody {
         weights: None,
         stability: None,
         time_limit_ms: None,
+        scenarios: None,
     };
 
     /// The problem: what is given here over what `base`, the engine's own, says. Ranges are checked by the scheduler.
@@ -232,6 +239,9 @@ impl OptimizeBody {
             &self.sell_price,
         ];
         let slots_count = series.into_iter().flatten().map(Vec::len).next();
+        // A load or PV that is stated here is certain, unless scenarios are stated too.
+        let is_certain = self.load_kw.is_some() || self.pv_kw.is_some();
+        let uncertain = same_slots.filter(|_| !is_certain);
         let series = |field: &str, given: Option<Vec<f64>>, known: fn(&Problem) -> &Vec<f64>| {
             if let Some(given) = given {
                 return Ok(given);
@@ -295,6 +305,7 @@ impl OptimizeBody {
             time_limit_ms: self
                 .time_limit_ms
                 .or(base.and_then(|base| base.time_limit_ms)),
+            scenarios: policies::scenarios(self.scenarios, uncertain, slots_count),
             weights: self.weights.map_or_else(
                 || base.map_or(Weights::COST, |base| base.weights),
                 |body| Weights {
@@ -407,6 +418,9 @@ pub struct PlannedSlotBody {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub heat: BTreeMap<String, PlannedHeat>,
     pub shadow_price: f64,
+    /// Absent in plans of earlier builds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicyBody>,
 }
 
 impl PlanBody {
@@ -465,6 +479,7 @@ impl From<&PlannedSlot> for PlannedSlotBody {
             evs: slot.evs.clone(),
             heat: slot.heat.clone(),
             shadow_price: slot.shadow_price,
+            policy: slot.policy.as_ref().map(PolicyBody::from),
         }
     }
 }
@@ -577,8 +592,12 @@ pub struct MetadataBody {
     pub name: String,
     #[serde(default)]
     pub location: String,
+    #[serde(default = "utc")]
+    pub time_zone: String,
+    pub position: Option<Position>,
     #[serde(default)]
     pub pv_capacity_kw: f64,
+    pub pv_mounting: Option<PvMounting>,
     pub battery: Option<BatterySpec>,
     #[serde(default)]
     pub grid: GridBody,
@@ -586,9 +605,19 @@ pub struct MetadataBody {
     pub pv_curtailable: bool,
     #[serde(default)]
     pub appliances: Vec<ApplianceSpec>,
+    #[serde(default)]
+    pub evs: Vec<EvSpec>,
+    #[serde(default)]
+    pub heat_stores: Vec<HeatStoreSpec>,
+    #[serde(default)]
+    pub groups: Vec<String>,
     pub tariff: String,
     #[serde(default)]
     pub weights: WeightsBody,
+}
+
+fn utc() -> String {
+    UTC.to_owned()
 }
 
 impl From<&Metadata> for MetadataBody {
@@ -602,11 +631,17 @@ impl From<&Metadata> for MetadataBody {
             household_id: Some(metadata.household_id.get()),
             name: metadata.name.clone(),
             location: metadata.location.clone(),
+            time_zone: metadata.time_zone.clone(),
+            position: metadata.position,
             pv_capacity_kw: metadata.pv_capacity_kw,
+            pv_mounting: metadata.pv_mounting,
             battery: metadata.battery.clone(),
             grid: metadata.grid.into(),
             pv_curtailable: metadata.pv_curtailable,
             appliances: metadata.appliances.clone(),
+            evs: metadata.evs.clone(),
+            heat_stores: metadata.heat_stores.clone(),
+            groups: metadata.groups.clone(),
             tariff: metadata.tariff.clone(),
             weights: WeightsBody {
                 cost,
@@ -630,11 +665,17 @@ impl MetadataBody {
             household_id,
             name: self.name,
             location: self.location,
+            time_zone: self.time_zone,
+            position: self.position,
             pv_capacity_kw: self.pv_capacity_kw,
+            pv_mounting: self.pv_mounting,
             battery: self.battery,
             grid: self.grid.into(),
             pv_curtailable: self.pv_curtailable,
             appliances: self.appliances,
+            evs: self.evs,
+            heat_stores: self.heat_stores,
+            groups: self.groups,
             tariff: self.tariff,
             weights: Weights {
                 cost: self.weights.cost,

@@ -11,8 +11,10 @@ use crate::body::{
     RollingBody, ScheduleBody, SlotBody, TariffBody, TariffSpan, TariffsBody,
 };
 use actix_web::{HttpRequest, HttpResponse, Resource, Route, guard, web};
+use forecast::home::HomeForecast;
 use household::household::Household;
 use household::inputs::Inputs;
+use household::past;
 use household::planning::{self, PlanningInput};
 use household::runs::runs;
 use household::settings::Settings;
@@ -210,15 +212,8 @@ impl Api {
         span_ms: RangeInclusive<i64>,
         slots: &mut Vec<Slot>,
     ) -> Result<(), Refused> {
-        let Some(state) = self.context.store.snapshot(id).await? else {
+        let Some(household) = self.saved(id).await? else {
             return Ok(());
-        };
-        let household = match snapshot::household::<Household>(&state) {
-            Ok(household) => household,
-            Err(reason) => {
-                warn!(household = %id, %reason, "cannot look into a snapshot");
-                return Ok(());
-            }
         };
         let known: BTreeSet<i64> = slots.iter().map(|slot| slot.start_ms).collect();
         let recent = household
@@ -230,6 +225,35 @@ impl Api {
         }));
         slots.sort_by_key(|slot| slot.start_ms);
         Ok(())
+    }
+
+    /// The home as its engine saved it last; `None` if there is nothing that can be read.
+    async fn saved(&self, id: HouseholdId) -> Result<Option<Household>, Refused> {
+        let Some(state) = self.context.store.snapshot(id).await? else {
+            return Ok(None);
+        };
+        let household = snapshot::household::<Household>(&state);
+        if let Err(reason) = &household {
+            warn!(household = %id, %reason, "cannot look into a snapshot");
+        }
+        Ok(household.ok())
+    }
+
+    /// The home's past for forecasts: as its engine saved it last, and the slots since.
+    async fn past(
+        &self,
+        id: HouseholdId,
+        metadata: &Metadata,
+        ended: &[Slot],
+    ) -> Result<HomeForecast, Refused> {
+        let length = self.settings.slot;
+        let saved = self.saved(id).await?;
+        let past = saved.as_ref().and_then(Household::past);
+        let mut past = past.map_or_else(|| HomeForecast::new(length), |past| past.resized(length));
+        for slot in ended {
+            past::note(&mut past, slot, Some(metadata));
+        }
+        Ok(past)
     }
 
     async fn tariff_of(
@@ -258,17 +282,19 @@ impl Api {
         };
         let length = self.settings.slot;
         let start_ms = length.start_of_ms(now_ms);
-        // With the open slot, as in the engine: a home's first quarter hour has no other.
+        // With the open slot, as in the engine: a home's first quarter hour has no other input.
         let slots = self.slots(id, start_ms - DAY_MS, now_ms).await?;
+        let ended = slots.partition_point(|slot| end_ms(slot) <= start_ms);
+        let past = self.past(id, &metadata, &slots[..ended]).await?;
         // As the engine has it, which does not wait for the store.
         let tariff = self.prices.get(&metadata.tariff)?;
         let commands = store.commands(id, start_ms - DAY_MS, now_ms).await?;
         planning::problem(&PlanningInput {
             metadata: &metadata,
-            slots: &slots,
+            past: &past,
             tariff: tariff.as_deref(),
             inputs: Inputs::of(&slots, now_ms, length),
-            runs: &runs(&commands),
+            runs: &runs(&commands, now_ms),
             now_ms,
             settings: &self.settings,
         })

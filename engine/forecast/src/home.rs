@@ -145,6 +145,12 @@ impl HomeForecast {
         }
     }
 
+    /// Length of the slots.
+    #[must_use]
+    pub const fn slot(&self) -> SlotLength {
+        self.load.slot()
+    }
+
     /// The competition of the load models.
     #[must_use]
     pub const fn contest(&self) -> &Contest {

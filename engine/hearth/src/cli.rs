@@ -54,6 +54,8 @@ enum Command {
         /// File with the problem; `-` reads standard input.
         file: PathBuf,
     },
+    /// Replays recorded homes and compares what they would have paid; writes report.json and report.html.
+    Backtest(backtest::command::Options),
     /// Manages many homes at once.
     #[command(subcommand)]
     Households(HouseholdsCommand),
@@ -125,6 +127,10 @@ fn run(cli: &Cli) -> Result<()> {
             system()?.block_on(roles::init(&config))
         }
         Command::Solve { file } => solve(file),
+        Command::Backtest(options) => {
+            let report = backtest::command::execute(options)?;
+            print(&backtest::page::text(&report))
+        }
         Command::Households(command) => {
             let config = Config::load(file)?;
             speak(&config.operation);

@@ -70,7 +70,7 @@ const fn column(name: &'static str, form: Form, is_required: bool, about: &'stat
 }
 
 /// Every column that a file may have, in any order.
-pub const COLUMNS: [Column; 22] = [
+pub const COLUMNS: [Column; 30] = [
     column("household_id", Form::Number, true, "positive whole number"),
     column("tariff", Form::Text, true, "name of a tariff"),
     column("name", Form::Text, false, "for people"),
@@ -81,10 +81,35 @@ pub const COLUMNS: [Column; 22] = [
         "key of the weather forecast, such as `48.14,11.58`",
     ),
     column(
+        "time_zone",
+        Form::Text,
+        false,
+        "IANA time zone, such as `Europe/Berlin`; empty: UTC",
+    ),
+    column(
+        "position.latitude_deg",
+        Form::Number,
+        true,
+        "degrees north; both `position` columns empty: not known",
+    ),
+    column("position.longitude_deg", Form::Number, true, "degrees east"),
+    column(
         "pv_capacity_kw",
         Form::Number,
         false,
         "peak power of the PV plant, kW; empty: none",
+    ),
+    column(
+        "pv_mounting.tilt_deg",
+        Form::Number,
+        true,
+        "0 is flat, 90 upright; both `pv_mounting` columns empty: learned",
+    ),
+    column(
+        "pv_mounting.azimuth_deg",
+        Form::Number,
+        true,
+        "clockwise from north, 180 is south",
     ),
     column(
         "pv_curtailable",
@@ -170,6 +195,19 @@ pub const COLUMNS: [Column; 22] = [
         false,
         "JSON array as in `PUT /api/households/{id}`",
     ),
+    column(
+        "evs",
+        Form::Json,
+        false,
+        "JSON array as in `PUT /api/households/{id}`",
+    ),
+    column(
+        "heat_stores",
+        Form::Json,
+        false,
+        "JSON array as in `PUT /api/households/{id}`",
+    ),
+    column("groups", Form::Json, false, "JSON array of names"),
     column(
         "weights.cost",
         Form::Number,
@@ -404,9 +442,9 @@ fn metadata(columns: &[&Column], record: &StringRecord) -> Result<Metadata, (Str
         let expected = format!("expected a positive whole number, found {found:?}");
         ("household_id".to_owned(), expected)
     })?;
-    // Only the lists of objects can still be wrong; the error names the field in them.
-    let body: MetadataBody = serde_json::from_value(Value::Object(body))
-        .map_err(|error| ("appliances".to_owned(), error.to_string()))?;
+    // Only the lists can still be wrong; the error names the field in them.
+    let body: MetadataBody = serde_path_to_error::deserialize(Value::Object(body))
+        .map_err(|error| (error.path().to_string(), error.inner().to_string()))?;
     body.into_metadata(id)
         .map_err(|fault| (fault.field, fault.expected))
 }
@@ -505,6 +543,30 @@ mod tests {
                 "line 7, column pv_curtailable: expected true or false, found \"yes\"",
                 "line 9, column household_id: 11 is already in line 8",
                 "line 10, column all: expected 4 cells, found 2",
+            ],
+        );
+    }
+
+    #[test]
+    fn places_and_assets_are_read_and_faults_in_lists_are_named() {
+        let text = "household_id,tariff,time_zone,position.latitude_deg,position.longitude_deg,groups,heat_stores\n\
+                    7,flat,Europe/Berlin,48.1,11.6,\"[\"\"feeder 7\"\"]\",\
+                    \"[{\"\"id\"\":\"\"tank\"\",\"\"power_kw\"\":2,\"\"kwh_per_k\"\":0.35,\"\"min_c\"\":45,\"\"max_c\"\":60,\"\"ambient_c\"\":18}]\"\n";
+        let file = file(text);
+        let (_, home) = rows(file.path()).unwrap().next().unwrap().unwrap();
+        assert_eq!(home.time_zone, "Europe/Berlin");
+        assert_eq!(home.position.unwrap().latitude_deg, 48.1);
+        assert_eq!(home.groups, ["feeder 7"]);
+        assert_eq!(home.heat_stores[0].cop, 1.0);
+        check_faults(
+            "household_id,tariff,time_zone,evs,position.latitude_deg\n\
+             7,flat,Berlin,,\n\
+             8,flat,,\"[{\"\"id\"\":\"\"car\"\"}]\",\n\
+             9,flat,,,48\n",
+            &[
+                "line 2, column time_zone: expected an IANA time zone such as Europe/Berlin, found \"Berlin\"",
+                "line 3, column evs[0]: missing field `capacity_kwh`",
+                "line 4, column position.longitude_deg: expected a number, found nothing",
             ],
         );
     }

@@ -1,5 +1,6 @@
 //! The store of roles that need none: it refuses everything.
 
+use model::asset::AssetReading;
 use model::command::CommandProgress;
 use model::metadata::Metadata;
 use model::reading::Reading;
@@ -50,6 +51,15 @@ impl Store for NoStore {
         _from_ms: i64,
         _to_ms: i64,
     ) -> Result<Vec<Reading>, StoreError> {
+        none()
+    }
+
+    async fn assets(
+        &self,
+        _household_id: HouseholdId,
+        _from_ms: i64,
+        _to_ms: i64,
+    ) -> Result<Vec<AssetReading>, StoreError> {
         none()
     }
 

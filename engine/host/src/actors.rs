@@ -179,6 +179,7 @@ impl Actors {
         let answered = match &event {
             Event::ScheduleReady(schedule) => Some(schedule.request_id.clone()),
             Event::ReadingArrived(_)
+            | Event::AssetRead(_)
             | Event::MetadataChanged(_)
             | Event::AckArrived(_)
             | Event::SlotRepaired(_)

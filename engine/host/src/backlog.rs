@@ -55,9 +55,11 @@ const fn saved_home(row: &Row) -> Option<HouseholdId> {
     match row {
         Row::Snapshot { household_id, .. } => Some(*household_id),
         Row::Reading(_)
+        | Row::Asset(_)
         | Row::Slot { .. }
         | Row::Schedule(_)
         | Row::Command(_)
+        | Row::CommandAnswer(_)
         | Row::Household(_)
         | Row::Tariff(_) => None,
     }

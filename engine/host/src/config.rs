@@ -19,6 +19,9 @@ platform::settings! {
         /// Slots in a plan.
         #[range(1..=672)]
         horizon_slots: u32 = 96,
+        /// Slots in a program, which devices carry out even without contact before they fall back.
+        #[range(1..=96)]
+        program_slots: u32 = 8,
         /// Minutes that a slot waits for late readings before its raw readings are let go.
         #[range(0..=1_440)]
         grace_minutes: u32 = 15,
@@ -100,6 +103,7 @@ impl EngineConfig {
         Settings {
             slot: self.slot_minutes,
             horizon_slots: self.horizon_slots,
+            program_slots: self.program_slots,
             grace_ms: i64::from(self.grace_minutes) * MINUTE_MS,
             hold_ms: i64::from(self.hold_minutes) * MINUTE_MS,
             ahead_ms: i64::from(self.ahead_minutes) * MINUTE_MS,

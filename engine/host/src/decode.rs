@@ -5,12 +5,12 @@ use std::sync::Arc;
 use household::event::Event;
 use model::command::Ack;
 use model::metadata::Metadata;
-use model::reading::Reading;
 use model::schedule::Schedule;
 use model::units::HouseholdId;
 use platform::log::{Record, TopicPartition};
 use schemas::codec::{Codec, CodecError};
 use schemas::dead_letter::Reason;
+use schemas::telemetry::Telemetry;
 use schemas::topic::Topic;
 
 use crate::dead_letter::dead_letter;
@@ -110,10 +110,10 @@ fn is_key_of(record: &Record, household_id: HouseholdId) -> bool {
 /// What a record of one of a shard's topics says, and to whom.
 fn event(codec: &Codec, topic: Topic, value: &[u8]) -> Result<(HouseholdId, Event), CodecError> {
     Ok(match topic {
-        Topic::Telemetry => {
-            let reading: Reading = codec.decode(value)?;
-            (reading.household_id, Event::ReadingArrived(reading))
-        }
+        Topic::Telemetry => match codec.decode(value)? {
+            Telemetry::Reading(reading) => (reading.household_id, Event::ReadingArrived(reading)),
+            Telemetry::Asset(reading) => (reading.household_id, Event::AssetRead(reading)),
+        },
         Topic::Households => {
             let metadata: Metadata = codec.decode(value)?;
             let id = metadata.household_id;

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use household::effect::{Effect, Refusal};
 use household::windows::RAW_NUMBERS_MAX;
 use model::reading::ReadingOutcome;
-use model::reading::{Kind, Reading};
 use model::slot::HouseholdSlot;
 use model::units::HouseholdId;
 use platform::metrics::Metrics;
@@ -34,7 +33,7 @@ pub(crate) struct EffectBatch {
     /// Records of the log that led to all this.
     pub(crate) records_count: usize,
     /// Readings by kind and outcome.
-    counts: BTreeMap<(Kind, ReadingOutcome), u64>,
+    counts: BTreeMap<(&'static str, ReadingOutcome), u64>,
     /// Whether the readings were counted before.
     is_replayed: bool,
 }
@@ -65,12 +64,14 @@ impl EffectBatch {
         for effect in fresh.drain(..) {
             match effect {
                 Effect::StoreReading(reading) => self.rows.push(Row::Reading(reading)),
+                Effect::StoreAsset(reading) => self.rows.push(Row::Asset(reading)),
                 Effect::StoreSlot { household_id, slot } => {
                     self.store_slot(setup, HouseholdSlot { household_id, slot });
                 }
                 Effect::StoreMetadata(metadata) => self.rows.push(Row::Household(metadata)),
                 Effect::StoreSchedule(schedule) => self.rows.push(Row::Schedule(schedule)),
-                Effect::StoreCommand(progress) => self.rows.push(Row::Command(progress)),
+                Effect::StoreCommand(command) => self.rows.push(Row::Command(command)),
+                Effect::StoreAnswer(answer) => self.rows.push(Row::CommandAnswer(answer)),
                 Effect::RequestOptimize(request) => {
                     self.send(context, request.household_id, request.as_ref());
                 }
@@ -91,10 +92,16 @@ impl EffectBatch {
                     self.repairs.insert((household_id, start_ms));
                 }
                 Effect::RefuseReading { reading, refusal } => {
-                    refused = Some(why_refused(&reading, refusal, home));
+                    refused = Some(why_refused(reading.ts_ms, refusal, home));
+                }
+                Effect::RefuseAsset { ts_ms, refusal } => {
+                    refused = Some(why_refused(ts_ms, refusal, home));
                 }
                 Effect::CountReading { kind, outcome } => {
-                    *self.counts.entry((kind, outcome)).or_default() += 1;
+                    *self.counts.entry((kind.as_str(), outcome)).or_default() += 1;
+                }
+                Effect::CountAsset { kind, outcome } => {
+                    *self.counts.entry((kind.as_str(), outcome)).or_default() += 1;
                 }
             }
         }
@@ -126,9 +133,7 @@ impl EffectBatch {
                 outcome.as_str()
             };
             let readings = &metrics.readings_total;
-            readings
-                .with_label_values(&[kind.as_str(), outcome])
-                .inc_by(count);
+            readings.with_label_values(&[kind, outcome]).inc_by(count);
         }
     }
 
@@ -150,8 +155,8 @@ pub(crate) struct Refused {
     pub(crate) detail: String,
 }
 
-fn why_refused(reading: &Reading, refusal: Refusal, home: &Resident) -> Refused {
-    let ts = rfc3339(reading.ts_ms);
+fn why_refused(ts_ms: i64, refusal: Refusal, home: &Resident) -> Refused {
+    let ts = rfc3339(ts_ms);
     let detail = match refusal {
         Refusal::Late => {
             let watermark = rfc3339(home.household.watermark_ms());
@@ -164,6 +169,9 @@ fn why_refused(reading: &Reading, refusal: Refusal, home: &Resident) -> Refused 
         }
         Refusal::TooOld => format!("ts is {ts}, before what engine.kept_days keeps"),
         Refusal::Implausible(implausible) => implausible.to_string(),
+        Refusal::TooManyAssets => {
+            "the home has sent readings of as many EVs or heat stores as it may have".to_owned()
+        }
         Refusal::Full => format!(
             "ts is {ts}, but the home holds {RAW_NUMBERS_MAX} numbers of open slots already"
         ),
@@ -171,7 +179,9 @@ fn why_refused(reading: &Reading, refusal: Refusal, home: &Resident) -> Refused 
     let reason = match refusal {
         Refusal::Future => Reason::FutureTime,
         Refusal::TooOld => Reason::PastTime,
-        Refusal::Late | Refusal::Implausible(_) | Refusal::Full => Reason::OutOfRange,
+        Refusal::Late | Refusal::Implausible(_) | Refusal::Full | Refusal::TooManyAssets => {
+            Reason::OutOfRange
+        }
     };
     Refused { reason, detail }
 }

@@ -10,6 +10,7 @@ use platform::role_context::RoleContext;
 use platform::store::Row;
 use schemas::codec::Message;
 use schemas::dead_letter::{DeadLetter, Reason};
+use schemas::telemetry::Telemetry;
 use schemas::topic::Topic;
 use tracing::error;
 
@@ -47,6 +48,11 @@ pub(crate) fn instead_of_row(context: &RoleContext, row: &Row, detail: &str) -> 
             Some(reading.household_id),
             codec.encode(reading).ok(),
         ),
+        Row::Asset(reading) => (
+            Topic::Telemetry.as_str(),
+            Some(reading.household_id),
+            codec.encode(&Telemetry::Asset(reading.clone())).ok(),
+        ),
         Row::Slot { household_id, slot } => {
             let slot = HouseholdSlot {
                 household_id: *household_id,
@@ -60,11 +66,22 @@ pub(crate) fn instead_of_row(context: &RoleContext, row: &Row, detail: &str) -> 
             Some(schedule.household_id),
             codec.encode(schedule.as_ref()).ok(),
         ),
-        Row::Command(progress) => (
+        Row::Command(command) => (
             Topic::Commands.as_str(),
-            Some(progress.command.household_id),
-            codec.encode(&progress.command).ok(),
+            Some(command.household_id),
+            codec.encode(command).ok(),
         ),
+        Row::CommandAnswer(answer) => {
+            let ack = Ack {
+                household_id: answer.household_id,
+                command_id: answer.command_id.clone(),
+                ts_ms: answer.acked_ms,
+                status: answer.status,
+                reason: answer.reason.clone(),
+            };
+            let payload = codec.encode(&ack).ok();
+            (Topic::Acks.as_str(), Some(answer.household_id), payload)
+        }
         Row::Household(metadata) => (
             Topic::Households.as_str(),
             Some(metadata.household_id),

@@ -62,7 +62,7 @@ impl Resident {
                 (NextOffsets::default(), Household::new(id))
             }
         };
-        household.recall_inputs(settings);
+        household.recall(settings);
         Ok(Self::new(household, next_offsets))
     }
 

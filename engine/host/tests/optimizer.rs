@@ -49,6 +49,7 @@ fn plain(id: i64, requested_ms: i64) -> OptimizeRequest {
             weights: Weights::COST,
             stability: None,
             time_limit_ms: None,
+            scenarios: Vec::new(),
         },
     }
 }

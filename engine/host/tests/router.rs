@@ -71,10 +71,15 @@ impl Running {
         let rows = self.world.store.rows.lock().unwrap();
         let is_of = |row: &&Row| match row {
             Row::Reading(reading) => reading.household_id == id,
+            Row::Asset(reading) => reading.household_id == id,
             Row::Slot { household_id, .. } | Row::Snapshot { household_id, .. } => {
                 *household_id == id
             }
-            Row::Schedule(_) | Row::Command(_) | Row::Household(_) | Row::Tariff(_) => false,
+            Row::Schedule(_)
+            | Row::Command(_)
+            | Row::CommandAnswer(_)
+            | Row::Household(_)
+            | Row::Tariff(_) => false,
         };
         rows.iter().filter(is_of).count()
     }

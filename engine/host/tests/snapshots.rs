@@ -2,7 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
-use household::household::Household;
+use std::collections::BTreeMap;
+
+use host::config::EngineConfig;
+use household::effect::Effect;
+use household::event::Event;
+use household::household::{Env, Household};
+use model::command::{Ack, AckStatus};
+use model::units::HouseholdId;
 use schemas::snapshot::{NextOffsets, SnapshotError, encode};
 use schemas::topic::Topic;
 
@@ -22,13 +29,10 @@ fn check(stored: &[u8], has_metadata: bool, expected: &str) {
     let debug = format!("{household:?}");
     assert!(debug.contains(expected), "{debug}");
     let bytes = encode(3, &next_offsets, &household);
-    assert_eq!(bytes[0], 3);
-    let added = 3 + if has_metadata { 16 } else { 0 };
-    assert_eq!(
-        bytes.len(),
-        stored.len() + added,
-        "nothing else has changed"
-    );
+    assert_eq!(bytes[0], 4);
+    let added = 7 + if has_metadata { 25 } else { 0 };
+    // Ended slots have shorter times now.
+    assert!(bytes.len() <= stored.len() + added);
     assert_eq!(decode(&bytes, 3).unwrap(), (next_offsets, household));
     assert!(matches!(
         decode(stored, 4),
@@ -48,6 +52,44 @@ fn version_1_is_read() {
     check(no_metadata, false, "metadata: None");
 }
 
+/// A snapshot of version 3 holds two commands of one slot each; the device has applied the first, in which a run began.
+#[test]
+fn commands_of_version_3_become_programs() {
+    let stored = include_bytes!("../../../schemas/golden/snapshot-v3.bin");
+    let (next_offsets, mut household) = decode(stored, 3).unwrap();
+    let settings = EngineConfig::default().settings();
+    household.recall(&settings);
+    household::invariants::check(&household, &settings).unwrap();
+    let bytes = encode(3, &next_offsets, &household);
+    assert_eq!(
+        decode(&bytes, 3).unwrap(),
+        (next_offsets, household.clone())
+    );
+    let second_ms = 1_757_672_100_000;
+    let answers = ["7-1757671200000-136-0", "7-1757671200000-136-1"].map(|command_id| {
+        let mut effects = Vec::new();
+        let ack = Ack {
+            household_id: HouseholdId::new(7).unwrap(),
+            command_id: command_id.to_owned(),
+            ts_ms: second_ms,
+            status: AckStatus::Applied,
+            reason: String::new(),
+        };
+        let env = Env {
+            settings: &settings,
+            tariffs: &BTreeMap::new(),
+            now_ms: None,
+        };
+        household.handle(Event::AckArrived(ack), &env, &mut effects);
+        effects
+    });
+    assert_eq!(answers[0], [], "it was answered already");
+    let Effect::StoreAnswer(answer) = &answers[1][0] else {
+        panic!("{:?}", answers[1]);
+    };
+    assert_eq!((answer.from_ms, answers[1].len()), (second_ms, 1));
+}
+
 #[test]
 fn damage_and_other_versions_are_refused() {
     let stored = include_bytes!("../../../schemas/golden/snapshot-v1.bin");
@@ -60,7 +102,7 @@ fn damage_and_other_versions_are_refused() {
     }
     assert!(matches!(decode(&[], 3), Err(SnapshotError::Empty)));
     assert!(matches!(decode(&[0, 0], 3), Err(SnapshotError::Version(0))));
-    assert!(matches!(decode(&[4, 0], 3), Err(SnapshotError::Newer(4))));
+    assert!(matches!(decode(&[6, 0], 3), Err(SnapshotError::Newer(6))));
     assert!(matches!(
         decode(&[255, 0], 3),
         Err(SnapshotError::Newer(255))

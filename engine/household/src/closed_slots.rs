@@ -105,6 +105,25 @@ impl ClosedSlots {
         }
     }
 
+    /// Returns the slots of a list as it is serialized. Snapshots of earlier builds have the time of each slot; a number
+    /// that no day can reach counts as one.
+    pub(crate) fn restored(length: SlotLength, slots: &[ClosedSlot]) -> Self {
+        let mut restored = Self::new(length);
+        let steps_max = i64::try_from(length.per_day()).expect("a day has few slots");
+        let mut before_ms = None;
+        for slot in slots {
+            let start_ms = match before_ms {
+                Some(before_ms) if (0..=steps_max).contains(&slot.start_ms) => {
+                    before_ms + slot.start_ms * length.ms()
+                }
+                Some(_) | None => slot.start_ms,
+            };
+            restored.insert(&ClosedSlot { start_ms, ..*slot });
+            before_ms = Some(start_ms);
+        }
+        restored
+    }
+
     /// The same time in slots of `length`: a longer slot is cut, shorter ones are put together where all of their time
     /// has ended.
     pub(crate) fn resized(&self, length: SlotLength) -> Self {
@@ -220,10 +239,22 @@ impl ClosedSlots {
     }
 }
 
-/// Serializes a list of the slots, without gaps.
+/// Serializes a list of the slots, without gaps. The first has its time, the others the number of slots since the one
+/// before, which takes a byte instead of six. [`ClosedSlots::restored`] reads it.
 impl Serialize for ClosedSlots {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let slots: Vec<ClosedSlot> = self.iter().collect();
+        let mut before_ms = None;
+        let slots = self.iter().map(|slot| {
+            let told = before_ms.map_or(slot.start_ms, |before_ms| {
+                (slot.start_ms - before_ms) / self.length.ms()
+            });
+            before_ms = Some(slot.start_ms);
+            ClosedSlot {
+                start_ms: told,
+                ..slot
+            }
+        });
+        let slots: Vec<ClosedSlot> = slots.collect();
         slots.serialize(serializer)
     }
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::plausible::Implausible;
 use model::alert::Alert;
-use model::command::{Command, CommandProgress};
+use model::asset::{AssetKind, AssetReading};
+use model::command::{Command, CommandAnswer};
 use model::metadata::Metadata;
 use model::reading::{Kind, Reading, ReadingOutcome};
 use model::request::OptimizeRequest;
@@ -17,6 +18,8 @@ use model::units::HouseholdId;
 pub enum Effect {
     /// Write the reading's row.
     StoreReading(Reading),
+    /// Write the row of an asset's reading.
+    StoreAsset(AssetReading),
     /// Write the slot's row.
     StoreSlot {
         /// The household.
@@ -29,7 +32,9 @@ pub enum Effect {
     /// Write the schedule's row.
     StoreSchedule(Arc<Schedule>),
     /// Write the command's row.
-    StoreCommand(CommandProgress),
+    StoreCommand(Command),
+    /// Write what the device answered beside its command.
+    StoreAnswer(CommandAnswer),
     /// Send the request to the worker pool.
     RequestOptimize(Box<OptimizeRequest>),
     /// Send the command to the devices.
@@ -51,6 +56,20 @@ pub enum Effect {
         /// Why it is refused.
         refusal: Refusal,
     },
+    /// Make the record of an asset's reading a dead letter. The reading has no row.
+    RefuseAsset {
+        /// Its event time, UTC epoch milliseconds.
+        ts_ms: i64,
+        /// Why it is refused.
+        refusal: Refusal,
+    },
+    /// Count one handled reading of an asset.
+    CountAsset {
+        /// Its kind.
+        kind: AssetKind,
+        /// What became of it.
+        outcome: ReadingOutcome,
+    },
     /// Count one handled reading.
     CountReading {
         /// Its kind.
@@ -71,6 +90,8 @@ pub enum Refusal {
     Future,
     /// It is more than `Settings::kept_ms` behind the host's clock.
     TooOld,
+    /// The home keeps the state of as many assets of this kind as it can, and knows this one not.
+    TooManyAssets,
     /// The home holds [`RAW_NUMBERS_MAX`](crate::windows::RAW_NUMBERS_MAX) numbers already, and readings are not stored.
     Full,
 }

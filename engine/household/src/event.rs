@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use model::asset::AssetReading;
 use model::command::Ack;
 use model::metadata::Metadata;
 use model::reading::Reading;
@@ -13,6 +14,8 @@ use model::slot::Slot;
 pub enum Event {
     /// A reading was read from the log.
     ReadingArrived(Reading),
+    /// A reading of an EV or a heat store was read from the log.
+    AssetRead(AssetReading),
     /// The operator set the home's metadata.
     MetadataChanged(Arc<Metadata>),
     /// A worker solved a problem of this home.

@@ -6,19 +6,27 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::adopted::Adopted;
 use crate::alerts::{Condition, Raised};
-use crate::commanding::{Adopted, Commands};
+use crate::asset_problems::AssetInput;
+use crate::assets::Assets;
+use crate::commanding::Commands;
 use crate::effect::{Effect, Refusal};
 use crate::event::Event;
 use crate::inputs::{Inputs, Newest};
+use crate::past;
 use crate::planning::{self, PlanningInput};
 use crate::plausible::{Implausible, Ranges};
-use crate::runs::{Runs, note_runs};
+use crate::program::Source;
+use crate::runs::Runs;
 use crate::settings::Settings;
+use crate::slot_commands::SlotCommands;
 use crate::unplannable::Unplannable;
 use crate::windows::{Windows, refuse};
+use forecast::home::HomeForecast;
 use model::alert::Alert;
-use model::command::{Ack, AckStatus};
+use model::asset::AssetReading;
+use model::command::Ack;
 use model::metadata::Metadata;
 use model::problem::Problem;
 use model::reading::{Measurement, Reading, ReadingOutcome};
@@ -59,7 +67,7 @@ pub struct Household {
     /// When something other than the clock last reached the home.
     active_ms: Option<i64>,
     pub(crate) adopted: Option<Adopted>,
-    pub(crate) commands: Commands,
+    slot_commands: SlotCommands,
     runs: Runs,
     /// Requests made so far.
     requests_count: u64,
@@ -77,6 +85,10 @@ pub struct Household {
     pv: Option<Newest>,
     /// Since when readings have come without the whole home falling silent, event time.
     speaks_since_ms: Option<i64>,
+    pub(crate) commands: Commands,
+    assets: Assets,
+    /// What forecasts are made of; `None` until a slot has ended.
+    pub(crate) past: Option<Box<HomeForecast>>,
 }
 
 impl Household {
@@ -102,7 +114,7 @@ impl Household {
             awaited_ms: None,
             active_ms: None,
             adopted: None,
-            commands: Commands::new(),
+            slot_commands: SlotCommands::none(),
             runs: Runs::new(),
             requests_count: 0,
             asked_slot_ms: None,
@@ -112,35 +124,48 @@ impl Household {
             load: None,
             pv: None,
             speaks_since_ms: None,
+            commands: Commands::new(),
+            assets: Assets::new(),
+            past: None,
         }
     }
 
     /// Handles one event and appends its effects to `effects`.
     pub fn handle(&mut self, event: Event, env: &Env<'_>, effects: &mut Vec<Effect>) {
+        let effects_before = effects.len();
         self.windows
             .set_length(self.id, None, env.settings, effects);
+        let mut adopted = None;
         match event {
             Event::ReadingArrived(reading) => self.reading_arrived(&reading, env, effects),
+            Event::AssetRead(reading) => self.asset_read(reading, env, effects),
             Event::MetadataChanged(metadata) => self.metadata_changed(metadata, effects),
-            Event::ScheduleReady(schedule) => self.schedule_ready(&schedule, effects),
+            Event::ScheduleReady(schedule) => {
+                adopted = self.schedule_ready(&schedule, effects).then_some(schedule);
+            }
             Event::AckArrived(ack) => self.ack_arrived(&ack, effects),
             Event::SlotRepaired(slot) => self.windows.repair(self.id, slot, effects),
             Event::ClockTicked { now_ms } => {
                 self.clock_ticked(now_ms, env, effects);
             }
         }
+        self.remember(&effects[effects_before..]);
         let Some(present_ms) = self.present_ms() else {
             return;
         };
         if self.is_stale(present_ms, env.settings) {
-            // The plan was based on readings that have stopped, so no more commands follow. Devices fall back by themselves.
+            // The plan was based on readings that have stopped, so no more commands follow. Devices carry out the last
+            // program to its end, and then fall back by themselves.
             self.unplanned_since_ms = None;
         } else {
             self.ask(present_ms, env, effects);
-            self.give(present_ms, env, effects);
+            self.give(adopted.as_deref(), present_ms, env, effects);
         }
         self.watch(present_ms, env, effects);
-        self.commands.forget(present_ms);
+        if self.commands.has_old(present_ms) {
+            self.note_runs(present_ms);
+            self.commands.forget(present_ms);
+        }
     }
 
     /// Returns the household's id.
@@ -202,6 +227,32 @@ impl Household {
         self.windows.watermark_ms.max(self.clock_ms)
     }
 
+    /// What the home remembers of its load and PV; `None` until a slot has ended.
+    #[must_use]
+    pub fn past(&self) -> Option<&HomeForecast> {
+        self.past.as_deref()
+    }
+
+    /// Tells the home's past the slots that have ended or were corrected.
+    fn remember(&mut self, effects: &[Effect]) {
+        for effect in effects {
+            if let Effect::StoreSlot { slot, .. } = effect {
+                self.remember_slot(slot);
+            }
+        }
+    }
+
+    fn remember_slot(&mut self, slot: &Slot) {
+        let length = self.windows.length;
+        let past = self
+            .past
+            .get_or_insert_with(|| Box::new(HomeForecast::new(length)));
+        if past.slot() != length {
+            **past = past.resized(length);
+        }
+        past::note(past, slot, self.metadata.as_deref());
+    }
+
     fn reading_arrived(&mut self, reading: &Reading, env: &Env<'_>, effects: &mut Vec<Effect>) {
         if let Some(refusal) = time_refused(reading.ts_ms, env) {
             return refuse(reading, refusal, effects);
@@ -238,6 +289,29 @@ impl Household {
         }
     }
 
+    fn asset_read(&mut self, reading: AssetReading, env: &Env<'_>, effects: &mut Vec<Effect>) {
+        let (kind, ts_ms) = (reading.state.kind(), reading.ts_ms);
+        let refusal = time_refused(ts_ms, env);
+        let taken = refusal.map_or_else(
+            || self.assets.take_in(&reading).ok_or(Refusal::TooManyAssets),
+            Err,
+        );
+        let outcome = match taken {
+            Ok(outcome) => {
+                self.active_ms = self.present_ms();
+                if outcome != ReadingOutcome::Duplicate && env.settings.stores_readings {
+                    effects.push(Effect::StoreAsset(reading));
+                }
+                outcome
+            }
+            Err(refusal) => {
+                effects.push(Effect::RefuseAsset { ts_ms, refusal });
+                ReadingOutcome::Refused
+            }
+        };
+        effects.push(Effect::CountAsset { kind, outcome });
+    }
+
     fn metadata_changed(&mut self, metadata: Arc<Metadata>, effects: &mut Vec<Effect>) {
         self.active_ms = self.present_ms();
         if self.metadata.as_ref() == Some(&metadata) {
@@ -253,12 +327,13 @@ impl Household {
         self.asked_slot_ms = None;
     }
 
-    fn schedule_ready(&mut self, schedule: &Arc<Schedule>, effects: &mut Vec<Effect>) {
+    /// Returns whether the schedule is adopted.
+    fn schedule_ready(&mut self, schedule: &Arc<Schedule>, effects: &mut Vec<Effect>) -> bool {
         self.active_ms = self.present_ms();
         let held = self.adopted.as_ref();
         // The same schedule again: it is stored already, and its commands are issued.
         if held.is_some_and(|held| held.schedule_id == schedule.schedule_id) {
-            return;
+            return false;
         }
         effects.push(Effect::StoreSchedule(Arc::clone(schedule)));
         let feasible = match schedule.plan.status {
@@ -266,19 +341,27 @@ impl Household {
             Status::Infeasible => false,
         };
         let newer = held.is_none_or(|held| held.requested_ms < schedule.requested_ms);
-        if schedule.adopt && feasible && newer {
+        let adopts = schedule.adopt && feasible && newer;
+        if adopts {
             self.adopted = Some(Adopted::of(schedule, self.metadata.as_deref()));
             self.unplanned_since_ms = None;
         }
+        adopts
     }
 
     fn ack_arrived(&mut self, ack: &Ack, effects: &mut Vec<Effect>) {
         self.active_ms = self.present_ms();
-        let Some(command) = self.commands.answered(ack, effects) else {
-            return;
-        };
-        if let (AckStatus::Applied, Some(metadata)) = (ack.status, &self.metadata) {
-            note_runs(&mut self.runs, command, metadata);
+        let is_news = self.commands.answered(ack, effects);
+        if let (true, Some(present_ms)) = (is_news, self.present_ms()) {
+            self.note_runs(present_ms);
+        }
+    }
+
+    /// Notes the runs that have begun with commands that a device carries out.
+    fn note_runs(&mut self, present_ms: i64) {
+        if let Some(metadata) = &self.metadata {
+            self.commands
+                .note_runs(&mut self.runs, metadata, present_ms);
         }
     }
 
@@ -311,6 +394,7 @@ impl Household {
             self.pv.map(|pv| pv.ts_ms),
             self.soc.map(|soc| soc.ts_ms),
             self.speaks_since_ms,
+            self.assets.newest_ms(),
             self.windows.closed.newest_ms(),
         ];
         let latest_ms = times_ms.into_iter().flatten().max().unwrap_or(now_ms);
@@ -323,9 +407,13 @@ impl Household {
         let latest_ms = now_ms.saturating_add(settings.ahead_ms);
         let is_known = |ms: &i64| *ms <= latest_ms;
         self.windows.bring_back(now_ms, settings);
+        if let Some(past) = &mut self.past {
+            past.forget_after(now_ms);
+        }
         for input in [&mut self.load, &mut self.pv, &mut self.soc] {
             *input = input.filter(|input| is_known(&input.ts_ms));
         }
+        self.assets.forget_after(latest_ms);
         self.speaks_since_ms = self.speaks_since_ms.map(|ms| ms.min(now_ms));
         self.awaited_ms = self.awaited_ms.map(|ms| ms.min(now_ms));
         self.active_ms = self.active_ms.map(|ms| ms.min(now_ms));
@@ -343,7 +431,7 @@ impl Household {
         }
         self.commands
             .given
-            .retain(|given| given.command.requested_ms <= latest_ms);
+            .retain(|given| given.requested_ms.max(given.issued_ms) <= latest_ms);
     }
 
     /// Requests a plan, once per slot: when a reading of the slot shows that the previous one has ended, or when the clock
@@ -386,15 +474,29 @@ impl Household {
         // The cheap check comes first: a home that lacks an input gets here with every reading.
         self.check_inputs(present_ms, env)?;
         let metadata = self.metadata.as_deref().ok_or(None)?;
-        let problem = planning::problem(&PlanningInput {
+        let unknown;
+        let past = if let Some(past) = self.past() {
+            past
+        } else {
+            unknown = HomeForecast::new(env.settings.slot);
+            &unknown
+        };
+        let mut problem = planning::problem(&PlanningInput {
             metadata,
-            slots: &self.windows.recent(present_ms, env.settings),
+            past,
             tariff: env.tariffs.get(&metadata.tariff).map(Arc::as_ref),
             inputs: self.inputs(present_ms, env.settings),
             runs: &self.commands.runs_at(&self.runs, metadata, present_ms),
             now_ms: present_ms,
             settings: env.settings,
         })?;
+        let assets = AssetInput {
+            metadata,
+            assets: &self.assets,
+            fresh_from_ms: present_ms.saturating_sub(env.settings.stale_after_ms),
+            now_ms: present_ms,
+        };
+        assets.add_to(&mut problem);
         let adopted = self.adopted.as_ref();
         Ok(Problem {
             stability: adopted.and_then(|adopted| adopted.stability(&problem, env.settings)),
@@ -422,8 +524,14 @@ impl Household {
         }
     }
 
-    /// Derives the newest load and PV from the slots if the state lacks them, as snapshots of earlier builds do.
-    pub fn recall_inputs(&mut self, settings: &Settings) {
+    /// Completes a restored state with what snapshots of earlier builds lack: the newest load and PV and a past for
+    /// forecasts, which are derived from the slots, and commands as programs.
+    pub fn recall(&mut self, settings: &Settings) {
+        self.commands.recall(&mut self.slot_commands);
+        if self.past.is_none() {
+            let closed: Vec<Slot> = self.windows.ended().collect();
+            closed.iter().for_each(|slot| self.remember_slot(slot));
+        }
         let Some(watermark_ms) = self.windows.watermark_ms else {
             return;
         };
@@ -436,18 +544,40 @@ impl Household {
         self.pv = self.pv.or(inputs.pv_w);
     }
 
-    /// Issues the commands of the plan in force. If an input has failed since, commands have no setpoint: the battery falls
-    /// back by itself when its last command expires, while appliances run as planned.
-    fn give(&mut self, present_ms: i64, env: &Env<'_>, effects: &mut Vec<Effect>) {
-        let inputs = self.inputs(present_ms, env.settings);
+    /// Issues the program of the plan in force; `schedule` is the one that was adopted just now. If an input has failed
+    /// since the plan was requested, the program says nothing about the battery, while appliances run as planned.
+    fn give(
+        &mut self,
+        schedule: Option<&Schedule>,
+        present_ms: i64,
+        env: &Env<'_>,
+        effects: &mut Vec<Effect>,
+    ) {
         let (Some(adopted), Some(metadata)) = (&self.adopted, &self.metadata) else {
             return;
         };
+        if !self
+            .commands
+            .considers(adopted, schedule.is_some(), present_ms)
+        {
+            return;
+        }
+        self.commands
+            .note_runs(&mut self.runs, metadata, present_ms);
+        let inputs = self.inputs(present_ms, env.settings);
         let is_fresh = inputs
             .check(metadata, present_ms, env.settings.stale_after_ms)
             .is_ok();
-        self.commands
-            .give(adopted, metadata, &self.runs, is_fresh, present_ms, effects);
+        let source = Source {
+            adopted,
+            planned: schedule
+                .filter(|_| is_fresh)
+                .map(|schedule| schedule.plan.slots.as_slice()),
+            metadata,
+            runs: &self.runs,
+            slots_max: env.settings.program_slots as usize,
+        };
+        self.commands.give(&source, present_ms, effects);
     }
 
     /// Raises each alert once when its condition begins to hold.
@@ -518,8 +648,8 @@ impl Household {
     }
 
     fn watch_commands(&mut self, present_ms: i64, effects: &mut Vec<Effect>) {
-        let over = self.commands.is_unanswered(present_ms);
-        let holds = over.map(|(_, is_unanswered)| is_unanswered);
+        let waited = self.commands.is_unanswered(present_ms);
+        let holds = waited.map(|(_, is_unanswered)| is_unanswered);
         self.alert(
             Condition::CommandUnanswered,
             holds,
@@ -527,8 +657,8 @@ impl Household {
             effects,
             |home| {
                 let newest = home.commands.is_unanswered(present_ms);
-                let command_id = newest.map_or("", |(command, _)| &command.command_id);
-                format!("command {command_id} expired without an answer")
+                let command_id = newest.map_or("", |(command_id, _)| command_id);
+                format!("no answer to command {command_id}")
             },
         );
         let answered = self.commands.is_rejected();
@@ -540,7 +670,7 @@ impl Household {
             effects,
             |home| {
                 let newest = home.commands.is_rejected();
-                let command_id = newest.map_or("", |(command, _)| &command.command_id);
+                let command_id = newest.map_or("", |(command_id, _)| command_id);
                 format!("the device rejected command {command_id}")
             },
         );

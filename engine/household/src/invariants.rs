@@ -1,7 +1,7 @@
 //! Invariants of a home after every event, numbered as in ARCHITECTURE.md.
 
 use crate::closed_slots::ClosedSlot;
-use crate::commanding::{COMMANDS_MAX, command_id};
+use crate::commanding::COMMANDS_MAX;
 use crate::household::Household;
 use crate::settings::Settings;
 use crate::windows::{NEWEST_NUMBERS_MAX, RAW_NUMBERS_MAX};
@@ -114,27 +114,21 @@ fn ended_slots(home: &Household, settings: &Settings) -> Result<(), String> {
     Ok(())
 }
 
-/// I6: commands are bounded, their ids follow from their schedules, and at most one is in force at any time.
+/// I6: commands are bounded, issued one after the other, and at most one is in force at any time.
 fn commands(home: &Household) -> Result<(), String> {
     let given = &home.commands.given;
     holds(given.len() <= COMMANDS_MAX, "I6: too many commands")?;
-    for (index, one) in given.iter().enumerate() {
-        let suffix = one
-            .command
-            .command_id
-            .strip_prefix(&one.command.schedule_id);
-        let slot_index = suffix.and_then(|text| text.strip_prefix('-')?.parse().ok());
-        let expected = slot_index.map(|index| command_id(&one.command.schedule_id, index));
-        holds(
-            expected.as_ref() == Some(&one.command.command_id),
-            "I6: a command's id does not follow from its schedule",
-        )?;
-        let overlaps = given.iter().skip(index + 1).any(|other| {
-            !one.superseded
-                && !other.superseded
-                && one.command.not_before_ms < other.command.expires_ms
-                && other.command.not_before_ms < one.command.expires_ms
-        });
+    let issued = given.iter().map(|one| one.issued_ms);
+    holds(
+        issued.is_sorted(),
+        "I6: a command was issued before the one before it",
+    )?;
+    // One that was replaced before it began is never in force.
+    let begin = || given.iter().filter(|one| one.from_ms < one.until_ms);
+    for (index, one) in begin().enumerate() {
+        let overlaps = begin()
+            .skip(index + 1)
+            .any(|other| one.from_ms < other.until_ms && other.from_ms < one.until_ms);
         holds(!overlaps, "I6: two commands are in force at once")?;
     }
     Ok(())

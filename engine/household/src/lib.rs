@@ -3,7 +3,10 @@
 
 #![warn(missing_docs)]
 
+mod adopted;
 mod alerts;
+mod asset_problems;
+mod assets;
 mod closed_slots;
 pub mod commanding;
 pub mod effect;
@@ -12,11 +15,15 @@ pub mod household;
 pub mod inputs;
 pub mod invariants;
 mod open_slot;
+pub mod past;
 pub mod planning;
 pub mod plausible;
+pub mod program;
 pub mod repair;
 pub mod runs;
 pub mod settings;
+mod slot_commands;
+mod told;
 pub mod unplannable;
 pub mod windows;
 

@@ -1,26 +1,26 @@
 //! Builds a home's planning problem from its readings, tariff and metadata.
 //!
-//! Load and PV are forecast by persistence: the same slot of the day before. A missing value is never taken as 0.
-
-use std::collections::BTreeMap;
+//! Load and PV are forecast out of the home's own past; see the crate `forecast`. A missing value is never taken as 0.
 
 use crate::inputs::Inputs;
+use crate::past;
 use crate::runs::Runs;
 use crate::settings::Settings;
 use crate::unplannable::Unplannable;
+use forecast::home::{Forecast, HomeForecast};
 use model::metadata::{ApplianceSpec, BatterySpec, Metadata};
-use model::problem::{Appliance, Battery, Problem};
-use model::slot::{Slot, Stat};
+use model::problem::{Appliance, Battery, Problem, Scenario};
 use model::tariff::Tariff;
-use model::units::{DAY_MS, HOUR_MS, MINUTE_MS, SlotLength};
+use model::units::{DAY_MS, MINUTE_MS, SlotLength};
+use model::zone::{DAY_MIN, LocalDay, Zone};
 
 /// Everything that a problem is built from.
 #[derive(Debug, Clone, Copy)]
 pub struct PlanningInput<'a> {
     /// The home's metadata.
     pub metadata: &'a Metadata,
-    /// The last 24 hours, ascending, of any length.
-    pub slots: &'a [Slot],
+    /// What the home remembers of its load and PV.
+    pub past: &'a HomeForecast,
     /// The home's tariff; `None` if it is not known.
     pub tariff: Option<&'a Tariff>,
     /// The newest reading of each input.
@@ -81,16 +81,14 @@ pub fn problem(input: &PlanningInput<'_>) -> Result<Problem, Unplannable> {
         (Some(_), None) => return Err(Unplannable::NoSoc),
         (Some(spec), Some(soc)) => Some(battery(spec, soc.value, &buy_price, &sell_price)),
     };
-    let load_kw = horizon
-        .persistence(input.slots, |slot| &slot.load_w)
-        .ok_or(Unplannable::NoLoad)?;
-    let pv_kw = if metadata.pv_capacity_kw > 0.0 {
-        horizon
-            .persistence(input.slots, |slot| &slot.pv_w)
-            .ok_or(Unplannable::NoPv)?
-    } else {
-        vec![0.0; horizon.slots_count]
-    };
+    let forecast = past::forecast(
+        input.past,
+        metadata,
+        start_ms,
+        settings.slot,
+        horizon.slots_count,
+    );
+    let zone = Zone::find_or_utc(&metadata.time_zone);
     let appliances = metadata.appliances.iter();
     Ok(Problem {
         evs: Vec::new(),
@@ -100,15 +98,16 @@ pub fn problem(input: &PlanningInput<'_>) -> Result<Problem, Unplannable> {
         household_id: metadata.household_id,
         start_ms,
         slot_minutes: settings.slot.minutes(),
-        load_kw,
-        pv_kw,
+        load_kw: kilowatts(&forecast.load_band.median_w),
+        pv_kw: kilowatts(&forecast.pv_band.median_w),
+        scenarios: scenarios(&forecast, battery.is_some()),
         buy_price,
         sell_price,
         battery,
         grid: metadata.grid,
         pv_curtailable: metadata.pv_curtailable,
         appliances: appliances
-            .filter_map(|spec| horizon.appliance(spec, input.runs.get(&spec.id).copied()))
+            .filter_map(|spec| horizon.appliance(spec, &zone, input.runs.get(&spec.id).copied()))
             .collect(),
         weights: metadata.weights,
     })
@@ -118,6 +117,27 @@ pub fn problem(input: &PlanningInput<'_>) -> Result<Problem, Unplannable> {
 std::thread_local! {
     /// Number of problems built by this thread, for tests.
     pub(crate) static BUILDS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// Returns the courses that load and PV may take together, for a home that can do something about them.
+fn scenarios(forecast: &Forecast, has_battery: bool) -> Vec<Scenario> {
+    if !has_battery {
+        return Vec::new();
+    }
+    let (load, pv) = (&forecast.load, &forecast.pv);
+    let courses = load.series_w.iter().zip(&pv.series_w);
+    let weighted = load.weights.iter().zip(courses);
+    weighted
+        .map(|(weight, (load_w, pv_w))| Scenario {
+            weight: *weight,
+            load_kw: kilowatts(load_w),
+            pv_kw: kilowatts(pv_w),
+        })
+        .collect()
+}
+
+fn kilowatts(watts: &[f64]) -> Vec<f64> {
+    watts.iter().map(|watts| watts / 1e3).collect()
 }
 
 /// Returns the buying and selling prices from `start_ms` up to the first slot whose price is not fully known.
@@ -187,74 +207,20 @@ struct Horizon {
 }
 
 impl Horizon {
-    fn starts_ms(self) -> impl Iterator<Item = i64> {
-        std::iter::successors(Some(self.start_ms), move |ms| Some(ms + self.slot.ms()))
-            .take(self.slots_count)
-    }
-
     fn end_ms(self) -> i64 {
         let slots_count = i64::try_from(self.slots_count).expect("a horizon has 672 slots at most");
         self.start_ms + slots_count * self.slot.ms()
     }
 
-    /// Returns the series of the day before, kW. A missing slot takes the value of the nearest known one within an hour
-    /// of its time of day, otherwise the mean of all. Returns `None` if the series has no values.
-    fn persistence(self, slots: &[Slot], series: fn(&Slot) -> &Stat) -> Option<Vec<f64>> {
-        let known = self.resized(slots, series);
-        if known.is_empty() {
-            return None;
-        }
-        let mut all = Stat::EMPTY;
-        known.iter().for_each(|(_, power_w)| all.add(*power_w));
-        let mean_w = all.mean()?;
-        let power_w = |start_ms: i64| {
-            let days_count = (start_ms - self.start_ms).div_euclid(DAY_MS) + 1;
-            let before_ms = start_ms - days_count * DAY_MS;
-            if let Ok(index) = known.binary_search_by_key(&before_ms, |(ms, _)| *ms) {
-                return known[index].1;
-            }
-            known
-                .iter()
-                .map(|(ms, power_w)| (time_of_day_distance_ms(*ms, start_ms), *power_w))
-                .filter(|(distance_ms, _)| *distance_ms <= HOUR_MS)
-                .min_by_key(|(distance_ms, _)| *distance_ms)
-                .map_or(mean_w, |(_, power_w)| power_w)
-        };
-        Some(
-            self.starts_ms()
-                .map(|start_ms| power_w(start_ms) / 1e3)
-                .collect(),
-        )
-    }
-
-    /// The mean of a series in each slot of the horizon's length, ascending. Slots of another length, which a home has
-    /// from before that was changed, are cut or put together.
-    fn resized(self, slots: &[Slot], series: fn(&Slot) -> &Stat) -> Vec<(i64, f64)> {
-        let length_ms = self.slot.ms();
-        let mut known: BTreeMap<i64, (f64, f64)> = BTreeMap::new();
-        for slot in slots {
-            let Some(power_w) = series(slot).mean() else {
-                continue;
-            };
-            let end_ms = slot.start_ms + i64::from(slot.slot_minutes) * MINUTE_MS;
-            let minutes = self.slot.minutes();
-            let weight = f64::from(slot.slot_minutes.min(minutes)) / f64::from(minutes);
-            let mut start_ms = self.slot.start_of_ms(slot.start_ms);
-            while start_ms < end_ms {
-                let (sum, weights) = known.entry(start_ms).or_default();
-                *sum += power_w.max(0.0) * weight;
-                *weights += weight;
-                start_ms += length_ms;
-            }
-        }
-        let mean = |(start_ms, (sum, weights))| (start_ms, sum / weights);
-        known.into_iter().map(mean).collect()
-    }
-
     /// Returns the appliance with its window as slot indexes. A run under way can only continue. Otherwise the window is
     /// the first one without a run that lies within the horizon and is long enough; `None` if there is none. A later
     /// problem will contain a window that ends after this horizon.
-    fn appliance(self, spec: &ApplianceSpec, last_run_ms: Option<i64>) -> Option<Appliance> {
+    fn appliance(
+        self,
+        spec: &ApplianceSpec,
+        zone: &Zone,
+        last_run_ms: Option<i64>,
+    ) -> Option<Appliance> {
         if spec.profile_kw.is_empty() {
             return None;
         }
@@ -266,10 +232,10 @@ impl Horizon {
                 latest_end_slot: count(rest.len()),
             });
         }
-        let today_ms = self.start_ms - self.start_ms.rem_euclid(DAY_MS);
+        let today = zone.day_of(self.start_ms);
         // Yesterday's window may reach into today.
-        for day_ms in [today_ms - DAY_MS, today_ms, today_ms + DAY_MS] {
-            let window = window(spec, day_ms);
+        for day in [today.plus(-1), today, today.plus(1)] {
+            let window = window(spec, zone, day);
             let has_run = last_run_ms.is_some_and(|began_ms| window.contains(&began_ms));
             if has_run || window.end > self.end_ms() {
                 continue;
@@ -302,19 +268,13 @@ impl Horizon {
     }
 }
 
-/// Returns the window that begins on the day of `day_ms`, UTC epoch milliseconds.
-fn window(spec: &ApplianceSpec, day_ms: i64) -> std::ops::Range<i64> {
-    let start_ms = i64::from(spec.window_start_min) * MINUTE_MS;
-    let end_ms = i64::from(spec.window_end_min) * MINUTE_MS;
-    let overnight_ms = if end_ms > start_ms { 0 } else { DAY_MS };
-    day_ms + start_ms..day_ms + end_ms + overnight_ms
+/// Returns the window that begins on a local day, UTC epoch milliseconds. Where clocks pass over all of it, it is empty.
+fn window(spec: &ApplianceSpec, zone: &Zone, day: LocalDay) -> std::ops::Range<i64> {
+    let (start_min, end_min) = (spec.window_start_min, spec.window_end_min);
+    let overnight_min = if end_min > start_min { 0 } else { DAY_MIN };
+    zone.at_ms(day, start_min)..zone.at_ms(day, end_min + overnight_min)
 }
 
 fn count(slots: usize) -> u32 {
     u32::try_from(slots).expect("a horizon has 672 slots at most")
-}
-
-fn time_of_day_distance_ms(one_ms: i64, other_ms: i64) -> i64 {
-    let ahead_ms = (one_ms - other_ms).rem_euclid(DAY_MS);
-    ahead_ms.min(DAY_MS - ahead_ms)
 }

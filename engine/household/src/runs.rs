@@ -3,27 +3,38 @@
 
 use std::collections::BTreeMap;
 
-use model::command::{Command, CommandProgress, CommandState};
-use model::metadata::{ApplianceSpec, Metadata};
+use model::command::{CommandProgress, CommandState};
+use model::metadata::ApplianceSpec;
 
 /// Start of the last run of each appliance, UTC epoch milliseconds, by the appliance's id.
 pub type Runs = BTreeMap<String, i64>;
 
-/// Returns when each appliance last began a run, from commands in order of time. A slot without a command ends a run.
+/// Returns when each appliance last began a run up to `now_ms`. A time without a command ends a run.
 #[must_use]
-pub fn runs(commands: &[CommandProgress]) -> Runs {
-    let mut spans: BTreeMap<&str, (i64, i64)> = BTreeMap::new();
+pub fn runs(commands: &[CommandProgress], now_ms: i64) -> Runs {
     let applied = commands
         .iter()
         .filter(|progress| progress.state == CommandState::Applied);
-    for CommandProgress { command, .. } in applied {
-        for (id, _) in command.appliances.iter().filter(|(_, runs)| **runs) {
-            let (begins_ms, ends_ms) = (command.not_before_ms, command.expires_ms);
-            let span = spans.entry(id).or_insert((begins_ms, ends_ms));
-            if begins_ms > span.1 {
-                span.0 = begins_ms;
+    let mut applied: Vec<_> = applied.map(|progress| &progress.command).collect();
+    applied.sort_by_key(|command| (command.issued_ms, command.from_ms()));
+    let mut spans: BTreeMap<&str, (i64, i64)> = BTreeMap::new();
+    for (index, command) in applied.iter().enumerate() {
+        let later = applied[index + 1..].iter().map(|later| later.from_ms());
+        let until_ms = later
+            .min()
+            .unwrap_or(i64::MAX)
+            .min(now_ms.saturating_add(1));
+        for (entry, end_ms) in command
+            .spans()
+            .filter(|(entry, _)| entry.from_ms < until_ms)
+        {
+            for (id, _) in entry.appliances.iter().filter(|(_, runs)| **runs) {
+                let span = spans.entry(id).or_insert((entry.from_ms, end_ms));
+                if entry.from_ms > span.1 {
+                    span.0 = entry.from_ms;
+                }
+                span.1 = end_ms;
             }
-            span.1 = ends_ms;
         }
     }
     spans
@@ -32,21 +43,22 @@ pub fn runs(commands: &[CommandProgress]) -> Runs {
         .collect()
 }
 
-/// Notes the runs that begin with this command. A later slot of a known run does not begin another.
-pub(crate) fn note_runs(runs: &mut Runs, command: &Command, metadata: &Metadata) {
-    for spec in &metadata.appliances {
-        let on = command.appliances.get(&spec.id) == Some(&true);
-        if on && !is_under_way(runs, spec, command) {
-            runs.insert(spec.id.clone(), command.not_before_ms);
-        }
+/// Notes that a run begins with the slot at `start_ms`, unless a known run lasts as long or longer.
+pub(crate) fn note_run(runs: &mut Runs, spec: &ApplianceSpec, start_ms: i64, slot_ms: i64) {
+    let known = runs.get(&spec.id);
+    if known.is_none_or(|began_ms| *began_ms + length_ms(spec, slot_ms) <= start_ms) {
+        runs.insert(spec.id.clone(), start_ms);
     }
 }
 
-/// Returns whether the command's slot lies in the appliance's last run.
-pub(crate) fn is_under_way(runs: &Runs, spec: &ApplianceSpec, command: &Command) -> bool {
-    let slot_ms = command.expires_ms - command.not_before_ms;
-    let length = i64::try_from(spec.profile_kw.len()).expect("a profile fits a horizon");
+/// Returns whether the slot at `start_ms` lies in the appliance's last run.
+pub(crate) fn is_under_way(runs: &Runs, spec: &ApplianceSpec, start_ms: i64, slot_ms: i64) -> bool {
     runs.get(&spec.id).is_some_and(|began_ms| {
-        (*began_ms..began_ms + length * slot_ms).contains(&command.not_before_ms)
+        (*began_ms..began_ms + length_ms(spec, slot_ms)).contains(&start_ms)
     })
+}
+
+fn length_ms(spec: &ApplianceSpec, slot_ms: i64) -> i64 {
+    let slots_count = i64::try_from(spec.profile_kw.len()).expect("a profile fits a horizon");
+    slots_count * slot_ms
 }

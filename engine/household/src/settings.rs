@@ -9,6 +9,8 @@ pub struct Settings {
     pub slot: SlotLength,
     /// Number of slots in a plan: 1 to 672.
     pub horizon_slots: u32,
+    /// Most slots in a program: 1 to 96.
+    pub program_slots: u32,
     /// How long a slot keeps its raw readings after its end, so that a late one corrects it exactly: 0 or more.
     pub grace_ms: i64,
     /// How long a reading holds if no other of its kind follows; means are weighted by that time. 0 to an hour; with 0 all

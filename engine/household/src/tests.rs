@@ -1,11 +1,14 @@
 //! A home in a small world that carries its effects out, and checks its invariants after every event.
 
+mod assets;
 mod clocks;
 mod commands;
 mod inputs;
 mod lengths;
 mod limits;
+mod local_time;
 mod means;
+mod past;
 mod planning;
 mod plausible;
 mod snapshots;
@@ -22,9 +25,10 @@ use crate::invariants::{check, check_step};
 use crate::repair;
 use crate::settings::{Settings, UNKNOWN_KW_MAX};
 use model::alert::AlertKind;
-use model::command::{Ack, AckStatus, Command, CommandProgress};
+use model::asset::AssetReading;
+use model::command::{Ack, AckStatus, Command, CommandProgress, CommandState};
 use model::metadata::{ApplianceSpec, BatterySpec, Metadata};
-use model::problem::{Grid, Weights};
+use model::problem::Grid;
 use model::reading::{Kind, Measurement, Reading, ReadingOutcome};
 use model::request::OptimizeRequest;
 use model::schedule::{Metrics, Plan, PlannedSlot, Schedule, Status};
@@ -38,6 +42,7 @@ const MIDNIGHT_MS: i64 = 1_757_635_200_000;
 const SETTINGS: Settings = Settings {
     slot: SlotLength::QUARTER_HOUR,
     horizon_slots: 96,
+    program_slots: 8,
     grace_ms: 15 * MINUTE_MS,
     hold_ms: 15 * MINUTE_MS,
     ahead_ms: 5 * MINUTE_MS,
@@ -89,7 +94,6 @@ fn battery(ts_ms: i64, soc_pct: f64) -> Reading {
 /// A home with PV, a battery and a dishwasher that runs for three quarter hours between 10:00 and 16:00.
 fn metadata() -> Metadata {
     Metadata {
-        household_id: id(),
         name: "seven".to_owned(),
         location: "48.14,11.58".to_owned(),
         pv_capacity_kw: 8.0,
@@ -108,15 +112,13 @@ fn metadata() -> Metadata {
             export_limit_kw: None,
             ..Grid::OPEN
         },
-        pv_curtailable: false,
         appliances: vec![ApplianceSpec {
             id: "dishwasher".to_owned(),
             profile_kw: vec![2.0, 1.0, 0.5],
             window_start_min: 600,
             window_end_min: 960,
         }],
-        tariff: "dynamic".to_owned(),
-        weights: Weights::COST,
+        ..Metadata::of(id(), "dynamic")
     }
 }
 
@@ -150,6 +152,7 @@ struct World {
     settings: Settings,
     tariffs: BTreeMap<String, Arc<Tariff>>,
     readings: BTreeMap<(i64, Kind), Reading>,
+    assets: Vec<AssetReading>,
     slots: BTreeMap<i64, Slot>,
     schedules: Vec<String>,
     commands: BTreeMap<String, CommandProgress>,
@@ -171,6 +174,7 @@ impl World {
             settings,
             tariffs: BTreeMap::from([("dynamic".to_owned(), Arc::new(tariff()))]),
             readings: BTreeMap::new(),
+            assets: Vec::new(),
             slots: BTreeMap::new(),
             schedules: Vec::new(),
             commands: BTreeMap::new(),
@@ -211,6 +215,7 @@ impl World {
         let told_ms = match event {
             Event::ClockTicked { now_ms } => Some(now_ms),
             Event::ReadingArrived(_)
+            | Event::AssetRead(_)
             | Event::MetadataChanged(_)
             | Event::ScheduleReady(_)
             | Event::AckArrived(_)
@@ -232,6 +237,7 @@ impl World {
                     let key = (reading.ts_ms, reading.measurement.kind());
                     self.readings.insert(key, reading);
                 }
+                Effect::StoreAsset(reading) => self.assets.push(reading),
                 Effect::StoreSlot { household_id, slot } => {
                     assert_eq!(household_id, id());
                     let before = self.slots.insert(slot.start_ms, slot);
@@ -242,9 +248,22 @@ impl World {
                 Effect::StoreSchedule(schedule) => {
                     self.schedules.push(schedule.schedule_id.clone());
                 }
-                Effect::StoreCommand(progress) => {
-                    self.commands
-                        .insert(progress.command.command_id.clone(), progress);
+                Effect::StoreCommand(command) => {
+                    let issued = CommandProgress {
+                        command: command.clone(),
+                        state: CommandState::Issued,
+                        acked_ms: None,
+                        reason: String::new(),
+                    };
+                    let id = command.command_id.clone();
+                    let row = self.commands.entry(id).or_insert(issued);
+                    row.command = command;
+                }
+                Effect::StoreAnswer(answer) => {
+                    let row = self.commands.get_mut(&answer.command_id).unwrap();
+                    assert_eq!(row.command.from_ms(), answer.from_ms);
+                    row.state = answer.status.into();
+                    row.acked_ms = Some(answer.acked_ms);
                 }
                 Effect::RequestOptimize(request) => self.requests.push(*request),
                 Effect::SendCommand(command) => self.sent.push(command),
@@ -253,7 +272,8 @@ impl World {
                 Effect::RefuseReading { reading, refusal } => {
                     self.refused.push((reading.ts_ms, refusal));
                 }
-                Effect::CountReading { outcome, .. } => {
+                Effect::RefuseAsset { ts_ms, refusal } => self.refused.push((ts_ms, refusal)),
+                Effect::CountReading { outcome, .. } | Effect::CountAsset { outcome, .. } => {
                     *self.outcomes.entry(outcome.as_str()).or_default() += 1;
                 }
             }

@@ -51,8 +51,7 @@ struct Form {
 
 impl From<Form> for Windows {
     fn from(form: Form) -> Self {
-        let mut closed = ClosedSlots::new(form.length);
-        form.closed.iter().for_each(|slot| closed.insert(slot));
+        let closed = ClosedSlots::restored(form.length, &form.closed);
         Self {
             length: form.length,
             watermark_ms: form.watermark_ms,
@@ -303,10 +302,14 @@ impl Windows {
         }
     }
 
+    /// The slots of the last 24 hours that have ended, ascending.
+    pub(crate) fn ended(&self) -> impl Iterator<Item = Slot> + '_ {
+        self.closed.iter().map(|slot| slot.slot(self.length))
+    }
+
     /// Returns the slots of the last 24 hours, ascending: those that have ended, and the open ones as known at `now_ms`.
     pub(crate) fn recent(&self, now_ms: i64, settings: &Settings) -> Vec<Slot> {
-        let closed = self.closed.iter();
-        let mut slots: Vec<Slot> = closed.map(|slot| slot.slot(self.length)).collect();
+        let mut slots: Vec<Slot> = self.ended().collect();
         let open = (0..self.open.len()).filter(|index| {
             let slot = &self.open[*index];
             !self.is_late(slot.start_ms, settings) && self.closed.get(slot.start_ms).is_none()

@@ -4,7 +4,9 @@
 #![warn(missing_docs)]
 
 pub mod units;
+pub mod zone;
 
+pub mod asset;
 pub mod metadata;
 pub mod reading;
 pub mod rolling;
@@ -18,6 +20,7 @@ pub mod battery;
 pub mod policy;
 pub mod problem;
 pub mod request;
+pub mod scenario;
 pub mod schedule;
 
 pub mod command;

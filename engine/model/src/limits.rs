@@ -4,9 +4,10 @@
 use std::collections::BTreeSet;
 use std::fmt::Display;
 
-use crate::metadata::{ApplianceSpec, BatterySpec, Metadata};
+use crate::metadata::{ApplianceSpec, BatterySpec, EvSpec, HeatStoreSpec, Metadata};
 use crate::problem::{Grid, Weights};
 use crate::units::SlotLength;
+use crate::zone::Zone;
 
 /// Most slots in a horizon: a week of quarter hours.
 pub const SLOTS_MAX: usize = 672;
@@ -14,6 +15,16 @@ pub const SLOTS_MAX: usize = 672;
 pub const APPLIANCES_MAX: usize = 16;
 /// Most EVs of a home, and most heat stores.
 pub const STORES_MAX: usize = 8;
+/// Most groups of a home.
+pub const GROUPS_MAX: usize = 16;
+/// Range of the heat that a heater gives for a kWh of electricity, kWh.
+pub const COP_MIN: f64 = 0.1;
+/// See [`COP_MIN`].
+pub const COP_MAX: f64 = 100.0;
+/// Largest absolute temperature of a heat store and its surroundings, degrees Celsius.
+pub const TEMPERATURE_C_MAX: f64 = 1_000.0;
+/// Most scenarios of load and PV.
+pub const SCENARIOS_MAX: usize = 64;
 /// Largest power, kW.
 pub const POWER_KW_MAX: f64 = 10_000.0;
 /// Largest energy, kWh.
@@ -23,7 +34,7 @@ pub const CAPACITY_KWH_MIN: f64 = 0.001;
 /// Largest absolute price, currency per kWh (or per kW of the peak). Wide enough for weak currencies: a kWh costs
 /// 1,444.70 rupiah in Indonesia.
 pub const PRICE_MAX: f64 = 100_000.0;
-/// Largest weight in the objective; the smallest is 0.
+/// Largest weight in the objective, and of a scenario; the smallest is 0.
 pub const WEIGHT_MAX: f64 = 1_000.0;
 /// Smallest efficiency of charging or of discharging; the largest is 1.
 pub const EFFICIENCY_MIN: f64 = 0.01;
@@ -124,6 +135,22 @@ pub fn ids<'a>(list: &str, ids: impl IntoIterator<Item = &'a str>) -> Result<(),
     Ok(())
 }
 
+/// Like [`ids`], for ids that are levels of MQTT topics: no `/`, `+`, `#` or space.
+fn topic_levels<'a>(
+    list: &str,
+    levels: impl IntoIterator<Item = &'a str> + Clone,
+) -> Result<(), LimitError> {
+    ids(list, levels.clone())?;
+    for (index, id) in levels.into_iter().enumerate() {
+        if id.contains(['/', '+', '#', ' ']) {
+            let field = format_args!("{list}[{index}].id");
+            let expected = "a level of an MQTT topic: no `/`, `+`, `#` or space";
+            return Err(limit_error(field, shown(id), expected));
+        }
+    }
+    Ok(())
+}
+
 fn shown(text: &str) -> String {
     let shown: String = text.chars().take(ID_BYTES_MAX).collect();
     format!("{shown:?}")
@@ -150,6 +177,7 @@ impl Metadata {
         named("name", &self.name, 0, NAME_BYTES_MAX)?;
         named("location", &self.location, 0, NAME_BYTES_MAX)?;
         named("tariff", &self.tariff, 1, NAME_BYTES_MAX)?;
+        self.check_place()?;
         within("pv_capacity_kw", self.pv_capacity_kw, 0.0, POWER_KW_MAX)?;
         self.battery.as_ref().map_or(Ok(()), BatterySpec::check)?;
         self.grid.check()?;
@@ -160,7 +188,48 @@ impl Metadata {
             self.appliances.iter().map(|spec| spec.id.as_str()),
         )?;
         let mut specs = self.appliances.iter().enumerate();
-        specs.try_for_each(|(index, spec)| spec.check(index))
+        specs.try_for_each(|(index, spec)| spec.check(index))?;
+        counted("evs", self.evs.len(), 0, STORES_MAX)?;
+        topic_levels("evs", self.evs.iter().map(|spec| spec.id.as_str()))?;
+        let mut specs = self.evs.iter().enumerate();
+        specs.try_for_each(|(index, spec)| spec.check(index))?;
+        counted("heat_stores", self.heat_stores.len(), 0, STORES_MAX)?;
+        topic_levels(
+            "heat_stores",
+            self.heat_stores.iter().map(|spec| spec.id.as_str()),
+        )?;
+        let mut specs = self.heat_stores.iter().enumerate();
+        specs.try_for_each(|(index, spec)| spec.check(index))?;
+        counted("groups", self.groups.len(), 0, GROUPS_MAX)?;
+        let mut groups = self.groups.iter().enumerate();
+        groups.try_for_each(|(index, group)| {
+            named(format_args!("groups[{index}]"), group, 1, NAME_BYTES_MAX)?;
+            if self.groups[..index].contains(group) {
+                let field = format_args!("groups[{index}]");
+                return Err(limit_error(
+                    field,
+                    shown(group),
+                    "a group that is named once",
+                ));
+            }
+            Ok(())
+        })
+    }
+
+    fn check_place(&self) -> Result<(), LimitError> {
+        if Zone::find(&self.time_zone).is_none() {
+            let expected = "an IANA time zone such as Europe/Berlin";
+            return Err(limit_error("time_zone", shown(&self.time_zone), expected));
+        }
+        if let Some(position) = &self.position {
+            let (latitude, longitude) = (position.latitude_deg, position.longitude_deg);
+            within("position.latitude_deg", latitude, -90.0, 90.0)?;
+            within("position.longitude_deg", longitude, -180.0, 180.0)?;
+        }
+        self.pv_mounting.map_or(Ok(()), |mounting| {
+            within("pv_mounting.tilt_deg", mounting.tilt_deg, 0.0, 90.0)?;
+            within("pv_mounting.azimuth_deg", mounting.azimuth_deg, 0.0, 360.0)
+        })
     }
 
     /// Checks that each appliance's run fits into its window with slots of this length.
@@ -185,6 +254,86 @@ impl Metadata {
             }
         }
         Ok(())
+    }
+}
+
+impl EvSpec {
+    fn check(&self, index: usize) -> Result<(), LimitError> {
+        let (capacity, most_kw) = (self.capacity_kwh, self.charge_kw);
+        let limits = [
+            ("capacity_kwh", capacity, CAPACITY_KWH_MIN, ENERGY_KWH_MAX),
+            ("min_soc_kwh", self.min_soc_kwh, 0.0, capacity),
+            ("goal_soc_kwh", self.goal_soc_kwh, 0.0, capacity),
+            ("charge_kw", most_kw, 0.0, POWER_KW_MAX),
+            ("min_charge_kw", self.min_charge_kw, 0.0, most_kw),
+            ("discharge_kw", self.discharge_kw, 0.0, POWER_KW_MAX),
+            (
+                "charge_efficiency",
+                self.charge_efficiency,
+                EFFICIENCY_MIN,
+                1.0,
+            ),
+            (
+                "discharge_efficiency",
+                self.discharge_efficiency,
+                EFFICIENCY_MIN,
+                1.0,
+            ),
+            ("wear_cost_per_kwh", self.wear_cost_per_kwh, 0.0, PRICE_MAX),
+        ];
+        for (field, value, least, most) in limits {
+            within(format_args!("evs[{index}].{field}"), value, least, most)?;
+        }
+        for (number, departure) in self.departures.iter().enumerate() {
+            let field = |name: &str| format!("evs[{index}].departures[{number}].{name}");
+            let (weekday, at_min) = (departure.weekday, departure.at_min);
+            within(field("weekday"), f64::from(weekday), 0.0, 6.0)?;
+            within(field("at_min"), f64::from(at_min), 0.0, 1_439.0)?;
+            if self.departures[..number]
+                .iter()
+                .any(|other| other.weekday == weekday)
+            {
+                let expected = "a day that is named once";
+                return Err(limit_error(field("weekday"), weekday, expected));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl HeatStoreSpec {
+    fn check(&self, index: usize) -> Result<(), LimitError> {
+        let most_c = TEMPERATURE_C_MAX;
+        let limits = [
+            ("power_kw", self.power_kw, 0.0, POWER_KW_MAX),
+            ("cop", self.cop, COP_MIN, COP_MAX),
+            (
+                "kwh_per_k",
+                self.kwh_per_k,
+                CAPACITY_KWH_MIN,
+                ENERGY_KWH_MAX,
+            ),
+            ("loss_kw_per_k", self.loss_kw_per_k, 0.0, POWER_KW_MAX),
+            ("max_c", self.max_c, -most_c, most_c),
+            ("min_c", self.min_c, -most_c, self.max_c),
+            ("ambient_c", self.ambient_c, -most_c, most_c),
+        ];
+        for (field, value, least, most) in limits {
+            within(
+                format_args!("heat_stores[{index}].{field}"),
+                value,
+                least,
+                most,
+            )?;
+        }
+        let field = format!("heat_stores[{index}].draw_kw");
+        if !self.draw_kw.is_empty() {
+            counted(&field, self.draw_kw.len(), 24, 24)?;
+        }
+        let mut draws = self.draw_kw.iter().enumerate();
+        draws.try_for_each(|(hour, draw_kw)| {
+            within(format_args!("{field}[{hour}]"), *draw_kw, 0.0, POWER_KW_MAX)
+        })
     }
 }
 

@@ -19,6 +19,30 @@ pub struct SlotPolicy {
     pub reason: Reason,
 }
 
+impl SlotPolicy {
+    /// Returns the policy that holds a power, kW at the AC side, positive while charging.
+    #[must_use]
+    pub const fn setpoint(power_kw: f64) -> Self {
+        Self {
+            battery: Some(BatteryPolicy {
+                mode: Mode::Setpoint,
+                charge_from_grid_to_kwh: None,
+                charge_from_pv_to_kwh: None,
+                discharge_to_home_to_kwh: None,
+                discharge_to_grid_to_kwh: None,
+                charge_from_excess_to_kwh: None,
+                discharge_to_excess_to_kwh: None,
+                setpoint_kw: Some(power_kw),
+                expected_kw: power_kw,
+            }),
+            import_max_kw: None,
+            export_max_kw: None,
+            value_per_kwh: 0.0,
+            reason: Reason::Fixed,
+        }
+    }
+}
+
 /// When a battery charges and discharges, by its content. `None` means never, save where a limit of the grid is at
 /// stake. The thresholds that are there are ordered: `charge_from_grid_to_kwh <= charge_from_pv_to_kwh`,
 /// `charge_from_grid_to_kwh <= discharge_to_home_to_kwh`, and both are at most `discharge_to_grid_to_kwh`.

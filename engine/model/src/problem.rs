@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::scenario::Scenario;
 use crate::units::HouseholdId;
 
 /// A home's problem over a horizon of equal slots. The four series have the same length, 1 to 672.
@@ -50,6 +51,10 @@ pub struct Problem {
     /// means the scheduler's own limit, which also caps this one.
     #[serde(default)]
     pub time_limit_ms: Option<u32>,
+    /// What load and PV may turn out to be, instead of `load_kw` and `pv_kw`: at most `SCENARIOS_MAX`. None means that they
+    /// are certain.
+    #[serde(default)]
+    pub scenarios: Vec<Scenario>,
 }
 
 /// A battery at the start of the horizon.

@@ -170,9 +170,8 @@ pub struct PlannedSlot {
     pub heat: BTreeMap<String, PlannedHeat>,
     /// What one more kWh of load in this slot would cost, currency per kWh.
     pub shadow_price: f64,
-    /// What the home does whatever its load and its sun turn out to be. `None` in plans of earlier builds, and in those
-    /// read from records and tables, whose layout has no place for it.
-    #[serde(default, skip_serializing)]
+    /// What the home does whatever its load and its sun turn out to be. `None` in plans of earlier builds.
+    #[serde(default)]
     pub policy: Option<SlotPolicy>,
 }
 

@@ -1,6 +1,6 @@
 //! The exact dynamic program for a store whose slot costs are convex. Never allocates once its arrays have grown.
 //!
-//! `V_t(s)` is the least cost from slot `t` on with `s` in the store. With convex slot costs it is convex and piecewise
+//! `V_t(s)` is the least cost from slot `t` on with `s` in the store (`value.rs`). With convex slot costs it is convex and piecewise
 //! linear, and `V_t(s) = min over x of g_t(x) + V_{t+1}(keep*s + drift + x)` merges two lists of pieces in the order of
 //! their slopes, scales the sum, and cuts it to the bounds. One list is merged into over and over; only slopes are
 //! kept, for a schedule needs no values.
@@ -9,25 +9,10 @@
 //! steep. The store moves towards the levels, most worthwhile piece first. So the way forward needs levels alone.
 
 use crate::numbers::{REACH_KWH, SLIVER_KWH, larger, smaller};
+use crate::outlook::ASKED;
 use crate::slot_cost::{Meter, Move, PIECES_MAX, Piece, shadow_price};
+use crate::value::{OutOfReach, Value};
 use crate::vessel::Vessel;
-
-/// No plan keeps every limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct OutOfReach;
-
-/// How many places are asked for in a slot.
-pub(crate) const ASKED: usize = 6;
-
-/// What to do in a slot, whatever the content.
-#[derive(Debug, Clone, Copy)]
-struct Policy {
-    /// Where `V_{t+1}` begins and ends.
-    low: f64,
-    high: f64,
-    /// The content after the slot at which each piece of its cost is worth moving along, from its last piece on.
-    levels: [f64; PIECES_MAX],
-}
 
 /// A function kept for a later solve.
 #[derive(Debug, Clone, Copy)]
@@ -98,12 +83,12 @@ impl Range {
 /// Working arrays and, after [`Convex::solve`], the answer.
 #[derive(Debug, Default)]
 pub(crate) struct Convex {
-    /// The newest function: its pieces from `head` on, slopes ascending, and where it begins and ends.
-    pieces: Vec<Piece>,
-    head: usize,
-    low: f64,
-    high: f64,
-    policies: Vec<Policy>,
+    /// The newest function.
+    value: Value,
+    /// The contents that can be held at the end of each slot, whatever follows.
+    pub(crate) bounds: Vec<(f64, f64)>,
+    /// What to do in each slot, whatever the content: see [`Value::step`].
+    levels: Vec<[f64; PIECES_MAX]>,
     /// Slopes to be found in what follows each slot: none at all, or the same number of sets for each slot.
     pub(crate) asked: Vec<[f64; ASKED]>,
     /// For each of them the content below which what follows is steeper.
@@ -147,9 +132,8 @@ impl Convex {
         if let Some(mark) = self.marks.get(known).copied() {
             self.marks.truncate(known + 1);
             self.kept.truncate(mark.to);
-            self.pieces.clear();
-            self.pieces.extend_from_slice(&self.kept[mark.from..]);
-            (self.head, self.low, self.high) = (0, mark.low, mark.high);
+            self.value
+                .restore(&self.kept[mark.from..], (mark.low, mark.high));
         } else {
             self.marks.clear();
             self.kept.clear();
@@ -166,196 +150,30 @@ impl Convex {
 
     fn keep(&mut self) {
         let from = self.kept.len();
-        self.kept.extend_from_slice(&self.pieces[self.head..]);
+        self.kept.extend_from_slice(self.value.pieces());
         self.marks.push(Mark {
-            low: self.low,
-            high: self.high,
+            low: self.value.low,
+            high: self.value.high,
             from,
             to: self.kept.len(),
         });
     }
 
-    /// `V_T`: the bound and the value of what is left.
     fn begin(&mut self, vessel: &Vessel, moves: &[Move]) -> Result<(), OutOfReach> {
-        let closed = Policy {
-            low: 0.0,
-            high: 0.0,
-            levels: [0.0; PIECES_MAX],
-        };
-        self.policies.resize(moves.len(), closed);
+        self.bounds.resize(moves.len(), (0.0, 0.0));
+        self.levels.resize(moves.len(), [0.0; PIECES_MAX]);
         self.places.resize(self.asked.len(), [0.0; ASKED]);
-        self.pieces.clear();
-        self.head = 0;
-        let span = vessel.span(moves.len() - 1);
-        let low = match vessel.soft {
-            Some(_) => span.low,
-            None => span.low.max(vessel.end_low),
-        };
-        self.high = span.high;
-        if low > self.high + REACH_KWH {
-            return Err(OutOfReach);
-        }
-        self.low = low.min(self.high);
-        self.pieces.push(Piece {
-            slope: -vessel.end_value,
-            length: self.high - self.low,
-        });
-        if let Some(soft) = vessel.soft {
-            self.bend(vessel.end_low, soft.end_penalty, 0.0);
-        }
-        self.bend_bounds(vessel);
-        Ok(())
+        self.value.begin(vessel, moves.len())
     }
 
-    /// From `V_{t+1}` to `V_t`: merge with the slot's pieces, mirrored, scale, and cut to the bounds at the end of the
-    /// slot before.
     fn step(&mut self, vessel: &Vessel, cost: &Move, t: usize) -> Result<(), OutOfReach> {
-        let sets = self.asked.len() / self.policies.len();
+        let value = &mut self.value;
+        let sets = self.asked.len() / self.bounds.len();
         for asked in sets * t..sets * (t + 1) {
-            self.places[asked] = self.places_of(&self.asked[asked]);
+            self.places[asked] = value.places(&self.asked[asked]);
         }
-        self.merge(cost, t);
-        let span = vessel.span(t);
-        let (mut low, mut high) = (self.low - cost.high, self.high - cost.low);
-        if span.keep != 1.0 || span.drift != 0.0 {
-            low = (low - span.drift) / span.keep;
-            high = (high - span.drift) / span.keep;
-            for piece in &mut self.pieces[self.head..] {
-                piece.slope *= span.keep;
-                piece.length /= span.keep;
-            }
-        }
-        if t == 0 {
-            return Ok(());
-        }
-        let before = vessel.span(t - 1);
-        let (kept_low, kept_high) = (larger(low, before.low), smaller(high, before.high));
-        if kept_low > kept_high + REACH_KWH {
-            return Err(OutOfReach);
-        }
-        (self.low, self.high) = (kept_low, larger(kept_high, kept_low));
-        self.cut(kept_low - low, high - kept_high);
-        self.bend_bounds(vessel);
-        Ok(())
-    }
-
-    /// Where the newest function ceases to be steeper downwards than each of `slopes`.
-    fn places_of(&self, slopes: &[f64; ASKED]) -> [f64; ASKED] {
-        let mut places = [self.low; ASKED];
-        for piece in &self.pieces[self.head..] {
-            for (place, slope) in places.iter_mut().zip(slopes) {
-                *place += if piece.slope < *slope {
-                    piece.length
-                } else {
-                    0.0
-                };
-            }
-        }
-        places
-    }
-
-    /// The contents that can be held at the end of slot `t`, whatever follows.
-    pub(crate) fn bounds(&self, t: usize) -> (f64, f64) {
-        (self.policies[t].low, self.policies[t].high)
-    }
-
-    /// Merges the slot's pieces, mirrored, into the list and notes their levels. Of equal slopes the slot's own goes first
-    /// where it falls as early as is free, or rises as late; then it does without what it need not hold.
-    fn merge(&mut self, cost: &Move, t: usize) {
-        let policy = &mut self.policies[t];
-        (policy.low, policy.high) = (self.low, self.high);
-        let mut i = self.head;
-        let mut level = self.low;
-        // What the piece at `i` holds of the slot's own.
-        let mut own = 0.0;
-        let mut change = cost.high;
-        let mine = cost.pieces().iter().enumerate().rev();
-        for ((index, piece), noted) in mine.zip(&mut policy.levels) {
-            let slope = -piece.slope;
-            let goes_first = (change > SLIVER_KWH) != cost.is_early(index);
-            while let Some(other) = self.pieces.get(i)
-                && (other.slope < slope || (other.slope == slope && !goes_first))
-            {
-                level += other.length - own;
-                own = 0.0;
-                i += 1;
-            }
-            *noted = level;
-            change -= piece.length;
-            if i > self.head && self.pieces[i - 1].slope == slope {
-                self.pieces[i - 1].length += piece.length;
-            } else if let Some(other) = self.pieces.get_mut(i)
-                && other.slope == slope
-            {
-                other.length += piece.length;
-                own += piece.length;
-            } else {
-                let length = piece.length;
-                self.pieces.insert(i, Piece { slope, length });
-                i += 1;
-            }
-        }
-    }
-
-    /// Takes `left` and `right` off the ends.
-    fn cut(&mut self, mut left: f64, mut right: f64) {
-        while left > 0.0
-            && let Some(first) = self.pieces.get_mut(self.head)
-        {
-            if first.length > left {
-                first.length -= left;
-                break;
-            }
-            left -= first.length;
-            self.head += 1;
-        }
-        while right > 0.0
-            && self.pieces.len() > self.head
-            && let Some(last) = self.pieces.last_mut()
-        {
-            if last.length > right {
-                last.length -= right;
-                break;
-            }
-            right -= last.length;
-            self.pieces.pop();
-        }
-    }
-
-    /// Adds the penalties of soft bounds.
-    fn bend_bounds(&mut self, vessel: &Vessel) {
-        let Some(soft) = vessel.soft else { return };
-        if self.low < soft.low {
-            self.bend(soft.low, soft.penalty, 0.0);
-        }
-        if self.high > soft.high {
-            self.bend(soft.high, 0.0, soft.penalty);
-        }
-    }
-
-    /// Adds a penalty per unit `below` and `above` the place `at`.
-    fn bend(&mut self, at: f64, below: f64, above: f64) {
-        let mut left = at - self.low;
-        let mut i = self.head;
-        while i < self.pieces.len() {
-            let piece = self.pieces[i];
-            if left <= 0.0 {
-                self.pieces[i].slope += above;
-            } else if piece.length <= left + SLIVER_KWH {
-                self.pieces[i].slope -= below;
-            } else {
-                self.pieces[i].length = left;
-                self.pieces[i].slope -= below;
-                let rest = Piece {
-                    slope: piece.slope + above,
-                    length: piece.length - left,
-                };
-                i += 1;
-                self.pieces.insert(i, rest);
-            }
-            left -= piece.length;
-            i += 1;
-        }
+        self.bounds[t] = (value.low, value.high);
+        value.step(vessel, cost, t, &mut self.levels[t])
     }
 
     /// Moves towards the levels.
@@ -363,15 +181,16 @@ impl Convex {
         self.contents.clear();
         self.changes.clear();
         let mut content = vessel.start;
-        for (t, (cost, policy)) in moves.iter().zip(&self.policies).enumerate() {
+        for (t, cost) in moves.iter().enumerate() {
             let span = vessel.span(t);
             content = span.keep * content + span.drift;
-            let (low, high) = (policy.low - cost.high, policy.high - cost.low);
+            let (least, most) = self.bounds[t];
+            let (low, high) = (least - cost.high, most - cost.low);
             if content < low - REACH_KWH || content > high + REACH_KWH {
                 return Err(OutOfReach);
             }
             let mut change = cost.high;
-            for (piece, level) in cost.pieces().iter().rev().zip(&policy.levels) {
+            for (piece, level) in cost.pieces().iter().rev().zip(&self.levels[t]) {
                 if content + change <= *level {
                     break;
                 }
@@ -385,7 +204,7 @@ impl Convex {
             if change.abs() <= SLIVER_KWH {
                 change = 0.0;
             }
-            content = smaller(larger(content + change, policy.low), policy.high);
+            content = smaller(larger(content + change, least), most);
             self.contents.push(content);
             self.changes.push(change);
         }

@@ -4,10 +4,13 @@
 use model::problem::Problem;
 
 use crate::appliances::peak_kw;
-use crate::convex::{ASKED, Convex, OutOfReach};
+use crate::convex::Convex;
 use crate::general::{Failed, General};
-use crate::slot_cost::{Frame, Meter, Move, is_convex_in_load};
+use crate::numbers::{larger, smaller};
+use crate::outlook::{ASKED, Outlook, asked};
+use crate::slot_cost::{Frame, Meter, Move, is_convex_in_load, shadow_price};
 use crate::terms::Terms;
+use crate::value::OutOfReach;
 use crate::vessel::Vessel;
 
 /// A hull is believed where the plan's cost is above it by no more than this, in multiples of a price.
@@ -40,6 +43,17 @@ impl<'a> Home<'a> {
         }
     }
 
+    /// The same where importing more than `peak_kw` costs as much as the price of the peak.
+    pub(crate) fn capped(&self, peak_kw: f64) -> Self {
+        let price = self.problem.grid.peak_price_per_kw;
+        let frame = if self.has_peak_price() {
+            self.frame.capped(peak_kw, price)
+        } else {
+            self.frame
+        };
+        Self { frame, ..*self }
+    }
+
     fn has_peak_price(&self) -> bool {
         self.problem.grid.peak_price_per_kw > 0.0
     }
@@ -56,23 +70,10 @@ pub(crate) enum Method {
     General,
 }
 
-/// The contents at which a slot's kinds of energy cease to be worth moving, whatever is left over and needed in it.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Levels {
-    /// Up to which to store PV beyond the limit of export, PV within it, and what is bought.
-    pub(crate) excess: f64,
-    pub(crate) left_over: f64,
-    pub(crate) bought: f64,
-    /// Down to which to cover load beyond the limit of import, load within it, and to sell.
-    pub(crate) beyond: f64,
-    pub(crate) needed: f64,
-    pub(crate) sold: f64,
-}
-
 /// Working arrays and, after [`Dynamic::solve`], the answer.
 #[derive(Debug, Default)]
 pub(crate) struct Dynamic {
-    /// Whether [`Dynamic::levels`] are wanted.
+    /// Whether [`Dynamic::outlook`] is wanted.
     pub(crate) wants_levels: bool,
     meters: Vec<Meter>,
     moves: Vec<Move>,
@@ -137,19 +138,9 @@ impl Dynamic {
         }
         self.convex.asked.clear();
         if self.wants_levels {
-            let vessel = home.vessel;
-            let sides: &[f64] = if vessel.is_planned() {
-                &[-1.0, 1.0]
-            } else {
-                &[0.0]
-            };
             for (t, meter) in self.meters.iter().enumerate() {
-                let prices = meter.prices(frame);
-                let apart = vessel.planned(t).map_or(0.0, |(_, apart)| apart);
-                let sets = sides
-                    .iter()
-                    .map(|side| slopes(vessel, t, prices, side * apart));
-                self.convex.asked.extend(sets);
+                let sets = asked(home.vessel, t, meter.prices(frame));
+                self.convex.asked.extend(sets.into_iter().flatten());
             }
         }
         Ok(())
@@ -372,66 +363,42 @@ impl Dynamic {
             })
     }
 
-    /// The levels of slot `t`, which begins with `content`. Where departing from the plan before has a cost, a level is
-    /// as near as is worth that cost to what was planned.
-    pub(crate) fn levels(&self, vessel: &Vessel, t: usize, content: f64) -> Levels {
-        let places = &self.convex.places;
-        let [excess, left_over, bought, beyond, needed, sold] = if vessel.is_planned() {
-            let (least, most) = (&places[2 * t], &places[2 * t + 1]);
-            let planned = vessel.planned(t).map_or(0.0, |(planned, _)| planned);
-            std::array::from_fn(|k| (content + planned).min(most[k]).max(least[k]))
-        } else {
-            places[t]
-        };
-        Levels {
-            excess,
-            left_over,
-            bought,
-            beyond,
-            needed,
-            sold,
-        }
-    }
-
-    /// What can be held at the end of slot `t`, whatever follows.
-    pub(crate) fn bounds(&self, t: usize) -> (f64, f64) {
-        self.convex.bounds(t)
-    }
-
-    /// What a unit at the end of slot `t` is worth.
-    pub(crate) fn worth(&self, t: usize) -> f64 {
-        self.convex.worths[t]
-    }
-
     /// Whether to move towards the levels is, by its theory, to follow the plan.
-    pub(crate) fn is_plain(&self, vessel: &Vessel) -> bool {
+    fn is_plain(&self, vessel: &Vessel) -> bool {
         self.method == Some(Method::Convex)
             && !vessel.is_planned()
             && vessel.soft.is_none()
             && self.meters.iter().all(Meter::is_plain)
     }
 
+    /// What follows each slot of the load solved last, where [`Dynamic::wants_levels`].
+    pub(crate) fn outlook<'a>(&'a self, vessel: &'a Vessel) -> Outlook<'a> {
+        Outlook {
+            vessel,
+            places: &self.convex.places,
+            bounds: &self.convex.bounds,
+            worths: &self.convex.worths,
+            is_plain: self.is_plain(vessel),
+        }
+    }
+
+    /// What one more kWh of load costs in slot `t` where the store moves by `change` and what follows has `slope`, as
+    /// far as that suits the slot.
+    pub(crate) fn price_of_load(&self, vessel: &Vessel, t: usize, change: f64, slope: f64) -> f64 {
+        let (least, most) = self.moves[t].slopes_around(change);
+        let slope = smaller(larger(slope, -most), -least);
+        shadow_price(vessel, t, &self.meters[t], change, slope)
+    }
+
+    /// The slopes to be found in what follows each slot, as in [`Outlook::places`].
+    pub(crate) fn asked(&self) -> &[[f64; ASKED]] {
+        &self.convex.asked
+    }
+
     /// Content at the end of each slot.
     pub(crate) fn contents(&self) -> &[f64] {
         &self.convex.contents
     }
-}
-
-/// How steep what follows slot `t` is where each kind of energy ceases to be worth moving; `apart` is what a unit less
-/// than planned costs. Storing PV and selling go on while they are free, the others do not.
-fn slopes(vessel: &Vessel, t: usize, prices: [f64; 4], apart: f64) -> [f64; ASKED] {
-    let span = vessel.span(t);
-    let up = |price: f64| apart - span.unit_cost(true, price, vessel.movement);
-    let down = |price: f64| apart - span.unit_cost(false, price, vessel.movement);
-    let [excess, left_over, needed, beyond] = prices;
-    [
-        up(excess).next_up(),
-        up(left_over).next_up(),
-        up(needed),
-        down(beyond),
-        down(needed),
-        down(left_over).next_up(),
-    ]
 }
 
 /// What a peak costs, and how that changes with the peak.

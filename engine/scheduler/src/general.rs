@@ -4,9 +4,9 @@
 //! `V_t` is a piecewise-linear function of any shape: lines with gaps, and single points. Each step adds every convex
 //! part of the slot's cost to every convex run of `V_{t+1}` and takes the lower envelope.
 
-use crate::convex::OutOfReach;
 use crate::numbers::{REACH_KWH, SLIVER_KWH};
 use crate::slot_cost::{Move, Piece};
+use crate::value::OutOfReach;
 use crate::vessel::{Span, Vessel};
 
 /// Lines of one function at most; beyond it the general program gives up.

@@ -54,8 +54,10 @@ mod dispatch;
 mod dynamic;
 mod general;
 mod linear;
+mod mean;
 mod milp;
 mod numbers;
+mod outlook;
 mod policies;
 mod reference;
 mod score;
@@ -65,6 +67,7 @@ mod starts;
 mod store;
 mod terms;
 mod validate;
+mod value;
 mod verify;
 mod vessel;
 

@@ -6,65 +6,116 @@ use model::policy::{BatteryPolicy, Mode, Reason, SlotPolicy};
 use model::problem::{Battery, Problem};
 use model::schedule::PlannedSlot;
 
-use crate::dynamic::{Dynamic, Levels};
 use crate::numbers::REACH_KWH;
-use crate::terms::Terms;
-use crate::vessel::Vessel;
+use crate::outlook::{Levels, Outlook};
 
 /// Powers below this are none, kW.
 const STILL_KW: f64 = 1e-9;
 
-/// Writes the policy into each of `slots`, which hold the plan that `dynamic` has found for `vessel`, the battery. Where a
-/// slot's levels do not lead to the plan, as at prices that are not convex, the policy holds the plan's power.
-pub(crate) fn write(
-    problem: &Problem,
-    terms: &Terms,
-    (dynamic, vessel): (&Dynamic, &Vessel),
-    slots: &mut [PlannedSlot],
-) {
-    let Some(battery) = &problem.battery else {
+/// What is known of a plan's battery.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Known<'a> {
+    pub(crate) problem: &'a Problem,
+    pub(crate) dt: f64,
+    /// Weighted.
+    pub(crate) buy: &'a [f64],
+    pub(crate) outlook: Outlook<'a>,
+    /// The highest import that the battery reckons with, kW; infinite without a price on it.
+    pub(crate) peak_kw: f64,
+}
+
+/// What a battery does that follows its policies.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Followed {
+    /// Content at the end of each slot, kWh.
+    pub(crate) contents: Vec<f64>,
+    policies: Vec<BatteryPolicy>,
+}
+
+/// Follows the thresholds of each slot on the series of `slots`, which hold another plan of the same home.
+pub(crate) fn follow(known: &Known, slots: &[PlannedSlot]) -> Followed {
+    let mut followed = Followed::default();
+    let Some(home) = known.home() else {
+        return followed;
+    };
+    let mut content = home.battery.soc_kwh;
+    for (t, slot) in slots.iter().enumerate() {
+        let plan = known.plan(t, slot, content);
+        let levels = ordered(known.outlook.levels(t, content), &plan);
+        let policy = home.thresholds(&levels, &plan);
+        content = home.after(&policy, &plan);
+        followed.contents.push(content);
+        followed.policies.push(policy);
+    }
+    followed
+}
+
+/// Writes the policy into each of `slots`, which hold the plan that was found, and `followed` if it came from following
+/// policies. Where a slot's levels do not lead to the plan, as at prices that are not convex, the policy holds the plan's
+/// power.
+pub(crate) fn write(known: &Known, followed: Option<&Followed>, slots: &mut [PlannedSlot]) {
+    let Some(home) = known.home() else {
         return without_battery(slots);
     };
-    let grid = problem.grid;
-    let connection_kw = grid.import_limit_kw.unwrap_or(f64::INFINITY);
-    let peak_kw = peak_kw(problem, slots);
-    let home = Home {
-        battery,
-        bounds: battery.into(),
-        dt: terms.dt,
-        import_max_kw: connection_kw.min(peak_kw),
-        export_max_kw: grid.export_limit_kw.unwrap_or(f64::INFINITY),
-    };
-    let is_plain = dynamic.is_plain(vessel);
+    let outlook = &known.outlook;
+    let connection_kw = known.problem.grid.import_limit_kw.unwrap_or(f64::INFINITY);
     let mut ahead = Ahead::NOTHING;
     for t in (0..slots.len()).rev() {
         let before = t.checked_sub(1).map(|before| slots[before].soc_kwh);
         let slot = &mut slots[t];
-        let plan = SlotPlan {
-            content: before.unwrap_or(battery.soc_kwh),
-            after: slot.soc_kwh,
-            power_kw: slot.battery_charge_kw - slot.battery_discharge_kw,
-            net_kw: taken_kw(slot) - problem.pv_kw[t],
-            imports: slot.grid_export_kw <= 0.0,
-            price: terms.buy[t],
-            bounds: dynamic.bounds(t),
+        let plan = known.plan(t, slot, before.unwrap_or(home.battery.soc_kwh));
+        let policy = if let Some(followed) = followed {
+            BatteryPolicy {
+                expected_kw: plan.power_kw,
+                ..followed.policies[t]
+            }
+        } else {
+            let levels = outlook.levels(t, plan.content);
+            let ordered = ordered(levels, &plan);
+            let policy = home.thresholds(&ordered, &plan);
+            let is_theirs = outlook.is_plain && ordered == levels;
+            if is_theirs || home.leads_to(&policy, &plan) {
+                policy
+            } else {
+                set_point(plan.power_kw)
+            }
         };
-        let levels = dynamic.levels(vessel, t, plan.content);
-        let ordered = ordered(levels, &plan);
-        let mut policy = home.thresholds(&ordered, &plan);
-        let is_theirs = is_plain && ordered == levels;
-        if !is_theirs && !home.leads_to(&policy, &plan) {
-            policy = set_point(plan.power_kw);
-        }
         slot.policy = Some(SlotPolicy {
             battery: Some(policy),
-            import_max_kw: (peak_kw < connection_kw).then_some(peak_kw),
+            import_max_kw: (known.peak_kw < connection_kw).then_some(known.peak_kw),
             export_max_kw: None,
-            value_per_kwh: dynamic.worth(t),
+            value_per_kwh: outlook.worths[t],
             reason: home.reason(&policy, &plan, ahead),
         });
         ahead.dearest = ahead.dearest.max(plan.price);
         ahead.has_sun |= plan.net_kw < -STILL_KW;
+    }
+}
+
+impl Known<'_> {
+    fn home(&self) -> Option<Home<'_>> {
+        let battery = self.problem.battery.as_ref()?;
+        let grid = self.problem.grid;
+        let connection_kw = grid.import_limit_kw.unwrap_or(f64::INFINITY);
+        Some(Home {
+            battery,
+            bounds: battery.into(),
+            dt: self.dt,
+            import_max_kw: connection_kw.min(self.peak_kw),
+            export_max_kw: grid.export_limit_kw.unwrap_or(f64::INFINITY),
+        })
+    }
+
+    fn plan(&self, t: usize, slot: &PlannedSlot, content: f64) -> SlotPlan {
+        SlotPlan {
+            content,
+            after: slot.soc_kwh,
+            power_kw: slot.battery_charge_kw - slot.battery_discharge_kw,
+            net_kw: taken_kw(slot) - self.problem.pv_kw[t],
+            imports: slot.grid_export_kw <= 0.0,
+            price: self.buy[t],
+            bounds: self.outlook.bounds[t],
+        }
     }
 }
 
@@ -233,6 +284,12 @@ impl Home<'_> {
 
     /// Whether a battery that follows `policy` does what was planned, if everything else is as planned.
     fn leads_to(&self, policy: &BatteryPolicy, plan: &SlotPlan) -> bool {
+        let after = self.after(policy, plan);
+        (after - plan.after).abs() <= REACH_KWH * self.bounds.max_kwh.max(1.0)
+    }
+
+    /// The content after the slot of a battery that follows `policy`, if everything else is as planned.
+    fn after(&self, policy: &BatteryPolicy, plan: &SlotPlan) -> f64 {
         let moment = Moment {
             content_kwh: plan.content,
             net_load_kw: plan.net_kw,
@@ -240,8 +297,7 @@ impl Home<'_> {
             export_max_kw: self.export_max_kw,
         };
         let power_kw = self.bounds.power_kw(policy, &moment, self.dt);
-        let after = self.bounds.after_kwh(plan.content, power_kw, self.dt);
-        (after - plan.after).abs() <= REACH_KWH * self.bounds.max_kwh.max(1.0)
+        self.bounds.after_kwh(plan.content, power_kw, self.dt)
     }
 
     /// The name of the thresholds at the slot's start. A threshold at the end of the battery counts as passed by no content,

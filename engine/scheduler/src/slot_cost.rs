@@ -227,7 +227,17 @@ impl Meter {
         terms: &Terms,
         (t, load_kw): (usize, f64),
     ) {
-        let pv = problem.pv_kw[t];
+        let prices = (terms.buy[t], terms.sell[t]);
+        self.set_to(frame, prices, (load_kw, problem.pv_kw[t]));
+    }
+
+    /// Makes this a slot with weighted prices `buy` and `sell`, a load, and PV.
+    pub(crate) fn set_to(
+        &mut self,
+        frame: &Frame,
+        (buy, sell): (f64, f64),
+        (load_kw, pv): (f64, f64),
+    ) {
         self.net = (load_kw - pv) * frame.dt;
         self.kinks_count = 0;
         self.low = f64::NEG_INFINITY;
@@ -238,7 +248,7 @@ impl Meter {
         } else {
             0.0
         };
-        self.fill(frame, terms.buy[t], terms.sell[t], thrown);
+        self.fill(frame, buy, sell, thrown);
     }
 
     /// What a slot with `balance` costs.

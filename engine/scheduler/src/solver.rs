@@ -9,9 +9,11 @@ use crate::by_microlp;
 use crate::dispatch::{self, Decisions, dispatch};
 use crate::dynamic::{self, Dynamic, Home};
 use crate::general::Failed;
+use crate::mean::{Course, Mean};
 use crate::milp::Engine;
 use crate::numbers::{GAP_MAX, SEARCH_SECONDS_MAX, TOLERANCE};
-use crate::policies;
+use crate::outlook::Outlook;
+use crate::policies::{self, Known};
 use crate::reference::{self, Candidate};
 use crate::score;
 use crate::starts::Starts;
@@ -105,6 +107,7 @@ impl Milp {
 #[derive(Debug, Default)]
 pub struct Solver {
     dynamic: Dynamic,
+    mean: Mean,
     starts: Starts,
     vessel: Vessel,
 }
@@ -187,8 +190,14 @@ impl Solver {
         };
         let prices = &self.dynamic.shadow_prices;
         let mut candidate = candidate(problem, terms, &decisions, prices, None);
-        let found = (&self.dynamic, home.vessel);
-        policies::write(problem, terms, found, &mut candidate.slots);
+        self.write_policies(problem, terms, &mut candidate.slots);
+        self.average(problem, terms, &mut candidate, |contents| {
+            let decisions = Decisions {
+                contents,
+                ..decisions.clone()
+            };
+            dispatch(problem, terms, &decisions, &[])
+        });
         Ok(Found {
             method: method.into(),
             candidate,
@@ -223,9 +232,17 @@ impl Solver {
         // The choice that was solved last need not be the best one.
         let load_kw: Vec<f64> = slots.iter().map(|slot| slot.load_kw).collect();
         self.dynamic.wants_levels = problem.battery.is_some();
-        match self.dynamic.solve(&home, &load_kw) {
-            Ok(_) => policies::write(problem, terms, (&self.dynamic, home.vessel), slots),
-            Err(_) => policies::fix(problem, slots),
+        if self.dynamic.solve(&home, &load_kw).is_ok() {
+            self.write_policies(problem, terms, slots);
+            self.average(problem, terms, &mut candidate, |contents| {
+                let decisions = Decisions {
+                    contents,
+                    ..decisions.clone()
+                };
+                dispatch(problem, terms, &decisions, &[])
+            });
+        } else {
+            policies::fix(problem, slots);
         }
         Ok(Found {
             method: Method::BranchAndBound,
@@ -309,22 +326,19 @@ impl Solver {
         if self.dynamic.solve(&home, &rest.load_kw).is_err() {
             return false;
         }
-        let decisions = Decisions {
-            starts: Vec::new(),
-            contents: vec![self.dynamic.contents().to_vec()],
-            still: 0.0,
-            peak_kw: self.dynamic.peak_kw(),
+        let peak_kw = self.dynamic.peak_kw();
+        let dispatched = |contents| {
+            let decisions = Decisions {
+                starts: Vec::new(),
+                contents,
+                still: 0.0,
+                peak_kw,
+            };
+            dispatch(rest, terms, &decisions, &[])
         };
-        let settled = dispatch(rest, terms, &decisions, &[]);
+        let settled = dispatched(vec![self.dynamic.contents().to_vec()]);
         let mut slots = candidate.slots.clone();
-        for (slot, settled) in slots.iter_mut().zip(settled) {
-            slot.pv_kw = settled.pv_kw;
-            slot.grid_import_kw = settled.grid_import_kw;
-            slot.grid_export_kw = settled.grid_export_kw;
-            slot.battery_charge_kw = settled.battery_charge_kw;
-            slot.battery_discharge_kw = settled.battery_discharge_kw;
-            slot.soc_kwh = settled.soc_kwh;
-        }
+        take_over(&mut slots, &settled);
         let relaxed = strict.relax(problem);
         let cost_of = |objective: f64, slots: &[PlannedSlot]| {
             objective + score::penalty(problem, &relaxed, slots)
@@ -338,11 +352,124 @@ impl Solver {
         if cost > before + noise || broken(&slots) > broken(&candidate.slots) {
             return false;
         }
-        policies::write(problem, terms, (&self.dynamic, home.vessel), &mut slots);
+        self.write_policies(problem, terms, &mut slots);
         candidate.cost += cost - before;
         candidate.bound = candidate.bound.min(candidate.cost);
         (candidate.slots, candidate.objective, candidate.metrics) = (slots, objective, metrics);
+        self.average(problem, terms, candidate, dispatched);
         true
+    }
+
+    /// Writes the policies of the plan in `slots`, whose battery the dynamic program has planned last.
+    fn write_policies(&self, problem: &Problem, terms: &Terms, slots: &mut [PlannedSlot]) {
+        let outlook = self.dynamic.outlook(&self.vessel);
+        let peak_kw = policies::peak_kw(problem, slots);
+        policies::write(&known(problem, terms, outlook, peak_kw), None, slots);
+    }
+
+    /// Lets the battery of `candidate` follow the mean over the scenarios, if there are any, and everything else as it is.
+    /// `dispatched` makes slots of the battery's contents. Keeps the plan where that would break a limit, or one further.
+    fn average(
+        &mut self,
+        problem: &Problem,
+        terms: &Terms,
+        candidate: &mut Candidate,
+        dispatched: impl Fn(Vec<Vec<f64>>) -> Vec<PlannedSlot>,
+    ) {
+        let courses = courses(problem);
+        if courses.is_empty() || problem.battery.is_none() {
+            return;
+        }
+        let peak_kw = policies::peak_kw(problem, &candidate.slots);
+        let taken = candidate.slots.iter().map(policies::taken_kw);
+        let loads = taken.zip(&problem.load_kw);
+        let added_kw: Vec<f64> = loads.map(|(taken, load)| taken - load).collect();
+        let asked = self.dynamic.asked();
+        // The peak that the plan was found with, which it need not reach.
+        let reckoned_kw = self.dynamic.peak_kw();
+        let cap_kw = if reckoned_kw < f64::INFINITY {
+            reckoned_kw
+        } else {
+            peak_kw
+        };
+        let Self { mean, vessel, .. } = self;
+        let mut averaged = |terms: &Terms| {
+            let home = Home::of(problem, terms, vessel).capped(cap_kw);
+            mean.solve(&home, &courses, &added_kw, asked).is_ok()
+        };
+        if !averaged(terms) && (terms.is_relaxed() || !averaged(&terms.relax(problem))) {
+            return;
+        }
+        let outlook = self.mean.outlook(&self.vessel);
+        let following = known(problem, terms, outlook, peak_kw);
+        let followed = policies::follow(&following, &candidate.slots);
+        let mut slots = candidate.slots.clone();
+        take_over(&mut slots, &dispatched(vec![followed.contents.clone()]));
+        let relaxed = terms.relax(problem);
+        let penalty = |slots: &[PlannedSlot]| score::penalty(problem, &relaxed, slots);
+        let broken = |slots: &[PlannedSlot]| score::relaxations(problem, slots).len();
+        let further = penalty(&slots) - penalty(&candidate.slots);
+        let noise = GAP_NOISE * (terms.typical + candidate.cost.abs());
+        if further > noise || broken(&slots) > broken(&candidate.slots) {
+            return;
+        }
+        self.mean.note_worths(&self.vessel, &followed.contents);
+        let outlook = self.mean.outlook(&self.vessel);
+        let following = known(problem, terms, outlook, peak_kw);
+        policies::write(&following, Some(&followed), &mut slots);
+        let mut before = self.vessel.start;
+        for (t, slot) in slots.iter_mut().enumerate() {
+            let (change, slope) = (slot.soc_kwh - before, -outlook.worths[t]);
+            before = slot.soc_kwh;
+            let vessel = &self.vessel;
+            slot.shadow_price = self.dynamic.price_of_load(vessel, t, change, slope);
+        }
+        let (objective, metrics) = score::figures(problem, &slots);
+        // What of the gap is known is known of the plan on the series alone.
+        let dearer = objective - candidate.objective + further;
+        candidate.cost += dearer;
+        candidate.bound += dearer;
+        (candidate.slots, candidate.objective, candidate.metrics) = (slots, objective, metrics);
+    }
+}
+
+fn known<'a>(
+    problem: &'a Problem,
+    terms: &'a Terms,
+    outlook: Outlook<'a>,
+    peak_kw: f64,
+) -> Known<'a> {
+    Known {
+        problem,
+        dt: terms.dt,
+        buy: &terms.buy,
+        outlook,
+        peak_kw,
+    }
+}
+
+/// The scenarios that count.
+fn courses(problem: &Problem) -> Vec<Course<'_>> {
+    let whole: f64 = problem.scenarios.iter().map(|one| one.weight).sum();
+    let likely = problem.scenarios.iter().filter(|one| one.weight > 0.0);
+    likely
+        .map(|scenario| Course {
+            weight: scenario.weight / whole,
+            load_kw: &scenario.load_kw,
+            pv_kw: &scenario.pv_kw,
+        })
+        .collect()
+}
+
+/// Makes the battery and the meter of `slots` those of `from`.
+fn take_over(slots: &mut [PlannedSlot], from: &[PlannedSlot]) {
+    for (slot, from) in slots.iter_mut().zip(from) {
+        slot.pv_kw = from.pv_kw;
+        slot.grid_import_kw = from.grid_import_kw;
+        slot.grid_export_kw = from.grid_export_kw;
+        slot.battery_charge_kw = from.battery_charge_kw;
+        slot.battery_discharge_kw = from.battery_discharge_kw;
+        slot.soc_kwh = from.soc_kwh;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use model::limits::{
     self, APPLIANCES_MAX, EFFICIENCY_MIN, ENERGY_KWH_MAX, LimitError, POWER_KW_MAX, PRICE_MAX,
-    SLOTS_MAX, STORES_MAX, TIME_MS_MAX,
+    SCENARIOS_MAX, SLOTS_MAX, STORES_MAX, TIME_MS_MAX, WEIGHT_MAX,
 };
 use model::problem::{Appliance, Battery, Problem};
 use model::units::{HOUR_MS, SlotLength};
@@ -108,7 +108,7 @@ pub fn validate(problem: &Problem) -> Result<(), ProblemError> {
     heat_stores(problem)?;
     stability(problem)?;
     problem.weights.check()?;
-    Ok(())
+    scenarios(problem)
 }
 
 /// Checks that `value` is in `least..=most`. NaN is in no range.
@@ -348,6 +348,34 @@ fn stability(problem: &Problem) -> Result<(), ProblemError> {
     }
     let most = ENERGY_KWH_MAX;
     each_within("stability.soc_change_kwh", changes, -most, most)
+}
+
+fn scenarios(problem: &Problem) -> Result<(), ProblemError> {
+    let scenarios = &problem.scenarios;
+    if scenarios.len() > SCENARIOS_MAX {
+        return Err(ProblemError::Count {
+            field: "scenarios".to_owned(),
+            count: scenarios.len(),
+            limit: format!("0 to {SCENARIOS_MAX}"),
+        });
+    }
+    for (index, scenario) in scenarios.iter().enumerate() {
+        let field = |name: &str| format!("scenarios[{index}].{name}");
+        within(&field("weight"), scenario.weight, 0.0, WEIGHT_MAX)?;
+        let all = [("load_kw", &scenario.load_kw), ("pv_kw", &scenario.pv_kw)];
+        for (name, values) in all {
+            one_a_slot(&field(name), values, problem.load_kw.len())?;
+            each_within(&field(name), values, 0.0, POWER_KW_MAX)?;
+        }
+    }
+    if scenarios.is_empty() || scenarios.iter().any(|scenario| scenario.weight > 0.0) {
+        return Ok(());
+    }
+    Err(ProblemError::OutOfRange {
+        field: "scenarios[0].weight".to_owned(),
+        value: 0.0,
+        limit: format!("above 0 to {WEIGHT_MAX} in at least one scenario"),
+    })
 }
 
 /// Checks that each named field of `parent` is within its limits.

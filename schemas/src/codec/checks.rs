@@ -1,9 +1,11 @@
 //! Rules for the values of each topic that an Avro schema cannot express.
 
 use model::alert::Alert;
-use model::command::{Ack, Command};
-use model::limits::{LimitError, PERIODS_MAX, counted};
+use model::asset::{AssetReading, AssetState};
+use model::command::{Ack, Command, ENTRIES_MAX, ProgramEntry};
+use model::limits::{ID_BYTES_MAX, LimitError, PERIODS_MAX, counted, named};
 use model::metadata::Metadata;
+use model::policy::SlotPolicy;
 use model::problem::{Battery, Ev, Grid, HeatStore, Problem};
 use model::reading::{Measurement, Reading};
 use model::request::OptimizeRequest;
@@ -14,7 +16,8 @@ use model::units::{HouseholdId, SlotLength};
 
 use super::Message;
 use crate::dead_letter::DeadLetter;
-use crate::mqtt::{CONSUMPTION_W, POWER_W, PV_W, SOC_PCT};
+use crate::mqtt::{CONSUMPTION_W, HEATER_W, POWER_W, PV_W, SOC_PCT, TEMPERATURE_C};
+use crate::telemetry::Telemetry;
 use crate::time::{self, rfc3339};
 use crate::topic::Topic;
 use crate::weather::WeatherForecast;
@@ -120,6 +123,44 @@ impl Message for Reading {
     }
 }
 
+impl Message for Telemetry {
+    const TOPIC: Topic = Topic::Telemetry;
+
+    fn check(&self) -> Checked {
+        match self {
+            Self::Reading(reading) => reading.check(),
+            Self::Asset(reading) => asset(reading),
+        }
+    }
+}
+
+fn asset(reading: &AssetReading) -> Checked {
+    id(reading.household_id)?;
+    time("ts_ms", reading.ts_ms)?;
+    named("id", &reading.id, 1, ID_BYTES_MAX)?;
+    match reading.state {
+        AssetState::Ev {
+            soc_pct,
+            power_w,
+            departure_ms,
+            goal_pct,
+            ..
+        } => {
+            within("soc_pct", soc_pct.unwrap_or(0.0), SOC_PCT)?;
+            within("power_w", power_w, POWER_W)?;
+            departure_ms.map_or(Ok(()), |ts_ms| time("departure_ms", ts_ms))?;
+            within("goal_pct", goal_pct.unwrap_or(0.0), SOC_PCT)
+        }
+        AssetState::Heat {
+            temperature_c,
+            power_w,
+        } => {
+            within("temperature_c", temperature_c, TEMPERATURE_C)?;
+            within("power_w", power_w, HEATER_W)
+        }
+    }
+}
+
 impl Message for Metadata {
     const TOPIC: Topic = Topic::Households;
 
@@ -212,6 +253,10 @@ fn problem(problem: &Problem) -> Checked {
             "problem.stability.soc_change_kwh",
             &stability.soc_change_kwh,
         )?;
+    }
+    for (index, scenario) in problem.scenarios.iter().enumerate() {
+        let field = format!("problem.scenarios[{index}]");
+        numbers(&field, &[("weight", scenario.weight)])?;
     }
     weights("problem.weights", problem.weights)
 }
@@ -346,7 +391,10 @@ fn planned_slot(index: usize, slot: &PlannedSlot) -> Checked {
         ];
         numbers("plan.slots.heat", &fields)?;
     }
-    Ok(())
+    match &slot.policy {
+        Some(policy) => slot_policy("plan.slots.policy", policy),
+        None => Ok(()),
+    }
 }
 
 impl Message for Command {
@@ -355,10 +403,83 @@ impl Message for Command {
     fn check(&self) -> Checked {
         id(self.household_id)?;
         time("requested_ms", self.requested_ms)?;
-        time("not_before_ms", self.not_before_ms)?;
+        time("issued_ms", self.issued_ms)?;
         time("expires_ms", self.expires_ms)?;
-        within("battery_w", self.battery_w.unwrap_or(0.0), POWER_W)
+        counted("program", self.program.len(), 1, ENTRIES_MAX)?;
+        for (index, (entry, end_ms)) in self.spans().enumerate() {
+            let from = format!("program[{index}].from_ms");
+            span((&from, "expires_ms"), entry.from_ms, end_ms)?;
+            program_entry(&format!("program[{index}]"), entry)?;
+        }
+        if let Some(battery) = self.battery {
+            let fields = [
+                ("capacity_kwh", battery.capacity_kwh),
+                ("charge_kw", battery.charge_kw),
+                ("discharge_kw", battery.discharge_kw),
+            ];
+            numbers("battery", &fields)?;
+        }
+        Ok(())
     }
+}
+
+fn program_entry(field: &str, entry: &ProgramEntry) -> Checked {
+    if let Some(policy) = &entry.policy {
+        slot_policy(&format!("{field}.policy"), policy)?;
+    }
+    for order in entry.evs.values() {
+        let fields = [
+            ("charge_kw", order.charge_kw),
+            ("discharge_max_kw", order.discharge_max_kw),
+        ];
+        numbers(&format!("{field}.evs"), &fields)?;
+    }
+    for order in entry.heat.values() {
+        numbers(&format!("{field}.heat"), &[("power_kw", order.power_kw)])?;
+    }
+    Ok(())
+}
+
+fn slot_policy(field: &str, policy: &SlotPolicy) -> Checked {
+    let fields = [
+        ("import_max_kw", policy.import_max_kw.unwrap_or(0.0)),
+        ("export_max_kw", policy.export_max_kw.unwrap_or(0.0)),
+        ("value_per_kwh", policy.value_per_kwh),
+    ];
+    numbers(field, &fields)?;
+    let Some(battery) = &policy.battery else {
+        return Ok(());
+    };
+    let or_never = |content_kwh: Option<f64>| content_kwh.unwrap_or(0.0);
+    let fields = [
+        (
+            "charge_from_grid_to_kwh",
+            or_never(battery.charge_from_grid_to_kwh),
+        ),
+        (
+            "charge_from_pv_to_kwh",
+            or_never(battery.charge_from_pv_to_kwh),
+        ),
+        (
+            "discharge_to_home_to_kwh",
+            or_never(battery.discharge_to_home_to_kwh),
+        ),
+        (
+            "discharge_to_grid_to_kwh",
+            or_never(battery.discharge_to_grid_to_kwh),
+        ),
+        (
+            "charge_from_excess_to_kwh",
+            or_never(battery.charge_from_excess_to_kwh),
+        ),
+        (
+            "discharge_to_excess_to_kwh",
+            or_never(battery.discharge_to_excess_to_kwh),
+        ),
+        ("setpoint_kw", battery.setpoint_kw.unwrap_or(0.0)),
+        ("expected_kw", battery.expected_kw),
+    ];
+    numbers(&format!("{field}.battery"), &fields)
 }
 
 impl Message for Ack {

@@ -3,9 +3,15 @@ use std::path::PathBuf;
 use apache_avro::Schema;
 use apache_avro::schema_compatibility::{Compatibility, SchemaCompatibility};
 use model::alert::{Alert, AlertKind};
-use model::command::{Ack, AckStatus, Command};
-use model::metadata::{ApplianceSpec, BatterySpec, Metadata};
-use model::problem::{Appliance, Battery, Ev, Grid, HeatStore, Problem, Stability, Weights};
+use model::asset::{AssetReading, AssetState};
+use model::command::{
+    Ack, AckStatus, BatteryRating, Command, EvOrder, HeatOrder, ProgramEntry, SlotCommand,
+};
+use model::metadata::Metadata;
+use model::policy::{self, BatteryPolicy, Mode, SlotPolicy};
+use model::problem::{
+    Appliance, Battery, Ev, Grid, HeatStore, Problem, Scenario, Stability, Weights,
+};
 use model::reading::{Measurement, Reading};
 use model::request::OptimizeRequest;
 use model::schedule::{
@@ -16,13 +22,16 @@ use model::tariff::{PricePeriod, Tariff};
 use model::units::HouseholdId;
 use proptest::prelude::*;
 
+use self::homes::{metadata, metadata_v1, metadata_v2};
 use super::fingerprints::{Fingerprint, hex};
 use super::{Codec, CodecError, Message, SchemaIds, known, older_schemas_json, schema_json};
 use crate::dead_letter::{DeadLetter, Reason};
+use crate::telemetry::Telemetry;
 use crate::time::TS_MS_MAX;
 use crate::topic::Topic;
 use crate::weather::{WeatherForecast, WeatherPeriod};
 
+mod homes;
 mod refusals;
 
 const START_MS: i64 = 1_757_671_200_000;
@@ -31,53 +40,27 @@ fn id() -> HouseholdId {
     HouseholdId::new(42).unwrap()
 }
 
+fn meter() -> Reading {
+    reading(Measurement::Meter {
+        consumption_w: 450.5,
+    })
+}
+
+fn asset(id_text: &str, state: AssetState) -> AssetReading {
+    AssetReading {
+        household_id: id(),
+        id: id_text.to_owned(),
+        ts_ms: START_MS,
+        state,
+    }
+}
+
 fn reading(measurement: Measurement) -> Reading {
     Reading {
         household_id: id(),
         ts_ms: START_MS,
         measurement,
     }
-}
-
-/// What the first version of the schema could express.
-fn metadata_v1() -> Metadata {
-    Metadata {
-        household_id: id(),
-        name: "Nordstraße 5".to_owned(),
-        location: "48.14,11.58".to_owned(),
-        pv_capacity_kw: 7.5,
-        battery: Some(BatterySpec {
-            capacity_kwh: 10.0,
-            min_soc_kwh: 1.0,
-            max_soc_kwh: 9.5,
-            charge_kw: 5.0,
-            discharge_kw: 4.6,
-            charge_efficiency: 0.95,
-            discharge_efficiency: 0.94,
-            wear_cost_per_kwh: 0.02,
-        }),
-        grid: Grid {
-            import_limit_kw: Some(11.0),
-            export_limit_kw: None,
-            ..Grid::OPEN
-        },
-        pv_curtailable: true,
-        appliances: vec![ApplianceSpec {
-            id: "dishwasher".to_owned(),
-            profile_kw: vec![2.0, 0.5],
-            window_start_min: 600,
-            window_end_min: 1_200,
-        }],
-        tariff: "dynamic".to_owned(),
-        weights: Weights::COST,
-    }
-}
-
-fn metadata() -> Metadata {
-    let mut metadata = metadata_v1();
-    metadata.grid.peak_price_per_kw = 12.5;
-    metadata.grid.peak_kw = 3.5;
-    metadata
 }
 
 /// What the first version of the schema could express.
@@ -126,6 +109,7 @@ fn request_v1() -> OptimizeRequest {
             heat_stores: Vec::new(),
             stability: None,
             time_limit_ms: None,
+            scenarios: Vec::new(),
             household_id: id(),
             start_ms: START_MS,
             slot_minutes: 15,
@@ -164,6 +148,24 @@ fn request_v1() -> OptimizeRequest {
 }
 
 fn request() -> OptimizeRequest {
+    let mut request = request_v2();
+    request.problem.scenarios = vec![
+        Scenario {
+            weight: 0.75,
+            load_kw: vec![0.5, 0.0],
+            pv_kw: vec![0.0, 1.25],
+        },
+        Scenario {
+            weight: 2.0,
+            load_kw: vec![0.0, 10_000.0],
+            pv_kw: vec![0.01, 0.0],
+        },
+    ];
+    request
+}
+
+/// What the second version of the schema could express.
+fn request_v2() -> OptimizeRequest {
     let mut request = request_v1();
     let problem = &mut request.problem;
     problem.grid.peak_price_per_kw = 12.5;
@@ -258,7 +260,8 @@ fn schedule_v1() -> Schedule {
     }
 }
 
-fn schedule() -> Schedule {
+/// What the second version of the schema could express.
+fn schedule_v2() -> Schedule {
     let mut schedule = schedule_v1();
     let slot = &mut schedule.plan.slots[0];
     let ev = PlannedEv {
@@ -275,8 +278,35 @@ fn schedule() -> Schedule {
     schedule
 }
 
-fn command() -> Command {
-    Command {
+fn schedule() -> Schedule {
+    let mut schedule = schedule_v2();
+    schedule.plan.slots[0].policy = Some(policy());
+    schedule
+}
+
+fn policy() -> SlotPolicy {
+    SlotPolicy {
+        battery: Some(BatteryPolicy {
+            mode: Mode::Hold,
+            charge_from_grid_to_kwh: None,
+            charge_from_pv_to_kwh: Some(9.5),
+            discharge_to_home_to_kwh: Some(7.25),
+            discharge_to_grid_to_kwh: None,
+            charge_from_excess_to_kwh: Some(9.75),
+            discharge_to_excess_to_kwh: Some(1.5),
+            setpoint_kw: None,
+            expected_kw: -0.3,
+        }),
+        import_max_kw: Some(11.0),
+        export_max_kw: None,
+        value_per_kwh: 0.21,
+        reason: policy::Reason::DearLater,
+    }
+}
+
+/// What the first version of the schema could express: one slot.
+fn command_v1() -> Command {
+    Command::from(SlotCommand {
         command_id: "42-1757671200000-1-0".to_owned(),
         household_id: id(),
         schedule_id: "42-1757671200000-1".to_owned(),
@@ -285,6 +315,35 @@ fn command() -> Command {
         expires_ms: START_MS + 900_000,
         battery_w: Some(-1_500.0),
         appliances: [("washer".to_owned(), false)].into(),
+    })
+}
+
+fn command() -> Command {
+    let ev = EvOrder {
+        charge_kw: 3.7,
+        surplus: true,
+        discharge_max_kw: 0.0,
+    };
+    let entry = ProgramEntry {
+        from_ms: START_MS,
+        policy: Some(policy()),
+        appliances: [("washer".to_owned(), false)].into(),
+        evs: [("zoé".to_owned(), ev)].into(),
+        heat: [("tank".to_owned(), HeatOrder { power_kw: 2.5 })].into(),
+    };
+    let mut second = entry.clone();
+    second.from_ms += 900_000;
+    second.policy = None;
+    Command {
+        issued_ms: START_MS + 1_000,
+        expires_ms: START_MS + 1_800_000,
+        battery: Some(BatteryRating {
+            capacity_kwh: 10.0,
+            charge_kw: 5.0,
+            discharge_kw: 4.6,
+        }),
+        program: vec![entry, second],
+        ..command_v1()
     }
 }
 
@@ -397,9 +456,14 @@ fn check_older<T: Message + PartialEq + std::fmt::Debug>(file: &str, value: &T) 
     let today = Codec::single_object().encode(value).unwrap();
     assert_ne!(stored[..10], today[..10], "{file} has today's schema");
     let framed = |id: u32| [&[0], id.to_be_bytes().as_slice(), &stored[10..]].concat();
-    assert_eq!(&confluent().decode::<T>(&framed(200)).unwrap(), value);
+    let older = older_schemas_json(T::TOPIC);
+    let named: [u8; 8] = stored[2..10].try_into().unwrap();
+    let wrote = |json: &&str| Fingerprint::of(json).is(named);
+    let of = |index: usize| 200 + u32::try_from(index).unwrap();
+    let id = of(older.iter().position(wrote).unwrap());
+    assert_eq!(&confluent().decode::<T>(&framed(id)).unwrap(), value);
     assert!(matches!(
-        confluent().decode::<T>(&framed(201)),
+        confluent().decode::<T>(&framed(999)),
         Err(CodecError::Newer { .. })
     ));
 }
@@ -419,24 +483,26 @@ fn stored(file: &str) -> Vec<u8> {
 
 #[test]
 fn every_value_survives_and_golden_samples_decode() {
-    check(
-        "v1-meter",
-        &reading(Measurement::Meter {
-            consumption_w: 450.5,
-        }),
-    );
-    check("v1-pv", &reading(Measurement::Pv { pv_w: 1_200.0 }));
-    let battery = Measurement::Battery {
-        soc_pct: 57.5,
-        power_w: -800.0,
+    check("v2-meter", &Telemetry::Reading(meter()));
+    let ev = AssetState::Ev {
+        plugged: true,
+        soc_pct: Some(41.5),
+        power_w: 7_200.0,
+        departure_ms: Some(START_MS + 3_600_000),
+        goal_pct: None,
     };
-    check("v1-battery", &reading(battery));
-    check("v2-household", &metadata());
+    check("v2-ev", &Telemetry::Asset(asset("zoé", ev)));
+    let heat = AssetState::Heat {
+        temperature_c: 48.5,
+        power_w: 900.0,
+    };
+    check("v2-heat", &Telemetry::Asset(asset("tank", heat)));
+    check("v3-household", &metadata());
     check("v2-tariff", &tariff());
     check("v1-weather", &weather());
-    check("v2-request", &request());
-    check("v2-schedule", &schedule());
-    check("v1-command", &command());
+    check("v3-request", &request());
+    check("v3-schedule", &schedule());
+    check("v2-command", &command());
     check("v1-ack", &ack());
     check("v2-dead-letter", &dead_letter(Reason::PastTime));
     check("v2-alert", &alert());
@@ -445,12 +511,64 @@ fn every_value_survives_and_golden_samples_decode() {
 
 #[test]
 fn records_of_older_versions_decode() {
+    check_older("v1-meter", &Telemetry::Reading(meter()));
+    check_older("v1-meter", &meter());
+    check_older("v1-pv", &reading(Measurement::Pv { pv_w: 1_200.0 }));
+    let battery = Measurement::Battery {
+        soc_pct: 57.5,
+        power_w: -800.0,
+    };
+    check_older("v1-battery", &Telemetry::Reading(reading(battery)));
     check_older("v1-household", &metadata_v1());
+    check_older("v2-household", &metadata_v2());
     check_older("v1-request", &request_v1());
+    check_older("v2-request", &request_v2());
     check_older("v1-schedule", &schedule_v1());
+    check_older("v2-schedule", &schedule_v2());
+    check_older("v1-command", &command_v1());
     check_older("v1-dead-letter", &dead_letter(Reason::MissingField));
     check_older("v1-tariff", &tariff_v1());
     check_older("v1-alert", &alert_v1());
+}
+
+/// Load and PV that both flow come back as what is left of them, to the nearest 10 W.
+#[test]
+fn a_scenario_travels_as_its_net_load() {
+    let mut request = request_v1();
+    request.problem.scenarios = vec![Scenario {
+        weight: 1.0,
+        load_kw: vec![1.0, 0.304, 0.0],
+        pv_kw: vec![0.25, 2.0, 0.004],
+    }];
+    let codec = Codec::single_object();
+    let bytes = codec.encode(&request).unwrap();
+    request.problem.scenarios = vec![Scenario {
+        weight: 1.0,
+        load_kw: vec![0.75, 0.0, 0.0],
+        pv_kw: vec![0.0, 1.7, 0.0],
+    }];
+    assert_eq!(codec.decode::<OptimizeRequest>(&bytes).unwrap(), request);
+}
+
+#[test]
+fn a_request_with_thirty_scenarios_of_a_day_is_short() {
+    let mut request = request_v1();
+    let problem = &mut request.problem;
+    // Neighbouring slots differ by up to 2 kW.
+    let uneven = |slot: usize, of: usize| ((slot * 37 + of * 11) % 100) as f64 / 50.0;
+    let series = |of: usize| (0..96).map(|slot| uneven(slot, of)).collect::<Vec<_>>();
+    let scenario = |of: usize| Scenario {
+        weight: 1.0,
+        load_kw: series(of),
+        pv_kw: vec![0.0; 96],
+    };
+    problem.scenarios = (0..30).map(scenario).collect();
+    problem.load_kw = series(30);
+    problem.pv_kw = series(31);
+    problem.buy_price = series(32);
+    problem.sell_price = series(33);
+    let bytes = Codec::single_object().encode(&request).unwrap();
+    assert!(bytes.len() < 9_500, "{}", bytes.len());
 }
 
 #[test]
@@ -461,8 +579,8 @@ fn every_schema_reads_what_the_others_wrote() {
             let older = Schema::parse_str(older).unwrap();
             let reads = SchemaCompatibility::can_read(&older, &newest);
             assert_eq!(reads.unwrap(), Compatibility::Full, "{topic}");
-            // The first dead letters and alerts had no symbol to fall back on.
-            if !matches!(topic, Topic::DeadLetters | Topic::Alerts) {
+            // The first dead letters and alerts had no symbol to fall back on, the first telemetry no branch for assets.
+            if !matches!(topic, Topic::DeadLetters | Topic::Alerts | Topic::Telemetry) {
                 let both_ways = SchemaCompatibility::mutual_read(&older, &newest);
                 assert_eq!(both_ways.unwrap(), Compatibility::Full, "{topic}");
             }
@@ -479,8 +597,12 @@ fn what_is_optional_may_be_absent() {
     let bytes = codec.encode(&metadata).unwrap();
     assert_eq!(codec.decode::<Metadata>(&bytes).unwrap(), metadata);
     let mut command = command();
-    command.battery_w = None;
-    command.appliances.clear();
+    command.battery = None;
+    command.program.pop();
+    command.program[0].policy.as_mut().unwrap().battery = None;
+    command.program[0].appliances.clear();
+    command.program[0].evs.clear();
+    command.program[0].heat.clear();
     let bytes = codec.encode(&command).unwrap();
     assert_eq!(codec.decode::<Command>(&bytes).unwrap(), command);
 }
@@ -721,6 +843,8 @@ fn samples() -> Vec<Vec<u8>> {
         stored("v1-household"),
         stored("v1-request"),
         stored("v1-schedule"),
+        stored("v2-schedule"),
+        stored("v1-command"),
     ]
 }
 

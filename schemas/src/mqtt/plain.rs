@@ -35,7 +35,7 @@ struct Battery<'a> {
 }
 
 /// Returns the reading, or `None` if `text` is for the full parser.
-pub(super) fn reading(text: &str, source: Source) -> Option<Reading> {
+pub(super) fn reading(text: &str, source: Source<'_>) -> Option<Reading> {
     let (id, ts, measurement) = match source.channel {
         Channel::Meter => {
             let read: Meter<'_> = object(text)?;
@@ -55,7 +55,7 @@ pub(super) fn reading(text: &str, source: Source) -> Option<Reading> {
             let measurement = Measurement::Battery { soc_pct, power_w };
             (read.household_id, read.ts, measurement)
         }
-        Channel::Ack => return None,
+        Channel::Ack | Channel::Ev | Channel::Heat => return None,
     };
     let ts_ms = parse_rfc3339(ts)?;
     let is_ours = id == source.household_id.get() && source.times.contains(ts_ms);

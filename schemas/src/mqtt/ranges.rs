@@ -1,6 +1,6 @@
 //! The numbers and times that a home's payload may contain.
 
-use model::limits::{BELOW_ZERO_SHARE, BELOW_ZERO_W, SOC_BEYOND_PCT};
+use model::limits::{BELOW_ZERO_SHARE, BELOW_ZERO_W, SOC_BEYOND_PCT, TEMPERATURE_C_MAX};
 
 use crate::time::TS_MS_MAX;
 
@@ -17,6 +17,8 @@ pub(crate) const CONSUMPTION_W: (f64, f64) = (-BELOW_ZERO_W, POWER_W_MAX);
 pub(crate) const PV_W: (f64, f64) = (-BELOW_ZERO_SHARE * 50_000.0, POWER_W_MAX);
 pub(crate) const SOC_PCT: (f64, f64) = (-SOC_BEYOND_PCT, 100.0 + SOC_BEYOND_PCT);
 pub(crate) const POWER_W: (f64, f64) = (-POWER_W_MAX, POWER_W_MAX);
+pub(crate) const HEATER_W: (f64, f64) = (-BELOW_ZERO_W, POWER_W_MAX);
+pub(crate) const TEMPERATURE_C: (f64, f64) = (-TEMPERATURE_C_MAX, TEMPERATURE_C_MAX);
 
 /// The times that readings and answers may have, UTC epoch milliseconds, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,3 +1,6 @@
+use model::asset::AssetState;
+use model::command::{BatteryRating, Command, EvOrder, HeatOrder, ProgramEntry};
+use model::policy::{self, BatteryPolicy, Mode, SlotPolicy};
 use model::reading::Kind;
 
 use super::*;
@@ -53,6 +56,152 @@ fn good_payloads_are_taken() {
         r#"{"household_id":1,"ts":"2025-09-12T10:00:00.000Z","soc_pct":57.5,"power_w":-800}"#,
         reading(battery),
     );
+}
+
+#[test]
+fn readings_of_assets_are_taken() {
+    let check = |topic: &str, payload: &str, id_text: &str, state| {
+        let parsed = parse(topic, payload.as_bytes(), TIMES);
+        let expected = AssetReading {
+            household_id: id(1),
+            id: id_text.to_owned(),
+            ts_ms: 1_757_671_200_000,
+            state,
+        };
+        assert_eq!(parsed.refusals, []);
+        assert_eq!(parsed.assets, [expected.clone()]);
+        assert_eq!(asset_topic(&expected), topic);
+        let again = parse(topic, asset_json(&expected).as_bytes(), TIMES);
+        assert_eq!(again.assets, [expected]);
+    };
+    let ev = |soc_pct, departure_ms, goal_pct| AssetState::Ev {
+        plugged: true,
+        soc_pct,
+        power_w: 7_200.0,
+        departure_ms,
+        goal_pct,
+    };
+    check(
+        "home/1/ev/car",
+        r#"{"household_id":1,"ts":"2025-09-12T10:00:00Z","plugged":true,"soc_pct":41.5,"power_w":7200,
+            "departure":"2025-09-13T08:00:00+02:00","goal_pct":80}"#,
+        "car",
+        ev(Some(41.5), Some(1_757_743_200_000), Some(80.0)),
+    );
+    check(
+        "home/1/ev/zoé",
+        r#"[{"household_id":1,"ts":"2025-09-12T10:00:00Z","plugged":true,"power_w":7200,"goal_pct":null}]"#,
+        "zoé",
+        ev(None, None, None),
+    );
+    check(
+        "home/1/heat/tank",
+        r#"{"household_id":1,"ts":"2025-09-12T10:00:00Z","temperature_c":48.5,"power_w":900}"#,
+        "tank",
+        AssetState::Heat {
+            temperature_c: 48.5,
+            power_w: 900.0,
+        },
+    );
+}
+
+#[test]
+fn bad_readings_of_assets_name_the_field() {
+    let ev = |fields: &str| {
+        format!(
+            r#"{{"household_id":1,"ts":"2025-09-12T10:00:00Z","plugged":true,"power_w":0{fields}}}"#
+        )
+    };
+    let whole = ev("");
+    for (topic, payload, reason, detail) in [
+        (
+            "home/1/ev",
+            whole.as_str(),
+            Reason::UnknownTopic,
+            "topic is not",
+        ),
+        ("home/1/ev/", &whole, Reason::UnknownTopic, "topic is not"),
+        (
+            "home/1/ev/a/b",
+            &whole,
+            Reason::UnknownTopic,
+            "topic is not",
+        ),
+        (
+            "home/1/ev/a b",
+            &whole,
+            Reason::UnknownTopic,
+            "topic is not",
+        ),
+        (
+            "home/1/meter/a",
+            &whole,
+            Reason::UnknownTopic,
+            "topic is not",
+        ),
+        (
+            "home/2/ev/car",
+            &whole,
+            Reason::HouseholdMismatch,
+            "household_id is 1",
+        ),
+        (
+            "home/1/heat/tank",
+            &whole,
+            Reason::MissingField,
+            "temperature_c is missing",
+        ),
+        (
+            "home/1/ev/car",
+            &ev(r#","soc_pct":103"#),
+            Reason::OutOfRange,
+            "soc_pct is 103",
+        ),
+        (
+            "home/1/ev/car",
+            &ev(r#","soc_pct":"NaN""#),
+            Reason::NotFinite,
+            "soc_pct",
+        ),
+        (
+            "home/1/ev/car",
+            &ev(r#","departure":"8:00""#),
+            Reason::BadTime,
+            "departure is \"8:00\"",
+        ),
+        (
+            "home/1/ev/car",
+            &ev(r#","departure":7"#),
+            Reason::WrongType,
+            "departure is a number",
+        ),
+        (
+            "home/1/ev/car",
+            &ev(r#","goal_pct":-3"#),
+            Reason::OutOfRange,
+            "goal_pct is -3",
+        ),
+        (
+            "home/1/ev/car",
+            r#"{"household_id":1,"ts":"2025-09-12T10:00:00Z","plugged":1,"power_w":0}"#,
+            Reason::WrongType,
+            "plugged is a number, not true or false",
+        ),
+        (
+            "home/1/heat/tank",
+            r#"{"household_id":1,"ts":"2025-09-12T10:00:00Z","temperature_c":1001,"power_w":0}"#,
+            Reason::OutOfRange,
+            "temperature_c is 1001",
+        ),
+    ] {
+        let parsed = parse(topic, payload.as_bytes(), TIMES);
+        assert!(parsed.assets.is_empty(), "{topic} {payload}");
+        let [refusal] = parsed.refusals.as_slice() else {
+            panic!("{topic} {payload}")
+        };
+        assert_eq!(refusal.reason, reason, "{topic} {payload}");
+        assert!(refusal.detail.starts_with(detail), "{}", refusal.detail);
+    }
 }
 
 #[test]
@@ -145,20 +294,108 @@ fn what_hearth_writes_it_reads() {
     };
     let parsed = parse(&ack_topic(id(42)), ack_json(&ack).as_bytes(), TIMES);
     assert_eq!(parsed.acks, [ack]);
+}
+
+#[test]
+fn a_program_survives_the_way_to_the_device() {
+    let policy = SlotPolicy {
+        battery: Some(BatteryPolicy {
+            mode: Mode::Hold,
+            charge_from_grid_to_kwh: None,
+            charge_from_pv_to_kwh: Some(8.0),
+            discharge_to_home_to_kwh: Some(0.8),
+            discharge_to_grid_to_kwh: None,
+            charge_from_excess_to_kwh: Some(7.6),
+            discharge_to_excess_to_kwh: None,
+            setpoint_kw: None,
+            expected_kw: -0.3,
+        }),
+        import_max_kw: None,
+        export_max_kw: Some(2.5),
+        value_per_kwh: 0.21,
+        reason: policy::Reason::DearLater,
+    };
+    let ev = EvOrder {
+        charge_kw: 0.0,
+        surplus: true,
+        discharge_max_kw: 0.0,
+    };
+    let entry = ProgramEntry {
+        from_ms: 1_764_244_800_000,
+        policy: Some(policy),
+        appliances: [("dishwasher".to_owned(), true)].into(),
+        evs: [("car".to_owned(), ev)].into(),
+        heat: [("tank".to_owned(), HeatOrder { power_kw: 1.2 })].into(),
+    };
+    let holds = ProgramEntry {
+        from_ms: entry.from_ms + 900_000,
+        policy: Some(SlotPolicy::setpoint(-1.5)),
+        ..entry.clone()
+    };
+    let says_nothing = ProgramEntry {
+        from_ms: entry.from_ms + 1_800_000,
+        policy: None,
+        ..entry.clone()
+    };
     let command = Command {
         command_id: "42-0-1-0".to_owned(),
         household_id: id(42),
         schedule_id: "42-0-1".to_owned(),
         requested_ms: 0,
-        not_before_ms: NOW_MS,
-        expires_ms: NOW_MS + 900_000,
-        battery_w: Some(-1500.0),
-        appliances: [("dishwasher".to_owned(), true)].into(),
+        issued_ms: entry.from_ms + 1_000,
+        expires_ms: entry.from_ms + 2_700_000,
+        battery: Some(BatteryRating {
+            capacity_kwh: 8.0,
+            charge_kw: 5.0,
+            discharge_kw: 4.6,
+        }),
+        program: vec![entry, holds, says_nothing],
     };
+    let json = command_json(&command);
+    expect_test::expect![[r#"{"version":2,"command_id":"42-0-1-0","household_id":42,"schedule_id":"42-0-1","issued":"2025-11-27T12:00:01Z","expires":"2025-11-27T12:45:00Z","fallback":"self_consumption","program":[{"from":"2025-11-27T12:00:00Z","battery":{"mode":"hold","charge_from_grid_to_pct":null,"charge_from_pv_to_pct":100.0,"discharge_to_home_to_pct":10.0,"discharge_to_grid_to_pct":null,"charge_from_excess_to_pct":95.0,"discharge_to_excess_to_pct":null,"charge_w_max":5000.0,"discharge_w_max":4600.0,"expected_w":-300.0},"grid":{"import_w_max":null,"export_w_max":2500.0},"appliances":{"dishwasher":true},"evs":{"car":{"charge_w":0.0,"surplus":true,"discharge_w_max":0.0}},"heat":{"tank":{"power_w":1200.0}},"value_per_kwh":0.21,"reason":"dear_later"},{"from":"2025-11-27T12:15:00Z","battery":{"mode":"setpoint","charge_from_grid_to_pct":null,"charge_from_pv_to_pct":null,"discharge_to_home_to_pct":null,"discharge_to_grid_to_pct":null,"charge_from_excess_to_pct":null,"discharge_to_excess_to_pct":null,"setpoint_w":-1500.0,"charge_w_max":5000.0,"discharge_w_max":4600.0,"expected_w":-1500.0},"grid":{"import_w_max":null,"export_w_max":null},"appliances":{"dishwasher":true},"evs":{"car":{"charge_w":0.0,"surplus":true,"discharge_w_max":0.0}},"heat":{"tank":{"power_w":1200.0}},"value_per_kwh":0.0,"reason":"fixed"},{"from":"2025-11-27T12:30:00Z","battery":null,"grid":{"import_w_max":null,"export_w_max":null},"appliances":{"dishwasher":true},"evs":{"car":{"charge_w":0.0,"surplus":true,"discharge_w_max":0.0}},"heat":{"tank":{"power_w":1200.0}},"value_per_kwh":null,"reason":null}]}"#]].assert_eq(&json);
+    assert_eq!(parse_command(json.as_bytes(), 8.0), Ok(command));
+}
+
+/// A device refuses what it cannot carry out.
+#[test]
+fn a_bad_program_is_refused() {
+    let good = r#"{"version":2,"command_id":"42-0-1-0","household_id":42,"schedule_id":"42-0-1",
+        "issued":"2025-11-27T12:00:01Z","expires":"2025-11-27T12:15:00Z","fallback":"self_consumption",
+        "program":[{"from":"2025-11-27T12:00:00Z","battery":{"mode":"idle","expected_w":0}}]}"#;
+    let command = parse_command(good.as_bytes(), 8.0).unwrap();
+    let battery = command.program[0].policy.as_ref().unwrap().battery.unwrap();
     assert_eq!(
-        parse_command(command_json(&command).as_bytes()),
-        Ok(command)
+        (battery.mode, battery.charge_from_pv_to_kwh),
+        (Mode::Idle, None)
     );
+    for (from, to, error) in [
+        ("\"version\":2", "\"version\":1", "version is 1, not 2"),
+        (
+            "\"idle\"",
+            "\"idle\",\"charge_from_pv_to_pct\":101",
+            "charge_from_pv_to_pct is 101, 0 to 100",
+        ),
+        (
+            "\"expected_w\":0",
+            "\"expected_w\":1e9",
+            "expected_w is 1000000000, at most 10000000 either way",
+        ),
+        (
+            "12:15:00Z",
+            "11:45:00Z",
+            "program is empty or does not ascend up to expires",
+        ),
+        (
+            "2025-11-27T12:00:00Z",
+            "noon",
+            "from is not an RFC 3339 time with an offset",
+        ),
+    ] {
+        let bad = good.replacen(from, to, 1);
+        assert_ne!(bad, good);
+        assert_eq!(parse_command(bad.as_bytes(), 8.0), Err(error.to_owned()));
+    }
+    assert!(parse_command(b"[]", 8.0).is_err());
 }
 
 proptest::proptest! {
@@ -401,10 +638,11 @@ fn field_value() -> impl proptest::strategy::Strategy<Value = &'static str> {
     ])
 }
 
-fn source(channel: Channel) -> Source {
+fn source(channel: Channel) -> Source<'static> {
     Source {
         household_id: id(7),
         channel,
+        asset: "",
         times: TIMES,
     }
 }

@@ -10,8 +10,8 @@ use super::BridgeConfig;
 use crate::mqtt_client::{EndpointError, MqttEndpoint, MqttProtocol};
 use crate::mqtt_stream::Stream;
 
-/// The last levels of topics to which homes publish.
-const CHANNELS: [&str; 4] = ["meter", "pv", "battery", "ack"];
+/// The ends of topics to which homes publish.
+const CHANNELS: [&str; 6] = ["meter", "pv", "battery", "ack", "ev/+", "heat/+"];
 
 /// Settings for every connection.
 pub(super) struct Settings {

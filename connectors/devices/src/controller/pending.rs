@@ -1,7 +1,7 @@
 //! Decides what to do with the commands of one partition. Pure: the caller passes the time.
 //!
-//! A home has one command per slot, the one requested last. It is held until it expires, answered or not. The offsets to
-//! commit follow from that:
+//! A home has one command, the one issued last; it replaces those before. It is held until it and those before expire,
+//! answered or not. The offsets to commit follow from that:
 //! - the position in `commands` never passes a held command;
 //! - the position in `acks` never passes the answer to a held command;
 //! - neither passes the last record read, so that the next owner of the partition reads at least one record, if there is
@@ -41,9 +41,6 @@ impl Outcome {
     }
 }
 
-/// A home and the start of a slot.
-type Key = (HouseholdId, i64);
-
 /// How far a partition has been read.
 #[derive(Debug, Default)]
 pub(super) struct ReadProgress {
@@ -64,21 +61,42 @@ impl ReadProgress {
 #[derive(Debug)]
 struct PendingCommand {
     command: Arc<Command>,
+    /// Of its record, or of the one that it has replaced and that would be valid longer.
     offset: i64,
     answer_offset: Option<i64>,
     attempts_count: u32,
     /// When to send it next; `None` if it has been answered or will have expired by then.
     due_ms: Option<i64>,
+    /// When nothing that it has replaced is valid any more, if that is later than its own expiry.
+    held_until_ms: i64,
+    /// Whether it has expired.
+    is_over: bool,
 }
 
-/// The commands of one partition that have not expired.
+impl PendingCommand {
+    /// When something is to be done about its end.
+    fn end_ms(&self) -> i64 {
+        if self.is_over {
+            self.held_until_ms
+        } else {
+            self.command.expires_ms
+        }
+    }
+}
+
+/// Of two commands of a home the one of the higher rank holds.
+fn rank(command: &Command) -> (i64, i64, &str) {
+    (command.issued_ms, command.requested_ms, &command.command_id)
+}
+
+/// The commands of one partition, by home.
 #[derive(Debug)]
 pub(super) struct Pending {
     retry_ms: i64,
-    entries: BTreeMap<Key, PendingCommand>,
-    by_id: HashMap<String, Key>,
-    sends: BTreeSet<(i64, Key)>,
-    expiries: BTreeSet<(i64, Key)>,
+    entries: BTreeMap<HouseholdId, PendingCommand>,
+    by_id: HashMap<String, HouseholdId>,
+    sends: BTreeSet<(i64, HouseholdId)>,
+    expiries: BTreeSet<(i64, HouseholdId)>,
     /// Answers that were read before their commands, with their offsets.
     early: HashMap<(HouseholdId, String), (AckStatus, i64)>,
     commands: ReadProgress,
@@ -105,7 +123,8 @@ impl Pending {
         self.entries.len() + self.early.len()
     }
 
-    /// Takes in the command at `offset`. A command read again after a start has no outcome, since it had one before.
+    /// Takes in the command at `offset`, which is due at once. A command read again after a start has no outcome, since it
+    /// had one before.
     pub(super) fn take_command(
         &mut self,
         offset: i64,
@@ -114,41 +133,72 @@ impl Pending {
     ) -> Option<Outcome> {
         self.commands.last = self.commands.last.max(Some(offset));
         let live = self.is_ready();
-        if command.expires_ms <= now_ms {
-            return live.then_some(Outcome::Expired);
-        }
-        let key = (command.household_id, command.not_before_ms);
-        let rank = |command: &Command| (command.requested_ms, command.command_id.clone());
+        let is_over = command.expires_ms <= now_ms;
+        let home = command.household_id;
         let mut outcome = None;
-        if let Some(held) = self.entries.get(&key) {
+        let mut held_until_ms = command.expires_ms;
+        let mut held_offset = offset;
+        if let Some(held) = self.entries.get(&home) {
             if held.command.command_id == command.command_id {
                 return None;
             }
             if rank(&held.command) > rank(&command) {
-                return live.then_some(Outcome::Superseded);
+                self.hold_until(home, command.expires_ms);
+                return live.then_some(if is_over {
+                    Outcome::Expired
+                } else {
+                    Outcome::Superseded
+                });
             }
-            outcome = (live && held.answer_offset.is_none()).then_some(Outcome::Superseded);
-            self.forget(key);
+            let is_open = held.answer_offset.is_none() && !held.is_over;
+            outcome = (live && is_open).then_some(Outcome::Superseded);
+            if held.held_until_ms > held_until_ms {
+                // After a restart both must be read again, so that the one before stays replaced.
+                held_until_ms = held.held_until_ms;
+                held_offset = held.offset;
+            }
+            self.forget(home);
         }
-        self.commands.held.insert(offset);
-        self.by_id.insert(command.command_id.clone(), key);
-        self.expiries.insert((command.expires_ms, key));
-        let early = self
-            .early
-            .remove(&(command.household_id, command.command_id.clone()));
-        let due_ms = early.is_none().then_some(command.not_before_ms);
+        if is_over {
+            outcome = live.then_some(Outcome::Expired);
+            if held_until_ms <= now_ms {
+                return outcome;
+            }
+        }
+        self.commands.held.insert(held_offset);
+        self.by_id.insert(command.command_id.clone(), home);
+        let early = self.early.remove(&(home, command.command_id.clone()));
+        let due_ms = (early.is_none() && !is_over).then_some(now_ms);
         if let Some(due_ms) = due_ms {
-            self.sends.insert((due_ms, key));
+            self.sends.insert((due_ms, home));
         }
         let entry = PendingCommand {
             command: Arc::new(command),
-            offset,
+            offset: held_offset,
             answer_offset: early.map(|(_, answer_offset)| answer_offset),
             attempts_count: 0,
             due_ms,
+            held_until_ms,
+            is_over,
         };
-        self.entries.insert(key, entry);
+        self.expiries.insert((entry.end_ms(), home));
+        self.entries.insert(home, entry);
         outcome
+    }
+
+    /// Holds the home's command at least until `ms`, so that one which it has replaced is known for that if it is read
+    /// again.
+    fn hold_until(&mut self, home: HouseholdId, ms: i64) {
+        let Some(entry) = self
+            .entries
+            .get_mut(&home)
+            .filter(|entry| entry.held_until_ms < ms)
+        else {
+            return;
+        };
+        self.expiries.remove(&(entry.end_ms(), home));
+        entry.held_until_ms = ms;
+        self.expiries.insert((entry.end_ms(), home));
     }
 
     /// Takes in the answer at `offset`. The first answer counts; devices may repeat it.
@@ -171,7 +221,7 @@ impl Pending {
             }
             return None;
         };
-        if entry.answer_offset.is_some() {
+        if entry.answer_offset.is_some() || entry.is_over {
             return None;
         }
         entry.answer_offset = Some(offset);
@@ -223,16 +273,30 @@ impl Pending {
         &self.acks
     }
 
-    /// Drops expired commands; returns how many of them no device answered.
+    /// Ends expired commands; returns how many of them no device answered.
     pub(super) fn expire(&mut self, now_ms: i64) -> u64 {
         let mut unanswered_count = 0;
-        while let Some(&(expires_ms, key)) = self.expiries.first() {
-            if expires_ms > now_ms {
+        while let Some(&(end_ms, home)) = self.expiries.first() {
+            if end_ms > now_ms {
                 break;
             }
-            if self.forget(key).answer_offset.is_none() {
+            let entry = self
+                .entries
+                .get_mut(&home)
+                .expect("an expiring command is held");
+            if !entry.is_over && entry.answer_offset.is_none() {
                 unanswered_count += 1;
             }
+            if entry.held_until_ms <= now_ms {
+                self.forget(home);
+                continue;
+            }
+            self.expiries.remove(&(end_ms, home));
+            if let Some(due_ms) = entry.due_ms.take() {
+                self.sends.remove(&(due_ms, home));
+            }
+            entry.is_over = true;
+            self.expiries.insert((entry.end_ms(), home));
         }
         unanswered_count
     }
@@ -246,7 +310,7 @@ impl Pending {
 
     /// Notes that the command was handed to MQTT. It is due again after `retry_ms`, unless it expires before.
     pub(super) fn sent(&mut self, command: &Command, now_ms: i64) -> Outcome {
-        let key = (command.household_id, command.not_before_ms);
+        let key = command.household_id;
         let entry = self
             .entries
             .get_mut(&key)
@@ -283,13 +347,13 @@ impl Pending {
         (self.commands.position(), self.acks.position())
     }
 
-    fn forget(&mut self, key: Key) -> PendingCommand {
+    fn forget(&mut self, key: HouseholdId) {
         let entry = self
             .entries
             .remove(&key)
             .expect("a superseded or expiring command is held");
         self.by_id.remove(&entry.command.command_id);
-        self.expiries.remove(&(entry.command.expires_ms, key));
+        self.expiries.remove(&(entry.end_ms(), key));
         if let Some(due_ms) = entry.due_ms {
             self.sends.remove(&(due_ms, key));
         }
@@ -297,7 +361,6 @@ impl Pending {
         if let Some(answer_offset) = entry.answer_offset {
             self.acks.held.remove(&answer_offset);
         }
-        entry
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::command::{Ack, AckStatus, Command};
+use model::command::{Ack, AckStatus, Command, ProgramEntry};
 use model::units::HouseholdId;
 use proptest::prelude::*;
 
@@ -11,18 +11,25 @@ use super::{Outcome, Pending};
 const RETRY_MS: i64 = 10;
 const SLOT_MS: i64 = 100;
 
-/// The command of home 1 for the slot that begins at `slot * SLOT_MS`.
-fn command(home: i64, slot: i64, requested_ms: i64) -> Command {
-    let schedule_id = format!("{home}-{requested_ms}-0");
+/// The command of a home that was issued at `issued_ms` and ends with slot `last`.
+fn command(home: i64, last: i64, issued_ms: i64) -> Command {
+    let schedule_id = format!("{home}-{issued_ms}-0");
+    let entry = ProgramEntry {
+        from_ms: 0,
+        policy: None,
+        appliances: BTreeMap::new(),
+        evs: BTreeMap::new(),
+        heat: BTreeMap::new(),
+    };
     Command {
-        command_id: format!("{schedule_id}-{slot}"),
+        command_id: format!("{schedule_id}-{last}"),
         household_id: HouseholdId::new(home).unwrap(),
         schedule_id,
-        requested_ms,
-        not_before_ms: slot * SLOT_MS,
-        expires_ms: (slot + 1) * SLOT_MS,
-        battery_w: Some(1500.0),
-        appliances: BTreeMap::new(),
+        requested_ms: issued_ms,
+        issued_ms,
+        expires_ms: (last + 1) * SLOT_MS,
+        battery: None,
+        program: vec![entry],
     }
 }
 
@@ -50,12 +57,11 @@ fn due_id(pending: &Pending, now_ms: i64) -> Option<String> {
 }
 
 #[test]
-fn sends_at_its_time_and_again_until_answered() {
+fn sends_at_once_and_again_until_answered() {
     let mut pending = ready();
     let one = command(1, 1, 0);
-    assert_eq!(pending.take_command(0, one.clone(), 0), None);
+    assert_eq!(pending.take_command(0, one.clone(), 100), None);
     assert_eq!(pending.wake_ms(), Some(100));
-    assert_eq!(due_id(&pending, 99), None);
     assert_eq!(due_id(&pending, 100), Some(one.command_id.clone()));
     assert_eq!(pending.sent(&one, 100), Outcome::Sent);
     assert_eq!(due_id(&pending, 109), None);
@@ -89,7 +95,7 @@ fn an_unanswered_command_expires() {
 }
 
 #[test]
-fn the_command_requested_last_holds_in_any_order() {
+fn the_command_issued_last_holds_in_any_order() {
     let (old, new) = (command(1, 1, 5), command(1, 1, 6));
     let superseded = Some(Outcome::Superseded);
     let mut pending = ready();
@@ -105,6 +111,36 @@ fn the_command_requested_last_holds_in_any_order() {
     assert_eq!(pending.take_command(1, old, 0), superseded);
     assert_eq!(due_id(&pending, 100), Some(new.command_id));
     assert_eq!(pending.expire(200), 1);
+}
+
+/// The later command ends before the one that it has replaced, which may be read again.
+#[test]
+fn a_replaced_command_does_not_come_back() {
+    let (old, new) = (command(1, 5, 1), command(1, 1, 2));
+    let mut pending = ready();
+    pending.take_command(0, old.clone(), 0);
+    assert_eq!(
+        pending.take_command(1, new.clone(), 0),
+        Some(Outcome::Superseded)
+    );
+    assert_eq!(pending.expire(200), 1, "the later one");
+    assert_eq!(pending.wake_ms(), Some(600));
+    assert_eq!(
+        pending.take_command(2, old.clone(), 250),
+        Some(Outcome::Superseded)
+    );
+    assert_eq!(due_id(&pending, 250), None);
+    assert_eq!(pending.positions().0, Some(0));
+    assert_eq!(pending.expire(600), 0);
+    assert_eq!((pending.len(), pending.positions().0), (0, Some(2)));
+
+    // After a start, the later one is read when it has expired.
+    let mut pending = ready();
+    pending.take_command(0, old, 250);
+    assert_eq!(pending.take_command(1, new, 250), Some(Outcome::Expired));
+    assert_eq!(due_id(&pending, 250), None);
+    assert_eq!(pending.expire(600), 0);
+    assert_eq!(pending.len(), 0);
 }
 
 #[test]
@@ -190,7 +226,7 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        4 => (1..3_i64, 0..5_i64, 0..3_i64).prop_map(|(h, s, r)| Step::Order(h, s, r)),
+        4 => (1..3_i64, 0..5_i64, 0..5_i64).prop_map(|(h, s, r)| Step::Order(h, s, r)),
         4 => (1..4_usize).prop_map(Step::ReadCommands),
         4 => (1..4_usize).prop_map(Step::ReadAcks),
         4 => any::<u8>().prop_map(Step::Send),
@@ -217,8 +253,8 @@ struct World {
 impl World {
     fn step(&mut self, step: &Step) {
         match *step {
-            Step::Order(home, slot, requested_ms) => {
-                self.commands.push(command(home, slot, requested_ms));
+            Step::Order(home, last, issued_ms) => {
+                self.commands.push(command(home, last, issued_ms));
             }
             Step::ReadCommands(count) => self.read_commands(count),
             Step::ReadAcks(count) => self.read_acks(count),
@@ -276,17 +312,18 @@ impl World {
             let Some(due) = self.pending.due(self.now_ms) else {
                 break;
             };
-            assert!(due.not_before_ms <= self.now_ms, "too early");
             assert!(self.now_ms < due.expires_ms, "expired");
             let known = self.acks.iter().take(self.read.1.max(self.ends.1));
             let answered = known.filter(|ack| ack.command_id == due.command_id).count();
             assert_eq!(answered, 0, "sent again what was answered");
-            let later = self.commands[..self.read.0].iter().find(|other| {
-                other.household_id == due.household_id
-                    && other.not_before_ms == due.not_before_ms
-                    && other.requested_ms > due.requested_ms
+            // A repeated command counts from its last record on: what replaced it before may be over and forgotten.
+            let is_due = |other: &Command| other.command_id == due.command_id;
+            let last = self.commands[..self.read.0].iter().rposition(is_due);
+            let mut read = self.commands[..self.read.0].iter().enumerate();
+            let replaced = read.any(|(place, other)| {
+                replaces(other, &due) && (Some(place) > last || self.now_ms < other.expires_ms)
             });
-            assert!(later.is_none() || self.read.0 < self.ends.0, "superseded");
+            assert!(!replaced || self.read.0 < self.ends.0, "superseded");
             self.pending.sent(&due, self.now_ms);
             if answers & (1 << bit) != 0 {
                 self.acks.push(answer(&due, AckStatus::Applied));
@@ -295,11 +332,16 @@ impl World {
     }
 }
 
+fn replaces(later: &Command, command: &Command) -> bool {
+    let rank = |command: &Command| (command.issued_ms, command.command_id.clone());
+    later.household_id == command.household_id && rank(later) > rank(command)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn never_too_early_too_late_superseded_or_answered_and_never_forgotten(steps in steps()) {
+    fn never_too_late_superseded_or_answered_and_never_forgotten(steps in steps()) {
         let mut world = World {
             commands: Vec::new(),
             acks: Vec::new(),
@@ -320,12 +362,8 @@ proptest! {
         world.step(&Step::Pass(1));
         world.step(&Step::Send(u8::MAX));
         for wanted in &world.commands {
-            let valid = wanted.not_before_ms <= world.now_ms && world.now_ms < wanted.expires_ms;
-            let last = world.commands.iter().all(|other| {
-                other.household_id != wanted.household_id
-                    || other.not_before_ms != wanted.not_before_ms
-                    || other.requested_ms <= wanted.requested_ms
-            });
+            let valid = world.now_ms < wanted.expires_ms;
+            let last = !world.commands.iter().any(|other| replaces(other, wanted));
             let answered = world.acks.iter().any(|ack| ack.command_id == wanted.command_id);
             prop_assert!(!(valid && last) || answered, "never sent: {}", wanted.command_id);
         }

@@ -1,11 +1,13 @@
 //! Decodes a payload into records for the log, each with what to count once it is durable.
 
+use model::asset::AssetKind;
 use model::reading::Kind;
 use model::units::HouseholdId;
 use prometheus::IntCounter;
 use schemas::codec::{Codec, CodecError, Message};
 use schemas::dead_letter::{DeadLetter, Reason};
 use schemas::mqtt::{self, PAYLOAD_BYTES_MAX, Parsed, Refusal, TimeWindow};
+use schemas::telemetry::Telemetry;
 use schemas::topic::Topic;
 use tracing::error;
 
@@ -35,6 +37,7 @@ pub(super) struct DecodedRecord {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Counted {
     Reading(Kind),
+    Asset(AssetKind),
     Ack,
     DeadLetter(Reason),
 }
@@ -52,24 +55,31 @@ pub(super) struct Counters {
     metrics: Metrics,
     /// By kind: received, then spooled.
     readings: [[IntCounter; 2]; Kind::ALL.len()],
+    assets: [[IntCounter; 2]; AssetKind::ALL.len()],
 }
 
 impl Counters {
     pub(super) fn new(metrics: Metrics) -> Self {
-        let of = |kind: Kind| {
+        let of = |kind: &str| {
             ["received", "spooled"].map(|outcome| {
-                let labels = [kind.as_str(), outcome];
+                let labels = [kind, outcome];
                 metrics.readings_total.with_label_values(&labels)
             })
         };
-        let readings = Kind::ALL.map(of);
-        Self { metrics, readings }
+        let readings = Kind::ALL.map(|kind| of(kind.as_str()));
+        let assets = AssetKind::ALL.map(|kind| of(kind.as_str()));
+        Self {
+            metrics,
+            readings,
+            assets,
+        }
     }
 
     /// Counts a record that is durable.
     pub(super) fn count(&self, counted: Counted, stored_in: StoredIn) {
         match counted {
             Counted::Reading(kind) => self.readings[kind as usize][stored_in as usize].inc(),
+            Counted::Asset(kind) => self.assets[kind as usize][stored_in as usize].inc(),
             Counted::Ack => {}
             Counted::DeadLetter(reason) => {
                 let labels = [reason.as_str()];
@@ -134,6 +144,7 @@ impl Decoder {
         let times = TimeWindow::around(self.clock.now_ms(), self.age_ms_max, self.skew_ms);
         let Parsed {
             readings,
+            assets,
             acks,
             refusals,
         } = mqtt::parse(topic, payload, times);
@@ -155,6 +166,10 @@ impl Decoder {
         for reading in &readings {
             let counted = Counted::Reading(reading.measurement.kind());
             add(self.record(topic, reading.household_id, reading, counted));
+        }
+        for reading in assets {
+            let (id, counted) = (reading.household_id, Counted::Asset(reading.state.kind()));
+            add(self.record(topic, id, &Telemetry::Asset(reading), counted));
         }
         for ack in &acks {
             add(self.record(topic, ack.household_id, ack, Counted::Ack));

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use model::command::{Command, CommandProgress, CommandState};
+use model::asset::{AssetReading, AssetState};
+use model::command::{Command, CommandAnswer, CommandProgress, CommandState, SlotCommand};
 use model::reading::{Kind, Measurement, Reading};
 use model::schedule::Schedule;
 use model::slot::{Slot, Stat};
@@ -37,9 +38,11 @@ pub(super) type Grouped = BTreeMap<PartitionKey, BTreeMap<(Insert, RowKey), Vec<
 pub(super) fn group(row: &Row, grouped: &mut Grouped) -> Result<(), String> {
     match row {
         Row::Reading(reading) => group_reading(reading, grouped)?,
+        Row::Asset(reading) => group_asset(reading, grouped)?,
         Row::Slot { household_id, slot } => group_slot(*household_id, slot, grouped)?,
         Row::Schedule(schedule) => group_schedule(schedule, grouped)?,
-        Row::Command(progress) => group_command(progress, grouped)?,
+        Row::Command(command) => group_command(command, grouped)?,
+        Row::CommandAnswer(answer) => group_answer(answer, grouped)?,
         Row::Household(metadata) => {
             let id = metadata.household_id.get();
             let cells = vec![
@@ -141,6 +144,44 @@ fn group_reading(reading: &Reading, grouped: &mut Grouped) -> Result<(), String>
     Ok(())
 }
 
+fn group_asset(reading: &AssetReading, grouped: &mut Grouped) -> Result<(), String> {
+    let id = reading.household_id.get();
+    let day = row_day(reading.household_id, "ts", reading.ts_ms)?;
+    let known = |value: Option<f64>| value.map_or(MaybeUnset::Unset, double);
+    let mut cells = vec![big(id), date(day), time(reading.ts_ms), text(&reading.id)];
+    let insert = match reading.state {
+        AssetState::Ev {
+            plugged,
+            soc_pct,
+            power_w,
+            departure_ms,
+            goal_pct,
+        } => {
+            let departure = departure_ms.map_or(MaybeUnset::Unset, time);
+            let (soc_pct, goal_pct) = (known(soc_pct), known(goal_pct));
+            cells.extend([
+                boolean(plugged),
+                soc_pct,
+                double(power_w),
+                departure,
+                goal_pct,
+            ]);
+            Insert::Ev
+        }
+        AssetState::Heat {
+            temperature_c,
+            power_w,
+        } => {
+            cells.extend([double(temperature_c), double(power_w)]);
+            Insert::Heat
+        }
+    };
+    let row_key = (reading.ts_ms, reading.id.clone());
+    let partition = PartitionKey::HomeDay(id, day);
+    put(grouped, insert, partition, row_key, cells);
+    Ok(())
+}
+
 fn group_slot(household_id: HouseholdId, slot: &Slot, grouped: &mut Grouped) -> Result<(), String> {
     let id = household_id.get();
     let day = row_day(household_id, "start", slot.start_ms)?;
@@ -226,52 +267,64 @@ fn group_schedule(schedule: &Schedule, grouped: &mut Grouped) -> Result<(), Stri
     Ok(())
 }
 
-/// Adds the rows of a command. The command and its answer are written by two statements with their own columns, so that
-/// writing the command again does not undo the answer.
-fn group_command(progress: &CommandProgress, grouped: &mut Grouped) -> Result<(), String> {
-    let command = &progress.command;
-    let id = command.household_id.get();
-    let day = row_day(command.household_id, "not_before", command.not_before_ms)?;
-    let partition = PartitionKey::HomeDay(id, day);
-    let row_key = (command.not_before_ms, command.command_id.clone());
-    let key = [
-        big(id),
-        date(day),
-        time(command.not_before_ms),
-        text(&command.command_id),
-    ];
-    match progress.state {
-        CommandState::Issued => {}
-        CommandState::Applied | CommandState::Rejected => {
-            let mut cells = key.to_vec();
-            cells.extend([
-                text(progress.state.as_str()),
-                progress.acked_ms.map_or(MaybeUnset::Unset, time),
-                text(&progress.reason),
-            ]);
-            put(
-                grouped,
-                Insert::CommandAnswer,
-                partition.clone(),
-                row_key.clone(),
-                cells,
-            );
-        }
-    }
-    let appliances = command
-        .appliances
-        .iter()
-        .map(|(name, on)| (CqlValue::Text(name.clone()), CqlValue::Boolean(*on)))
-        .collect();
-    let mut cells = key.to_vec();
-    cells.extend([
+/// Adds the row of a command. Its answer is written by another statement with its own columns, so that writing the
+/// command again does not undo the answer.
+fn group_command(command: &Command, grouped: &mut Grouped) -> Result<(), String> {
+    let body = serde_json::to_string(command)
+        .map_err(|error| format!("encode command {}: {error}", command.command_id))?;
+    let values = [
         text(&command.schedule_id),
         time(command.requested_ms),
         time(command.expires_ms),
-        command.battery_w.map_or(MaybeUnset::Unset, double),
-        MaybeUnset::Set(CqlValue::Map(appliances)),
-    ]);
-    put(grouped, Insert::Command, partition, row_key, cells);
+        text(&body),
+    ];
+    let key = CommandKey {
+        household_id: command.household_id,
+        from_ms: command.from_ms(),
+        command_id: &command.command_id,
+    };
+    put_command(grouped, Insert::Command, key, &values)
+}
+
+fn group_answer(answer: &CommandAnswer, grouped: &mut Grouped) -> Result<(), String> {
+    let values = [
+        text(CommandState::from(answer.status).as_str()),
+        time(answer.acked_ms),
+        text(&answer.reason),
+    ];
+    let key = CommandKey {
+        household_id: answer.household_id,
+        from_ms: answer.from_ms,
+        command_id: &answer.command_id,
+    };
+    put_command(grouped, Insert::CommandAnswer, key, &values)
+}
+
+/// What makes two rows of `commands` the same.
+#[derive(Clone, Copy)]
+struct CommandKey<'a> {
+    household_id: HouseholdId,
+    from_ms: i64,
+    command_id: &'a str,
+}
+
+fn put_command(
+    grouped: &mut Grouped,
+    insert: Insert,
+    key: CommandKey<'_>,
+    values: &[Cell],
+) -> Result<(), String> {
+    let id = key.household_id.get();
+    let day = row_day(key.household_id, "not_before", key.from_ms)?;
+    let mut cells = vec![big(id), date(day), time(key.from_ms), text(key.command_id)];
+    cells.extend_from_slice(values);
+    put(
+        grouped,
+        insert,
+        PartitionKey::HomeDay(id, day),
+        (key.from_ms, key.command_id.to_owned()),
+        cells,
+    );
     Ok(())
 }
 
@@ -282,7 +335,6 @@ pub(super) fn size_of(cells: &[Cell]) -> usize {
         .map(|cell| match cell {
             MaybeUnset::Set(CqlValue::Text(text)) => text.len() + 4,
             MaybeUnset::Set(CqlValue::Blob(blob)) => blob.len() + 4,
-            MaybeUnset::Set(CqlValue::Map(map)) => map.len() * 32,
             MaybeUnset::Set(_) | MaybeUnset::Unset => 12,
         })
         .sum()
@@ -353,6 +405,58 @@ pub(super) fn measurement(kind: Kind, first: f64, second: f64) -> Measurement {
     }
 }
 
+/// A row of `ev_state`.
+#[derive(Debug, DeserializeRow)]
+pub(super) struct EvRow {
+    ts: CqlTimestamp,
+    ev: String,
+    plugged: bool,
+    soc_pct: Option<f64>,
+    power_w: f64,
+    departure: Option<CqlTimestamp>,
+    goal_pct: Option<f64>,
+}
+
+impl EvRow {
+    pub(super) fn into_reading(self, household_id: HouseholdId) -> AssetReading {
+        AssetReading {
+            household_id,
+            id: self.ev,
+            ts_ms: self.ts.0,
+            state: AssetState::Ev {
+                plugged: self.plugged,
+                soc_pct: self.soc_pct,
+                power_w: self.power_w,
+                departure_ms: self.departure.map(|departure| departure.0),
+                goal_pct: self.goal_pct,
+            },
+        }
+    }
+}
+
+/// A row of `heat_state`.
+#[derive(Debug, DeserializeRow)]
+pub(super) struct HeatRow {
+    ts: CqlTimestamp,
+    heat_store: String,
+    temperature_c: f64,
+    power_w: f64,
+}
+
+impl HeatRow {
+    pub(super) fn into_reading(self, household_id: HouseholdId) -> AssetReading {
+        AssetReading {
+            household_id,
+            id: self.heat_store,
+            ts_ms: self.ts.0,
+            state: AssetState::Heat {
+                temperature_c: self.temperature_c,
+                power_w: self.power_w,
+            },
+        }
+    }
+}
+
 /// A row of `slots`, without the columns that follow from the others.
 #[derive(Debug, DeserializeRow)]
 pub(super) struct SlotRow {
@@ -414,6 +518,7 @@ pub(super) struct CommandRow {
     expires: Option<CqlTimestamp>,
     battery_w: Option<f64>,
     appliances: Option<BTreeMap<String, bool>>,
+    body: Option<String>,
     state: Option<String>,
     acked: Option<CqlTimestamp>,
     reason: Option<String>,
@@ -441,8 +546,13 @@ impl CommandRow {
                 });
             }
         };
-        Ok(Some(CommandProgress {
-            command: Command {
+        let command = match self.body {
+            Some(body) => serde_json::from_str(&body).map_err(|error| StoreError::Corrupt {
+                table: "commands",
+                detail: error.to_string(),
+            })?,
+            // From before programs.
+            None => Command::from(SlotCommand {
                 command_id: self.command_id,
                 household_id,
                 schedule_id,
@@ -451,7 +561,10 @@ impl CommandRow {
                 expires_ms: expires.0,
                 battery_w: self.battery_w,
                 appliances: self.appliances.unwrap_or_default(),
-            },
+            }),
+        };
+        Ok(Some(CommandProgress {
+            command,
             state,
             acked_ms: self.acked.map(|acked| acked.0),
             reason: self.reason.unwrap_or_default(),

@@ -3,6 +3,7 @@
 use futures::TryStreamExt;
 use scylla::client::session::Session;
 use scylla::deserialize::row::DeserializeRow;
+use scylla::deserialize::value::DeserializeValue;
 use scylla::serialize::row::SerializeRow;
 use scylla::statement::prepared::PreparedStatement;
 use scylla::statement::{Consistency, SerialConsistency};
@@ -21,6 +22,8 @@ pub(super) enum Insert {
     Meter,
     Pv,
     Battery,
+    Ev,
+    Heat,
     Slot,
     Schedule,
     ScheduleId,
@@ -32,10 +35,12 @@ pub(super) enum Insert {
 }
 
 impl Insert {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 13] = [
         Self::Meter,
         Self::Pv,
         Self::Battery,
+        Self::Ev,
+        Self::Heat,
         Self::Slot,
         Self::Schedule,
         Self::ScheduleId,
@@ -52,6 +57,14 @@ impl Insert {
             Self::Meter => ("meter_readings", "household_id, day, ts, consumption_w"),
             Self::Pv => ("pv_generation", "household_id, day, ts, pv_w"),
             Self::Battery => ("battery_state", "household_id, day, ts, soc_pct, power_w"),
+            Self::Ev => (
+                "ev_state",
+                "household_id, day, ts, ev, plugged, soc_pct, power_w, departure, goal_pct",
+            ),
+            Self::Heat => (
+                "heat_state",
+                "household_id, day, ts, heat_store, temperature_c, power_w",
+            ),
             Self::Slot => (
                 "slots",
                 "household_id, day, start, slot_minutes, \
@@ -72,7 +85,7 @@ impl Insert {
             Self::Command => (
                 "commands",
                 "household_id, day, not_before, command_id, schedule_id, requested, expires, \
-                 battery_w, appliances",
+                 body",
             ),
             Self::CommandAnswer => (
                 "commands",
@@ -111,6 +124,8 @@ pub(super) struct Statements {
     pub(super) meter: PreparedStatement,
     pub(super) pv: PreparedStatement,
     pub(super) battery: PreparedStatement,
+    pub(super) evs: PreparedStatement,
+    pub(super) heat: PreparedStatement,
     pub(super) slots: PreparedStatement,
     pub(super) schedule_latest: PreparedStatement,
     pub(super) schedule_place: PreparedStatement,
@@ -166,6 +181,16 @@ impl Statements {
                 &format!("battery_state WHERE {day} AND ts >= ? AND ts < ?"),
             )
             .await?,
+            evs: select(
+                "ts, ev, plugged, soc_pct, power_w, departure, goal_pct",
+                &format!("ev_state WHERE {day} AND ts >= ? AND ts < ?"),
+            )
+            .await?,
+            heat: select(
+                "ts, heat_store, temperature_c, power_w",
+                &format!("heat_state WHERE {day} AND ts >= ? AND ts < ?"),
+            )
+            .await?,
             slots: select(
                 "start, slot_minutes, load_w_min, load_w_max, load_w_sum, load_w_count, \
                  pv_w_min, pv_w_max, pv_w_sum, pv_w_count, \
@@ -191,7 +216,7 @@ impl Statements {
             .await?,
             commands: select(
                 "not_before, command_id, schedule_id, requested, expires, battery_w, appliances, \
-                 state, acked, reason",
+                 body, state, acked, reason",
                 &format!("commands WHERE {day} AND not_before >= ? AND not_before < ?"),
             )
             .await?,
@@ -293,35 +318,66 @@ where
         .map_err(|error| unavailable(&error))
 }
 
-/// Creates the tables that are missing, and sets each table's default TTL to the configured one.
+/// Columns that tables had not from the start: table, column and type.
+const ADDED_COLUMNS: [(&str, &str, &str); 1] = [("commands", "body", "text")];
+
+/// Creates the tables and columns that are missing, and sets each table's default TTL to the configured one.
 pub(super) async fn init(session: &Session, config: &CqlConfig) -> Result<(), StoreError> {
     let keyspace = KEYSPACE
         .replace("{keyspace}", &config.keyspace)
         .replace("{replication}", &config.replication);
     run(session, keyspace.trim()).await?;
+    let keyspace = &config.keyspace;
     for (table, create) in tables(config) {
         run(session, &create).await?;
         let ttl_s = ttl_s(config, &table);
-        let found = session
-            .query_unpaged(
-                "SELECT default_time_to_live FROM system_schema.tables \
-                 WHERE keyspace_name = ? AND table_name = ?",
-                (&config.keyspace, &table),
-            )
-            .await
-            .map_err(|error| refused_or_unavailable("read the schema", &error))?
-            .into_rows_result()
-            .map_err(|error| StoreError::Refused(format!("read the schema: {error}")))?
-            .maybe_first_row::<(i32,)>()
-            .map_err(|error| StoreError::Refused(format!("read the schema: {error}")))?;
-        if found.is_none_or(|(found_s,)| found_s.cast_unsigned() != ttl_s) {
-            let keyspace = &config.keyspace;
+        let found_s: Option<i32> = schema(
+            session,
+            "SELECT default_time_to_live FROM system_schema.tables \
+             WHERE keyspace_name = ? AND table_name = ?",
+            (keyspace, &table),
+        )
+        .await?;
+        if found_s.is_none_or(|found_s| found_s.cast_unsigned() != ttl_s) {
             let alter =
                 format!("ALTER TABLE {keyspace}.{table} WITH default_time_to_live = {ttl_s}");
             run(session, &alter).await?;
         }
     }
+    for (table, column, kind) in ADDED_COLUMNS {
+        let found: Option<String> = schema(
+            session,
+            "SELECT type FROM system_schema.columns \
+             WHERE keyspace_name = ? AND table_name = ? AND column_name = ?",
+            (keyspace, table, column),
+        )
+        .await?;
+        if found.is_none() {
+            let alter = format!("ALTER TABLE {keyspace}.{table} ADD {column} {kind}");
+            run(session, &alter).await?;
+        }
+    }
     Ok(())
+}
+
+/// Returns the one value that a query on the schema finds.
+async fn schema<T>(
+    session: &Session,
+    query: &str,
+    values: impl SerializeRow,
+) -> Result<Option<T>, StoreError>
+where
+    T: for<'frame, 'metadata> DeserializeValue<'frame, 'metadata>,
+{
+    let found = session
+        .query_unpaged(query, values)
+        .await
+        .map_err(|error| refused_or_unavailable("read the schema", &error))?
+        .into_rows_result()
+        .map_err(|error| StoreError::Refused(format!("read the schema: {error}")))?
+        .maybe_first_row::<(T,)>()
+        .map_err(|error| StoreError::Refused(format!("read the schema: {error}")))?;
+    Ok(found.map(|(value,)| value))
 }
 
 /// Returns each table's name and the statement that creates it.
@@ -356,7 +412,9 @@ fn tables(config: &CqlConfig) -> Vec<(String, String)> {
 fn ttl_s(config: &CqlConfig, table: &str) -> u32 {
     let retention = &config.retention;
     let days = match table {
-        "meter_readings" | "pv_generation" | "battery_state" => retention.readings_days,
+        "meter_readings" | "pv_generation" | "battery_state" | "ev_state" | "heat_state" => {
+            retention.readings_days
+        }
         "slots" => retention.slots_days,
         "schedules" | "schedules_by_id" => retention.schedules_days,
         "commands" => retention.commands_days,
@@ -382,7 +440,7 @@ mod tests {
     #[test]
     fn every_table_is_filled_in_and_has_the_columns_that_are_written() {
         let tables = tables(&CqlConfig::default());
-        assert_eq!(tables.len(), 13);
+        assert_eq!(tables.len(), 15);
         for (table, create) in &tables {
             assert!(!create.contains("{keyspace}"), "{table}");
             assert!(

@@ -101,7 +101,7 @@ impl From<PlannedSlotV1> for PlannedSlot {
 mod tests {
     use model::schedule::{Relaxation, Status};
 
-    use crate::embedded::tables::{packed_schedule, unpacked_schedule};
+    use crate::embedded::tables::{packed_record, unpacked_schedule};
 
     #[test]
     fn a_row_of_version_1_is_read() {
@@ -128,7 +128,7 @@ mod tests {
             (1_757_671_200_000, 0.25)
         );
         // Written again, it has the current version.
-        let row = packed_schedule(&schedule).unwrap();
+        let row = packed_record(&schedule).unwrap();
         assert_eq!(row[0], 2);
         assert_eq!(unpacked_schedule(&row).unwrap(), schedule);
     }

@@ -1,17 +1,18 @@
 //! Keys, values and tables of the embedded store. A key is the household's id, then the time, both in a form that sorts
 //! like the numbers. A value is a marker byte, the order of its write, a version byte and the row. Values from before
-//! orders existed begin with the version byte. Schedules have version 2, everything else version 1.
+//! orders existed begin with the version byte. Schedules and commands have version 2, everything else version 1.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
-use model::command::CommandState;
+use model::asset::AssetKind;
+use model::command::{Command, CommandState, SlotCommand};
 use model::reading::{Kind, Measurement, Reading};
 use model::schedule::Schedule;
 use model::tariff::Tariff;
 use model::units::HouseholdId;
-use schemas::codec::Codec;
+use schemas::codec::{Codec, CodecError, Message};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -26,8 +27,8 @@ const JOURNAL: &str = "jnl";
 const ORDERED: u8 = 0x80;
 /// Version byte of most values; another number means another layout.
 const VERSION: u8 = 1;
-/// Version byte of a schedule as an Avro single object, which names its schema.
-const SCHEDULE_VERSION: u8 = 2;
+/// Version byte of a schedule or command as an Avro single object, which names its schema.
+const RECORD_VERSION: u8 = 2;
 /// Length of a household's id or of a time in a key, bytes.
 pub(super) const WORD: usize = 8;
 
@@ -37,6 +38,8 @@ pub(super) enum Table {
     MeterReadings,
     PvGeneration,
     BatteryState,
+    EvState,
+    HeatState,
     Slots,
     Schedules,
     /// From a schedule's id to its key in `schedules`.
@@ -53,10 +56,12 @@ pub(super) enum Table {
 }
 
 impl Table {
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::MeterReadings,
         Self::PvGeneration,
         Self::BatteryState,
+        Self::EvState,
+        Self::HeatState,
         Self::Slots,
         Self::Schedules,
         Self::SchedulesById,
@@ -74,6 +79,8 @@ impl Table {
             Self::MeterReadings => "meter_readings",
             Self::PvGeneration => "pv_generation",
             Self::BatteryState => "battery_state",
+            Self::EvState => "ev_state",
+            Self::HeatState => "heat_state",
             Self::Slots => "slots",
             Self::Schedules => "schedules",
             Self::SchedulesById => "schedules_by_id",
@@ -84,6 +91,13 @@ impl Table {
             Self::WeatherForecast => "weather_forecast",
             Self::Snapshots => "snapshots",
             Self::PartitionEpochs => "partition_epochs",
+        }
+    }
+
+    pub(super) const fn of_asset(kind: AssetKind) -> Self {
+        match kind {
+            AssetKind::Ev => Self::EvState,
+            AssetKind::Heat => Self::HeatState,
         }
     }
 
@@ -173,6 +187,22 @@ pub(super) fn timed_key(household_id: HouseholdId, ts_ms: i64) -> Vec<u8> {
     [ordered(household_id.get()), ordered(ts_ms)].concat()
 }
 
+/// Returns the key of one of several rows with the same time.
+fn key_with_id(household_id: HouseholdId, ts_ms: i64, id: &str) -> Vec<u8> {
+    let mut key = timed_key(household_id, ts_ms);
+    key.extend_from_slice(id.as_bytes());
+    key
+}
+
+/// Returns id and time of a key with an id.
+pub(super) fn named_key(table: Table, key: &[u8]) -> Result<(String, i64), StoreError> {
+    let parts = || {
+        let (ts, id) = key.get(WORD..)?.split_at_checked(WORD)?;
+        Some((String::from_utf8(id.to_vec()).ok()?, number(ts)?))
+    };
+    parts().ok_or_else(|| corrupt(table, &"key without a time and an id"))
+}
+
 /// Returns the prefix of a home's keys in `schedules`. Adopted schedules are together, the one requested last at the end.
 pub(super) fn schedule_prefix(household_id: HouseholdId, adopt: bool) -> Vec<u8> {
     let mut key = household_key(household_id);
@@ -201,22 +231,37 @@ pub(super) fn unpacked<T: DeserializeOwned>(table: Table, value: &[u8]) -> Resul
     postcard::from_bytes(body(table, value)?).map_err(|error| corrupt(table, &error))
 }
 
-/// Encodes a schedule behind its version byte.
-pub(super) fn packed_schedule(schedule: &Schedule) -> Result<Vec<u8>, StoreError> {
-    let schedule = Codec::single_object()
-        .encode(schedule)
+/// Encodes a schedule or command behind its version byte.
+pub(super) fn packed_record<T: Message>(record: &T) -> Result<Vec<u8>, StoreError> {
+    let record = Codec::single_object()
+        .encode(record)
         .map_err(|error| StoreError::Refused(error.to_string()))?;
-    Ok([&[SCHEDULE_VERSION], schedule.as_slice()].concat())
+    Ok([&[RECORD_VERSION], record.as_slice()].concat())
 }
 
-/// Reads what [`packed_schedule`] writes, and schedules from before version 2.
+/// Reads what [`packed_record`] writes, and schedules from before version 2.
 pub(super) fn unpacked_schedule(value: &[u8]) -> Result<Schedule, StoreError> {
     let corrupt = |error: &dyn std::fmt::Display| corrupt(Table::Schedules, error);
-    if let Some((&SCHEDULE_VERSION, schedule)) = split_order(value).1.split_first() {
-        let decoded = Codec::single_object().decode(schedule);
-        return decoded.map_err(|error| corrupt(&error));
+    if let Some(schedule) = record(value) {
+        return schedule.map_err(|error| corrupt(&error));
     }
     schedule_v1::read(body(Table::Schedules, value)?).map_err(|error| corrupt(&error))
+}
+
+/// Reads what [`packed_record`] writes, and commands from before programs.
+pub(super) fn unpacked_command(value: &[u8]) -> Result<Command, StoreError> {
+    match record(value) {
+        Some(command) => command.map_err(|error| corrupt(Table::Commands, &error)),
+        None => unpacked::<SlotCommand>(Table::Commands, value).map(Command::from),
+    }
+}
+
+/// Returns the value of version 2; `None` if it has another version.
+fn record<T: Message>(value: &[u8]) -> Option<Result<T, CodecError>> {
+    match split_order(value).1.split_first() {
+        Some((&RECORD_VERSION, record)) => Some(Codec::single_object().decode(record)),
+        Some(_) | None => None,
+    }
 }
 
 /// Puts the order in front of a value.
@@ -294,6 +339,11 @@ pub(super) fn corrupt(table: Table, detail: &dyn std::fmt::Display) -> StoreErro
 pub(super) fn changes_of(row: Row, changes: &mut Vec<Change>) -> Result<(), StoreError> {
     match row {
         Row::Reading(reading) => changes.push(reading_change(&reading)?),
+        Row::Asset(reading) => changes.push(Change::Put {
+            table: Table::of_asset(reading.state.kind()),
+            key: key_with_id(reading.household_id, reading.ts_ms, &reading.id),
+            value: packed(&reading.state)?,
+        }),
         Row::Slot { household_id, slot } => changes.push(Change::Put {
             table: Table::Slots,
             key: timed_key(household_id, slot.start_ms),
@@ -311,33 +361,23 @@ pub(super) fn changes_of(row: Row, changes: &mut Vec<Change>) -> Result<(), Stor
             changes.push(Change::Put {
                 table: Table::Schedules,
                 key,
-                value: packed_schedule(&schedule)?,
+                value: packed_record(schedule.as_ref())?,
             });
         }
-        Row::Command(progress) => {
-            let mut key = timed_key(
-                progress.command.household_id,
-                progress.command.not_before_ms,
-            );
-            key.extend_from_slice(progress.command.command_id.as_bytes());
-            match progress.state {
-                CommandState::Issued => {}
-                CommandState::Applied | CommandState::Rejected => changes.push(Change::Put {
-                    table: Table::CommandAnswers,
-                    key: key.clone(),
-                    value: packed(&Answer {
-                        state: progress.state,
-                        acked_ms: progress.acked_ms,
-                        reason: progress.reason,
-                    })?,
-                }),
-            }
-            changes.push(Change::Put {
-                table: Table::Commands,
-                key,
-                value: packed(&progress.command)?,
-            });
-        }
+        Row::Command(command) => changes.push(Change::Put {
+            table: Table::Commands,
+            key: key_with_id(command.household_id, command.from_ms(), &command.command_id),
+            value: packed_record(&command)?,
+        }),
+        Row::CommandAnswer(answer) => changes.push(Change::Put {
+            table: Table::CommandAnswers,
+            key: key_with_id(answer.household_id, answer.from_ms, &answer.command_id),
+            value: packed(&Answer {
+                state: answer.status.into(),
+                acked_ms: Some(answer.acked_ms),
+                reason: answer.reason,
+            })?,
+        }),
         Row::Household(metadata) => {
             let mut value = vec![VERSION];
             serde_json::to_writer(&mut value, metadata.as_ref())
@@ -410,9 +450,37 @@ pub(super) fn reading_of(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
 
-    use super::{Table, number, ordered, packed, tariff_key, unpacked};
+    use super::*;
+
+    #[test]
+    fn commands_of_version_1_are_programs_of_one_slot() {
+        let before = SlotCommand {
+            command_id: "7-0-1-3".to_owned(),
+            household_id: HouseholdId::new(7).unwrap(),
+            schedule_id: "7-0-1".to_owned(),
+            requested_ms: 1_000,
+            not_before_ms: 900_000,
+            expires_ms: 1_800_000,
+            battery_w: Some(-1_500.0),
+            appliances: BTreeMap::from([("dishwasher".to_owned(), true)]),
+        };
+        let row = packed(&before).unwrap();
+        for row in [row.clone(), ordered_value(Order::NONE, &row)] {
+            let command = unpacked_command(&row).unwrap();
+            assert_eq!(command, Command::from(before.clone()));
+            let entry = command.entry_at(900_000).unwrap();
+            let battery = entry.policy.as_ref().unwrap().battery.unwrap();
+            assert_eq!(battery.setpoint_kw, Some(-1.5));
+            assert_eq!(command.entry_at(1_800_000), None);
+            let row = packed_record(&command).unwrap();
+            assert_eq!(unpacked_command(&row).unwrap(), command);
+        }
+        assert!(unpacked_command(&[RECORD_VERSION, 0]).is_err());
+    }
 
     proptest! {
         #[test]

@@ -343,6 +343,8 @@ pub(super) fn expire(
         (Table::MeterReadings, retention.readings_days, WORD),
         (Table::PvGeneration, retention.readings_days, WORD),
         (Table::BatteryState, retention.readings_days, WORD),
+        (Table::EvState, retention.readings_days, WORD),
+        (Table::HeatState, retention.readings_days, WORD),
         (Table::Slots, retention.slots_days, WORD),
         (Table::Schedules, retention.schedules_days, WORD + 1),
         (Table::Commands, retention.commands_days, WORD),

@@ -1,13 +1,13 @@
 //! What the API says of the fleet, of commands and alerts, and of the tariffs that there are.
 
-use std::collections::BTreeMap;
-
 use model::alert::{Alert, AlertKind};
 use model::command::{CommandProgress, CommandState};
 use model::tariff::Tariff;
 use model::units::HouseholdId;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use schemas::mqtt::entries_json;
 use schemas::time::rfc3339;
 
 /// The answer of `GET /api/fleet`: sums over the homes heard of since the process started.
@@ -64,11 +64,13 @@ pub struct CommandsBody {
 pub struct CommandBody {
     pub command_id: String,
     pub schedule_id: String,
+    pub issued: String,
+    /// When the first entry begins.
     pub not_before: String,
+    /// When the last entry ends.
     pub expires: String,
-    /// Positive while charging; null without a battery.
-    pub battery_w: Option<f64>,
-    pub appliances: BTreeMap<String, bool>,
+    /// As devices are told over MQTT.
+    pub program: Vec<Value>,
     pub state: CommandState,
     /// When the device answered; null while it has not.
     pub acked: Option<String>,
@@ -82,10 +84,10 @@ impl From<&CommandProgress> for CommandBody {
         Self {
             command_id: command.command_id.clone(),
             schedule_id: command.schedule_id.clone(),
-            not_before: rfc3339(command.not_before_ms),
+            issued: rfc3339(command.issued_ms),
+            not_before: rfc3339(command.from_ms()),
             expires: rfc3339(command.expires_ms),
-            battery_w: command.battery_w,
-            appliances: command.appliances.clone(),
+            program: entries_json(command),
             state: progress.state,
             acked: progress.acked_ms.map(rfc3339),
             reason: progress.reason.clone(),

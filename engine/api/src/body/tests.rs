@@ -1,12 +1,17 @@
 use expect_test::{Expect, expect};
-use model::problem::{Appliance, Battery, Ev, Grid, HeatStore, Problem, Stability, Weights};
+use model::policy::{BatteryPolicy, Mode, Reason, SlotPolicy};
+use model::problem::{
+    Appliance, Battery, Ev, Grid, HeatStore, Problem, Scenario, Stability, Weights,
+};
 use model::schedule::{
     Metrics, Plan, PlannedEv, PlannedHeat, PlannedSlot, Relaxation, Schedule, Status,
 };
 use model::units::HouseholdId;
 use proptest::prelude::*;
 
-use super::{FieldError, MetadataBody, OptimizeBody, PlannedSlotBody, ScheduleBody, TariffBody};
+use super::{
+    FieldError, MetadataBody, OptimizeBody, PlannedSlotBody, PolicyBody, ScheduleBody, TariffBody,
+};
 
 const START_MS: i64 = 1_757_671_200_000;
 
@@ -20,6 +25,7 @@ fn engine_problem() -> Problem {
         heat_stores: Vec::new(),
         stability: None,
         time_limit_ms: None,
+        scenarios: Vec::new(),
         household_id: id(),
         start_ms: START_MS,
         slot_minutes: 15,
@@ -155,6 +161,7 @@ fn engine_problem_with_stores() -> Problem {
             start_slots: [("dishwasher".to_owned(), 1)].into(),
         }),
         time_limit_ms: Some(750),
+        scenarios: Vec::new(),
         grid: Grid {
             peak_price_per_kw: 12.5,
             peak_kw: 3.5,
@@ -613,4 +620,82 @@ proptest! {
         // Its length is for the scheduler to check.
         prop_assert_eq!(cop(&json(serde_json::to_string(&each).unwrap())), each);
     }
+}
+
+#[test]
+fn scenarios_are_read_and_weigh_the_same_unless_they_say_so() {
+    let given = r#""scenarios":[{"load_kw":[1,2],"pv_kw":[0,1]},{"weight":2.5,"load_kw":[0,0],"pv_kw":[0,0]}]"#;
+    let whole = WHOLE.replacen('{', &format!("{{{given},"), 1);
+    let problem = body(&whole).into_problem(None).unwrap();
+    let scenario = |weight: f64, load_kw: [f64; 2], pv_kw: [f64; 2]| Scenario {
+        weight,
+        load_kw: load_kw.to_vec(),
+        pv_kw: pv_kw.to_vec(),
+    };
+    let expected = [
+        scenario(1.0, [1.0, 2.0], [0.0, 1.0]),
+        scenario(2.5, [0.0; 2], [0.0; 2]),
+    ];
+    assert_eq!(problem.scenarios, expected);
+    assert!(!body(r#"{"household_id":1,"scenarios":[]}"#).is_household_alone());
+}
+
+#[test]
+fn the_engines_scenarios_count_on_its_own_slots_and_load() {
+    let mut engine = engine_problem();
+    engine.scenarios = vec![Scenario {
+        weight: 1.0,
+        load_kw: vec![0.25, 0.5, 0.75, 1.0],
+        pv_kw: vec![1.0; 4],
+    }];
+    let merged = |json: &str| body(json).into_problem(Some(&engine)).unwrap().scenarios;
+    assert_eq!(merged(r#"{"household_id":1}"#), engine.scenarios);
+    let shorter = merged(r#"{"household_id":1,"buy_price":[0.3,0.2]}"#);
+    assert_eq!(shorter[0].load_kw, [0.25, 0.5]);
+    assert_eq!(shorter[0].pv_kw, [1.0, 1.0]);
+    assert_eq!(merged(r#"{"household_id":1,"scenarios":[]}"#), []);
+    assert_eq!(merged(r#"{"household_id":1,"load_kw":[1,1,1,1]}"#), []);
+    assert_eq!(merged(&WHOLE.replace("12:00", "13:00")), []);
+}
+
+#[test]
+fn a_slots_policy_is_written() {
+    let policy = SlotPolicy {
+        battery: Some(BatteryPolicy {
+            mode: Mode::SelfConsumption,
+            charge_from_grid_to_kwh: None,
+            charge_from_pv_to_kwh: Some(9.5),
+            discharge_to_home_to_kwh: Some(-0.0),
+            discharge_to_grid_to_kwh: None,
+            charge_from_excess_to_kwh: None,
+            discharge_to_excess_to_kwh: None,
+            setpoint_kw: None,
+            expected_kw: -0.5,
+        }),
+        import_max_kw: Some(3.5),
+        export_max_kw: None,
+        value_per_kwh: 0.25,
+        reason: Reason::DearLater,
+    };
+    check_json(
+        &PolicyBody::from(&policy),
+        &expect![[r#"
+            {
+              "reason": "dear_later",
+              "value_per_kwh": 0.25,
+              "import_max_kw": 3.5,
+              "export_max_kw": null,
+              "battery": {
+                "mode": "self_consumption",
+                "charge_from_grid_to_kwh": null,
+                "charge_from_pv_to_kwh": 9.5,
+                "discharge_to_home_to_kwh": 0.0,
+                "discharge_to_grid_to_kwh": null,
+                "charge_from_excess_to_kwh": null,
+                "discharge_to_excess_to_kwh": null,
+                "setpoint_kw": null,
+                "expected_kw": -0.5
+              }
+            }"#]],
+    );
 }

@@ -11,6 +11,7 @@ use actix_web::test::{TestRequest, init_service, read_body};
 use async_trait::async_trait;
 use bytes::Bytes;
 use household::settings::{Settings, UNKNOWN_KW_MAX};
+use model::asset::AssetReading;
 use model::command::CommandProgress;
 use model::metadata::Metadata;
 use model::reading::Reading;
@@ -179,6 +180,14 @@ impl Store for OneHome {
             .filter(|reading| (from_ms..to_ms).contains(&reading.ts_ms))
             .collect())
     }
+    async fn assets(
+        &self,
+        _id: HouseholdId,
+        _from_ms: i64,
+        _to_ms: i64,
+    ) -> Result<Vec<AssetReading>, StoreError> {
+        Ok(Vec::new())
+    }
     async fn slots(
         &self,
         _id: HouseholdId,
@@ -231,6 +240,7 @@ const BODY_BYTES_MAX: usize = 4_096;
 const SETTINGS: Settings = Settings {
     slot: SlotLength::QUARTER_HOUR,
     horizon_slots: 96,
+    program_slots: 8,
     grace_ms: 0,
     hold_ms: 900_000,
     ahead_ms: 300_000,

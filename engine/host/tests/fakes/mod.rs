@@ -11,6 +11,7 @@ use host::setup::Setup;
 use host::tariffs::Tariffs;
 use household::household::Household;
 use household::settings::Settings;
+use model::asset::AssetReading;
 use model::command::CommandProgress;
 use model::metadata::Metadata;
 use model::reading::{Measurement, Reading};
@@ -100,6 +101,27 @@ impl Store for FakeStore {
         });
         // The same reading again is the same row.
         let newest: BTreeMap<_, Reading> = readings.collect();
+        Ok(newest.into_values().collect())
+    }
+
+    async fn assets(
+        &self,
+        household_id: HouseholdId,
+        from_ms: i64,
+        to_ms: i64,
+    ) -> Result<Vec<AssetReading>, StoreError> {
+        let rows = self.rows.lock().expect("no holder panics");
+        let readings = rows.iter().filter_map(|row| match row {
+            Row::Asset(reading)
+                if reading.household_id == household_id
+                    && (from_ms..to_ms).contains(&reading.ts_ms) =>
+            {
+                let key = (reading.ts_ms, reading.state.kind(), reading.id.clone());
+                Some((key, reading.clone()))
+            }
+            _ => None,
+        });
+        let newest: BTreeMap<_, AssetReading> = readings.collect();
         Ok(newest.into_values().collect())
     }
 
@@ -342,6 +364,7 @@ impl World {
             settings: Settings {
                 slot: SlotLength::QUARTER_HOUR,
                 horizon_slots: 4,
+                program_slots: 3,
                 grace_ms: 0,
                 hold_ms: 0,
                 ahead_ms: i64::MAX / 4,

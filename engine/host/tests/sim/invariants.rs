@@ -109,35 +109,48 @@ fn reading_due(state: &mut State, kept: &Kept) -> Due {
     }
 }
 
-/// Life `by` produces a record. A command follows from a schedule that is there, is stored, and, unless it is produced
-/// again because that failed before, is not older than the one before of the same life. A life that was replaced in its
-/// sleep may restore a home from what its successor has saved so far, and sends older commands until it learns of it;
-/// the controller passes over them, for a newer schedule's command has its time.
+/// Life `by` produces a record. A command follows from a schedule that is there, has entries for slots of it alone, is
+/// stored, and, unless it is produced again because that failed before, is not older than the one before of the same life.
 pub fn on_produce(state: &mut State, topic: Topic, value: &[u8], by: u64) {
     if topic != Topic::Commands {
         return;
     }
     let command: Command = Codec::single_object().decode(value).expect("it is valid");
     let (id, requested_ms) = (command.household_id, command.requested_ms);
-    let partition = platform::log::partition_of(id.to_string().as_bytes(), state.partitions_count);
-    let is_owner = state.is_owner(partition, by);
+    let mut violations = Vec::new();
     let mut broken = |reason: &str| {
-        let violation = format!("command {} of {id} {reason}", command.command_id);
-        state.violations.push(violation);
+        violations.push(format!("command {} of {id} {reason}", command.command_id));
     };
     let identity = (id, requested_ms, command.schedule_id.clone());
     let schedule = state.schedules.get(&identity);
-    if schedule.is_none_or(|schedule| !schedule.adopt) {
-        broken("follows from no schedule");
+    match schedule.filter(|schedule| schedule.adopt) {
+        None => broken("follows from no schedule"),
+        Some(schedule) => {
+            // Not the plan's own slots: a question asked again after a crash may have been answered otherwise.
+            let length_ms = i64::from(schedule.slot_minutes) * 60_000;
+            let horizon = i64::from(state.offline.settings.horizon_slots);
+            let is_slot = |from_ms: i64, end_ms: i64| {
+                let past_ms = from_ms - schedule.start_ms;
+                let is_inside = (0..horizon).contains(&past_ms.div_euclid(length_ms));
+                is_inside && past_ms % length_ms == 0 && end_ms == from_ms + length_ms
+            };
+            let mut spans = command.spans();
+            if !spans.all(|(entry, end_ms)| is_slot(entry.from_ms, end_ms)) {
+                broken("has entries that are not its schedule's slots");
+            }
+            let slots_max = state.offline.settings.program_slots as usize;
+            if command.program.len() > slots_max || command.program.is_empty() {
+                broken("has too many entries, or none");
+            }
+        }
     }
-    let row = RowKey::Command(id, command.not_before_ms, command.command_id.clone());
+    let row = RowKey::Command(id, command.from_ms(), command.command_id.clone());
     if !state.rows.contains_key(&row) {
         broken("is not stored");
     }
     let commanded = state.commanded.entry((by, id)).or_default();
     let is_again = !commanded.1.insert(command.command_id.clone());
     if !is_again
-        && is_owner
         && commanded
             .0
             .is_some_and(|newest_ms| newest_ms > requested_ms)
@@ -145,6 +158,7 @@ pub fn on_produce(state: &mut State, topic: Topic, value: &[u8], by: u64) {
         broken("is stale");
     }
     commanded.0 = commanded.0.max(Some(requested_ms));
+    state.violations.append(&mut violations);
 }
 
 /// A row becomes durable.

@@ -196,7 +196,7 @@ pub async fn answer_commands(world: Arc<World>, mut draws: Draws) {
             let ack = Ack {
                 household_id: command.household_id,
                 command_id: command.command_id,
-                ts_ms: command.not_before_ms,
+                ts_ms: command.issued_ms,
                 status: draws.one_of(&[
                     AckStatus::Applied,
                     AckStatus::Applied,

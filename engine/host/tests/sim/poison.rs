@@ -37,7 +37,10 @@ pub fn handle(household: &mut Household, event: Event, env: &Env<'_>, effects: &
         Event::ReadingArrived(reading) => fails(reading),
         Event::SlotRepaired(slot) => fails_once(household.id(), slot.start_ms, 5),
         Event::ClockTicked { now_ms } => fails_once(household.id(), *now_ms, 400),
-        Event::MetadataChanged(_) | Event::ScheduleReady(_) | Event::AckArrived(_) => false,
+        Event::AssetRead(_)
+        | Event::MetadataChanged(_)
+        | Event::ScheduleReady(_)
+        | Event::AckArrived(_) => false,
     };
     household.handle(event, env, effects);
     if fails {

@@ -1,6 +1,6 @@
 //! Rows by what makes two of them the same row.
 
-use model::command::CommandState;
+use model::asset::AssetKind;
 use model::reading::{Kind, Reading};
 use model::units::HouseholdId;
 use platform::order::Order;
@@ -10,9 +10,11 @@ use platform::store::Row;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RowKey {
     Reading(HouseholdId, i64, Kind),
+    Asset(HouseholdId, i64, AssetKind, String),
     Slot(HouseholdId, i64),
     Schedule(HouseholdId, i64, String),
     Command(HouseholdId, i64, String),
+    CommandAnswer(HouseholdId, i64, String),
     Household(HouseholdId),
     Tariff(String),
     Snapshot(HouseholdId),
@@ -26,16 +28,27 @@ impl RowKey {
                 reading.ts_ms,
                 reading.measurement.kind(),
             ),
+            Row::Asset(reading) => Self::Asset(
+                reading.household_id,
+                reading.ts_ms,
+                reading.state.kind(),
+                reading.id.clone(),
+            ),
             Row::Slot { household_id, slot } => Self::Slot(*household_id, slot.start_ms),
             Row::Schedule(schedule) => Self::Schedule(
                 schedule.household_id,
                 schedule.requested_ms,
                 schedule.schedule_id.clone(),
             ),
-            Row::Command(progress) => Self::Command(
-                progress.command.household_id,
-                progress.command.not_before_ms,
-                progress.command.command_id.clone(),
+            Row::Command(command) => Self::Command(
+                command.household_id,
+                command.from_ms(),
+                command.command_id.clone(),
+            ),
+            Row::CommandAnswer(answer) => Self::CommandAnswer(
+                answer.household_id,
+                answer.from_ms,
+                answer.command_id.clone(),
             ),
             Row::Household(metadata) => Self::Household(metadata.household_id),
             Row::Tariff(tariff) => Self::Tariff(tariff.name.clone()),
@@ -58,12 +71,6 @@ impl Stored {
             return;
         }
         self.order = order;
-        // As in the real stores: the answer to a command stands beside it, and stays.
-        let is_answered =
-            |row: &Row| matches!(row, Row::Command(held) if held.state != CommandState::Issued);
-        if is_answered(&self.row) && !is_answered(&row) {
-            return;
-        }
         self.row = row;
     }
 }

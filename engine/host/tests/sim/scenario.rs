@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use household::settings::{Settings, UNKNOWN_KW_MAX};
 use model::metadata::{ApplianceSpec, BatterySpec, Metadata};
-use model::problem::{Grid, Weights};
 use model::reading::{Kind, Measurement, Reading};
 use model::tariff::{PricePeriod, Tariff};
 use model::units::{DAY_MS, HOUR_MS, HouseholdId, MINUTE_MS, SlotLength};
@@ -97,6 +96,7 @@ impl Scenario {
         let settings = Settings {
             slot,
             horizon_slots: draws.one_of(&[4, 12]),
+            program_slots: if minutes == 15 { 8 } else { 3 },
             grace_ms: draws.one_of(&[0, 5, 20, 45]) * MINUTE_MS,
             hold_ms: draws.one_of(&[0, 1, 15]) * MINUTE_MS,
             ahead_ms: AHEAD_MS,
@@ -144,6 +144,7 @@ impl Scenario {
             settings: Settings {
                 slot: SlotLength::QUARTER_HOUR,
                 horizon_slots: 4,
+                program_slots: 3,
                 grace_ms: 15 * MINUTE_MS,
                 hold_ms: 0,
                 ahead_ms: i64::MAX / 4,
@@ -382,21 +383,17 @@ fn metadata(household_id: HouseholdId, has_battery: bool, version: u32) -> Metad
         wear_cost_per_kwh: 0.01,
     };
     Metadata {
-        household_id,
         name: format!("home {household_id}, version {version}"),
         location: "48.14,11.58".to_owned(),
         pv_capacity_kw: 10.0,
         battery: has_battery.then_some(battery),
-        grid: Grid::OPEN,
-        pv_curtailable: false,
         appliances: vec![ApplianceSpec {
             id: "dishwasher".to_owned(),
             profile_kw: vec![1.0, 0.5],
             window_start_min: 0,
             window_end_min: 1_439,
         }],
-        tariff: TARIFF.to_owned(),
-        weights: Weights::COST,
+        ..Metadata::of(household_id, TARIFF)
     }
 }
 

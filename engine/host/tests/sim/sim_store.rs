@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use model::asset::AssetReading;
 use model::command::CommandProgress;
 use model::metadata::Metadata;
 use model::reading::{Kind, Reading};
@@ -163,6 +164,30 @@ impl Store for SimStore {
             let rows = state.rows.range(range);
             rows.filter_map(|(_, stored)| reading_of(&stored.row))
                 .collect()
+        })
+        .await
+    }
+
+    async fn assets(
+        &self,
+        household_id: HouseholdId,
+        from_ms: i64,
+        to_ms: i64,
+    ) -> Result<Vec<AssetReading>, StoreError> {
+        self.read(move |state| {
+            let rows = state.rows.values().filter_map(|stored| match &stored.row {
+                Row::Asset(reading) => Some(reading.clone()),
+                _ => None,
+            });
+            let mut readings: Vec<AssetReading> = rows
+                .filter(|reading| {
+                    reading.household_id == household_id
+                        && (from_ms..to_ms).contains(&reading.ts_ms)
+                })
+                .collect();
+            readings
+                .sort_by_key(|reading| (reading.ts_ms, reading.state.kind(), reading.id.clone()));
+            readings
         })
         .await
     }

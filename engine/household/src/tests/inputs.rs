@@ -71,13 +71,11 @@ fn an_input_that_died_ends_plans_and_setpoints() {
             [AlertKind::MissingTelemetry, AlertKind::ScheduleOverdue],
             "{silent:?}"
         );
-        // The slots of 13:00 and 13:15 were commanded before 13:00 had passed.
-        let setpoints = world
-            .sent
-            .iter()
-            .filter(|command| command.battery_w.is_some());
-        let newest_ms = setpoints.map(|command| command.not_before_ms).max();
-        assert_eq!(newest_ms, Some(at(795)), "{silent:?}");
+        // The program of 13:00 is the last, and it is carried out to its end.
+        let entries = world.sent.iter().flat_map(|command| &command.program);
+        let told = entries.filter(|entry| entry.policy.is_some());
+        let newest_ms = told.map(|entry| entry.from_ms).max();
+        assert_eq!(newest_ms, Some(at(885)), "{silent:?}");
     }
 }
 
@@ -100,12 +98,16 @@ fn an_input_that_comes_back_is_planned_on_at_once() {
     assert_eq!(world.alerts[alerts_count..], [AlertKind::MissingTelemetry]);
 }
 
-/// The plan of 13:00 runs the dishwasher from 13:30 on. The SoC is unknown from 13:05 on.
+/// The plan of 13:00 runs the dishwasher from 13:30 on. The SoC is unknown from 13:05 on. A program has one slot here.
 #[test]
 fn appliances_run_as_planned_without_the_battery() {
     let mut evening = metadata();
     evening.appliances[0].window_start_min = 810;
-    let mut world = World::with(SETTINGS, evening);
+    let short = Settings {
+        program_slots: 1,
+        ..SETTINGS
+    };
+    let mut world = World::with(short, evening);
     for minute in (0..=900).step_by(5) {
         world.read(load(at(minute), 500.0));
         world.read(pv(at(minute), 2_000.0));
@@ -118,13 +120,14 @@ fn appliances_run_as_planned_without_the_battery() {
     let sent = world
         .sent
         .iter()
-        .filter(|command| command.not_before_ms > at(795));
+        .filter(|command| command.from_ms() > at(780));
     let sent: Vec<_> = sent
         .map(|command| {
+            let entry = &command.program[0];
             (
-                command.not_before_ms,
-                command.battery_w,
-                command.appliances["dishwasher"],
+                entry.from_ms,
+                entry.policy.clone(),
+                entry.appliances["dishwasher"],
             )
         })
         .collect();

@@ -1,5 +1,7 @@
 //! What a home's metadata and a tariff may say, by data: each field at its limit and just beyond it.
 
+use model::metadata::{Departure, EvSpec, HeatStoreSpec, Position, PvMounting};
+
 use super::*;
 use model::limits::{LimitError, PERIODS_MAX, POWER_KW_MAX, PRICE_MAX, SLOTS_MAX, TIME_MS_MAX};
 
@@ -105,6 +107,76 @@ fn profiles_and_windows_can_run() {
         "appliances[0].window_end_min is 1441, expected 0 to 1440",
         |home| {
             home.appliances[0].window_end_min = 1_441;
+        },
+    );
+}
+
+#[test]
+fn places_and_assets_have_limits() {
+    let check = |expected: &str, change: fn(&mut Metadata)| check_home(expected, change);
+    check(
+        r#"time_zone is "Berlin", expected an IANA time zone such as Europe/Berlin"#,
+        |home| home.time_zone = "Berlin".to_owned(),
+    );
+    check("position.latitude_deg is 91, expected -90 to 90", |home| {
+        home.position = Some(Position {
+            latitude_deg: 91.0,
+            longitude_deg: 0.0,
+        });
+    });
+    check("pv_mounting.azimuth_deg is -1, expected 0 to 360", |home| {
+        home.pv_mounting = Some(PvMounting {
+            tilt_deg: 35.0,
+            azimuth_deg: -1.0,
+        });
+    });
+    check(
+        "groups[1] is \"a\", expected a group that is named once",
+        |home| {
+            home.groups = vec!["a".to_owned(), "a".to_owned()];
+        },
+    );
+    check(
+        r#"evs[0].id is "a/b", expected a level of an MQTT topic: no `/`, `+`, `#` or space"#,
+        |home| {
+            home.evs = vec![EvSpec {
+                id: "a/b".to_owned(),
+                ..assets::ev_spec()
+            }];
+        },
+    );
+    check("evs[0].goal_soc_kwh is 51, expected 0 to 50", |home| {
+        home.evs = vec![EvSpec {
+            goal_soc_kwh: 51.0,
+            ..assets::ev_spec()
+        }];
+    });
+    check(
+        "evs[0].departures[1].weekday is 2, expected a day that is named once",
+        |home| {
+            let departure = Departure {
+                weekday: 2,
+                at_min: 450,
+            };
+            home.evs = vec![EvSpec {
+                departures: vec![departure; 2],
+                ..assets::ev_spec()
+            }];
+        },
+    );
+    check("heat_stores[0].min_c is 66, expected -1000 to 65", |home| {
+        home.heat_stores = vec![HeatStoreSpec {
+            min_c: 66.0,
+            ..assets::tank_spec()
+        }];
+    });
+    check(
+        "heat_stores[0].draw_kw is 23 entries, expected 24 to 24",
+        |home| {
+            home.heat_stores = vec![HeatStoreSpec {
+                draw_kw: vec![0.1; 23],
+                ..assets::tank_spec()
+            }];
         },
     );
 }

@@ -4,24 +4,11 @@ use super::*;
 use crate::planning::{PlanningInput, problem};
 use crate::runs::Runs;
 use crate::unplannable::Unplannable;
+use forecast::home::HomeForecast;
 use model::problem::{Appliance, Problem};
-use model::slot::Stat;
 
-fn stat(mean: f64) -> Stat {
-    let mut stat = Stat::EMPTY;
-    stat.add(mean);
-    stat
-}
-
-/// Quarter hours from `from` on, load and PV.
-fn slots(from: i64, values_w: &[(Option<f64>, Option<f64>)]) -> Vec<Slot> {
-    let starts = (0..).map(|index| at(from + 15 * index));
-    let slot = |(start_ms, (load_w, pv_w)): (i64, &(Option<f64>, Option<f64>))| Slot {
-        load_w: load_w.map_or(Stat::EMPTY, stat),
-        pv_w: pv_w.map_or(Stat::EMPTY, stat),
-        ..Slot::empty(start_ms, 15)
-    };
-    starts.zip(values_w).map(slot).collect()
+fn unknown() -> HomeForecast {
+    HomeForecast::new(SETTINGS.slot)
 }
 
 /// Inputs that were read just now.
@@ -40,14 +27,13 @@ fn fresh(soc_pct: Option<f64>, now_ms: i64) -> Inputs {
 
 fn state(
     metadata: &Metadata,
-    slots: &[Slot],
     now_ms: i64,
     settings: &Settings,
     runs: &Runs,
 ) -> Result<Problem, Unplannable> {
     problem(&PlanningInput {
         metadata,
-        slots,
+        past: &HomeForecast::new(settings.slot),
         tariff: Some(&tariff()),
         inputs: fresh(Some(50.0), now_ms),
         runs,
@@ -58,9 +44,6 @@ fn state(
 
 #[test]
 fn missing_is_never_zero() {
-    let known = slots(-1_440, &[(Some(500.0), Some(0.0))]);
-    let no_load = slots(-1_440, &[(None, Some(10.0))]);
-    let no_pv = slots(-1_440, &[(Some(500.0), None)]);
     let home = metadata();
     let dark = Metadata {
         pv_capacity_kw: 0.0,
@@ -70,21 +53,22 @@ fn missing_is_never_zero() {
         battery: None,
         ..metadata()
     };
-    let (soc_pct, full) = (Some(50.0), tariff());
+    let full = tariff();
     let prices = Some(&full);
     let gap = Tariff {
         periods: tariff().periods.split_off(60),
         ..tariff()
     };
     let end_ms = at(240 * 60);
-    let stated = |metadata, slots: &Vec<Slot>, soc_pct, tariff, now_ms| {
+    let known = |now_ms| fresh(Some(50.0), now_ms);
+    let stated = |metadata, inputs, tariff, now_ms| {
         let runs = &Runs::new();
         let settings = &SETTINGS;
         problem(&PlanningInput {
             metadata,
-            slots,
+            past: &unknown(),
             tariff,
-            inputs: fresh(soc_pct, now_ms),
+            inputs,
             runs,
             now_ms,
             settings,
@@ -108,61 +92,36 @@ fn missing_is_never_zero() {
             },
         )
     };
-    assert_eq!(stated(&home, &known, soc_pct, prices, at(0)), Ok(96));
+    let (now, no_soc) = (known(at(0)), fresh(None, at(0)));
+    let no_load = Inputs {
+        load_w: None,
+        ..now
+    };
+    let no_pv = Inputs { pv_w: None, ..now };
+    assert_eq!(stated(&home, now, prices, at(0)), Ok(96));
     assert_eq!(
-        stated(&home, &no_load, soc_pct, prices, at(0)),
+        stated(&home, no_load, prices, at(0)),
         Err(Unplannable::NoLoad)
     );
+    assert_eq!(stated(&home, no_pv, prices, at(0)), Err(Unplannable::NoPv));
+    assert_eq!(stated(&dark, no_pv, prices, at(0)), Ok(96));
     assert_eq!(
-        stated(&home, &no_pv, soc_pct, prices, at(0)),
-        Err(Unplannable::NoPv)
-    );
-    assert_eq!(stated(&dark, &no_pv, soc_pct, prices, at(0)), Ok(96));
-    assert_eq!(
-        stated(&home, &known, None, prices, at(0)),
+        stated(&home, no_soc, prices, at(0)),
         Err(Unplannable::NoSoc)
     );
-    assert_eq!(stated(&no_battery, &known, None, prices, at(0)), Ok(96));
+    assert_eq!(stated(&no_battery, no_soc, prices, at(0)), Ok(96));
+    assert_eq!(stated(&home, now, None, at(0)), Err(Unplannable::NoTariff));
     assert_eq!(
-        stated(&home, &known, soc_pct, None, at(0)),
-        Err(Unplannable::NoTariff)
-    );
-    assert_eq!(
-        stated(&home, &known, soc_pct, prices, end_ms),
+        stated(&home, known(end_ms), prices, end_ms),
         Err(Unplannable::NoPrice)
     );
     assert_eq!(
-        stated(&home, &known, soc_pct, Some(&gap), at(0)),
+        stated(&home, now, Some(&gap), at(0)),
         Err(Unplannable::NoPrice)
     );
     // Prices end after ten days, and so does the horizon.
-    assert_eq!(
-        stated(&home, &known, soc_pct, prices, end_ms - 75 * MINUTE_MS),
-        Ok(5)
-    );
-}
-
-#[test]
-fn the_forecast_is_the_day_before() {
-    let mut day: Vec<_> = (0..96)
-        .map(|index| (Some(f64::from(index)), Some(1.0)))
-        .collect();
-    // A gap of one slot takes the nearest; one of half a day takes the mean of what is known.
-    day[40] = (None, Some(1.0));
-    for slot in &mut day[48..96] {
-        slot.1 = None;
-    }
-    let known = slots(-1_440, &day);
-    let settings = Settings {
-        horizon_slots: 192,
-        ..SETTINGS
-    };
-    let stated = state(&metadata(), &known, at(7), &settings, &Runs::new()).unwrap();
-    assert_eq!(stated.start_ms, at(0));
-    assert_eq!(stated.load_kw[..3], [0.0, 0.001, 0.002]);
-    assert_eq!(stated.load_kw[40], 0.039);
-    assert_eq!(stated.load_kw[..96], stated.load_kw[96..]);
-    assert_eq!(stated.pv_kw, [0.001; 192]);
+    let last_ms = end_ms - 75 * MINUTE_MS;
+    assert_eq!(stated(&home, known(last_ms), prices, last_ms), Ok(5));
 }
 
 #[test]
@@ -181,14 +140,9 @@ fn a_price_is_the_mean_over_the_slot() {
         horizon_slots: 24,
         ..SETTINGS
     };
-    let known = [Slot {
-        load_w: stat(1.0),
-        pv_w: stat(1.0),
-        ..Slot::empty(at(-60), 60)
-    }];
     let stated = problem(&PlanningInput {
         metadata: &metadata(),
-        slots: &known,
+        past: &HomeForecast::new(settings.slot),
         tariff: Some(&quarter_hours),
         inputs: fresh(Some(50.0), at(0)),
         runs: &Runs::new(),
@@ -204,15 +158,14 @@ fn a_price_is_the_mean_over_the_slot() {
 
 #[test]
 fn the_battery_starts_where_it_stands() {
-    let known = slots(-1_440, &[(Some(500.0), Some(0.0))]);
-    let stated = state(&metadata(), &known, at(0), &SETTINGS, &Runs::new()).unwrap();
+    let stated = state(&metadata(), at(0), &SETTINGS, &Runs::new()).unwrap();
     let battery = stated.battery.unwrap();
     assert_eq!((battery.soc_kwh, battery.end_soc_min_kwh), (5.0, 1.0));
     // Half way between the mean prices of buying and selling, after losses: (0.3 + 0.1) / 2 * 0.95.
     assert!((battery.end_value_per_kwh - 0.19).abs() < 1e-12);
     let over = PlanningInput {
         metadata: &metadata(),
-        slots: &known,
+        past: &unknown(),
         tariff: Some(&tariff()),
         inputs: fresh(Some(104.0), at(0)),
         runs: &Runs::new(),
@@ -233,14 +186,13 @@ fn check_appliance(
     let mut metadata = metadata();
     metadata.appliances[0].window_start_min = window_min.0;
     metadata.appliances[0].window_end_min = window_min.1;
-    let known = slots(-1_440, &[(Some(500.0), Some(0.0))]);
     let settings = Settings {
         horizon_slots,
         ..SETTINGS
     };
     let last_run = last_run_min.map(|minute| ("dishwasher".to_owned(), at(minute)));
     let runs = last_run.into_iter().collect();
-    let stated = state(&metadata, &known, at(now_min), &settings, &runs).unwrap();
+    let stated = state(&metadata, at(now_min), &settings, &runs).unwrap();
     let found = stated.appliances.first().map(|appliance: &Appliance| {
         (
             &appliance.profile_kw[..],
@@ -315,11 +267,10 @@ fn a_plan_is_kept_unless_another_saves_enough() {
     let next = world.requests.last().unwrap().clone();
     assert_ne!(next.request_id, first.request_id);
     let stability = next.problem.stability.unwrap();
-    assert_eq!(stability.battery_cost_per_kwh, 0.002);
     assert_eq!(stability.start_cost, 0.01);
-    // 2 kW for a quarter of an hour after losses, in all slots that the first plan had left.
-    assert_eq!(stability.soc_change_kwh.len(), 95);
-    assert!((stability.soc_change_kwh[0] - 0.475).abs() < 1e-12);
+    // The battery has thresholds, which no plan before pins.
+    assert!(!next.problem.scenarios.is_empty());
+    assert!(stability.soc_change_kwh.is_empty());
     let earliest = first.problem.appliances[0].earliest_slot;
     assert_eq!(stability.start_slots["dishwasher"], earliest - 1);
 }
@@ -377,6 +328,18 @@ fn horizons_of_92_and_100_slots_and_other_lengths() {
         let problem = &world.requests.last().unwrap().problem;
         assert_eq!(problem.load_kw.len(), horizon_slots as usize);
         assert_eq!((problem.start_ms, problem.slot_minutes), (at(0), minutes));
-        assert!(problem.load_kw.iter().all(|kw| (kw - 0.5).abs() < 1e-9));
+        // The scenario of the day before is 500 W throughout, whatever the length of a slot is now.
+        let yesterday = |scenario: &&model::problem::Scenario| {
+            scenario
+                .load_kw
+                .iter()
+                .all(|kw| (kw - 0.5).abs() < 0.5 * 0.032)
+        };
+        assert!(
+            problem
+                .scenarios
+                .iter()
+                .any(|scenario| yesterday(&scenario))
+        );
     }
 }

@@ -160,7 +160,7 @@ fn a_battery_keeps_to_its_rates_and_its_capacity() {
     }
 }
 
-/// 88 readings of 300 W and one of 167 kW: the forecast is 0.3 kW.
+/// 88 readings of 300 W and one of 167 kW: the forecast is that of a home with 300 W.
 #[test]
 fn one_implausible_reading_spoils_no_forecast() {
     let mut world = World::with(SETTINGS, fused());
@@ -177,7 +177,7 @@ fn one_implausible_reading_spoils_no_forecast() {
     assert_eq!(world.readings.len(), 88, "it is no row");
     assert!(world.slots.values().all(|slot| slot.load_w.max == 300.0));
     let problem = &world.requests.last().unwrap().problem;
-    assert_eq!(problem.load_kw, vec![0.3; 96]);
+    assert!(problem.load_kw.iter().all(|kw| (0.1..0.7).contains(kw)));
 }
 
 #[test]

@@ -16,5 +16,6 @@ mod policies;
 mod properties;
 mod refusals;
 mod scales;
+mod scenarios;
 mod support;
 mod verification;

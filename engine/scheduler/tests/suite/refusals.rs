@@ -1,7 +1,7 @@
 //! Problems that cannot be stated: the field and the limit are named.
 
 use crate::support::{appliance, battery, home, with};
-use model::problem::Problem;
+use model::problem::{Problem, Scenario};
 use scheduler::{solve, validate};
 
 fn sound() -> Problem {
@@ -104,4 +104,29 @@ fn limits_weights_and_appliances() {
     check("appliances[0].profile_kw[1]", |p| {
         p.appliances[0].profile_kw[1] = f64::NAN;
     });
+}
+
+#[test]
+fn scenarios() {
+    let scenario = |weight: f64| Scenario {
+        weight,
+        load_kw: vec![1.0; 4],
+        pv_kw: vec![0.0; 4],
+    };
+    let check = |field: &str, change: &dyn Fn(&mut Vec<Scenario>)| {
+        check(field, |p| {
+            p.scenarios = vec![scenario(1.0), scenario(0.0)];
+            assert_eq!(validate(p), Ok(()));
+            change(&mut p.scenarios);
+        });
+    };
+    check("scenarios", &|all| all.resize(65, scenario(1.0)));
+    check("scenarios[1].weight", &|all| all[1].weight = -0.1);
+    check("scenarios[0].weight", &|all| all[0].weight = f64::NAN);
+    check("scenarios[0].weight", &|all| all[0].weight = 1_000.5);
+    check("scenarios[0].weight", &|all| all[0].weight = 0.0);
+    check("scenarios[1].load_kw", &|all| all[1].load_kw.push(0.0));
+    check("scenarios[0].load_kw[3]", &|all| all[0].load_kw[3] = -1.0);
+    check("scenarios[1].pv_kw", &|all| all[1].pv_kw.clear());
+    check("scenarios[1].pv_kw[2]", &|all| all[1].pv_kw[2] = f64::NAN);
 }

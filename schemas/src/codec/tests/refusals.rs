@@ -85,7 +85,7 @@ const SPOIL_METADATA: [Spoil<Metadata>; 5] = [
 /// A field, and the check of its message with another value in it.
 type Checked<V> = (&'static str, fn(V) -> Result<(), model::limits::LimitError>);
 
-const SPOIL_OTHERS: [Checked<f64>; 9] = [
+const SPOIL_OTHERS: [Checked<f64>; 12] = [
     ("consumption_w", |x| {
         reading(Measurement::Meter { consumption_w: x }).check()
     }),
@@ -104,12 +104,28 @@ const SPOIL_OTHERS: [Checked<f64>; 9] = [
         })
         .check()
     }),
-    ("battery_w", |x| {
-        Command {
-            battery_w: Some(x),
-            ..command()
-        }
-        .check()
+    ("battery.capacity_kwh", |x| {
+        let mut command = command();
+        command.battery.as_mut().unwrap().capacity_kwh = x;
+        command.check()
+    }),
+    ("program[0].policy.battery.discharge_to_home_to_kwh", |x| {
+        let mut command = command();
+        let policy = command.program[0].policy.as_mut().unwrap();
+        policy.battery.as_mut().unwrap().discharge_to_home_to_kwh = Some(x);
+        command.check()
+    }),
+    ("program[0].evs.charge_kw", |x| {
+        let mut command = command();
+        let mut evs = command.program[0].evs.values_mut();
+        evs.next().unwrap().charge_kw = x;
+        command.check()
+    }),
+    ("program[1].heat.power_kw", |x| {
+        let mut command = command();
+        let mut heat = command.program[1].heat.values_mut();
+        heat.next().unwrap().power_kw = x;
+        command.check()
     }),
     ("periods[0].buy", |x| {
         let mut tariff = tariff();
@@ -193,9 +209,9 @@ const SPOIL_TIMES: [Checked<i64>; 21] = [
         }
         .check()
     }),
-    ("not_before_ms", |not_before_ms| {
+    ("issued_ms", |issued_ms| {
         Command {
-            not_before_ms,
+            issued_ms,
             ..command()
         }
         .check()

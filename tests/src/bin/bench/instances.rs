@@ -4,14 +4,15 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, anyhow};
+use forecast::home::HomeForecast;
 use household::inputs::{Inputs, Newest};
 use household::planning::{self, PlanningInput};
 use household::settings::{Settings, UNKNOWN_KW_MAX};
 use loadtest::homes::{self, Draw, Home};
 use model::metadata::BatterySpec;
-use model::problem::{Appliance, Battery, Ev, Problem};
+use model::problem::{Appliance, Battery, Ev, Problem, Scenario};
 use model::reading::Measurement;
-use model::slot::Slot;
+use model::slot::{Slot, Stat};
 use model::tariff::Tariff;
 use model::units::{DAY_MS, HouseholdId, MINUTE_MS, SlotLength};
 
@@ -41,6 +42,7 @@ const APPLIANCES: [(&str, &[f64]); 5] = [
 const SETTINGS: Settings = Settings {
     slot: SlotLength::QUARTER_HOUR,
     horizon_slots: SLOTS,
+    program_slots: 8,
     grace_ms: 0,
     hold_ms: 0,
     ahead_ms: i64::MAX / 4,
@@ -69,10 +71,12 @@ pub(crate) enum Set {
     Nonconvex,
     /// An EV that charges at any power, and no battery.
     Ev,
+    /// As the first, with 30 scenarios of load and PV.
+    Scenarios30,
 }
 
 impl Set {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Battery,
         Self::Appliances1,
         Self::Appliances2,
@@ -80,6 +84,7 @@ impl Set {
         Self::Appliances4,
         Self::Nonconvex,
         Self::Ev,
+        Self::Scenarios30,
     ];
 
     /// Its name in rows.
@@ -92,7 +97,13 @@ impl Set {
             Self::Appliances4 => "appliances4",
             Self::Nonconvex => "nonconvex",
             Self::Ev => "ev",
+            Self::Scenarios30 => "scenarios30",
         }
+    }
+
+    /// Whether other solvers state the same question: they know one course of load and PV.
+    pub(crate) const fn is_certain(self) -> bool {
+        !matches!(self, Self::Scenarios30)
     }
 
     /// The first homes of the set.
@@ -112,6 +123,7 @@ impl Set {
             Self::Appliances4 => appliance_home(id, draw, 4),
             Self::Nonconvex => nonconvex_home(id, draw),
             Self::Ev => ev_home(id, draw),
+            Self::Scenarios30 => scenario_home(id, draw, 30),
         }
     }
 }
@@ -221,6 +233,25 @@ fn export_limit_kw(problem: &Problem) -> Option<f64> {
     limits.find(|limit| largest_kw > 0.5 && is_kept(*limit))
 }
 
+/// The load and PV of the days before, each larger or smaller as a whole.
+fn scenario_home(id: HouseholdId, draw: &mut Draw, count: u32) -> Result<Problem> {
+    let mut problem = battery_home(id, draw)?;
+    let home = Home::new(id, homes::SEED);
+    for days_back in 1..=i64::from(count) {
+        let first_ms = problem.start_ms - days_back * DAY_MS + SLOT_MS / 2;
+        let (load_share, pv_share) = (between(draw, 0.7, 1.3), between(draw, 0.4, 1.2));
+        let moments = (0..i64::from(SLOTS)).map(|t| first_ms + t * SLOT_MS);
+        let loads = moments.clone().map(|at_ms| home.load_w(at_ms));
+        let pvs = moments.map(|at_ms| home.pv_w(at_ms));
+        problem.scenarios.push(Scenario {
+            weight: between(draw, 0.2, 1.0),
+            load_kw: loads.map(|watts| load_share * watts / 1_000.0).collect(),
+            pv_kw: pvs.map(|watts| pv_share * watts / 1_000.0).collect(),
+        });
+    }
+    Ok(problem)
+}
+
 /// An EV that comes home in the afternoon and leaves in the morning; every fifth can feed the home.
 fn ev_home(id: HouseholdId, draw: &mut Draw) -> Result<Problem> {
     // From 08:00 on, so that the morning is inside the horizon.
@@ -304,7 +335,8 @@ fn convex_tariff(draw: &mut Draw, start_ms: i64) -> Tariff {
     tariff
 }
 
-/// The home's problem as the engine states it, without appliances.
+/// The home's problem as the engine states it, without appliances. Load and PV are those of the day before, so that
+/// solvers meet the peaks of a recorded day.
 fn stated(
     id: HouseholdId,
     draw: &mut Draw,
@@ -322,7 +354,7 @@ fn stated(
         .collect();
     let input = PlanningInput {
         metadata: &metadata,
-        slots: &slots,
+        past: &HomeForecast::new(SETTINGS.slot),
         tariff: Some(tariff),
         inputs: Inputs {
             soc_pct: Some(Newest {
@@ -336,6 +368,15 @@ fn stated(
         settings: &SETTINGS,
     };
     let mut problem = planning::problem(&input).map_err(|reason| anyhow!(reason.as_str()))?;
+    let kilowatts = |series: fn(&Slot) -> &Stat| {
+        let watts = slots.iter().map(|slot| series(slot).mean().unwrap_or(0.0));
+        watts.map(|watts| watts / 1e3).collect()
+    };
+    problem.load_kw = kilowatts(|slot| &slot.load_w);
+    if metadata.pv_capacity_kw > 0.0 {
+        problem.pv_kw = kilowatts(|slot| &slot.pv_w);
+    }
+    problem.scenarios = Vec::new();
     if let Some(battery) = &mut problem.battery {
         let Battery {
             min_soc_kwh,
@@ -412,6 +453,9 @@ mod tests {
         for home in problems(Set::Battery) {
             let mut prices = home.buy_price.iter().zip(&home.sell_price);
             assert!(prices.all(|(buy, sell)| buy >= sell && *sell >= 0.0));
+        }
+        for home in problems(Set::Scenarios30) {
+            assert_eq!(home.scenarios.len(), 30);
         }
         for home in problems(Set::Ev) {
             assert!(home.battery.is_none() && home.evs.len() == 1);

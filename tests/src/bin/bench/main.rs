@@ -2,6 +2,7 @@
 //!
 //! Read figures as ratios within one run: `consume_only` is librdkafka's own rate on the same topic.
 
+mod backtests;
 mod board;
 mod bridge;
 mod cbc;
@@ -46,6 +47,9 @@ async fn main() -> Result<()> {
     let mut board = Board::new();
     if wants("scheduler") || wants("highs") || wants("cbc") {
         solvers::measure(&mut board, &cli.counts, cli.runs, &selection)?;
+    }
+    if wants("backtest") {
+        backtests::measure(&mut board, cli.runs, &selection)?;
     }
     if streams::is_wanted(&selection)
         || ["million_homes", "handover", "store", "gateway", "bridge"]

@@ -296,6 +296,42 @@ async fn numbers_that_json_does_not_have_are_no_json() {
 }
 
 #[actix_web::test]
+async fn a_scenario_that_cannot_be_is_refused_by_name() {
+    let scenarios = |body: &str| problem(&format!(r#""scenarios":[{body}]"#));
+    let sound = r#"{"load_kw":[1,2],"pv_kw":[0,0]}"#;
+    let most = vec![sound; 65].join(",");
+    check(vec![
+        (
+            scenarios(r#"{"load_kw":[1,2],"pv_kw":[0,0],"weight":-1}"#),
+            422,
+            Some("scenarios[0].weight"),
+        ),
+        (
+            scenarios(&format!(r#"{sound},{{"load_kw":[1],"pv_kw":[0,0]}}"#)),
+            422,
+            Some("scenarios[1].load_kw"),
+        ),
+        (
+            scenarios(r#"{"load_kw":[1,2],"pv_kw":[0,-1]}"#),
+            422,
+            Some("scenarios[0].pv_kw[1]"),
+        ),
+        (
+            scenarios(r#"{"load_kw":[1,2]}"#),
+            422,
+            Some("scenarios[0].pv_kw"),
+        ),
+        (
+            scenarios(r#"{"load_kw":[1,2],"pv_kw":[0,0],"colour":1}"#),
+            422,
+            Some("scenarios[0].colour"),
+        ),
+        (scenarios(&most), 422, Some("scenarios")),
+    ])
+    .await;
+}
+
+#[actix_web::test]
 async fn what_is_given_twice_is_refused_by_name() {
     let run = r#"{"id":"x","profile_kw":[1],"earliest_slot":0,"latest_end_slot":2}"#;
     let ev = r#"{"id":"x","arrival_slot":0,"departure_slot":2,"capacity_kwh":50,"soc_kwh":20,"charge_kw":11}"#;

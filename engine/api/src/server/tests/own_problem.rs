@@ -4,7 +4,7 @@ use household::effect::Effect;
 use household::event::Event;
 use household::household::{Env, Household};
 use model::metadata::BatterySpec;
-use model::problem::{Grid, Problem, Weights};
+use model::problem::Problem;
 use model::reading::Measurement;
 use model::request::OptimizeRequest;
 use model::units::{DAY_MS, MINUTE_MS};
@@ -22,7 +22,6 @@ fn home() -> HouseholdId {
 
 fn metadata() -> Metadata {
     Metadata {
-        household_id: home(),
         name: "seven".to_owned(),
         location: "48.14,11.58".to_owned(),
         pv_capacity_kw: 8.0,
@@ -36,11 +35,7 @@ fn metadata() -> Metadata {
             discharge_efficiency: 0.95,
             wear_cost_per_kwh: 0.01,
         }),
-        grid: Grid::OPEN,
-        pv_curtailable: false,
-        appliances: Vec::new(),
-        tariff: "dynamic".to_owned(),
-        weights: Weights::COST,
+        ..Metadata::of(home(), "dynamic")
     }
 }
 
