@@ -124,13 +124,13 @@ fn note(problem: &Problem, store: &Store, moved: &Moved, slot: &mut PlannedSlot)
         Kind::Battery => {
             slot.battery_charge_kw = moved.charge_kw;
             slot.battery_discharge_kw = moved.discharge_kw;
-            slot.soc_kwh = moved.content;
+            slot.soc_kwh = not_below_empty(moved.content);
         }
         Kind::Ev(index) => {
             let planned = PlannedEv {
                 charge_kw: moved.charge_kw,
                 discharge_kw: moved.discharge_kw,
-                soc_kwh: moved.content,
+                soc_kwh: not_below_empty(moved.content),
             };
             slot.evs.insert(problem.evs[index].id.clone(), planned);
         }
@@ -143,6 +143,11 @@ fn note(problem: &Problem, store: &Store, moved: &Moved, slot: &mut PlannedSlot)
             slot.heat.insert(id, planned);
         }
     }
+}
+
+/// Returns the content without the noise that may be left below 0 where a store is emptied to keep a limit.
+const fn not_below_empty(content_kwh: f64) -> f64 {
+    content_kwh.max(0.0)
 }
 
 /// Returns the figures of the home without planning: battery idle, appliances at their earliest start, EVs charged at once

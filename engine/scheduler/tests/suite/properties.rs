@@ -247,6 +247,31 @@ fn solved(problem: &Problem) -> Plan {
     plan
 }
 
+/// The limit takes all that the battery has, to within rounding.
+#[test]
+fn a_battery_that_is_emptied_to_keep_a_limit_is_not_below_empty() {
+    let problem = with(
+        home(
+            &[3.0, 3.0, 0.0, 0.0],
+            &[3.0, 0.0, 0.0, 0.0],
+            &[0.5, 0.0, 0.0, 0.0],
+        ),
+        |p| {
+            p.sell_price = vec![0.0; 4];
+            p.grid.import_limit_kw = Some(1.0);
+            p.battery = Some(Battery {
+                soc_kwh: 2.0,
+                charge_kw: 1.0,
+                discharge_kw: 2.0,
+                charge_efficiency: 0.938_227_752_167_710_6,
+                discharge_efficiency: 0.938_227_752_167_710_6,
+                ..battery(3.0)
+            });
+        },
+    );
+    solved(&problem);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
