@@ -11,7 +11,7 @@ use household::settings::{Settings, UNKNOWN_KW_MAX};
 use model::command::{Ack, AckStatus, Command};
 use model::metadata::Metadata;
 use model::policy::SlotPolicy;
-use model::problem::{Problem, Weights};
+use model::problem::Problem;
 use model::reading::{Measurement, Reading};
 use model::schedule::{Plan, Schedule};
 use model::tariff::Tariff;
@@ -188,7 +188,10 @@ impl<'a> Live<'a> {
             | Effect::RaiseAlert(_)
             | Effect::RepairSlot { .. }
             | Effect::RefuseReading { .. }
-            | Effect::CountReading { .. } => None,
+            | Effect::CountReading { .. }
+            | Effect::StoreAsset(_)
+            | Effect::RefuseAsset { .. }
+            | Effect::CountAsset { .. } => None,
         }
     }
 }
@@ -223,15 +226,12 @@ fn settings(slot: SlotLength, step: SlotLength) -> Settings {
 
 fn metadata(home: &Recorded, household_id: HouseholdId) -> Metadata {
     Metadata {
-        household_id,
         name: home.name.clone(),
         location: home.location.clone(),
         pv_capacity_kw: home.pv_capacity_kw,
         battery: Some(home.battery.clone()),
         grid: home.grid,
         pv_curtailable: home.pv_curtailable,
-        appliances: Vec::new(),
-        tariff: TARIFF.to_owned(),
-        weights: Weights::COST,
+        ..Metadata::of(household_id, TARIFF)
     }
 }

@@ -11,7 +11,7 @@ use forecast::home::{Forecast, HomeForecast};
 use model::metadata::{ApplianceSpec, BatterySpec, Metadata};
 use model::problem::{Appliance, Battery, Problem, Scenario};
 use model::tariff::Tariff;
-use model::units::{DAY_MS, MINUTE_MS, SlotLength};
+use model::units::SlotLength;
 use model::zone::{DAY_MIN, LocalDay, Zone};
 
 /// Everything that a problem is built from.

@@ -109,10 +109,10 @@ fn reading_due(state: &mut State, kept: &Kept) -> Due {
     }
 }
 
-/// Life `by` produces a record. A command follows from a schedule that is there, is stored, and, unless it is produced
-/// again because that failed before, is not older than the one before of the same life. A life that was replaced in its
-/// sleep may restore a home from what its successor has saved so far, and sends older commands until it learns of it;
-/// the controller passes over them, for a newer schedule's command has its time.
+/// Life `by` produces a record. A command follows from a schedule that is there, has entries for slots of it alone, is
+/// stored, and, unless it is produced again because that failed before, is not older than the one before of the same life.
+/// A life that was replaced in its sleep may restore a home from what its successor has saved so far, and sends older
+/// commands until it learns of it; the controller passes over them, for a newer schedule's command has their time.
 pub fn on_produce(state: &mut State, topic: Topic, value: &[u8], by: u64) {
     if topic != Topic::Commands {
         return;
@@ -121,6 +121,7 @@ pub fn on_produce(state: &mut State, topic: Topic, value: &[u8], by: u64) {
     let (id, requested_ms) = (command.household_id, command.requested_ms);
     let partition = platform::log::partition_of(id.to_string().as_bytes(), state.partitions_count);
     let is_owner = state.is_owner(partition, by);
+    let mut violations = Vec::new();
     let mut broken = |reason: &str| {
         violations.push(format!("command {} of {id} {reason}", command.command_id));
     };
