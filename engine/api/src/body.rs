@@ -95,6 +95,7 @@ pub struct OptimizeBody {
     pub stability: Option<Option<StabilityBody>>,
     pub time_limit_ms: Option<u32>,
     pub scenarios: Option<Vec<ScenarioBody>>,
+    pub caution_per_kwh: Option<f64>,
 }
 
 /// Tells a field that is null from one that is absent.
@@ -215,6 +216,7 @@ impl OptimizeBody {
         stability: None,
         time_limit_ms: None,
         scenarios: None,
+        caution_per_kwh: None,
     };
 
     /// The problem: what is given here over what `base`, the engine's own, says. Ranges are checked by the scheduler.
@@ -306,6 +308,9 @@ impl OptimizeBody {
                 .time_limit_ms
                 .or(base.and_then(|base| base.time_limit_ms)),
             scenarios: policies::scenarios(self.scenarios, uncertain, slots_count),
+            caution_per_kwh: self
+                .caution_per_kwh
+                .unwrap_or_else(|| base.map_or(0.0, |base| base.caution_per_kwh)),
             weights: self.weights.map_or_else(
                 || base.map_or(Weights::COST, |base| base.weights),
                 |body| Weights {

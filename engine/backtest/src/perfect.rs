@@ -74,6 +74,7 @@ impl<'a> Perfect<'a> {
             load_kw: series(&self.load_kw),
             pv_kw: series(&self.pv_kw),
             scenarios: Vec::new(),
+            caution_per_kwh: 0.0,
             buy_price: series(&self.buy),
             sell_price: series(&self.sell),
             battery: Some(Battery {

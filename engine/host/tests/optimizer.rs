@@ -50,6 +50,7 @@ fn plain(id: i64, requested_ms: i64) -> OptimizeRequest {
             stability: None,
             time_limit_ms: None,
             scenarios: Vec::new(),
+            caution_per_kwh: 0.0,
         },
     }
 }

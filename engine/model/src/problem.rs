@@ -55,6 +55,11 @@ pub struct Problem {
     /// are certain.
     #[serde(default)]
     pub scenarios: Vec<Scenario>,
+    /// What a battery must expect to gain by a kWh beyond its costs before it departs from storing what PV has left over
+    /// and covering the load, currency per kWh: 0 to `PRICE_MAX`. Counts with scenarios only: what they promise is more
+    /// than comes, since what pays in them was chosen for it.
+    #[serde(default)]
+    pub caution_per_kwh: f64,
 }
 
 /// A battery at the start of the horizon.

@@ -62,17 +62,19 @@ pub(crate) struct Mean {
 
 impl Mean {
     /// Finds the places that `asked` names, one set a slot or two, in the mean over `courses`. `added_kw` is what the home
-    /// takes in each slot beside their load. A slot that is not convex counts with its lower hull.
+    /// takes in each slot beside their load. A slot that is not convex counts with its lower hull. Energy is bought, kept
+    /// from the load, sold or left to the grid only where that gains more than `caution`, currency per kWh.
     pub(crate) fn solve(
         &mut self,
         home: &Home,
         courses: &[Course],
         added_kw: &[f64],
         asked: &[[f64; ASKED]],
+        caution: f64,
     ) -> Result<(), OutOfReach> {
         let slots_count = home.terms.buy.len();
         let sets = asked.len() / slots_count;
-        let same = SAME_KWH * home.terms.resolved();
+        let apart = SAME_KWH * home.terms.resolved() + caution;
         self.bends.clear();
         self.boundaries.clear();
         self.worths.clear();
@@ -86,7 +88,7 @@ impl Mean {
             let boundary = self.boundary(courses)?;
             let sets_of_slot = sets * t..sets * (t + 1);
             for (slopes, set) in asked[sets_of_slot.clone()].iter().zip(sets_of_slot) {
-                self.places[set] = self.places_of(&boundary, slopes, same);
+                self.places[set] = self.places_of(&boundary, slopes, apart);
             }
             self.bounds[t] = (boundary.low, boundary.high);
             self.boundaries.push(boundary);
@@ -182,15 +184,15 @@ impl Mean {
         Ok(boundary)
     }
 
-    /// Where the mean ceases to be steeper downwards than each of `asked`.
-    fn places_of(&mut self, boundary: &Boundary, asked: &[f64; ASKED], same: f64) -> [f64; ASKED] {
+    /// Where the mean ceases to be steeper downwards than each of `asked`, by `apart` at least where using PV at once ends.
+    fn places_of(&mut self, boundary: &Boundary, asked: &[f64; ASKED], apart: f64) -> [f64; ASKED] {
         let mut sorted_part = PARTS;
         std::array::from_fn(|k| {
             // Of equal slopes, some are moved along and some are not.
             let slope = if GOES_ON[k] {
-                asked[k] + same
+                asked[k] + apart
             } else {
-                asked[k] - same
+                asked[k] - apart
             };
             if boundary.slopes[0] >= slope {
                 return boundary.low;

@@ -395,7 +395,8 @@ impl Solver {
         let Self { mean, vessel, .. } = self;
         let mut averaged = |terms: &Terms| {
             let home = Home::of(problem, terms, vessel).capped(cap_kw);
-            mean.solve(&home, &courses, &added_kw, asked).is_ok()
+            mean.solve(&home, &courses, &added_kw, asked, problem.caution_per_kwh)
+                .is_ok()
         };
         if !averaged(terms) && (terms.is_relaxed() || !averaged(&terms.relax(problem))) {
             return;

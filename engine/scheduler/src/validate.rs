@@ -351,6 +351,7 @@ fn stability(problem: &Problem) -> Result<(), ProblemError> {
 }
 
 fn scenarios(problem: &Problem) -> Result<(), ProblemError> {
+    within("caution_per_kwh", problem.caution_per_kwh, 0.0, PRICE_MAX)?;
     let scenarios = &problem.scenarios;
     if scenarios.len() > SCENARIOS_MAX {
         return Err(ProblemError::Count {

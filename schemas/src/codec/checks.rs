@@ -254,6 +254,7 @@ fn problem(problem: &Problem) -> Checked {
             &stability.soc_change_kwh,
         )?;
     }
+    numbers("problem", &[("caution_per_kwh", problem.caution_per_kwh)])?;
     for (index, scenario) in problem.scenarios.iter().enumerate() {
         let field = format!("problem.scenarios[{index}]");
         numbers(&field, &[("weight", scenario.weight)])?;

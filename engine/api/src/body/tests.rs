@@ -26,6 +26,7 @@ fn engine_problem() -> Problem {
         stability: None,
         time_limit_ms: None,
         scenarios: Vec::new(),
+        caution_per_kwh: 0.0,
         household_id: id(),
         start_ms: START_MS,
         slot_minutes: 15,
@@ -162,6 +163,7 @@ fn engine_problem_with_stores() -> Problem {
         }),
         time_limit_ms: Some(750),
         scenarios: Vec::new(),
+        caution_per_kwh: 0.0,
         grid: Grid {
             peak_price_per_kw: 12.5,
             peak_kw: 3.5,

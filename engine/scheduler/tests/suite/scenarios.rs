@@ -308,6 +308,61 @@ fn what_may_not_be_needed_is_worth_half() {
     near(bought(0.3), None, 0.25);
 }
 
+/// The policy of the first of two slots of a home whose battery holds `content` of 10 kWh. Load and PV, in the first and in
+/// the second slot, are certain.
+fn cautious(
+    caution: f64,
+    content: f64,
+    (load, pv): ([f64; 2], [f64; 2]),
+    (buy, sell): ([f64; 2], [f64; 2]),
+) -> BatteryPolicy {
+    let problem = with(home(&load, &pv, &buy), |p| {
+        p.sell_price = sell.to_vec();
+        p.battery = Some(Battery {
+            soc_kwh: content,
+            ..battery(10.0)
+        });
+        p.scenarios = vec![own_series(p, 1.0)];
+        p.caution_per_kwh = caution;
+    });
+    let plan = solve(&problem).expect("the problem can be stated");
+    the_battery(&plan.slots[0])
+}
+
+/// Energy is bought, kept from the load, sold or left to the grid where that gains more than caution asks for, and stored
+/// and used at once otherwise.
+#[test]
+fn caution_asks_for_a_gain() {
+    let level = |level: Option<f64>| level.map(f64::round);
+    let none = [0.0; 2];
+    let bought = |caution| {
+        let policy = cautious(caution, 0.0, ([0.0, 4.0], none), ([0.2, 0.25], none));
+        level(policy.charge_from_grid_to_kwh)
+    };
+    assert_eq!((bought(0.04), bought(0.06)), (Some(4.0), None));
+    let needed = |caution| {
+        let policy = cautious(caution, 4.0, ([4.0, 4.0], none), ([0.4, 0.5], none));
+        level(policy.discharge_to_home_to_kwh)
+    };
+    assert_eq!((needed(0.09), needed(0.11)), (Some(4.0), Some(0.0)));
+    let sold = |caution| {
+        let policy = cautious(caution, 4.0, ([0.0, 4.0], none), ([0.6; 2], [0.5, 0.0]));
+        level(policy.discharge_to_grid_to_kwh)
+    };
+    assert_eq!((sold(0.0), sold(0.11)), (Some(4.0), Some(4.0)));
+    let sold_dear = |caution| {
+        let policy = cautious(caution, 4.0, ([0.0, 4.0], none), ([0.6, 0.45], [0.5, 0.0]));
+        level(policy.discharge_to_grid_to_kwh)
+    };
+    assert_eq!((sold_dear(0.04), sold_dear(0.06)), (Some(0.0), Some(4.0)));
+    let stored = |caution| {
+        let series = ([0.0, 4.0], [4.0, 0.0]);
+        let policy = cautious(caution, 0.0, series, ([0.6, 0.28], [0.3, 0.0]));
+        level(policy.charge_from_pv_to_kwh)
+    };
+    assert_eq!((stored(0.01), stored(0.03)), (None, Some(4.0)));
+}
+
 /// An oven and a car take what they take in each scenario; the battery knows of both.
 #[test]
 fn what_is_fixed_first_is_part_of_each_scenario() {

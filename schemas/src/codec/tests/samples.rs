@@ -25,6 +25,7 @@ pub(super) fn request_v1() -> OptimizeRequest {
             stability: None,
             time_limit_ms: None,
             scenarios: Vec::new(),
+            caution_per_kwh: 0.0,
             household_id: id(),
             start_ms: START_MS,
             slot_minutes: 15,
@@ -64,6 +65,7 @@ pub(super) fn request_v1() -> OptimizeRequest {
 
 pub(super) fn request() -> OptimizeRequest {
     let mut request = request_v2();
+    request.problem.caution_per_kwh = 0.012;
     request.problem.scenarios = vec![
         Scenario {
             weight: 0.75,
