@@ -201,7 +201,7 @@ impl From<MetadataV3> for Metadata {
 fn from_version_3(body: &[u8]) -> Result<Vec<u8>, SnapshotError> {
     const NO_PROGRAMS: u8 = 0;
     const NONE: u8 = 0;
-    const NO_ASSETS: u8 = 0;
+    const NO_ASSETS: [u8; 3] = [0; 3];
     const NO_PAST: u8 = 0;
     let (beginning, rest): (BeginningV3, _) = postcard::take_from_bytes(body)?;
     let metadata = beginning.metadata.map(Metadata::from);
@@ -209,7 +209,9 @@ fn from_version_3(body: &[u8]) -> Result<Vec<u8>, SnapshotError> {
     let beginning = (partition, next_offsets, beginning.household_id, metadata);
     let mut upgraded = postcard::to_stdvec(&beginning)?;
     upgraded.extend_from_slice(rest);
-    upgraded.extend([NO_PROGRAMS, NONE, NO_ASSETS, NO_PAST]);
+    upgraded.extend([NO_PROGRAMS, NONE]);
+    upgraded.extend(NO_ASSETS);
+    upgraded.push(NO_PAST);
     Ok(upgraded)
 }
 

@@ -14,7 +14,6 @@ use actix_web::{HttpRequest, HttpResponse, Resource, Route, guard, web};
 use forecast::home::HomeForecast;
 use household::household::Household;
 use household::inputs::Inputs;
-use household::past;
 use household::planning::{self, PlanningInput};
 use household::runs::runs;
 use household::settings::Settings;
@@ -246,14 +245,9 @@ impl Api {
         metadata: &Metadata,
         ended: &[Slot],
     ) -> Result<HomeForecast, Refused> {
-        let length = self.settings.slot;
         let saved = self.saved(id).await?;
-        let past = saved.as_ref().and_then(Household::past);
-        let mut past = past.map_or_else(|| HomeForecast::new(length), |past| past.resized(length));
-        for slot in ended {
-            past::note(&mut past, slot, Some(metadata));
-        }
-        Ok(past)
+        let home = saved.unwrap_or_else(|| Household::newborn(id));
+        Ok(home.past_with(metadata, ended, &self.settings))
     }
 
     async fn tariff_of(

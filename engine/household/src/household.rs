@@ -7,22 +7,23 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::adopted::Adopted;
-use crate::alerts::{Condition, Raised};
+use crate::alerts::{Condition, Raised, SocOutside};
 use crate::asset_problems::AssetInput;
-use crate::assets::Assets;
+use crate::assets::{Assets, Counting};
 use crate::commanding::Commands;
 use crate::effect::{Effect, Refusal};
 use crate::event::Event;
 use crate::inputs::{Inputs, Newest};
 use crate::past;
 use crate::planning::{self, PlanningInput};
-use crate::plausible::{Implausible, Ranges};
+use crate::plausible::Ranges;
 use crate::program::Source;
-use crate::runs::Runs;
+use crate::refused::{note_clamped, quarantine, refuse, time_refused};
+use crate::runs::{Runs, power_w};
 use crate::settings::Settings;
 use crate::slot_commands::SlotCommands;
 use crate::unplannable::Unplannable;
-use crate::windows::{Windows, refuse};
+use crate::windows::Windows;
 use forecast::home::HomeForecast;
 use model::alert::Alert;
 use model::asset::AssetReading;
@@ -35,11 +36,7 @@ use model::rolling::Rolling;
 use model::schedule::{Schedule, Status};
 use model::slot::Slot;
 use model::tariff::Tariff;
-use model::units::{DAY_MS, HouseholdId};
-
-/// How far a SoC reading may be outside the bounds before it raises an alert, percent of the capacity. The SoC of a
-/// battery that rests at a bound varies a little.
-const SOC_TOLERANCE_PCT: f64 = 1.0;
+use model::units::{DAY_MS, HouseholdId, MINUTE_MS};
 
 /// What a home knows about its surroundings.
 #[derive(Debug, Clone, Copy)]
@@ -149,7 +146,7 @@ impl Household {
                 self.clock_ticked(now_ms, env, effects);
             }
         }
-        self.remember(&effects[effects_before..]);
+        self.remember(&effects[effects_before..], env.settings);
         let Some(present_ms) = self.present_ms() else {
             return;
         };
@@ -233,16 +230,44 @@ impl Household {
         self.past.as_deref()
     }
 
+    /// Returns what the home remembers once it is told `metadata` and slots that have ended, for a look at a saved home.
+    #[must_use]
+    pub fn past_with(
+        mut self,
+        metadata: &Metadata,
+        ended: &[Slot],
+        settings: &Settings,
+    ) -> HomeForecast {
+        self.metadata = Some(Arc::new(metadata.clone()));
+        for slot in ended {
+            self.remember_slot(slot, settings);
+        }
+        let past = self.past.map(|past| past.resized(settings.slot));
+        past.unwrap_or_else(|| HomeForecast::new(settings.slot))
+    }
+
     /// Tells the home's past the slots that have ended or were corrected.
-    fn remember(&mut self, effects: &[Effect]) {
+    fn remember(&mut self, effects: &[Effect], settings: &Settings) {
         for effect in effects {
             if let Effect::StoreSlot { slot, .. } = effect {
-                self.remember_slot(slot);
+                self.remember_slot(slot, settings);
             }
         }
     }
 
-    fn remember_slot(&mut self, slot: &Slot) {
+    /// The load is told without what the home's plans decide anew: its EVs, heaters and runs of appliances.
+    fn remember_slot(&mut self, slot: &Slot, settings: &Settings) {
+        let counting = Counting {
+            slot_ms: i64::from(slot.slot_minutes) * MINUTE_MS,
+            hold_ms: settings.hold_ms,
+        };
+        let metadata = self.metadata.as_deref();
+        let is_planned = |kind, id: &str| metadata.is_some_and(|home| home.has_asset(kind, id));
+        let assets_w = self.assets.drawn_w(slot.start_ms, is_planned, counting);
+        let runs_w = metadata.map_or(0.0, |home| {
+            power_w(&self.runs, home, slot.start_ms, counting.slot_ms)
+        });
+        let planned_w = assets_w.map(|assets_w| assets_w + runs_w);
         let length = self.windows.length;
         let past = self
             .past
@@ -250,11 +275,11 @@ impl Household {
         if past.slot() != length {
             **past = past.resized(length);
         }
-        past::note(past, slot, self.metadata.as_deref());
+        past::note(past, slot, planned_w, self.metadata.as_deref());
     }
 
     fn reading_arrived(&mut self, reading: &Reading, env: &Env<'_>, effects: &mut Vec<Effect>) {
-        if let Some(refusal) = time_refused(reading.ts_ms, env) {
+        if let Some(refusal) = time_refused(reading.ts_ms, env.now_ms, env.settings) {
             return refuse(reading, refusal, effects);
         }
         let ranges = Ranges::of(self.metadata.as_deref(), env.settings);
@@ -291,9 +316,18 @@ impl Household {
 
     fn asset_read(&mut self, reading: AssetReading, env: &Env<'_>, effects: &mut Vec<Effect>) {
         let (kind, ts_ms) = (reading.state.kind(), reading.ts_ms);
-        let refusal = time_refused(ts_ms, env);
+        let refusal = time_refused(ts_ms, env.now_ms, env.settings);
+        let metadata = self.metadata.as_deref();
+        let is_planned = metadata.is_some_and(|home| home.has_asset(kind, &reading.id));
+        let counting = Counting {
+            slot_ms: self.windows.length.ms(),
+            hold_ms: env.settings.hold_ms,
+        };
         let taken = refusal.map_or_else(
-            || self.assets.take_in(&reading).ok_or(Refusal::TooManyAssets),
+            || {
+                let taken = self.assets.take_in(&reading, is_planned, counting);
+                taken.ok_or(Refusal::TooManyAssets)
+            },
             Err,
         );
         let outcome = match taken {
@@ -530,7 +564,9 @@ impl Household {
         self.commands.recall(&mut self.slot_commands);
         if self.past.is_none() {
             let closed: Vec<Slot> = self.windows.ended().collect();
-            closed.iter().for_each(|slot| self.remember_slot(slot));
+            for slot in &closed {
+                self.remember_slot(slot, settings);
+            }
         }
         let Some(watermark_ms) = self.windows.watermark_ms else {
             return;
@@ -678,16 +714,8 @@ impl Household {
 
     /// Returns the SoC if it is outside the bounds that plans keep to.
     fn soc_outside(&self) -> Option<SocOutside> {
-        let pct = self.soc?.value;
         let battery = self.metadata.as_deref()?.battery.as_ref()?;
-        let least_pct = battery.min_soc_kwh / battery.capacity_kwh * 100.0;
-        let most_pct = battery.max_soc_kwh / battery.capacity_kwh * 100.0;
-        let is_outside = pct < least_pct - SOC_TOLERANCE_PCT || pct > most_pct + SOC_TOLERANCE_PCT;
-        is_outside.then_some(SocOutside {
-            pct,
-            least_pct,
-            most_pct,
-        })
+        SocOutside::of(self.soc?.value, battery)
     }
 
     /// Raises the condition's alert if it begins to hold. `holds` is `None` if nothing new is known about it.
@@ -706,62 +734,6 @@ impl Household {
                 kind: condition.kind(),
                 detail: detail(self),
             }));
-        }
-    }
-}
-
-/// A SoC outside the bounds that plans keep to, all in percent of the capacity.
-struct SocOutside {
-    pct: f64,
-    least_pct: f64,
-    most_pct: f64,
-}
-
-impl std::fmt::Display for SocOutside {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            pct,
-            least_pct,
-            most_pct,
-        } = self;
-        write!(
-            f,
-            "SoC {pct:.1} % is outside {least_pct:.1} to {most_pct:.1} %"
-        )
-    }
-}
-
-/// Returns why the time of a reading is refused, or `None` if it is not.
-fn time_refused(ts_ms: i64, env: &Env<'_>) -> Option<Refusal> {
-    let now_ms = env.now_ms?;
-    if ts_ms > now_ms.saturating_add(env.settings.ahead_ms) {
-        Some(Refusal::Future)
-    } else if ts_ms < now_ms.saturating_sub(env.settings.kept_ms) {
-        Some(Refusal::TooOld)
-    } else {
-        None
-    }
-}
-
-/// Keeps an implausible reading out of windows, forecasts and rows.
-fn quarantine(reading: &Reading, implausible: Implausible, effects: &mut Vec<Effect>) {
-    effects.push(Effect::RefuseReading {
-        reading: *reading,
-        refusal: Refusal::Implausible(implausible),
-    });
-    effects.push(Effect::CountReading {
-        kind: reading.measurement.kind(),
-        outcome: ReadingOutcome::Implausible,
-    });
-}
-
-/// Counts a clamped reading as clamped if it was counted as accepted.
-fn note_clamped(effects: &mut [Effect]) {
-    for effect in effects {
-        if let Effect::CountReading { outcome, .. } = effect
-            && *outcome == ReadingOutcome::Accepted
-        {
-            *outcome = ReadingOutcome::Clamped;
         }
     }
 }

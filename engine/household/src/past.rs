@@ -18,17 +18,24 @@ use model::zone::Zone;
 const STAKE_PER_KWH: f64 = 1.0;
 
 /// Tells the home's past a slot that has ended. Of a slot of another length than the past's, a longer one is cut, and a
-/// shorter one is left out.
-pub fn note(past: &mut HomeForecast, slot: &Slot, metadata: Option<&Metadata>) {
+/// shorter one is left out. `planned_w` is the part of its load that plans decide, W; where that is not known, the load is
+/// not told.
+pub(crate) fn note(
+    past: &mut HomeForecast,
+    slot: &Slot,
+    planned_w: Option<f64>,
+    metadata: Option<&Metadata>,
+) {
     let length = past.slot();
     let end_ms = slot.start_ms + i64::from(slot.slot_minutes) * MINUTE_MS;
     let plant = plant(metadata);
+    let load_w = slot.load_w.mean().zip(planned_w);
     let mut start_ms = length.start_of_ms(slot.start_ms);
     while start_ms + length.ms() <= end_ms {
         past.observe(&EndedSlot {
             start_ms,
             offset_min: local_time(metadata, start_ms).offset_min,
-            load_w: slot.load_w.mean(),
+            load_w: load_w.map(|(load_w, planned_w)| (load_w - planned_w).max(0.0)),
             pv_w: slot.pv_w.mean(),
             plant: &plant,
             weather: None,

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use model::command::{CommandProgress, CommandState};
-use model::metadata::ApplianceSpec;
+use model::metadata::{ApplianceSpec, Metadata};
 
 /// Start of the last run of each appliance, UTC epoch milliseconds, by the appliance's id.
 pub type Runs = BTreeMap<String, i64>;
@@ -56,6 +56,16 @@ pub(crate) fn is_under_way(runs: &Runs, spec: &ApplianceSpec, start_ms: i64, slo
     runs.get(&spec.id).is_some_and(|began_ms| {
         (*began_ms..began_ms + length_ms(spec, slot_ms)).contains(&start_ms)
     })
+}
+
+/// Returns the power by its profiles of the runs under way in the slot at `start_ms`, W.
+pub(crate) fn power_w(runs: &Runs, metadata: &Metadata, start_ms: i64, slot_ms: i64) -> f64 {
+    let powers_kw = metadata.appliances.iter().filter_map(|spec| {
+        let past_ms = start_ms - runs.get(&spec.id)?;
+        let index = usize::try_from(past_ms.div_euclid(slot_ms)).ok()?;
+        spec.profile_kw.get(index)
+    });
+    1e3 * powers_kw.sum::<f64>()
 }
 
 fn length_ms(spec: &ApplianceSpec, slot_ms: i64) -> i64 {

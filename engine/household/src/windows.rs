@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::closed_slots::{ClosedSlot, ClosedSlots};
 use crate::effect::{Effect, Refusal};
 use crate::open_slot::{OpenSlot, RawReading, RawReadings};
+use crate::refused::refuse;
 use crate::settings::Settings;
 use model::reading::{Kind, Reading, ReadingOutcome};
 use model::slot::Slot;
@@ -462,15 +463,4 @@ const fn numbers_of(kind: Kind) -> usize {
         Kind::Meter | Kind::Pv => 1,
         Kind::Battery => 2,
     }
-}
-
-pub(crate) fn refuse(reading: &Reading, refusal: Refusal, effects: &mut Vec<Effect>) {
-    effects.push(Effect::RefuseReading {
-        reading: *reading,
-        refusal,
-    });
-    effects.push(Effect::CountReading {
-        kind: reading.measurement.kind(),
-        outcome: ReadingOutcome::Refused,
-    });
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::asset::AssetKind;
 use crate::problem::{Grid, Weights};
 use crate::units::HouseholdId;
 use crate::zone::UTC;
@@ -74,6 +75,17 @@ impl Metadata {
             groups: Vec::new(),
             tariff: tariff.to_owned(),
             weights: Weights::COST,
+        }
+    }
+}
+
+impl Metadata {
+    /// Returns whether an EV or a heat store of this id belongs to the home.
+    #[must_use]
+    pub fn has_asset(&self, kind: AssetKind, id: &str) -> bool {
+        match kind {
+            AssetKind::Ev => self.evs.iter().any(|spec| spec.id == id),
+            AssetKind::Heat => self.heat_stores.iter().any(|spec| spec.id == id),
         }
     }
 }

@@ -234,7 +234,11 @@ fn departures_follow_local_clocks() {
             let now_ms = zone.at_ms(first.plus(number), 0);
             let assets = {
                 let mut assets = crate::assets::Assets::new();
-                assets.take_in(&asset("car", now_ms, PLUGGED));
+                let counting = crate::assets::Counting {
+                    slot_ms: 15 * MINUTE_MS,
+                    hold_ms: 15 * MINUTE_MS,
+                };
+                assets.take_in(&asset("car", now_ms, PLUGGED), true, counting);
                 assets
             };
             let mut problem = Problem {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use model::asset::{AssetReading, AssetState};
 use model::problem::Problem;
 
 /// Tells a home events without prices, so that it is not planned.
@@ -131,6 +132,49 @@ fn a_plan_knows_habits_and_never_sun_at_night() {
     }
     let noon_kw = problem.pv_kw[46];
     assert!((2.4..4.8).contains(&noon_kw), "{noon_kw} kW");
+}
+
+/// A home whose car charges with 7 kW from 20:00 to 22:00 each evening, the meter with it, for twenty days.
+fn with_car(metadata: Metadata) -> Problem {
+    let mut home = Household::newborn(id());
+    live(&mut home, [Event::MetadataChanged(Arc::new(metadata))]);
+    for minute in (-20 * 1_440..0).step_by(5) {
+        let charges = (1_200..1_320).contains(&i64::rem_euclid(minute, 1_440));
+        let power_w = if charges { 7_000.0 } else { 0.0 };
+        let state = AssetState::Ev {
+            plugged: true,
+            soc_pct: Some(50.0),
+            power_w,
+            departure_ms: None,
+            goal_pct: None,
+        };
+        let car = AssetReading {
+            household_id: id(),
+            id: "car".to_owned(),
+            ts_ms: at(minute),
+            state,
+        };
+        let meter = load(at(minute), evening_w(minute) + power_w);
+        let sun = [pv(at(minute), sun_w(minute)), battery(at(minute), 50.0)];
+        let readings = [meter].into_iter().chain(sun);
+        live(&mut home, [Event::AssetRead(car)]);
+        live(&mut home, readings.map(Event::ReadingArrived));
+    }
+    asked(home)
+}
+
+/// What a planned car draws is no habit of the home; what one draws that nobody plans is.
+#[test]
+fn the_load_is_known_without_what_plans_decide() {
+    let planned = Metadata {
+        evs: vec![super::assets::ev_spec()],
+        ..metadata()
+    };
+    let evening_kw = |problem: &Problem| problem.load_kw[82];
+    let found_kw = evening_kw(&with_car(planned));
+    assert!((found_kw - 0.3).abs() < 0.02, "{found_kw} kW");
+    let found_kw = evening_kw(&with_car(metadata()));
+    assert!((found_kw - 7.3).abs() < 0.3, "{found_kw} kW");
 }
 
 /// A reading that comes after its slot has ended counts as if it had come in time.
