@@ -29,14 +29,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ),
     (
         "api",
-        &[
-            "model",
-            "forecast",
-            "household",
-            "scheduler",
-            "schemas",
-            "platform",
-        ],
+        &["model", "household", "scheduler", "schemas", "platform"],
     ),
     ("hearth-log", &["model", "schemas", "platform"]),
     ("hearth-store", &["model", "schemas", "platform"]),

@@ -11,7 +11,7 @@ use crate::body::{
     RollingBody, ScheduleBody, SlotBody, TariffBody, TariffSpan, TariffsBody,
 };
 use actix_web::{HttpRequest, HttpResponse, Resource, Route, guard, web};
-use forecast::home::HomeForecast;
+use household::asset_problems::AssetInput;
 use household::household::Household;
 use household::inputs::Inputs;
 use household::planning::{self, PlanningInput};
@@ -238,18 +238,6 @@ impl Api {
         Ok(household.ok())
     }
 
-    /// The home's past for forecasts: as its engine saved it last, and the slots since.
-    async fn past(
-        &self,
-        id: HouseholdId,
-        metadata: &Metadata,
-        ended: &[Slot],
-    ) -> Result<HomeForecast, Refused> {
-        let saved = self.saved(id).await?;
-        let home = saved.unwrap_or_else(|| Household::newborn(id));
-        Ok(home.past_with(metadata, ended, &self.settings))
-    }
-
     async fn tariff_of(
         &self,
         id: HouseholdId,
@@ -279,20 +267,33 @@ impl Api {
         // With the open slot, as in the engine: a home's first quarter hour has no other input.
         let slots = self.slots(id, start_ms - DAY_MS, now_ms).await?;
         let ended = slots.partition_point(|slot| end_ms(slot) <= start_ms);
-        let past = self.past(id, &metadata, &slots[..ended]).await?;
+        // As its engine saved it last, and the slots since.
+        let saved = self.saved(id).await?;
+        let home = saved.unwrap_or_else(|| Household::newborn(id));
+        let assets = home.assets().clone();
         // As the engine has it, which does not wait for the store.
         let tariff = self.prices.get(&metadata.tariff)?;
         let commands = store.commands(id, start_ms - DAY_MS, now_ms).await?;
-        planning::problem(&PlanningInput {
+        let mut problem = planning::problem(&PlanningInput {
             metadata: &metadata,
-            past: &past,
+            past: &home.past_with(&metadata, &slots[..ended], &self.settings),
             tariff: tariff.as_deref(),
             inputs: Inputs::of(&slots, now_ms, length),
             runs: &runs(&commands, now_ms),
             now_ms,
             settings: &self.settings,
         })
-        .map_err(|reason| Refused::conflict(format!("household {id} cannot be planned: {reason}")))
+        .map_err(|reason| {
+            Refused::conflict(format!("household {id} cannot be planned: {reason}"))
+        })?;
+        let assets = AssetInput {
+            metadata: &metadata,
+            assets: &assets,
+            fresh_from_ms: now_ms.saturating_sub(self.settings.stale_after_ms),
+            now_ms,
+        };
+        assets.add_to(&mut problem);
+        Ok(problem)
     }
 
     /// Event time, and a number that no other process and call gives: the id must stay one for one question.

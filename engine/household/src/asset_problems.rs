@@ -10,18 +10,20 @@ use model::zone::Zone;
 
 /// What they are built from.
 #[derive(Debug)]
-pub(crate) struct AssetInput<'a> {
-    pub(crate) metadata: &'a Metadata,
-    pub(crate) assets: &'a Assets,
+pub struct AssetInput<'a> {
+    /// The home's metadata.
+    pub metadata: &'a Metadata,
+    /// What is known of its assets.
+    pub assets: &'a Assets,
     /// Older readings count as unknown, UTC epoch milliseconds.
-    pub(crate) fresh_from_ms: i64,
+    pub fresh_from_ms: i64,
     /// The horizon begins with the slot that contains this moment, UTC epoch milliseconds.
-    pub(crate) now_ms: i64,
+    pub now_ms: i64,
 }
 
 impl AssetInput<'_> {
     /// Adds the assets to `problem`, whose horizon and prices are known.
-    pub(crate) fn add_to(&self, problem: &mut Problem) {
+    pub fn add_to(&self, problem: &mut Problem) {
         if self.metadata.evs.is_empty() && self.metadata.heat_stores.is_empty() {
             return;
         }

@@ -14,7 +14,7 @@ const KEPT_MAX: usize = 2 * STORES_MAX;
 
 /// The newest reading of each asset, and what was drawn up to it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Assets {
+pub struct Assets {
     /// By kind and id.
     newest: BTreeMap<(AssetKind, String), NewestState>,
     drawn: Drawn,

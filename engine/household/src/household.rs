@@ -230,6 +230,12 @@ impl Household {
         self.past.as_deref()
     }
 
+    /// What is known of its EVs and heat stores.
+    #[must_use]
+    pub const fn assets(&self) -> &Assets {
+        &self.assets
+    }
+
     /// Returns what the home remembers once it is told `metadata` and slots that have ended, for a look at a saved home.
     #[must_use]
     pub fn past_with(

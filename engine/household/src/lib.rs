@@ -5,8 +5,8 @@
 
 mod adopted;
 mod alerts;
-mod asset_problems;
-mod assets;
+pub mod asset_problems;
+pub mod assets;
 mod closed_slots;
 pub mod commanding;
 mod drawn;

@@ -57,9 +57,9 @@ fn a_week_of_two_homes() {
     let report = Report::of(homes);
     expect![[r#"
                                           none      rule  setpoint    hearth   perfect     bound    of gap  setpoint
-        b01                              40.57     12.01     24.41     12.17     12.01     12.01         –         –
-        b04                              33.32     23.70     27.59     20.35     19.82     19.82    86.5 %  -100.6 %
-        mean share of the gap 86.5 %
+        b01                              40.57     12.01     23.99     12.01     12.01     12.01         –         –
+        b04                              33.32     23.70     28.71     20.30     19.82     19.82    87.8 %  -129.5 %
+        mean share of the gap 87.8 %
     "#]].assert_eq(&page::text(&report));
     let page = page::html(&report, &weeks, "<p>CityLearn</p>");
     assert!(page.contains("<svg") && page.contains("b04") && page.ends_with("</html>"));
