@@ -69,7 +69,7 @@ fn readings_of_assets_are_taken() {
             state,
         };
         assert_eq!(parsed.refusals, []);
-        assert_eq!(parsed.assets, [expected.clone()]);
+        assert_eq!(parsed.assets, std::slice::from_ref(&expected));
         assert_eq!(asset_topic(&expected), topic);
         let again = parse(topic, asset_json(&expected).as_bytes(), TIMES);
         assert_eq!(again.assets, [expected]);

@@ -152,6 +152,10 @@ impl Statements {
             one(session, &format!("SELECT {columns} FROM {keyspace}.{rest}")).await
         };
         let day = "household_id = ? AND day = ?";
+        let readings = async |columns: &str, table: &str| {
+            let times = "ts >= ? AND ts < ?";
+            select(columns, &format!("{table} WHERE {day} AND {times}")).await
+        };
         let epoch = select("epoch, holder", "partition_epochs WHERE log_partition = ?").await?;
         Ok(Self {
             inserts,
@@ -166,31 +170,15 @@ impl Statements {
             first_epoch: conditional(one(session, &first_epoch(keyspace)).await?, config),
             next_epoch: conditional(one(session, &next_epoch(keyspace)).await?, config),
             now: one(session, "SELECT toUnixTimestamp(now()) FROM system.local").await?,
-            meter: select(
-                "ts, consumption_w",
-                &format!("meter_readings WHERE {day} AND ts >= ? AND ts < ?"),
-            )
-            .await?,
-            pv: select(
-                "ts, pv_w",
-                &format!("pv_generation WHERE {day} AND ts >= ? AND ts < ?"),
-            )
-            .await?,
-            battery: select(
-                "ts, soc_pct, power_w",
-                &format!("battery_state WHERE {day} AND ts >= ? AND ts < ?"),
-            )
-            .await?,
-            evs: select(
+            meter: readings("ts, consumption_w", "meter_readings").await?,
+            pv: readings("ts, pv_w", "pv_generation").await?,
+            battery: readings("ts, soc_pct, power_w", "battery_state").await?,
+            evs: readings(
                 "ts, ev, plugged, soc_pct, power_w, departure, goal_pct",
-                &format!("ev_state WHERE {day} AND ts >= ? AND ts < ?"),
+                "ev_state",
             )
             .await?,
-            heat: select(
-                "ts, heat_store, temperature_c, power_w",
-                &format!("heat_state WHERE {day} AND ts >= ? AND ts < ?"),
-            )
-            .await?,
+            heat: readings("ts, heat_store, temperature_c, power_w", "heat_state").await?,
             slots: select(
                 "start, slot_minutes, load_w_min, load_w_max, load_w_sum, load_w_count, \
                  pv_w_min, pv_w_max, pv_w_sum, pv_w_count, \

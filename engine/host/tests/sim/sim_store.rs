@@ -175,9 +175,11 @@ impl Store for SimStore {
         to_ms: i64,
     ) -> Result<Vec<AssetReading>, StoreError> {
         self.read(move |state| {
-            let rows = state.rows.values().filter_map(|stored| match &stored.row {
-                Row::Asset(reading) => Some(reading.clone()),
-                _ => None,
+            let rows = state.rows.values().filter_map(|stored| {
+                let Row::Asset(reading) = &stored.row else {
+                    return None;
+                };
+                Some(reading.clone())
             });
             let mut readings: Vec<AssetReading> = rows
                 .filter(|reading| {
