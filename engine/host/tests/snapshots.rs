@@ -30,7 +30,7 @@ fn check(stored: &[u8], has_metadata: bool, expected: &str) {
     assert!(debug.contains(expected), "{debug}");
     let bytes = encode(3, &next_offsets, &household);
     assert_eq!(bytes[0], 4);
-    let added = 7 + if has_metadata { 25 } else { 0 };
+    let added = 9 + if has_metadata { 25 } else { 0 };
     // Ended slots have shorter times now.
     assert!(bytes.len() <= stored.len() + added);
     assert_eq!(decode(&bytes, 3).unwrap(), (next_offsets, household));
