@@ -36,6 +36,8 @@ const WINDOW: usize = 100;
 const UNACKNOWLEDGED_MAX: usize = 2 * WINDOW;
 /// Packet ids wrap around at this number, far more than are in use at once.
 const PACKET_IDS: u16 = 1_000;
+/// Most connections that send their past at once: the first homes go live early, and little is in memory.
+const PAST_AT_ONCE: usize = 8;
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// Connections are opened at this interval, so that a thousand TLS handshakes do not coincide.
@@ -181,6 +183,7 @@ impl Fleet {
         let tls = config.ca_file.as_ref().map(transport).transpose()?;
         let (stopping, stop) = watch::channel(false);
         let counters = Arc::new(Counters::default());
+        let turns = Arc::new(Semaphore::new(PAST_AT_ONCE));
         let mut connections = Vec::new();
         for offset in (0..config.homes).step_by(config.homes_per_connection as usize) {
             let count = config.homes_per_connection.min(config.homes - offset);
@@ -218,6 +221,7 @@ impl Fleet {
                 speed,
             };
             let beginning = Beginning {
+                turns: Arc::clone(&turns),
                 past_days: config.past_days,
                 compares: config.compares,
             };
@@ -328,8 +332,9 @@ struct Rhythm {
 }
 
 /// What comes before a home sends its first reading.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Beginning {
+    turns: Arc<Semaphore>,
     past_days: u32,
     compares: bool,
 }
@@ -549,6 +554,11 @@ async fn go_live(
     stop: &watch::Receiver<bool>,
 ) {
     let has_past = beginning.past_days > 0;
+    let _turn = if has_past {
+        beginning.turns.acquire().await.ok()
+    } else {
+        None
+    };
     if has_past {
         let past_ms = i64::from(beginning.past_days) * DAY_MS;
         let mut start_ms = floor_ms((link.now)() - past_ms);
