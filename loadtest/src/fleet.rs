@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use model::command::Ack;
-use model::reading::Reading;
-use model::units::HouseholdId;
+use model::units::{DAY_MS, HouseholdId};
 use rumqttc::{
     AsyncClient, Event, EventLoop, MqttOptions, Outgoing, Packet, QoS, SubscribeFilter,
     TlsConfiguration, Transport,
@@ -18,11 +17,14 @@ use rumqttc::{
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use schemas::mqtt;
+use schemas::telemetry::Telemetry;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::debug;
 
+use crate::backlog::{BATCH_MS, Batch, batches, floor_ms};
+use crate::bills::Bills;
 use crate::device::Device;
 use crate::homes::{Home, SEED};
 use crate::ledger::Ledger;
@@ -34,6 +36,8 @@ const WINDOW: usize = 100;
 const UNACKNOWLEDGED_MAX: usize = 2 * WINDOW;
 /// Packet ids wrap around at this number, far more than are in use at once.
 const PACKET_IDS: u16 = 1_000;
+/// Most connections that send their past at once: the first homes go live early, and little is in memory.
+const PAST_AT_ONCE: usize = 8;
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// Connections are opened at this interval, so that a thousand TLS handshakes do not coincide.
@@ -65,6 +69,12 @@ pub struct FleetConfig {
     pub interval_ms: i64,
     /// Seed; the same one makes the same homes.
     pub seed: u64,
+    /// Whether some homes have EVs, tanks or devices that know only modes: see [`Home::mixed`].
+    pub is_mixed: bool,
+    /// How many days each home has lived through without contact when it begins; it sends them first.
+    pub past_days: u32,
+    /// Whether the plain rule and the same without a battery run beside each home: see [`Fleet::bills`].
+    pub compares: bool,
 }
 
 impl Default for FleetConfig {
@@ -80,6 +90,9 @@ impl Default for FleetConfig {
             homes_per_connection: 1,
             interval_ms: 60_000,
             seed: SEED,
+            is_mixed: false,
+            past_days: 0,
+            compares: false,
         }
     }
 }
@@ -111,6 +124,8 @@ pub struct Counts {
     pub connects: u64,
     /// Connections lost.
     pub disconnects: u64,
+    /// Homes that have sent their past, if they have one, and send readings as they are made.
+    pub live: u64,
 }
 
 #[derive(Debug, Default)]
@@ -121,6 +136,7 @@ struct Counters {
     answers: AtomicU64,
     connects: AtomicU64,
     disconnects: AtomicU64,
+    live: AtomicU64,
 }
 
 /// A running fleet. Dropping it ends it without waiting for anything.
@@ -167,13 +183,19 @@ impl Fleet {
         let tls = config.ca_file.as_ref().map(transport).transpose()?;
         let (stopping, stop) = watch::channel(false);
         let counters = Arc::new(Counters::default());
+        let turns = Arc::new(Semaphore::new(PAST_AT_ONCE));
         let mut connections = Vec::new();
         for offset in (0..config.homes).step_by(config.homes_per_connection as usize) {
             let count = config.homes_per_connection.min(config.homes - offset);
             let ids = (offset..offset + count).map(|number| first.get() + i64::from(number));
+            let home = if config.is_mixed {
+                Home::mixed
+            } else {
+                Home::new
+            };
             let devices: BTreeMap<HouseholdId, Device> = ids
                 .filter_map(HouseholdId::new)
-                .map(|id| (id, Device::new(Home::new(id, config.seed))))
+                .map(|id| (id, Device::new(home(id, config.seed))))
                 .collect();
             let options = options(config, first.get() + i64::from(offset), tls.clone());
             let (client, event_loop) = AsyncClient::new(options, UNACKNOWLEDGED_MAX + WINDOW);
@@ -198,7 +220,14 @@ impl Fleet {
                 spacing_ms: config.interval_ms / i64::from(config.homes),
                 speed,
             };
-            let publisher = tokio::spawn(publish(Arc::clone(&link), rhythm, stop.clone()));
+            let beginning = Beginning {
+                turns: Arc::clone(&turns),
+                past_days: config.past_days,
+                compares: config.compares,
+            };
+            let link_of_publisher = Arc::clone(&link);
+            let publisher =
+                tokio::spawn(publish(link_of_publisher, beginning, rhythm, stop.clone()));
             connections.push(Connection {
                 link,
                 publisher,
@@ -223,7 +252,19 @@ impl Fleet {
             answers: count(&self.counters.answers),
             connects: count(&self.counters.connects),
             disconnects: count(&self.counters.disconnects),
+            live: count(&self.counters.live),
         }
+    }
+
+    /// Returns what its homes have paid and would have paid since they went live; nothing unless it compares.
+    #[must_use]
+    pub fn bills(&self) -> Bills {
+        let mut sum = Bills::default();
+        for connection in &self.connections {
+            let devices = connection.link.devices();
+            devices.values().for_each(|device| sum += device.bills());
+        }
+        sum
     }
 
     /// Returns the number of connections, open or not.
@@ -290,10 +331,19 @@ struct Rhythm {
     speed: f64,
 }
 
+/// What comes before a home sends its first reading.
+#[derive(Debug)]
+struct Beginning {
+    turns: Arc<Semaphore>,
+    past_days: u32,
+    compares: bool,
+}
+
 /// A publish, which needs its PUBACK.
 #[derive(Debug)]
 enum Publication {
-    Reading { reading: Reading, since: Instant },
+    Reading { told: Telemetry, since: Instant },
+    Past(Batch),
     Answer(Ack),
 }
 
@@ -302,7 +352,7 @@ struct Link {
     client: AsyncClient,
     devices: Mutex<BTreeMap<HouseholdId, Device>>,
     delivery: Mutex<Delivery>,
-    /// A permit for each reading that waits for its PUBACK.
+    /// A permit for each reading or batch of the past that waits for its PUBACK.
     window: Semaphore,
     ever_online: watch::Sender<bool>,
     now: Now,
@@ -341,9 +391,11 @@ impl Link {
     fn flush(&self, delivery: &mut Delivery) {
         let give = |publication: &Publication| {
             let (topic, payload) = match publication {
-                Publication::Reading { reading, .. } => {
-                    (mqtt::reading_topic(reading), mqtt::reading_json(reading))
-                }
+                Publication::Reading { told, .. } => match told {
+                    Telemetry::Reading(it) => (mqtt::reading_topic(it), mqtt::reading_json(it)),
+                    Telemetry::Asset(it) => (mqtt::asset_topic(it), mqtt::asset_json(it)),
+                },
+                Publication::Past(batch) => (batch.topic.clone(), batch.payload.clone()),
                 Publication::Answer(ack) => {
                     (mqtt::ack_topic(ack.household_id), mqtt::ack_json(ack))
                 }
@@ -390,12 +442,19 @@ impl Link {
         self.flush(&mut delivery);
         drop(delivery);
         match publication {
-            Some(Publication::Reading { reading, since }) => {
+            Some(Publication::Reading { told, since }) => {
                 self.window.add_permits(1);
                 self.counters.acknowledged.fetch_add(1, Ordering::Relaxed);
-                if let Some(ledger) = &self.ledger {
-                    ledger.acknowledged(&reading, since.elapsed());
+                if let (Some(ledger), Telemetry::Reading(reading)) = (&self.ledger, &told) {
+                    ledger.acknowledged(reading, since.elapsed());
                 }
+            }
+            Some(Publication::Past(batch)) => {
+                self.window.add_permits(1);
+                let count = batch.readings_count;
+                self.counters
+                    .acknowledged
+                    .fetch_add(count, Ordering::Relaxed);
             }
             Some(Publication::Answer(_)) => {
                 self.counters.answers.fetch_add(1, Ordering::Relaxed);
@@ -422,6 +481,30 @@ impl Link {
         self.answer(ack);
     }
 
+    /// Sends a reading; waits for room in the window.
+    async fn publish(&self, told: Telemetry) {
+        self.take_room().await;
+        self.counters.published.fetch_add(1, Ordering::Relaxed);
+        if let (Some(ledger), Telemetry::Reading(reading)) = (&self.ledger, &told) {
+            ledger.sent(reading);
+        }
+        let since = Instant::now();
+        self.send(Publication::Reading { told, since });
+    }
+
+    /// Sends a batch of the past; waits for room in the window. The ledger is about live readings.
+    async fn publish_past(&self, batch: Batch) {
+        self.take_room().await;
+        let count = batch.readings_count;
+        self.counters.published.fetch_add(count, Ordering::Relaxed);
+        self.send(Publication::Past(batch));
+    }
+
+    async fn take_room(&self) {
+        let permit = self.window.acquire().await;
+        permit.expect("nobody closes the window").forget();
+    }
+
     fn answer(&self, ack: Ack) {
         if self.delivery().unacknowledged.len() < UNACKNOWLEDGED_MAX {
             self.send(Publication::Answer(ack));
@@ -429,14 +512,20 @@ impl Link {
     }
 }
 
-/// Publishes readings at each home's time, in order. If the window is full it waits, and catches up later.
-async fn publish(link: Arc<Link>, rhythm: Rhythm, mut stop: watch::Receiver<bool>) {
+/// Publishes the past, then readings at each home's time, in order. If the window is full it waits, and catches up later.
+async fn publish(
+    link: Arc<Link>,
+    beginning: Beginning,
+    rhythm: Rhythm,
+    mut stop: watch::Receiver<bool>,
+) {
     let mut online = link.ever_online.subscribe();
     tokio::select! {
         _ = online.wait_for(|online| *online) => {}
         _ = stop.wait_for(|stop| *stop) => return,
     }
     let ids: Vec<HouseholdId> = link.devices().keys().copied().collect();
+    go_live(&link, &ids, beginning, &stop).await;
     let now_ms = (link.now)();
     let mut round_ms = now_ms - now_ms.rem_euclid(rhythm.interval_ms) + rhythm.interval_ms;
     loop {
@@ -447,21 +536,63 @@ async fn publish(link: Arc<Link>, rhythm: Rhythm, mut stop: watch::Receiver<bool
                 _ = stop.wait_for(|stop| *stop) => return,
             }
             let stepped = link.devices().get_mut(id).map(|device| device.step(due_ms));
-            for reading in stepped.unwrap_or_default() {
-                let Ok(permit) = link.window.acquire().await else {
-                    return;
-                };
-                permit.forget();
-                link.counters.published.fetch_add(1, Ordering::Relaxed);
-                if let Some(ledger) = &link.ledger {
-                    ledger.sent(&reading);
-                }
-                let since = Instant::now();
-                link.send(Publication::Reading { reading, since });
+            for told in stepped.unwrap_or_default() {
+                link.publish(told).await;
             }
             due_ms += rhythm.spacing_ms;
         }
         round_ms += rhythm.interval_ms;
+    }
+}
+
+/// Publishes what the homes have kept of their past, the oldest first, until they have caught up with the time, and then
+/// their state. Only a few batches are in memory at once.
+async fn go_live(
+    link: &Link,
+    ids: &[HouseholdId],
+    beginning: Beginning,
+    stop: &watch::Receiver<bool>,
+) {
+    let has_past = beginning.past_days > 0;
+    let _turn = if has_past {
+        beginning.turns.acquire().await.ok()
+    } else {
+        None
+    };
+    if has_past {
+        let past_ms = i64::from(beginning.past_days) * DAY_MS;
+        let mut start_ms = floor_ms((link.now)() - past_ms);
+        loop {
+            let end_ms = floor_ms((link.now)()).min(start_ms + BATCH_MS);
+            if start_ms >= end_ms || *stop.borrow() {
+                break;
+            }
+            for id in ids {
+                let kept = link
+                    .devices()
+                    .get_mut(id)
+                    .map(|device| batches(device, start_ms, end_ms));
+                for batch in kept.unwrap_or_default() {
+                    link.publish_past(batch).await;
+                }
+            }
+            start_ms = end_ms;
+        }
+    }
+    for id in ids {
+        let now_ms = (link.now)();
+        let told = link.devices().get_mut(id).map(|device| {
+            let told = device.step(now_ms);
+            if beginning.compares {
+                device.compare_from(now_ms);
+            }
+            told
+        });
+        link.counters.live.fetch_add(1, Ordering::Relaxed);
+        // Without a past, homes begin one after the other.
+        for told in told.filter(|_| has_past).into_iter().flatten() {
+            link.publish(told).await;
+        }
     }
 }
 

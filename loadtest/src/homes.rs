@@ -7,6 +7,10 @@ use model::metadata::{ApplianceSpec, BatterySpec, Metadata};
 use model::tariff::{PricePeriod, Tariff};
 use model::units::{DAY_MS, HOUR_MS, HouseholdId, MINUTE_MS};
 
+use crate::calendar::Calendar;
+use crate::draw::Draw;
+use crate::{ev, tank};
+
 /// Name of the tariff that [`prices`] makes and [`metadata`] refers to.
 pub const TARIFF: &str = "day-ahead";
 /// The seed of [`metadata`].
@@ -27,6 +31,11 @@ static FRANCE: LazyLock<Vec<Vec<f64>>> =
     LazyLock::new(|| columns(include_str!("../data/france.csv")));
 static PRICES: LazyLock<Vec<Vec<f64>>> =
     LazyLock::new(|| columns(include_str!("../data/prices.csv")));
+static MEAN_PRICES: LazyLock<Price> = LazyLock::new(|| {
+    #[expect(clippy::cast_precision_loss, reason = "two weeks of hours")]
+    let count = PRICES[0].len() as f64;
+    Price::of(PRICES[0].iter().sum::<f64>() / count)
+});
 
 /// Number of recorded homes behind the simulated ones.
 pub const RECORDED_HOMES_COUNT: u64 = 6;
@@ -34,10 +43,22 @@ const CALIFORNIA_HOMES_COUNT: usize = 5;
 /// Peak of the French plant, by which its record is scaled to 1 kWp.
 const FRANCE_KWP: f64 = 4.0;
 
+/// What the inverter of a home understands of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Understands {
+    /// All of it.
+    Programs,
+    /// The mode of each entry and nothing else.
+    Modes,
+}
+
 /// A simulated home: one recorded home, scaled and shifted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Home {
     id: HouseholdId,
+    seed: u64,
+    /// Whether it is of a fleet in which some homes have EVs, tanks or devices that know only modes.
+    is_mixed: bool,
     recorded_index: usize,
     load_scale: f64,
     load_shift_ms: i64,
@@ -59,11 +80,38 @@ impl Home {
         };
         Self {
             id,
+            seed,
+            is_mixed: false,
             recorded_index: usize::try_from(index).expect("less than six"),
             load_scale,
             load_shift_ms,
             pv_kwp,
         }
+    }
+
+    /// Returns home `id` of a mixed fleet: every fifth home has an EV, another fifth a tank of hot water with an electric
+    /// heater, and the device of a tenth knows only modes. All else is as in [`Self::new`].
+    #[must_use]
+    pub fn mixed(id: HouseholdId, seed: u64) -> Self {
+        Self {
+            is_mixed: true,
+            ..Self::new(id, seed)
+        }
+    }
+
+    /// Returns what its device understands.
+    #[must_use]
+    pub const fn understands(&self) -> Understands {
+        if self.is_mixed && self.id.get() % 10 == 5 {
+            Understands::Modes
+        } else {
+            Understands::Programs
+        }
+    }
+
+    /// Returns its calendar in a time zone.
+    pub(crate) fn calendar(&self, time_zone: &str) -> Calendar {
+        Calendar::new(time_zone, self.seed, self.id)
     }
 
     /// Returns the home's id.
@@ -102,6 +150,7 @@ impl Home {
     #[must_use]
     pub fn metadata(&self) -> Metadata {
         let number = self.id.get();
+        let has = |rest: i64| self.is_mixed && number % 5 == rest;
         let mut appliances = Vec::new();
         if number % 3 == 0 {
             appliances.push(appliance("dishwasher", &[2.0, 0.2, 1.8, 0.2], 10, 18));
@@ -117,6 +166,8 @@ impl Home {
             battery: (number % 10 != 9).then(battery),
             time_zone: "Europe/Berlin".to_owned(),
             appliances,
+            evs: has(2).then(|| ev::spec(self.id)).into_iter().collect(),
+            heat_stores: has(4).then(|| tank::spec(self.id)).into_iter().collect(),
             ..Metadata::of(self.id, TARIFF)
         }
     }
@@ -128,6 +179,35 @@ pub fn metadata(id: HouseholdId) -> Metadata {
     Home::new(id, SEED).metadata()
 }
 
+/// What a kWh costs and brings, currency per kWh.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Price {
+    pub buy: f64,
+    pub sell: f64,
+}
+
+impl Price {
+    fn of(spot_per_mwh: f64) -> Self {
+        let sell = spot_per_mwh / 1e3;
+        Self {
+            buy: (sell + FEES_PER_KWH) * VAT,
+            sell,
+        }
+    }
+}
+
+/// Returns the price of the hour that contains `ts_ms`.
+#[must_use]
+pub fn price_at(ts_ms: i64) -> Price {
+    Price::of(PRICES[0][position(HOUR_MS, ts_ms)])
+}
+
+/// Returns the means of the two weeks.
+#[must_use]
+pub fn mean_prices() -> Price {
+    *MEAN_PRICES
+}
+
 /// Returns the tariff for the whole hours that touch `[from_ms, to_ms)`: buying at the day-ahead price with fees and VAT,
 /// selling at the day-ahead price, which is below 0 in 19 of the 336 hours.
 #[must_use]
@@ -135,12 +215,12 @@ pub fn prices(from_ms: i64, to_ms: i64) -> Tariff {
     let mut periods = Vec::new();
     let mut start_ms = from_ms - from_ms.rem_euclid(HOUR_MS);
     while start_ms < to_ms {
-        let spot_per_kwh = PRICES[0][position(HOUR_MS, start_ms)] / 1e3;
+        let price = price_at(start_ms);
         periods.push(PricePeriod {
             start_ms,
             end_ms: start_ms + HOUR_MS,
-            buy_per_kwh: (spot_per_kwh + FEES_PER_KWH) * VAT,
-            sell_per_kwh: spot_per_kwh,
+            buy_per_kwh: price.buy,
+            sell_per_kwh: price.sell,
         });
         start_ms += HOUR_MS;
     }
@@ -204,36 +284,6 @@ fn interpolate(means: &[f64], step_ms: i64, ts_ms: i64) -> f64 {
     )]
     let share = (shifted_ms - FIRST_MONDAY_MS).rem_euclid(step_ms) as f64 / step_ms as f64;
     means[left] + (means[right] - means[left]) * share
-}
-
-/// Reproducible random numbers (splitmix64) that differ by seed and home.
-#[derive(Debug)]
-pub struct Draw(u64);
-
-impl Draw {
-    /// Returns the numbers of home `id` in the fleet of `seed`, from the first on.
-    #[must_use]
-    pub const fn new(seed: u64, id: HouseholdId) -> Self {
-        Self(seed ^ id.get().unsigned_abs().wrapping_mul(0xd134_2543_de82_ef95))
-    }
-
-    const fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// Returns a whole number below `bound`, which must be more than 0.
-    pub fn below(&mut self, bound: u32) -> u32 {
-        u32::try_from(self.next() % u64::from(bound)).expect("below a 32-bit bound")
-    }
-
-    /// Returns a number in `[0, 1)`.
-    pub fn unit(&mut self) -> f64 {
-        f64::from(self.below(1 << 24)) / f64::from(1 << 24)
-    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
+use model::units::{DAY_MS, MINUTE_MS};
 use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -42,6 +43,10 @@ const LAG_S_MAX: f64 = 5.0;
 const PUBLISHED_SHARE_MIN: f64 = 0.9;
 /// Below this, several readings of a home would have the same millisecond.
 const INTERVAL_MS_MIN: i64 = 10;
+/// Hearth's default slot: homes may get a new program when one begins.
+const SLOT_MS: i64 = 15 * MINUTE_MS;
+#[expect(clippy::cast_precision_loss, reason = "a day has 96 slots")]
+const SLOTS_PER_DAY: f64 = (DAY_MS / SLOT_MS) as f64;
 
 /// Tells people the progress of a scenario.
 pub type Say<'a> = &'a (dyn Fn(&str) + Sync);
@@ -77,7 +82,11 @@ pub struct Report {
     pub catch_up_s: Option<f64>,
     pub connects: u64,
     pub disconnects: u64,
+    /// That the homes received, repeats counted.
     pub commands: u64,
+    /// Commands that a home would get in a day whose every slot brings as many as those that began in the run, or, if
+    /// none did, as the run itself.
+    pub commands_per_home_day: f64,
     /// The rates that a search tried. The figures above are those of the highest rate that held.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<Step>,
@@ -197,7 +206,7 @@ async fn run(name: &str, scenario: &Steady, say: Say<'_>) -> anyhow::Result<Repo
     let now: Now = Arc::new(wall_ms);
     let mut fleet = Fleet::start(&scenario.fleet, now, 1.0, Some(Arc::clone(&ledger)))?;
     all_connected(&fleet).await?;
-    let start = Instant::now();
+    let (start, start_ms) = (Instant::now(), wall_ms());
     let end = start + Duration::from_secs(scenario.seconds);
     let probe = tokio::spawn(probe(Arc::clone(&store), Arc::clone(&ledger), end));
     while Instant::now() < end {
@@ -218,6 +227,7 @@ async fn run(name: &str, scenario: &Steady, say: Say<'_>) -> anyhow::Result<Repo
     let (readings, all_stored) = catch_up(&store, &ledger).await?;
     let probes = probe.await.context("probe the store")??;
     let counts = fleet.counts();
+    let slots_begun = wall_ms() / SLOT_MS - start_ms / SLOT_MS;
     fleet.close().await;
     #[expect(clippy::cast_precision_loss, reason = "a count of readings in minutes")]
     let readings_per_s = readings.acknowledged as f64 / elapsed_s;
@@ -234,8 +244,15 @@ async fn run(name: &str, scenario: &Steady, say: Say<'_>) -> anyhow::Result<Repo
         connects: counts.connects,
         disconnects: counts.disconnects,
         commands: counts.commands,
+        commands_per_home_day: per_home_day(counts.commands, scenario.fleet.homes, slots_begun),
         steps: Vec::new(),
     })
+}
+
+fn per_home_day(commands: u64, homes: u32, slots_begun: i64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "counts of a run")]
+    let per_slot = commands as f64 / slots_begun.max(1) as f64;
+    per_slot / f64::from(homes) * SLOTS_PER_DAY
 }
 
 /// Writes the reports as JSON, a list with one element for each scenario.
@@ -252,7 +269,7 @@ pub fn write(reports: &[Report], file: &Path) -> anyhow::Result<()> {
 #[must_use]
 pub fn table(reports: &[Report]) -> String {
     let mut text = String::from(
-        "scenario       sent  acknowledged    stored  lost  duplicated  a second  ack p50/p99 ms  stored p50/p99 ms  catch-up\n",
+        "scenario       sent  acknowledged    stored  lost  duplicated  a second  ack p50/p99 ms  stored p50/p99 ms  catch-up  commands a home and day\n",
     );
     for report in reports {
         let readings = &report.readings;
@@ -264,7 +281,7 @@ pub fn table(reports: &[Report]) -> String {
             .catch_up_s
             .map_or("never".to_owned(), |s| format!("{s:.1} s"));
         text.push_str(&format!(
-            "{:<10} {:>8} {:>13} {:>9} {:>5} {:>11} {:>9.0} {:>15} {:>18} {:>9}\n",
+            "{:<10} {:>8} {:>13} {:>9} {:>5} {:>11} {:>9.0} {:>15} {:>18} {:>9} {:>24.1}\n",
             report.scenario,
             readings.sent,
             readings.acknowledged,
@@ -275,6 +292,7 @@ pub fn table(reports: &[Report]) -> String {
             percentiles(report.latency_ms),
             stored,
             catch_up,
+            report.commands_per_home_day,
         ));
     }
     text
@@ -429,6 +447,7 @@ mod tests {
             connects: 2,
             disconnects: 0,
             commands: 0,
+            commands_per_home_day: 12.5,
             steps: Vec::new(),
         }
     }
@@ -477,6 +496,17 @@ mod tests {
             assert!(value.get(name).is_some(), "{name} is missing");
         }
         assert_eq!(value["latency_ms"]["p999"], 3.0);
-        assert!(table(&[report(good)]).contains("never"));
+        assert_eq!(value["commands_per_home_day"], 12.5);
+        let table = table(&[report(good)]);
+        assert!(table.contains("never") && table.contains("12.5"), "{table}");
+    }
+
+    #[test]
+    fn commands_of_a_run_are_told_for_a_day() {
+        // 50 homes, of which half got a new program in one of two slots that began: 12.5 a slot, a quarter of a home.
+        assert_eq!(per_home_day(25, 50, 2), 24.0);
+        // A run within a slot.
+        assert_eq!(per_home_day(50, 50, 0), 96.0);
+        assert_eq!(per_home_day(0, 50, 0), 0.0);
     }
 }

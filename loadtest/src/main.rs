@@ -50,6 +50,10 @@ struct Cli {
     /// Homes that share a connection; more than 1 only if one client may speak for many.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     homes_per_connection: u32,
+    /// Every fifth home has an EV, another fifth a tank of hot water, and the device of a tenth knows only modes. Without,
+    /// all homes are as in earlier reports, so that figures stay comparable.
+    #[arg(long)]
+    mixed: bool,
     /// File for the report.
     #[arg(long, value_name = "FILE", default_value = "target/load/report.json")]
     report: PathBuf,
@@ -89,6 +93,7 @@ fn run(cli: &Cli) -> Result<bool> {
             password: cli.password.clone(),
             homes_per_connection: cli.homes_per_connection,
             interval_ms: cli.interval_ms,
+            is_mixed: cli.mixed,
             ..FleetConfig::default()
         },
         seconds: cli.seconds,

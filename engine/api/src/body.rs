@@ -19,8 +19,8 @@ use model::zone::UTC;
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub use self::fleet::{
-    AlertBody, AlertsBody, CommandBody, CommandsBody, FleetBody, FleetSlotBody, TariffSpan,
-    TariffsBody,
+    AlertBody, AlertsBody, CommandBody, CommandsBody, FleetBody, FleetSlotBody, SavingsBody,
+    TariffSpan, TariffsBody,
 };
 pub use self::policies::{BatteryPolicyBody, PolicyBody, ScenarioBody};
 pub use self::stores::{EvBody, HeatStoreBody, SeriesBody, StabilityBody};

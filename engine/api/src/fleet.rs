@@ -7,7 +7,7 @@ use model::schedule::Schedule;
 use model::slot::HouseholdSlot;
 use model::units::{DAY_MS, HouseholdId, MINUTE_MS};
 
-use crate::body::{FleetBody, FleetSlotBody};
+use crate::body::{FleetBody, FleetSlotBody, SavingsBody};
 use schemas::time::rfc3339;
 
 /// Most homes that are kept; further ones are counted as not covered by the sums. About 600 bytes each.
@@ -30,6 +30,8 @@ pub(crate) struct Fleet {
     uncovered_count: u64,
     /// By start of the slot.
     sums: BTreeMap<i64, Sums>,
+    /// What was told of bills at the meters.
+    savings: Option<SavingsBody>,
 }
 
 #[derive(Debug, Default)]
@@ -94,7 +96,13 @@ impl Fleet {
             homes: BTreeMap::new(),
             uncovered_count: 0,
             sums: BTreeMap::new(),
+            savings: None,
         }
+    }
+
+    /// Takes over what someone who knows the meters tells of bills.
+    pub(crate) fn tell_savings(&mut self, savings: SavingsBody) {
+        self.savings = Some(savings);
     }
 
     fn home(&mut self, id: HouseholdId) -> Option<&mut Home> {
@@ -253,6 +261,7 @@ impl Fleet {
             planned_cost: cost,
             baseline_cost,
             planned_saving: baseline_cost - cost,
+            savings: self.savings.clone(),
             slots: slots.collect(),
         }
     }
@@ -294,7 +303,17 @@ mod tests {
         assert_eq!(slot.grid_w, Some(1_600));
         assert_eq!(slot.planned_grid_w, None);
         let later = fleet.body(NOON_MS + 3 * HOUR_MS, HOUR_MS);
-        assert_eq!(later.stale, 2);
+        assert_eq!((later.stale, later.savings), (2, None));
+        let savings = SavingsBody {
+            since: rfc3339(NOON_MS),
+            homes: 2,
+            cost: 3.0,
+            rule_cost: 3.5,
+            no_battery_cost: 5.0,
+            saving: 0.5,
+        };
+        fleet.tell_savings(savings.clone());
+        assert_eq!(fleet.body(NOON_MS, HOUR_MS).savings, Some(savings));
     }
 
     #[test]

@@ -20,6 +20,7 @@ use tokio::sync::{broadcast, oneshot};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
+use crate::body::SavingsBody;
 use crate::events::Event;
 use crate::fleet::Fleet;
 use crate::problem::Refused;
@@ -112,6 +113,11 @@ impl Live {
     /// What is known of the fleet, looked at by `look`.
     pub(crate) fn fleet<T>(&self, look: impl FnOnce(&Fleet) -> T) -> T {
         look(&lock(&self.shared.fleet))
+    }
+
+    /// Takes over what someone who knows the meters tells of bills.
+    pub(crate) fn tell_savings(&self, savings: SavingsBody) {
+        lock(&self.shared.fleet).tell_savings(savings);
     }
 
     /// Begins to wait for a schedule, which should not be asked for before.

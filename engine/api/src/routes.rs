@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::body::{
     AlertBody, AlertsBody, CommandBody, CommandsBody, LatestBody, MetadataBody, OptimizeBody,
-    RollingBody, ScheduleBody, SlotBody, TariffBody, TariffSpan, TariffsBody,
+    RollingBody, SavingsBody, ScheduleBody, SlotBody, TariffBody, TariffSpan, TariffsBody,
 };
 use actix_web::{HttpRequest, HttpResponse, Resource, Route, guard, web};
 use household::asset_problems::AssetInput;
@@ -67,6 +67,13 @@ impl Api {
             wait_max: Duration::from_secs(config.wait_s_max),
             requests_count: Arc::default(),
         }
+    }
+}
+
+impl Api {
+    /// Takes over what someone who knows the meters tells of bills, for `GET /api/fleet`.
+    pub fn tell_savings(&self, savings: SavingsBody) {
+        self.live.tell_savings(savings);
     }
 }
 

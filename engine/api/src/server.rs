@@ -111,6 +111,12 @@ impl HttpServer {
         self.address
     }
 
+    /// The API, where that role runs.
+    #[must_use]
+    pub const fn api(&self) -> Option<&Api> {
+        self.api.as_ref()
+    }
+
     /// Every role has started: ready, as long as there is what they need.
     pub fn set_started(&self, needs: Needs) {
         // Roles start once.

@@ -74,6 +74,9 @@ struct Demo {
     /// How many times as fast as real time; 1 uses the wall clock.
     #[arg(long, default_value_t = 60.0, value_parser = demo::parse_speed)]
     speed: f64,
+    /// Days of the past that the homes send when the demo starts for the first time; 0 for none.
+    #[arg(long, default_value_t = 14, value_parser = clap::value_parser!(u32).range(0..=60))]
+    past_days: u32,
     /// Folder for log, store and spool.
     #[arg(long, default_value = "hearth-data")]
     data_dir: PathBuf,
@@ -158,6 +161,7 @@ fn run_demo(options: &Demo, file: Option<&Path>) -> Result<()> {
     let options = DemoOptions {
         homes: options.homes,
         speed: options.speed,
+        past_days: options.past_days,
         data_dir: options.data_dir.clone(),
         http_port: options.http_port,
         mqtt_port: options.mqtt_port,

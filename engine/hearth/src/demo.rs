@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use api::body::SavingsBody;
+use loadtest::bills::Bills;
 use loadtest::fleet::{Counts, Fleet, FleetConfig};
-use loadtest::homes;
+use loadtest::homes::{self, Home, SEED};
 use model::units::{DAY_MS, HouseholdId};
 use platform::clock::{Clock, wall_ms};
 use schemas::codec::Message;
@@ -32,6 +34,8 @@ pub struct DemoOptions {
     pub homes: u32,
     /// How many times as fast as the wall clock the time runs.
     pub speed: f64,
+    /// How many days the homes have lived through when the demo starts for the first time.
+    pub past_days: u32,
     pub data_dir: PathBuf,
     pub http_port: u16,
     pub mqtt_port: u16,
@@ -69,6 +73,9 @@ pub async fn run(options: &DemoOptions, config: &Config) -> Result<()> {
     }
     std::fs::create_dir_all(&options.data_dir)
         .with_context(|| format!("create {}", options.data_dir.display()))?;
+    // What is on disk already is a past of its own, and an earlier one would come too late for it.
+    let is_first =
+        std::fs::read_dir(&config.log.dir).map_or(true, |mut found| found.next().is_none());
     let clock_file = options.data_dir.join(CLOCK_FILE);
     let clock = resume_clock(&clock_file, options.speed)?;
     let context = connect::connect(config, clock).await?;
@@ -93,6 +100,9 @@ pub async fn run(options: &DemoOptions, config: &Config) -> Result<()> {
         first_id: 1,
         host: gateway.ip().to_string(),
         port: gateway.port(),
+        is_mixed: true,
+        past_days: if is_first { options.past_days } else { 0 },
+        compares: true,
         ..FleetConfig::default()
     };
     let now = Arc::new(move || clock.now_ms());
@@ -105,7 +115,13 @@ pub async fn run(options: &DemoOptions, config: &Config) -> Result<()> {
         options.data_dir.display(),
         http = running.http.address(),
     ));
-    let failed = summarize(&running, &fleet, &clock_file).await?;
+    let show = Show {
+        running: &running,
+        fleet: &fleet,
+        homes: options.homes,
+        clock_file: &clock_file,
+    };
+    let failed = show.until_told().await?;
     say("\ndraining\n");
     let left = fleet.drain(Duration::from_secs(5)).await;
     if left > 0 {
@@ -158,7 +174,10 @@ fn keep_clock(file: &Path, clock: Clock) -> Result<()> {
 async fn furnish(context: &RoleContext, homes: u32) -> Result<()> {
     renew_prices(context).await?;
     let ids = (1..=i64::from(homes)).filter_map(HouseholdId::new);
-    let metadata = ids.map(|id| produce(context, id.to_string(), homes::metadata(id)));
+    let metadata = ids.map(|id| {
+        let metadata = Home::mixed(id, SEED).metadata();
+        produce(context, id.to_string(), metadata)
+    });
     for produced in futures::future::join_all(metadata).await {
         produced?;
     }
@@ -180,37 +199,100 @@ async fn produce<T: Message>(context: &RoleContext, key: String, value: T) -> Re
         .context("write to the log")
 }
 
-/// Prints the summary until told to stop; keeps prices and the clock file up to date.
-async fn summarize(
-    running: &Running,
-    fleet: &Fleet,
-    clock_file: &Path,
-) -> Result<Result<(), RoleFailure>> {
-    let context = &running.context;
-    let mut looks = tokio::time::interval(LOOK_EVERY);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut told = std::pin::pin!(roles::until_told(running));
-    let in_place = std::io::stdout().is_terminal();
-    let mut priced_until_ms = context.clock.now_ms() + PRICES_AHEAD_MS;
-    let (mut prices_failed, mut clock_failed) = (false, false);
-    loop {
-        tokio::select! {
-            told = &mut told => return told,
-            _ = looks.tick() => {}
+/// What goes on while the demo runs.
+struct Show<'a> {
+    running: &'a Running,
+    fleet: &'a Fleet,
+    homes: u32,
+    clock_file: &'a Path,
+}
+
+/// Whether things could not be written when they were last tried.
+#[derive(Default)]
+struct Failed {
+    prices: bool,
+    clock: bool,
+}
+
+impl Show<'_> {
+    /// Prints the summary until told to stop; keeps prices, bills and files up to date.
+    async fn until_told(&self) -> Result<Result<(), RoleFailure>> {
+        let context = &self.running.context;
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut told = std::pin::pin!(roles::until_told(self.running));
+        let in_place = std::io::stdout().is_terminal();
+        let mut priced_until_ms = context.clock.now_ms() + PRICES_AHEAD_MS;
+        let mut failed = Failed::default();
+        loop {
+            tokio::select! {
+                told = &mut told => return told,
+                _ = looks.tick() => {}
+            }
+            if priced_until_ms - context.clock.now_ms() < PRICES_AHEAD_MS - DAY_MS / 4
+                && tell("prices", &mut failed.prices, &renew_prices(context).await)
+            {
+                priced_until_ms = context.clock.now_ms() + PRICES_AHEAD_MS;
+            }
+            let kept = keep_clock(self.clock_file, context.clock);
+            tell("the clock", &mut failed.clock, &kept);
+            let (counts, bills) = (self.fleet.counts(), self.fleet.bills());
+            if let (Some(api), true) = (self.running.http.api(), bills.homes > 0) {
+                api.tell_savings(savings(&bills));
+            }
+            let line = self.line(&counts, &bills);
+            say(&if in_place {
+                format!("\r\x1b[2K{line}")
+            } else {
+                format!("{line}\n")
+            });
         }
-        if priced_until_ms - context.clock.now_ms() < PRICES_AHEAD_MS - DAY_MS / 4
-            && tell("prices", &mut prices_failed, &renew_prices(context).await)
-        {
-            priced_until_ms = context.clock.now_ms() + PRICES_AHEAD_MS;
-        }
-        let kept = keep_clock(clock_file, context.clock);
-        tell("the clock", &mut clock_failed, &kept);
-        let line = line(context, fleet.counts());
-        say(&if in_place {
-            format!("\r\x1b[2K{line}")
+    }
+
+    fn line(&self, counts: &Counts, bills: &Bills) -> String {
+        let context = &self.running.context;
+        let metrics = &context.metrics;
+        let sum = |name: &str| sum_of(&metrics.text(), name);
+        let progress = if counts.live < u64::from(self.homes) {
+            format!("live homes {} of {}", counts.live, self.homes)
         } else {
-            format!("{line}\n")
-        });
+            said_of(bills)
+        };
+        format!(
+            "{}  readings {} acknowledged, {} stored | slots {} | schedules {} | commands {} sent, {} applied | dead letters {} | {progress}",
+            schemas::mqtt::rfc3339(context.clock.now_ms() / 1000 * 1000),
+            counts.acknowledged,
+            metrics.reading_to_store_seconds.get_sample_count(),
+            metrics.slots_total.get(),
+            sum("hearth_schedules_total"),
+            counts.commands,
+            sum("hearth_commands_total{outcome=\"applied\""),
+            sum("hearth_dead_letters_total"),
+        )
+    }
+}
+
+/// Says what the simulated meters have saved. The prices are in euros.
+fn said_of(bills: &Bills) -> String {
+    let rule = bills.rule - bills.hearth;
+    // A share of next to nothing says nothing.
+    let share = if bills.rule > 1.0 {
+        format!(" ({:.1} %)", 100.0 * rule / bills.rule)
+    } else {
+        String::new()
+    };
+    let none = bills.none - bills.hearth;
+    format!("saved {rule:.2} EUR{share} against the rule, {none:.2} against no battery")
+}
+
+fn savings(bills: &Bills) -> SavingsBody {
+    SavingsBody {
+        since: schemas::mqtt::rfc3339(bills.since_ms),
+        homes: bills.homes,
+        cost: bills.hearth,
+        rule_cost: bills.rule,
+        no_battery_cost: bills.none,
+        saving: bills.rule - bills.hearth,
     }
 }
 
@@ -235,22 +317,6 @@ fn tell(what: &str, has_failed: &mut bool, outcome: &Result<()>) -> bool {
     };
     *has_failed = failed;
     !failed
-}
-
-fn line(context: &RoleContext, counts: Counts) -> String {
-    let metrics = &context.metrics;
-    let sum = |name: &str| sum_of(&metrics.text(), name);
-    format!(
-        "{}  readings {} acknowledged, {} stored | slots {} | schedules {} | commands {} sent, {} applied | dead letters {}",
-        schemas::mqtt::rfc3339(context.clock.now_ms() / 1000 * 1000),
-        counts.acknowledged,
-        metrics.reading_to_store_seconds.get_sample_count(),
-        metrics.slots_total.get(),
-        sum("hearth_schedules_total"),
-        counts.commands,
-        sum("hearth_commands_total{outcome=\"applied\""),
-        sum("hearth_dead_letters_total"),
-    )
 }
 
 /// Returns the sum of the metrics whose line starts with `start`.

@@ -29,6 +29,7 @@ fn config(dir: &Path) -> Config {
     demo::defaults(&DemoOptions {
         homes: 1,
         speed: 1.0,
+        past_days: 0,
         data_dir: dir.to_owned(),
         http_port: 0,
         mqtt_port: 0,

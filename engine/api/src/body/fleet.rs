@@ -29,8 +29,27 @@ pub struct FleetBody {
     pub baseline_cost: f64,
     /// `baseline_cost` less `planned_cost`.
     pub planned_saving: f64,
+    /// What homes have paid at their meters, where something knows what they would have paid otherwise: null but in a demo.
+    #[serde(default)]
+    pub savings: Option<SavingsBody>,
     /// A day back and a day ahead, ascending.
     pub slots: Vec<FleetSlotBody>,
+}
+
+/// Bills at the meter, with what is left in batteries, EVs and tanks valued the same way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SavingsBody {
+    pub since: String,
+    /// Homes that are in the sums.
+    pub homes: u64,
+    /// With Hearth's programs.
+    pub cost: f64,
+    /// By a plain rule: what PV leaves over is stored, load is covered, EVs charge and appliances run at once.
+    pub rule_cost: f64,
+    /// By the same rule without batteries.
+    pub no_battery_cost: f64,
+    /// `rule_cost` less `cost`.
+    pub saving: f64,
 }
 
 /// The fleet in one slot, W. Numbers are null where no home is counted.
