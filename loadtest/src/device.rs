@@ -202,7 +202,7 @@ impl Device {
             let pv_w = tenths(flows.pv_kw * 1e3);
             told.push(reading(Measurement::Pv { pv_w }));
         }
-        let consumption_w = tenths(flows.load_kw * 1e3);
+        let consumption_w = tenths(flows.used_kw().max(0.0) * 1e3);
         told.push(reading(Measurement::Meter { consumption_w }));
         if let Some(battery) = &plant.battery {
             let soc_pct = tenths(100.0 * battery.content_kwh / battery.spec().capacity_kwh);

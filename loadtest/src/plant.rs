@@ -32,6 +32,12 @@ impl Flows {
         self.load_kw + self.battery_kw + self.ev_kw + self.heat_kw - self.pv_kw
     }
 
+    /// Returns what the home uses: all but its battery and PV, kW; below 0 where an EV feeds more than that.
+    #[must_use]
+    pub const fn used_kw(&self) -> f64 {
+        self.load_kw + self.ev_kw + self.heat_kw
+    }
+
     /// Adds a step of `hours`, so that sums of powers become kWh.
     pub(crate) fn add(&mut self, step: &Self, hours: f64) {
         self.load_kw += step.load_kw * hours;
