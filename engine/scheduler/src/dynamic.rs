@@ -395,6 +395,16 @@ impl Dynamic {
         &self.convex.asked
     }
 
+    /// What one more unit at the end of each slot is worth.
+    pub(crate) fn worths(&self) -> &[f64] {
+        &self.convex.worths
+    }
+
+    /// Move in each slot.
+    pub(crate) fn changes(&self) -> &[f64] {
+        &self.convex.changes
+    }
+
     /// Content at the end of each slot.
     pub(crate) fn contents(&self) -> &[f64] {
         &self.convex.contents

@@ -22,7 +22,8 @@
 //! `validate.rs` refuses invalid problems. `solver.rs` chooses the method. With at most one store, `slot_cost.rs` computes
 //! the cost of each slot as a function of the store's move (`vessel.rs`), and `dynamic.rs` finds the best moves: with
 //! `convex.rs` if all slots are convex, otherwise with `general.rs`. `starts.rs` places appliances by branch and bound on
-//! top of that. All other problems go to the mixed-integer program (`reference.rs`, `milp.rs`). microlp solves it; if
+//! top of that. Stores beside each other are planned in turns, and `interior.rs` finds the prices that prove the plan
+//! (`beside.rs`). All other problems go to the mixed-integer program (`reference.rs`, `milp.rs`). microlp solves it; if
 //! microlp cannot prove a plan and the feature `highs` is on, HiGHS tries. The decisions are start slots and contents of
 //! stores: `dispatch.rs` turns them into a plan by plain arithmetic, `score.rs` computes its figures, and `verify.rs` checks
 //! any plan without a solver.
@@ -45,6 +46,7 @@
 #![warn(missing_docs)]
 
 mod appliances;
+mod beside;
 #[cfg(feature = "highs")]
 mod by_highs;
 mod by_microlp;
@@ -53,6 +55,7 @@ mod convex;
 mod dispatch;
 mod dynamic;
 mod general;
+mod interior;
 mod linear;
 mod mean;
 mod milp;

@@ -296,6 +296,24 @@ impl Meter {
             .fold(f64::INFINITY, f64::min)
     }
 
+    /// Whether slopes ascend.
+    pub(crate) fn is_convex(&self) -> bool {
+        self.slopes[..=self.kinks_count].is_sorted()
+    }
+
+    /// The balances that the limits allow, kWh.
+    pub(crate) fn limits(&self) -> (f64, f64) {
+        (self.low, self.high)
+    }
+
+    /// The pieces of the cost from `low` to `high`.
+    pub(crate) fn between(&self, low: f64, high: f64) -> impl Iterator<Item = Piece> {
+        self.stretches().map(move |(from, to, slope)| Piece {
+            slope,
+            length: larger(smaller(to, high) - larger(from, low), 0.0),
+        })
+    }
+
     /// `buy` and `sell` are weighted; `thrown` is the PV that may be thrown away, kWh.
     fn fill(&mut self, frame: &Frame, buy: f64, sell: f64, thrown: f64) {
         let (import, export) = (frame.import_limit, frame.export_limit);
@@ -407,7 +425,7 @@ impl Meter {
     }
 
     /// Slopes of `h` left and right of `balance`; infinite where a limit forbids to go on.
-    fn slopes_at(&self, balance: f64) -> (f64, f64) {
+    pub(crate) fn slopes_at(&self, balance: f64) -> (f64, f64) {
         let kinks = &self.kinks[..self.kinks_count];
         let (mut before, mut after) = (0, 0);
         for kink in kinks {

@@ -3,6 +3,7 @@
 use model::problem::{Grid, Problem};
 use model::schedule::{Metrics, Plan, PlannedSlot, Status};
 
+use crate::beside::Beside;
 #[cfg(feature = "highs")]
 use crate::by_highs;
 use crate::by_microlp;
@@ -39,6 +40,8 @@ pub enum Method {
     DpGeneral,
     /// Branch and bound over start slots, with the dynamic program for the battery.
     BranchAndBound,
+    /// The dynamic program for one store after the other, with a bound by prices.
+    DpPrices,
     /// The mixed-integer program.
     Milp,
     /// No search: battery idle, everything else as early as possible. The answer if all searches ran out of time.
@@ -54,6 +57,7 @@ impl Method {
             Self::DpHull => "dp_hull",
             Self::DpGeneral => "dp_general",
             Self::BranchAndBound => "branch_and_bound",
+            Self::DpPrices => "dp_prices",
             Self::Milp => "milp",
             Self::LeftAlone => "left_alone",
         }
@@ -110,6 +114,7 @@ pub struct Solver {
     mean: Mean,
     starts: Starts,
     vessel: Vessel,
+    beside: Beside,
 }
 
 /// A plan with its method.
@@ -148,7 +153,7 @@ impl Solver {
     /// Solves the problem by dynamic programming; `None` if that method does not apply.
     fn fast(&mut self, problem: &Problem, strict: &Terms, seconds: f64) -> Option<Found> {
         if strict.stores.len() > 1 {
-            return None;
+            return self.several_stores(problem, strict);
         }
         let grid = problem.grid;
         let is_limited = grid.import_limit_kw.is_some() || grid.export_limit_kw.is_some();
@@ -168,6 +173,31 @@ impl Solver {
             Err(Failed::OutOfReach) => self.search(problem, &strict.relax(problem), seconds).ok(),
             kept => kept.ok(),
         }
+    }
+
+    /// Stores beside each other; `None` where their plan is not proven to be the best.
+    fn several_stores(&mut self, problem: &Problem, strict: &Terms) -> Option<Found> {
+        if !strict.starts_inside() {
+            return None;
+        }
+        let noise = |cost: f64| 0.1 * GAP_NOISE * (strict.typical + cost.abs());
+        let proven = self.beside.solve(problem, strict, noise)?;
+        let decisions = Decisions {
+            starts: Vec::new(),
+            contents: proven.contents,
+            still: 0.0,
+            peak_kw: f64::INFINITY,
+        };
+        let (prices, bound) = (&proven.prices, proven.bound);
+        let candidate = candidate(problem, strict, &decisions, prices, Some(bound));
+        let keeps = score::relaxations(problem, &candidate.slots).is_empty();
+        if !keeps || candidate.cost - bound > 5.0 * noise(candidate.cost) {
+            return None;
+        }
+        Some(Found {
+            method: Method::DpPrices,
+            candidate: self.settle(problem, strict, candidate),
+        })
     }
 
     fn search(&mut self, problem: &Problem, terms: &Terms, seconds: f64) -> Result<Found, Failed> {

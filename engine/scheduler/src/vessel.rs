@@ -27,7 +27,7 @@ pub(crate) struct Span {
     pub(crate) charge_efficiency: f64,
     pub(crate) discharge_efficiency: f64,
     /// One over each, for divisions take long.
-    charge_per_unit: f64,
+    pub(crate) charge_per_unit: f64,
     pub(crate) discharge_per_kwh: f64,
 }
 
@@ -110,11 +110,16 @@ pub(crate) struct Vessel {
 impl Vessel {
     /// Makes this the only store of `problem`, or one that holds nothing where there is none.
     pub(crate) fn set(&mut self, problem: &Problem, terms: &Terms) {
+        self.set_to(problem, terms, terms.stores.first());
+    }
+
+    /// Makes this `store` of `problem`, or one that holds nothing.
+    pub(crate) fn set_to(&mut self, problem: &Problem, terms: &Terms, store: Option<&Store>) {
         self.spans.clear();
         self.planned.clear();
         self.planned_cost = 0.0;
         self.soft = None;
-        let Some(store) = terms.stores.first() else {
+        let Some(store) = store else {
             self.spans.push(Span::CLOSED);
             (self.start, self.end_low) = (0.0, 0.0);
             (self.end_value, self.end_zero) = (0.0, 0.0);

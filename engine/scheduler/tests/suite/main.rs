@@ -1,7 +1,9 @@
 //! The scheduler from outside: cases, refusals, properties, and real homes.
 
 mod agreed;
+mod beside;
 mod cases;
+mod daily;
 mod emhass;
 mod evcc;
 mod explained;

@@ -11,7 +11,7 @@ use household::settings::{Settings, UNKNOWN_KW_MAX};
 use loadtest::draw::Draw;
 use loadtest::homes::{self, Home};
 use model::metadata::BatterySpec;
-use model::problem::{Appliance, Battery, Ev, Problem, Scenario};
+use model::problem::{Appliance, Battery, Ev, HeatStore, Problem, Scenario};
 use model::reading::Measurement;
 use model::slot::{Slot, Stat};
 use model::tariff::Tariff;
@@ -74,10 +74,14 @@ pub(crate) enum Set {
     Ev,
     /// As the first, with 30 scenarios of load and PV.
     Scenarios30,
+    /// An EV as above beside a battery.
+    EvBattery,
+    /// A tank for hot water beside a battery.
+    TankBattery,
 }
 
 impl Set {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Battery,
         Self::Appliances1,
         Self::Appliances2,
@@ -86,6 +90,8 @@ impl Set {
         Self::Nonconvex,
         Self::Ev,
         Self::Scenarios30,
+        Self::EvBattery,
+        Self::TankBattery,
     ];
 
     /// Its name in rows.
@@ -98,6 +104,8 @@ impl Set {
             Self::Appliances4 => "appliances4",
             Self::Nonconvex => "nonconvex",
             Self::Ev => "ev",
+            Self::EvBattery => "ev_battery",
+            Self::TankBattery => "tank_battery",
             Self::Scenarios30 => "scenarios30",
         }
     }
@@ -105,6 +113,11 @@ impl Set {
     /// Whether other solvers state the same question: they know one course of load and PV.
     pub(crate) const fn is_certain(self) -> bool {
         !matches!(self, Self::Scenarios30)
+    }
+
+    /// Whether the formulation for CBC can state it: it knows no heat.
+    pub(crate) const fn is_for_cbc(self) -> bool {
+        self.is_certain() && !matches!(self, Self::TankBattery)
     }
 
     /// The first homes of the set.
@@ -123,7 +136,12 @@ impl Set {
             Self::Appliances3 => appliance_home(id, draw, 3),
             Self::Appliances4 => appliance_home(id, draw, 4),
             Self::Nonconvex => nonconvex_home(id, draw),
-            Self::Ev => ev_home(id, draw),
+            Self::Ev => ev_home(id, draw, None),
+            Self::EvBattery => {
+                let battery = battery(draw);
+                ev_home(id, draw, Some(battery))
+            }
+            Self::TankBattery => tank_home(id, draw),
             Self::Scenarios30 => scenario_home(id, draw, 30),
         }
     }
@@ -254,11 +272,11 @@ fn scenario_home(id: HouseholdId, draw: &mut Draw, count: u32) -> Result<Problem
 }
 
 /// An EV that comes home in the afternoon and leaves in the morning; every fifth can feed the home.
-fn ev_home(id: HouseholdId, draw: &mut Draw) -> Result<Problem> {
+fn ev_home(id: HouseholdId, draw: &mut Draw, battery: Option<BatterySpec>) -> Result<Problem> {
     // From 08:00 on, so that the morning is inside the horizon.
     let start_ms = start_ms(draw, 32..84);
     let tariff = convex_tariff(draw, start_ms);
-    let mut problem = stated(id, draw, None, start_ms, &tariff)?;
+    let mut problem = stated(id, draw, battery, start_ms, &tariff)?;
     let start_slot = u32::try_from(start_ms.rem_euclid(DAY_MS) / SLOT_MS)?;
     // 15:00 to 21:00, and 04:30 to 07:30 of the next day.
     let arrival_slot = (60 + draw.below(25)).saturating_sub(start_slot);
@@ -284,6 +302,32 @@ fn ev_home(id: HouseholdId, draw: &mut Draw) -> Result<Problem> {
         discharge_efficiency: efficiency,
         end_value_per_kwh: 0.0,
         wear_cost_per_kwh: pick(draw, [0.0, 0.01, 0.03]),
+    });
+    Ok(problem)
+}
+
+/// A battery and 200 to 400 litres of hot water, with showers in the morning and in the evening.
+fn tank_home(id: HouseholdId, draw: &mut Draw) -> Result<Problem> {
+    let mut problem = battery_home(id, draw)?;
+    let start_slot = problem.start_ms.rem_euclid(DAY_MS) / SLOT_MS;
+    let min_c = between(draw, 42.0, 48.0);
+    let cop = pick(draw, [1.0, 3.0]);
+    let draws = (start_slot..start_slot + i64::from(SLOTS)).map(|slot| match slot % 96 {
+        24..32 | 76..84 => between(draw, 0.3, 1.5),
+        _ => 0.05,
+    });
+    problem.heat_stores.push(HeatStore {
+        id: "tank".to_owned(),
+        draw_kw: draws.collect(),
+        power_kw: pick(draw, [1.5, 2.0, 3.0]),
+        cop: vec![cop; problem.load_kw.len()],
+        kwh_per_k: pick(draw, [0.23, 0.35, 0.46]),
+        loss_kw_per_k: pick(draw, [0.002, 0.004]),
+        temperature_c: min_c + between(draw, 3.0, 10.0),
+        min_c,
+        max_c: min_c + 15.0,
+        ambient_c: vec![18.0; problem.load_kw.len()],
+        end_value_per_kwh: 0.05,
     });
     Ok(problem)
 }
@@ -461,6 +505,12 @@ mod tests {
         for home in problems(Set::Ev) {
             assert!(home.battery.is_none() && home.evs.len() == 1);
             assert_eq!(home.evs[0].min_charge_kw, 0.0);
+        }
+        for home in problems(Set::EvBattery) {
+            assert!(home.battery.is_some() && home.evs.len() == 1);
+        }
+        for home in problems(Set::TankBattery) {
+            assert!(home.battery.is_some() && home.heat_stores.len() == 1);
         }
     }
 

@@ -258,7 +258,7 @@ impl Bench {
             ours: Times::default(),
             cold: (set == Set::Battery).then(Times::default),
             highs: (self.with_highs && set.is_certain()).then(|| Opponent::new("highs")),
-            cbc: (self.cbc.is_some() && set.is_certain()).then(|| Opponent::new("cbc")),
+            cbc: (self.cbc.is_some() && set.is_for_cbc()).then(|| Opponent::new("cbc")),
             methods: methods(&plans),
         };
         if line.cbc.is_some() {
@@ -298,7 +298,7 @@ const fn slowness(set: Set) -> u32 {
     match set {
         Set::Battery | Set::Ev | Set::Appliances1 | Set::Appliances2 | Set::Scenarios30 => 1,
         Set::Appliances3 => 2,
-        Set::Appliances4 | Set::Nonconvex => 4,
+        Set::Appliances4 | Set::Nonconvex | Set::EvBattery | Set::TankBattery => 4,
     }
 }
 
