@@ -324,10 +324,12 @@ pub const fn older_schemas_json(topic: Topic) -> &'static [&'static str] {
         Topic::OptimizeRequests => &[
             include_str!("../avro/history/v1/optimize-requests.avsc"),
             include_str!("../avro/history/v2/optimize-requests.avsc"),
+            include_str!("../avro/history/v3/optimize-requests.avsc"),
         ],
         Topic::Schedules => &[
             include_str!("../avro/history/v1/schedules.avsc"),
             include_str!("../avro/history/v2/schedules.avsc"),
+            include_str!("../avro/history/v3/schedules.avsc"),
         ],
         Topic::Commands => &[include_str!("../avro/history/v1/commands.avsc")],
         Topic::DeadLetters => &[include_str!("../avro/history/v1/dead-letters.avsc")],

@@ -13,6 +13,7 @@ use model::metadata::{BatterySpec, Metadata};
 use model::policy::SlotPolicy;
 use model::problem::Grid;
 use model::reading::{Measurement, Reading};
+use model::rung::{LoadRung, PvRung, Rungs};
 use model::schedule::{Metrics, Plan, PlannedEv, PlannedHeat, PlannedSlot, Schedule, Status};
 use model::slot::Slot;
 use model::tariff::{PricePeriod, Tariff};
@@ -643,6 +644,10 @@ fn schedule(household_id: HouseholdId, requested_ms: i64, counter: u32, adopt: b
         slot_minutes: 15,
         adopt,
         solve_us: 1234,
+        forecast: Some(Rungs {
+            load: LoadRung::FewDays,
+            pv: PvRung::ClearSky,
+        }),
         plan: Plan {
             status: Status::Optimal,
             relaxed: Vec::new(),

@@ -9,6 +9,7 @@ use model::metadata::{
 };
 use model::problem::{Appliance, Battery, Grid, Problem, Weights};
 use model::rolling::Rolling;
+use model::rung::Rungs;
 use model::schedule::{
     Metrics, Plan, PlannedEv, PlannedHeat, PlannedSlot, Relaxation, Schedule, Status,
 };
@@ -186,6 +187,12 @@ impl OptimizeBody {
                 household_id: self.household_id,
                 ..Self::EMPTY
             }
+    }
+
+    /// Whether it states load or PV itself.
+    #[must_use]
+    pub fn states_forecasts(&self) -> bool {
+        self.load_kw.is_some() || self.pv_kw.is_some() || self.scenarios.is_some()
     }
 
     /// Whether it states a whole problem, so that the engine's own is not needed.
@@ -370,6 +377,8 @@ pub struct ScheduleBody {
     pub household_id: HouseholdId,
     pub requested: String,
     pub adopted: bool,
+    /// What the load and PV behind it rest on; null where they were stated by whoever asked.
+    pub forecast: Option<Rungs>,
     #[serde(flatten)]
     pub plan: PlanBody,
 }
@@ -502,6 +511,7 @@ impl From<&Schedule> for ScheduleBody {
             household_id: schedule.household_id,
             requested: rfc3339(schedule.requested_ms),
             adopted: schedule.adopt,
+            forecast: schedule.forecast,
             plan: PlanBody::of(&schedule.plan, start_ms, slot_minutes, solve_us),
         }
     }

@@ -14,7 +14,7 @@ use actix_web::{HttpRequest, HttpResponse, Resource, Route, guard, web};
 use household::asset_problems::AssetInput;
 use household::household::Household;
 use household::inputs::Inputs;
-use household::planning::{self, PlanningInput};
+use household::planning::{self, PlanningInput, Stated};
 use household::runs::runs;
 use household::settings::Settings;
 use model::metadata::Metadata;
@@ -262,7 +262,7 @@ impl Api {
     }
 
     /// The engine's own problem for a home, stated from the store.
-    async fn own_problem(&self, id: HouseholdId, now_ms: i64) -> Result<Problem, Refused> {
+    async fn own_problem(&self, id: HouseholdId, now_ms: i64) -> Result<Stated, Refused> {
         let store = &self.context.store;
         let Some(metadata) = store.household(id).await? else {
             return Err(Refused::not_found(format!(
@@ -281,7 +281,7 @@ impl Api {
         // As the engine has it, which does not wait for the store.
         let tariff = self.prices.get(&metadata.tariff)?;
         let commands = store.commands(id, start_ms - DAY_MS, now_ms).await?;
-        let mut problem = planning::problem(&PlanningInput {
+        let mut stated = planning::problem(&PlanningInput {
             metadata: &metadata,
             past: &home.past_with(&metadata, &slots[..ended], &self.settings),
             tariff: tariff.as_deref(),
@@ -299,8 +299,8 @@ impl Api {
             fresh_from_ms: now_ms.saturating_sub(self.settings.stale_after_ms),
             now_ms,
         };
-        assets.add_to(&mut problem);
-        Ok(problem)
+        assets.add_to(&mut stated.problem);
+        Ok(stated)
     }
 
     /// Event time, and a number that no other process and call gives: the id must stay one for one question.
@@ -359,7 +359,9 @@ async fn optimize(
         Err(_) if body.is_whole() => None,
         Err(refused) => return Err(refused),
     };
-    let problem = body.into_problem(base.as_ref())?;
+    let own = base.as_ref().filter(|_| !body.states_forecasts());
+    let forecast = own.map(|own| own.forecast);
+    let problem = body.into_problem(base.as_ref().map(|own| &own.problem))?;
     scheduler::validate(&problem)?;
     let request = OptimizeRequest {
         request_id: api.request_id(&problem),
@@ -367,6 +369,7 @@ async fn optimize(
         requested_ms: now_ms,
         adopt,
         problem,
+        forecast,
     };
     // Whoever waits listens before the question is asked.
     let waiter = wait.map(|_| api.live.wait_for(&request.request_id));

@@ -164,6 +164,7 @@ impl<'a> Live<'a> {
                     slot_minutes: problem.slot_minutes,
                     adopt: request.adopt,
                     solve_us: 0,
+                    forecast: request.forecast,
                     plan,
                 })))
             }

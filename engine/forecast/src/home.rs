@@ -7,9 +7,10 @@ use crate::horizon::Horizon;
 use crate::load::{self, LoadModel, SCENARIOS_MAX};
 use crate::plant::Plant;
 use crate::profiles::{History, Profiles};
-use crate::pv::{PvPast, PvRung, PvSlot};
+use crate::pv::{PvPast, PvSlot};
 use crate::scenarios::{Band, Scenarios};
 use crate::young;
+use model::rung::{LoadRung, Rungs};
 use model::units::{HOUR_MS, MINUTE_MS, SlotLength};
 use model::weather::WeatherPeriod;
 
@@ -45,18 +46,6 @@ pub struct Ahead<'a> {
     pub weather: &'a [WeatherPeriod],
 }
 
-/// What a load forecast rests on, the worst first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LoadRung {
-    /// The profile of a common home; no day of this one is known.
-    StandardProfile,
-    /// Less than two weeks of the home's own days, and the common profile.
-    FewDays,
-    /// The home's own past days.
-    PastDays,
-}
-
 /// A forecast of a home's load and PV power.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Forecast {
@@ -72,10 +61,8 @@ pub struct Forecast {
     pub load_band: Band,
     /// Figures of the PV power.
     pub pv_band: Band,
-    /// What the load rests on.
-    pub load_rung: LoadRung,
-    /// What the PV power rests on.
-    pub pv_rung: PvRung,
+    /// What it rests on.
+    pub rungs: Rungs,
     /// The model of the load.
     pub model: LoadModel,
 }
@@ -182,8 +169,10 @@ impl HomeForecast {
             pv_band: pv.band(),
             load,
             pv,
-            load_rung: load_rung(&history),
-            pv_rung,
+            rungs: Rungs {
+                load: load_rung(&history),
+                pv: pv_rung,
+            },
             model,
         }
     }

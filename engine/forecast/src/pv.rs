@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::horizon::Horizon;
 use crate::plant::{Between, Plant, SUN_HOURS, Sky, Yield, day_and_hour};
 use crate::scenarios::Scenarios;
+use model::rung::PvRung;
 use model::units::{DAY_MS, HOUR_MS, SlotLength};
 use model::weather::WeatherPeriod;
 
@@ -40,22 +41,6 @@ const PRIOR_CLEAR: [(f64, f64); 3] = [(0.3, 0.3), (0.7, 0.4), (1.0, 0.3)];
 const PRIOR_WEATHER: [(f64, f64); 3] = [(0.7, 0.25), (1.0, 0.5), (1.2, 0.25)];
 /// Days after which the prior is forgotten.
 const PRIOR_DAYS: usize = 7;
-
-/// What a PV forecast rests on, the worst first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PvRung {
-    /// No plant is known and none was seen.
-    None,
-    /// A clear sky and usual clearness.
-    ClearSky,
-    /// A clear sky and the clearness of the home's past days.
-    RecentSky,
-    /// A weather forecast; the home's past days are few.
-    Weather,
-    /// A weather forecast and the home's own gain and errors.
-    LearnedWeather,
-}
 
 /// Measured power and model in the hour of sun that is under way, in watts times slots.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

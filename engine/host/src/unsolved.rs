@@ -19,6 +19,7 @@ pub(crate) fn answer_with(request: OptimizeRequest, plan: Plan, solve_us: i64) -
         slot_minutes: request.problem.slot_minutes,
         adopt: request.adopt,
         solve_us,
+        forecast: request.forecast,
         plan,
     }
 }

@@ -52,6 +52,7 @@ fn plain(id: i64, requested_ms: i64) -> OptimizeRequest {
             scenarios: Vec::new(),
             caution_per_kwh: 0.0,
         },
+        forecast: None,
     }
 }
 

@@ -2,6 +2,7 @@
 //! been heard of lately is not planned: nobody knows what is in it.
 
 use crate::assets::Assets;
+use crate::planning::mean;
 use model::asset::{AssetKind, AssetState};
 use model::metadata::{EvSpec, HeatStoreSpec, Metadata};
 use model::problem::{Ev, HeatStore, Problem};
@@ -148,12 +149,4 @@ impl AssetInput<'_> {
             end_value_per_kwh: (mean(&problem.buy_price) / spec.cop).max(0.0),
         })
     }
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "a horizon has 672 slots at most"
-)]
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len() as f64
 }

@@ -15,7 +15,7 @@ use crate::effect::{Effect, Refusal};
 use crate::event::Event;
 use crate::inputs::{Inputs, Newest};
 use crate::past;
-use crate::planning::{self, PlanningInput};
+use crate::planning::{self, PlanningInput, Stated};
 use crate::plausible::Ranges;
 use crate::program::Source;
 use crate::refused::{note_clamped, quarantine, refuse, time_refused};
@@ -29,7 +29,6 @@ use model::alert::Alert;
 use model::asset::AssetReading;
 use model::command::Ack;
 use model::metadata::Metadata;
-use model::problem::Problem;
 use model::reading::{Measurement, Reading, ReadingOutcome};
 use model::request::OptimizeRequest;
 use model::rolling::Rolling;
@@ -490,7 +489,7 @@ impl Household {
             return;
         }
         self.unplanned_since_ms = self.unplanned_since_ms.or(Some(present_ms));
-        let Ok(problem) = self.problem(present_ms, env) else {
+        let Ok(stated) = self.problem(present_ms, env) else {
             return;
         };
         self.asked_slot_ms = Some(slot_ms);
@@ -502,7 +501,8 @@ impl Household {
             household_id: self.id,
             requested_ms: self.requested_ms,
             adopt: true,
-            problem,
+            problem: stated.problem,
+            forecast: Some(stated.forecast),
         })));
     }
 
@@ -510,7 +510,7 @@ impl Household {
     ///
     /// # Errors
     /// Returns what is missing; `None` stands for the metadata.
-    fn problem(&self, present_ms: i64, env: &Env<'_>) -> Result<Problem, Option<Unplannable>> {
+    fn problem(&self, present_ms: i64, env: &Env<'_>) -> Result<Stated, Option<Unplannable>> {
         // The cheap check comes first: a home that lacks an input gets here with every reading.
         self.check_inputs(present_ms, env)?;
         let metadata = self.metadata.as_deref().ok_or(None)?;
@@ -521,7 +521,7 @@ impl Household {
             unknown = HomeForecast::new(env.settings.slot);
             &unknown
         };
-        let mut problem = planning::problem(&PlanningInput {
+        let mut stated = planning::problem(&PlanningInput {
             metadata,
             past,
             tariff: env.tariffs.get(&metadata.tariff).map(Arc::as_ref),
@@ -536,12 +536,11 @@ impl Household {
             fresh_from_ms: present_ms.saturating_sub(env.settings.stale_after_ms),
             now_ms: present_ms,
         };
-        assets.add_to(&mut problem);
+        let problem = &mut stated.problem;
+        assets.add_to(problem);
         let adopted = self.adopted.as_ref();
-        Ok(Problem {
-            stability: adopted.and_then(|adopted| adopted.stability(&problem, env.settings)),
-            ..problem
-        })
+        problem.stability = adopted.and_then(|adopted| adopted.stability(problem, env.settings));
+        Ok(stated)
     }
 
     /// Checks whether a problem can be built; errors as in [`Self::problem`].

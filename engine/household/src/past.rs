@@ -5,6 +5,7 @@
 
 use forecast::home::{Ahead, EndedSlot, Forecast, HomeForecast};
 use forecast::horizon::Horizon;
+use forecast::irradiance::Plane;
 use forecast::local_time::LocalTime;
 use forecast::plant::Plant;
 use forecast::sun::Place;
@@ -81,7 +82,12 @@ fn place(metadata: &Metadata) -> Option<Place> {
 fn plant(metadata: Option<&Metadata>) -> Plant {
     Plant {
         place: metadata.and_then(place),
-        plane: None,
+        plane: metadata
+            .and_then(|metadata| metadata.pv_mounting)
+            .map(|mounting| Plane {
+                tilt_deg: mounting.tilt_deg,
+                azimuth_deg: mounting.azimuth_deg,
+            }),
         capacity_w: metadata.map(|metadata| metadata.pv_capacity_kw * 1e3),
     }
 }

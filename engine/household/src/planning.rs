@@ -10,6 +10,7 @@ use crate::unplannable::Unplannable;
 use forecast::home::{Forecast, HomeForecast};
 use model::metadata::{ApplianceSpec, BatterySpec, Metadata};
 use model::problem::{Appliance, Battery, Problem, Scenario};
+use model::rung::Rungs;
 use model::tariff::Tariff;
 use model::units::SlotLength;
 use model::zone::{DAY_MIN, LocalDay, Zone};
@@ -39,6 +40,15 @@ pub struct PlanningInput<'a> {
     pub settings: &'a Settings,
 }
 
+/// A problem, and what it rests on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stated {
+    /// The problem.
+    pub problem: Problem,
+    /// What its load and PV rest on.
+    pub forecast: Rungs,
+}
+
 /// Checks cheaply whether a home's problem can be built at `now_ms`. A home that lacks an input calls this with every
 /// reading, so it does not build the problem.
 ///
@@ -62,7 +72,7 @@ pub fn check(
 ///
 /// # Errors
 /// Returns what is missing.
-pub fn problem(input: &PlanningInput<'_>) -> Result<Problem, Unplannable> {
+pub fn problem(input: &PlanningInput<'_>) -> Result<Stated, Unplannable> {
     let PlanningInput {
         metadata,
         settings,
@@ -95,7 +105,7 @@ pub fn problem(input: &PlanningInput<'_>) -> Result<Problem, Unplannable> {
     );
     let zone = Zone::find_or_utc(&metadata.time_zone);
     let appliances = metadata.appliances.iter();
-    Ok(Problem {
+    let problem = Problem {
         evs: Vec::new(),
         heat_stores: Vec::new(),
         stability: None,
@@ -116,6 +126,10 @@ pub fn problem(input: &PlanningInput<'_>) -> Result<Problem, Unplannable> {
             .filter_map(|spec| horizon.appliance(spec, &zone, input.runs.get(&spec.id).copied()))
             .collect(),
         weights: metadata.weights,
+    };
+    Ok(Stated {
+        problem,
+        forecast: forecast.rungs,
     })
 }
 
@@ -200,7 +214,7 @@ fn battery(spec: &BatterySpec, soc_pct: f64, buy: &[f64], sell: &[f64]) -> Batte
     clippy::cast_precision_loss,
     reason = "a horizon has 672 slots at most"
 )]
-fn mean(values: &[f64]) -> f64 {
+pub(crate) fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 

@@ -390,6 +390,7 @@ fn schedule(request: &OptimizeRequest, charge_kw: f64) -> Schedule {
         slot_minutes: problem.slot_minutes,
         adopt: request.adopt,
         solve_us: 1_000,
+        forecast: request.forecast,
         plan: Plan {
             status: Status::Optimal,
             relaxed: Vec::new(),

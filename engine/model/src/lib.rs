@@ -20,6 +20,7 @@ pub mod battery;
 pub mod policy;
 pub mod problem;
 pub mod request;
+pub mod rung;
 pub mod scenario;
 pub mod schedule;
 

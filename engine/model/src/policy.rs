@@ -24,17 +24,7 @@ impl SlotPolicy {
     #[must_use]
     pub const fn setpoint(power_kw: f64) -> Self {
         Self {
-            battery: Some(BatteryPolicy {
-                mode: Mode::Setpoint,
-                charge_from_grid_to_kwh: None,
-                charge_from_pv_to_kwh: None,
-                discharge_to_home_to_kwh: None,
-                discharge_to_grid_to_kwh: None,
-                charge_from_excess_to_kwh: None,
-                discharge_to_excess_to_kwh: None,
-                setpoint_kw: Some(power_kw),
-                expected_kw: power_kw,
-            }),
+            battery: Some(BatteryPolicy::setpoint(power_kw)),
             import_max_kw: None,
             export_max_kw: None,
             value_per_kwh: 0.0,
@@ -70,6 +60,24 @@ pub struct BatteryPolicy {
     pub setpoint_kw: Option<f64>,
     /// What the plan expects it to do, kW, mean over the slot, positive while charging.
     pub expected_kw: f64,
+}
+
+impl BatteryPolicy {
+    /// Returns the policy that holds a power, kW at the AC side, positive while charging.
+    #[must_use]
+    pub const fn setpoint(power_kw: f64) -> Self {
+        Self {
+            mode: Mode::Setpoint,
+            charge_from_grid_to_kwh: None,
+            charge_from_pv_to_kwh: None,
+            discharge_to_home_to_kwh: None,
+            discharge_to_grid_to_kwh: None,
+            charge_from_excess_to_kwh: None,
+            discharge_to_excess_to_kwh: None,
+            setpoint_kw: Some(power_kw),
+            expected_kw: power_kw,
+        }
+    }
 }
 
 /// What a battery does, in a word.

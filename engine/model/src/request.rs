@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::problem::Problem;
+use crate::rung::Rungs;
 use crate::units::HouseholdId;
 
 /// A problem for the worker pool, the value of the `optimize-requests` topic.
@@ -19,4 +20,7 @@ pub struct OptimizeRequest {
     pub adopt: bool,
     /// The problem to solve.
     pub problem: Problem,
+    /// What the forecasts in it rest on; `None` where they are not the engine's own.
+    #[serde(default)]
+    pub forecast: Option<Rungs>,
 }

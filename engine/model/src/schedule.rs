@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::policy::SlotPolicy;
+use crate::rung::Rungs;
 use crate::units::HouseholdId;
 
 /// A plan with its identity, the value of the `schedules` topic.
@@ -26,6 +27,9 @@ pub struct Schedule {
     pub adopt: bool,
     /// Time the solver took, microseconds: 0 or more.
     pub solve_us: i64,
+    /// What the forecasts that it rests on rest on themselves; `None` where they are not the engine's own.
+    #[serde(default)]
+    pub forecast: Option<Rungs>,
     /// What the solver found.
     pub plan: Plan,
 }

@@ -77,7 +77,7 @@ pub(crate) fn write(known: &Known, followed: Option<&Followed>, slots: &mut [Pla
             if is_theirs || home.leads_to(&policy, &plan) {
                 policy
             } else {
-                set_point(plan.power_kw)
+                BatteryPolicy::setpoint(plan.power_kw)
             }
         };
         slot.policy = Some(SlotPolicy {
@@ -135,13 +135,7 @@ pub(crate) fn fix(problem: &Problem, slots: &mut [PlannedSlot]) {
     }
     for slot in slots {
         let power_kw = slot.battery_charge_kw - slot.battery_discharge_kw;
-        slot.policy = Some(SlotPolicy {
-            battery: Some(set_point(power_kw)),
-            import_max_kw: None,
-            export_max_kw: None,
-            value_per_kwh: 0.0,
-            reason: Reason::Fixed,
-        });
+        slot.policy = Some(SlotPolicy::setpoint(power_kw));
     }
 }
 
@@ -162,20 +156,6 @@ pub(crate) fn taken_kw(slot: &PlannedSlot) -> f64 {
     let evs = slot.evs.values().map(|ev| ev.charge_kw - ev.discharge_kw);
     let heat = slot.heat.values().map(|heat| heat.power_kw);
     slot.load_kw + evs.chain(heat).sum::<f64>()
-}
-
-fn set_point(power_kw: f64) -> BatteryPolicy {
-    BatteryPolicy {
-        mode: Mode::Setpoint,
-        charge_from_grid_to_kwh: None,
-        charge_from_pv_to_kwh: None,
-        discharge_to_home_to_kwh: None,
-        discharge_to_grid_to_kwh: None,
-        charge_from_excess_to_kwh: None,
-        discharge_to_excess_to_kwh: None,
-        setpoint_kw: Some(power_kw),
-        expected_kw: power_kw,
-    }
 }
 
 /// What the plan has for a slot.

@@ -58,6 +58,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Schedule, postcard::Error> {
         slot_minutes: schedule.slot_minutes,
         adopt: schedule.adopt,
         solve_us: schedule.solve_us,
+        forecast: None,
         plan: schedule.plan.into(),
     })
 }

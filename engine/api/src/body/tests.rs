@@ -3,6 +3,7 @@ use model::policy::{BatteryPolicy, Mode, Reason, SlotPolicy};
 use model::problem::{
     Appliance, Battery, Ev, Grid, HeatStore, Problem, Scenario, Stability, Weights,
 };
+use model::rung::{LoadRung, PvRung, Rungs};
 use model::schedule::{
     Metrics, Plan, PlannedEv, PlannedHeat, PlannedSlot, Relaxation, Schedule, Status,
 };
@@ -357,8 +358,7 @@ fn check_json(value: &impl serde::Serialize, expected: &Expect) {
     expected.assert_eq(&serde_json::to_string_pretty(value).unwrap());
 }
 
-#[test]
-fn a_schedule_is_written_as_documented() {
+fn relaxed() -> Schedule {
     let metrics = Metrics {
         cost: 1.5,
         grid_import_kwh: 5.0,
@@ -366,7 +366,7 @@ fn a_schedule_is_written_as_documented() {
         autarky: 0.25,
         self_consumption: 1.0,
     };
-    let schedule = Schedule {
+    Schedule {
         schedule_id: "1-1757671200000-0".to_owned(),
         request_id: "1-1757671200000-0".to_owned(),
         household_id: id(),
@@ -375,6 +375,10 @@ fn a_schedule_is_written_as_documented() {
         slot_minutes: 15,
         adopt: true,
         solve_us: 1234,
+        forecast: Some(Rungs {
+            load: LoadRung::PastDays,
+            pv: PvRung::RecentSky,
+        }),
         plan: Plan {
             status: Status::Relaxed,
             relaxed: vec![Relaxation {
@@ -402,9 +406,13 @@ fn a_schedule_is_written_as_documented() {
                 heat: std::collections::BTreeMap::new(),
             }],
         },
-    };
+    }
+}
+
+#[test]
+fn a_schedule_is_written_as_documented() {
     check_json(
-        &ScheduleBody::from(&schedule),
+        &ScheduleBody::from(&relaxed()),
         &expect![[r#"
             {
               "id": "1-1757671200000-0",

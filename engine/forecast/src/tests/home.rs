@@ -1,13 +1,13 @@
 use proptest::prelude::*;
 
 use super::{HOUR_MS, MINUTE_MS, at, near};
-use crate::home::{Ahead, EndedSlot, HomeForecast, LoadRung};
+use crate::home::{Ahead, EndedSlot, HomeForecast};
 use crate::horizon::Horizon;
 use crate::load::SCENARIOS_MAX;
 use crate::local_time::LocalTime;
 use crate::plant::Plant;
-use crate::pv::PvRung;
 use crate::sun::Place;
+use model::rung::{LoadRung, PvRung, Rungs};
 use model::units::SlotLength;
 use model::weather::WeatherPeriod;
 
@@ -118,7 +118,7 @@ fn replay_gives_equal_bytes() {
 
 #[test]
 fn rungs_rise_with_the_past() {
-    for (days, load_rung, pv_rung) in [
+    for (days, load, pv) in [
         (0, LoadRung::StandardProfile, PvRung::ClearSky),
         (3, LoadRung::FewDays, PvRung::RecentSky),
         (13, LoadRung::FewDays, PvRung::RecentSky),
@@ -132,11 +132,7 @@ fn rungs_rise_with_the_past() {
             weather: &[],
         };
         let found = home.forecast(&question);
-        assert_eq!(
-            (found.load_rung, found.pv_rung),
-            (load_rung, pv_rung),
-            "{days} days"
-        );
+        assert_eq!(found.rungs, Rungs { load, pv }, "{days} days");
         assert_eq!(found.model, home.contest().chosen());
     }
     assert!(LoadRung::StandardProfile < LoadRung::PastDays);
@@ -182,7 +178,7 @@ fn pairs_keep_both_means() {
         plant: &without,
         ..question
     });
-    assert_eq!(alone.pv_rung, PvRung::None);
+    assert_eq!(alone.rungs.pv, PvRung::None);
     for (pair, alone) in found.load_band.mean_w.iter().zip(&alone.load_band.mean_w) {
         near(*pair, *alone, 1e-6);
     }

@@ -5,9 +5,10 @@ use crate::horizon::Horizon;
 use crate::irradiance::Plane;
 use crate::local_time::LocalTime;
 use crate::plant::Plant;
-use crate::pv::{PvPast, PvRung, PvSlot};
+use crate::pv::{PvPast, PvSlot};
 use crate::scenarios::Scenarios;
 use crate::sun::{Place, position};
+use model::rung::PvRung;
 use model::units::SlotLength;
 use model::weather::WeatherPeriod;
 

@@ -178,6 +178,7 @@ fn schedule(request: OptimizeRequest, infeasible: bool) -> Schedule {
         requested_ms: request.requested_ms,
         adopt: request.adopt,
         solve_us: 100,
+        forecast: request.forecast,
         plan,
     }
 }

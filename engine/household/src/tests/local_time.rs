@@ -49,7 +49,7 @@ fn planned_window(zone: &str, window_min: (u32, u32), now_ms: i64) -> Option<(i6
         now_ms,
         settings: &SETTINGS,
     });
-    let problem = problem.unwrap();
+    let problem = problem.unwrap().problem;
     let at = |slot: u32| problem.start_ms + i64::from(slot) * 15 * MINUTE_MS;
     let appliance = problem.appliances.first()?;
     Some((at(appliance.earliest_slot), at(appliance.latest_end_slot)))

@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use super::*;
+use forecast::home::HomeForecast;
 use model::asset::{AssetReading, AssetState};
+use model::metadata::PvMounting;
 use model::problem::Problem;
+use model::rung::{LoadRung, PvRung, Rungs};
 
 /// Tells a home events without prices, so that it is not planned.
 fn live(home: &mut Household, events: impl IntoIterator<Item = Event>) {
@@ -60,10 +63,26 @@ fn grown(days: i64) -> Household {
 
 /// What it asks at midnight.
 fn asked(home: Household) -> Problem {
+    request_of(home).problem
+}
+
+fn request_of(home: Household) -> OptimizeRequest {
     let mut world = World::new(SETTINGS);
     world.home = home;
     world.read_all(at(0));
-    world.requests.last().unwrap().problem.clone()
+    world.requests.last().unwrap().clone()
+}
+
+#[test]
+fn a_request_says_what_its_forecasts_rest_on() {
+    for (days, load, pv) in [
+        (0, LoadRung::StandardProfile, PvRung::ClearSky),
+        (3, LoadRung::FewDays, PvRung::RecentSky),
+        (20, LoadRung::PastDays, PvRung::RecentSky),
+    ] {
+        let request = request_of(grown(days));
+        assert_eq!(request.forecast, Some(Rungs { load, pv }), "{days} days");
+    }
 }
 
 fn bytes(home: &Household) -> Vec<u8> {
@@ -251,4 +270,30 @@ fn slots_of_another_length_go_on_with_the_same_past() {
     // 17:00 to 19:00 are the hours 14 and 15 from 03:00 on.
     let median_w = &found.load_band.median_w;
     assert!(median_w[13] < 400.0 && median_w[14] > 1_900.0 && median_w[15] > 1_900.0);
+}
+
+/// Given modules that face east, a home of which nothing has been read yet expects its sun in the morning.
+#[test]
+fn modules_face_where_the_operator_says() {
+    let share_before_noon = |pv_mounting: Option<PvMounting>| {
+        let home = Metadata {
+            pv_mounting,
+            ..metadata()
+        };
+        let past = HomeForecast::new(SETTINGS.slot);
+        let found = crate::past::forecast(&past, &home, at(0), SETTINGS.slot, 96);
+        // Solar noon is near 11:15 UTC.
+        let pv_w = found.pv_band.mean_w;
+        pv_w[..45].iter().sum::<f64>() / pv_w.iter().sum::<f64>()
+    };
+    let facing = |azimuth_deg| {
+        share_before_noon(Some(PvMounting {
+            tilt_deg: 60.0,
+            azimuth_deg,
+        }))
+    };
+    let unknown = share_before_noon(None);
+    assert!((0.45..0.55).contains(&unknown), "{unknown}");
+    assert!(facing(90.0) > 0.65, "{}", facing(90.0));
+    assert!(facing(270.0) < 0.35, "{}", facing(270.0));
 }

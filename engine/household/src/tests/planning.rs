@@ -1,11 +1,15 @@
 //! What is stated to the solver, and when.
 
 use super::*;
-use crate::planning::{PlanningInput, problem};
+use crate::planning::{self, PlanningInput};
 use crate::runs::Runs;
 use crate::unplannable::Unplannable;
 use forecast::home::HomeForecast;
 use model::problem::{Appliance, Problem};
+
+fn problem(input: &PlanningInput<'_>) -> Result<Problem, Unplannable> {
+    planning::problem(input).map(|stated| stated.problem)
+}
 
 fn unknown() -> HomeForecast {
     HomeForecast::new(SETTINGS.slot)

@@ -6,6 +6,7 @@ use model::problem::{
     Appliance, Battery, Ev, Grid, HeatStore, Problem, Scenario, Stability, Weights,
 };
 use model::request::OptimizeRequest;
+use model::rung::{LoadRung, PvRung, Rungs};
 use model::schedule::{
     Metrics, Plan, PlannedEv, PlannedHeat, PlannedSlot, Relaxation, Schedule, Status,
 };
@@ -60,10 +61,23 @@ pub(super) fn request_v1() -> OptimizeRequest {
             }],
             weights: Weights::COST,
         },
+        forecast: None,
     }
 }
 
 pub(super) fn request() -> OptimizeRequest {
+    OptimizeRequest {
+        forecast: Some(RUNGS),
+        ..request_v3()
+    }
+}
+
+const RUNGS: Rungs = Rungs {
+    load: LoadRung::FewDays,
+    pv: PvRung::LearnedWeather,
+};
+
+pub(super) fn request_v3() -> OptimizeRequest {
     let mut request = request_v2();
     request.problem.caution_per_kwh = 0.012;
     request.problem.scenarios = vec![
@@ -143,6 +157,7 @@ pub(super) fn schedule_v1() -> Schedule {
         start_ms: START_MS,
         slot_minutes: 15,
         adopt: true,
+        forecast: None,
         solve_us: 1_234,
         plan: Plan {
             status: Status::Relaxed,
@@ -196,6 +211,13 @@ pub(super) fn schedule_v2() -> Schedule {
 }
 
 pub(super) fn schedule() -> Schedule {
+    Schedule {
+        forecast: Some(RUNGS),
+        ..schedule_v3()
+    }
+}
+
+pub(super) fn schedule_v3() -> Schedule {
     let mut schedule = schedule_v2();
     schedule.plan.slots[0].policy = Some(policy());
     schedule

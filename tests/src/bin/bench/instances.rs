@@ -412,7 +412,8 @@ fn stated(
         now_ms: start_ms,
         settings: &SETTINGS,
     };
-    let mut problem = planning::problem(&input).map_err(|reason| anyhow!(reason.as_str()))?;
+    let stated = planning::problem(&input).map_err(|reason| anyhow!(reason.as_str()))?;
+    let mut problem = stated.problem;
     let kilowatts = |series: fn(&Slot) -> &Stat| {
         let watts = slots.iter().map(|slot| series(slot).mean().unwrap_or(0.0));
         watts.map(|watts| watts / 1e3).collect()

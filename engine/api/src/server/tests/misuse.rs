@@ -598,6 +598,7 @@ async fn fail_all(log: Arc<OneLog>) {
                 start_ms: request.problem.start_ms,
                 slot_minutes: request.problem.slot_minutes,
                 solve_us: 0,
+                forecast: request.forecast,
                 plan: Plan::failed("the solver failed on this request"),
             };
             let bytes = codec.encode(&schedule).unwrap();

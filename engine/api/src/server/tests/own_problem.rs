@@ -177,6 +177,7 @@ fn as_sent(problem: Problem) -> Problem {
         requested_ms: 0,
         adopt: true,
         problem,
+        forecast: None,
     };
     let codec = Codec::single_object();
     let sent: OptimizeRequest = codec.decode(&codec.encode(&request).unwrap()).unwrap();
