@@ -419,6 +419,10 @@ fn a_schedule_is_written_as_documented() {
               "household_id": 1,
               "requested": "2025-09-12T09:59:59.999Z",
               "adopted": true,
+              "forecast": {
+                "load": "past_days",
+                "pv": "recent_sky"
+              },
               "start": "2025-09-12T10:00:00Z",
               "slot_minutes": 15,
               "status": "relaxed",
