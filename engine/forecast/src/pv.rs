@@ -187,7 +187,8 @@ impl PvPast {
         }
         self.begin_day(day);
         let sky = slot.weather.map(|period| Sky::of(period, plant.place));
-        let model = plant.yield_of(slot.start_ms, end_ms, solar_ms, sky.as_slice());
+        let (span_ms, mut dark_until_ms) = (slot.start_ms..end_ms, i64::MIN);
+        let model = plant.yield_of(span_ms, solar_ms, sky.as_slice(), &mut dark_until_ms);
         let rated_w = self.rated_w(plant);
         let hour_byte = u8::try_from(hour).expect("there are 16");
         if self
@@ -306,18 +307,26 @@ impl PvPast {
             period.end_ms > horizon.start_ms && period.start_ms < horizon.end_ms()
         });
         let skies: Vec<Sky> = ahead.map(|period| Sky::of(period, plant.place)).collect();
-        let slots: Vec<(Yield, Between)> = horizon
+        let mut dark_until_ms = i64::MIN;
+        let slots: Vec<SlotAhead> = horizon
             .starts_ms()
-            .map(|start_ms| {
+            .zip(0_i32..)
+            .map(|(start_ms, index)| {
                 let end_ms = start_ms + horizon.slot.ms();
                 let middle_ms = i64::midpoint(start_ms, end_ms);
                 let local_ms = horizon.local.local_ms(middle_ms);
                 let solar_ms = plant.solar_ms(middle_ms, local_ms);
-                let model = plant.yield_of(start_ms, end_ms, solar_ms, &skies);
-                (model, Between::of(solar_ms))
+                let span_ms = start_ms..end_ms;
+                SlotAhead {
+                    model: plant.yield_of(span_ms, solar_ms, &skies, &mut dark_until_ms),
+                    hour: Between::of(solar_ms),
+                    departure_left: libm::exp(
+                        -(f64::from(index) + 0.5) * horizon.slot.ms() as f64 / BLEND_MS,
+                    ),
+                }
             })
             .collect();
-        let covered = slots.iter().filter(|(model, _)| model.weather.is_some());
+        let covered = slots.iter().filter(|slot| slot.model.weather.is_some());
         let has_weather = 2 * covered.count() > slots.len();
         let local_ms = horizon.local.local_ms(horizon.start_ms);
         let (today, _) = day_and_hour(plant.solar_ms(horizon.start_ms, local_ms));
@@ -325,14 +334,13 @@ impl PvPast {
         let mut scenarios = Scenarios::default();
         for day in &shares.days {
             let departures = self.departures(day, horizon.start_ms);
-            let course = slots.iter().zip(0_i32..).map(|((model, hour), index)| {
-                let left =
-                    libm::exp(-(f64::from(index) + 0.5) * horizon.slot.ms() as f64 / BLEND_MS);
+            let course = slots.iter().map(|slot| {
+                let SlotAhead { model, hour, .. } = slot;
                 let (yielded, share, departure) = match model.weather {
                     Some(weather) => (weather, hour.value(&day.weather), departures.1),
                     None => (model.clear, hour.value(&day.clear), departures.0),
                 };
-                let share = (share + left * departure).clamp(0.0, SHARE_MAX);
+                let share = (share + slot.departure_left * departure).clamp(0.0, SHARE_MAX);
                 (rated_w * yielded * share).min(bound_w)
             });
             scenarios.series_w.push(course.collect());
@@ -435,6 +443,15 @@ impl PvPast {
         }
         shares
     }
+}
+
+/// A slot that is forecast.
+#[derive(Debug)]
+struct SlotAhead {
+    model: Yield,
+    hour: Between,
+    /// Share of the departure of the last slot that is left.
+    departure_left: f64,
 }
 
 /// Shares of the model by hour.
