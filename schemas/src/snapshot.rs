@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::next;
 use crate::topic::Topic;
 
-/// Version of the layout that is written. Versions 1 to 3 are read as well, others are not.
-const VERSION: u8 = 4 + next::SNAPSHOT_VERSIONS;
+/// Version of the layout that is written. Versions 1 to 4 are read as well, others are not.
+const VERSION: u8 = 5 + next::SNAPSHOT_VERSIONS;
 
 /// The topics that a shard reads, in the order of [`NextOffsets`].
 pub const SHARD_TOPICS: [Topic; 4] = [
@@ -138,7 +138,8 @@ pub fn household<H: DeserializeOwned>(bytes: &[u8]) -> Result<H, SnapshotError> 
 fn read<H: DeserializeOwned>(bytes: &[u8]) -> Result<(i32, NextOffsets, H), SnapshotError> {
     let (version, body) = bytes.split_first().ok_or(SnapshotError::Empty)?;
     let upgraded = match *version {
-        // What the next version adds stands behind the household.
+        // Since version 5 readings and ended slots are packed, and a past without weather forecasts has no tables of them;
+        // both ways are read. What the next version adds stands behind the household.
         4..=VERSION => return Ok(postcard::from_bytes(body)?),
         3 => from_version_3(body)?,
         2 => from_version_3(&from_version_2(body))?,

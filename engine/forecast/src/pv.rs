@@ -80,8 +80,9 @@ struct Latest {
     weather: Option<f32>,
 }
 
-/// What is remembered of a home's PV: about 750 bytes.
+/// What is remembered of a home's PV: about 300 bytes, and 350 more where there are weather forecasts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Saved")]
 pub struct PvPast {
     /// The newest solar day, in days since the epoch; `None` while there is none.
     newest_day: Option<i64>,
@@ -91,12 +92,46 @@ pub struct PvPast {
     shown_w: f32,
     open: Option<OpenHour>,
     latest: Option<Latest>,
-    /// Measured and modelled power by hour, under weather forecasts, W, slowly forgotten.
+    /// Measured and modelled power by hour, under weather forecasts, W, slowly forgotten. Empty without them.
     gains: Vec<(f32, f32)>,
     /// Measured power in percent of the clear sky's, a row a day; the row of a day lies at its number modulo the rows.
     clear_pct: Vec<u8>,
-    /// The same of the weather forecast's.
+    /// The same of the weather forecast's. Empty where all are missing.
     weather_pct: Vec<u8>,
+}
+
+/// The same as it was saved. Earlier builds saved whole tables where there was nothing in them.
+#[derive(Deserialize)]
+struct Saved {
+    newest_day: Option<i64>,
+    days_seen: u16,
+    shown_w: f32,
+    open: Option<OpenHour>,
+    latest: Option<Latest>,
+    gains: Vec<(f32, f32)>,
+    clear_pct: Vec<u8>,
+    weather_pct: Vec<u8>,
+}
+
+impl From<Saved> for PvPast {
+    fn from(saved: Saved) -> Self {
+        let has_gains = saved.gains.iter().any(|gain| *gain != (0.0, 0.0));
+        let has_weather = saved.weather_pct.iter().any(|pct| *pct != MISSING);
+        Self {
+            newest_day: saved.newest_day,
+            days_seen: saved.days_seen,
+            shown_w: saved.shown_w,
+            open: saved.open,
+            latest: saved.latest,
+            gains: if has_gains { saved.gains } else { Vec::new() },
+            clear_pct: saved.clear_pct,
+            weather_pct: if has_weather {
+                saved.weather_pct
+            } else {
+                Vec::new()
+            },
+        }
+    }
 }
 
 /// A slot that has ended.
@@ -122,9 +157,9 @@ impl Default for PvPast {
             shown_w: 0.0,
             open: None,
             latest: None,
-            gains: vec![(0.0, 0.0); SUN_HOURS],
+            gains: Vec::new(),
             clear_pct: vec![MISSING; DAYS * SUN_HOURS],
-            weather_pct: vec![MISSING; DAYS * SUN_HOURS],
+            weather_pct: Vec::new(),
         }
     }
 }
@@ -148,6 +183,11 @@ fn percent(share: f64) -> u8 {
 
 fn share(percent: u8) -> Option<f64> {
     (percent != MISSING).then(|| f64::from(percent) / 100.0)
+}
+
+/// The share in a cell of a table, which may be empty.
+fn known(table: &[u8], cell: usize) -> Option<f64> {
+    table.get(cell).copied().and_then(share)
 }
 
 fn row_of(day: i64) -> usize {
@@ -236,7 +276,12 @@ impl PvPast {
         for begun in (newest + 1).max(day - days + 1)..=day {
             let row = row_of(begun);
             self.clear_pct[row..row + SUN_HOURS].fill(MISSING);
-            self.weather_pct[row..row + SUN_HOURS].fill(MISSING);
+            if let Some(weather_pct) = self.weather_pct.get_mut(row..row + SUN_HOURS) {
+                weather_pct.fill(MISSING);
+            }
+        }
+        if self.weather_pct.iter().all(|pct| *pct == MISSING) {
+            self.weather_pct = Vec::new();
         }
         self.newest_day = Some(day);
         self.days_seen = (self.days_seen + 1).min(SHOWN_DAYS);
@@ -253,6 +298,8 @@ impl PvPast {
             self.clear_pct[cell] = percent(open.measured / open.clear);
         }
         if open.weather > least {
+            self.weather_pct.resize(DAYS * SUN_HOURS, MISSING);
+            self.gains.resize(SUN_HOURS, (0.0, 0.0));
             self.weather_pct[cell] = percent(open.measured_weather / open.weather);
             let (measured, modelled) = &mut self.gains[hour];
             let slots = open.slots;
@@ -283,7 +330,8 @@ impl PvPast {
         let double = |(measured, modelled): (f32, f32)| (f64::from(measured), f64::from(modelled));
         let all = self.gains.iter().copied().map(double);
         let all = all.fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
-        ratio(double(self.gains[hour]), ratio(all, 1.0))
+        let of_hour = self.gains.get(hour).copied().unwrap_or_default();
+        ratio(double(of_hour), ratio(all, 1.0))
     }
 
     /// Returns scenarios for a horizon, and what they rest on. `weather` ascends; where it says nothing, the clear sky
@@ -391,9 +439,8 @@ impl PvPast {
             ..=newest.min(today - 1))
             .filter(|day| {
                 let row = row_of(*day);
-                table[row..row + SUN_HOURS]
-                    .iter()
-                    .any(|pct| *pct != MISSING)
+                let hours = table.get(row..row + SUN_HOURS).unwrap_or_default();
+                hours.iter().any(|pct| *pct != MISSING)
             })
             .map(|day| (row_of(day), libm::exp(-((today - day) as f64) / age_days)))
             .collect();
@@ -417,7 +464,7 @@ impl PvPast {
                 day.clear[hour] = clear.unwrap_or(PRIOR_CLEAR[1].0);
                 // The gain has seen more days than the mean.
                 let gain = self.gain(hour, rated_w);
-                let error = share(self.weather_pct[row + hour])
+                let error = known(&self.weather_pct, row + hour)
                     .zip(*weather_mean)
                     .map_or(0.0, |(share, mean)| share - mean);
                 day.weather[hour] = (gain + error).max(0.0);
@@ -481,7 +528,7 @@ fn means(table: &[u8], rows: &[(usize, f64)]) -> [Option<f64>; SUN_HOURS] {
     std::array::from_fn(|hour| {
         let (mut sum, mut weights) = (0.0, 0.0);
         for (row, weight) in rows {
-            if let Some(share) = share(table[row + hour]) {
+            if let Some(share) = known(table, row + hour) {
                 sum += weight * share;
                 weights += weight;
             }

@@ -8,6 +8,7 @@ mod lengths;
 mod limits;
 mod local_time;
 mod means;
+mod packed;
 mod past;
 mod planning;
 mod plausible;
