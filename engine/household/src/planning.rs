@@ -147,7 +147,7 @@ fn kilowatts(watts: Vec<f64>) -> Vec<f64> {
 }
 
 /// Returns the buying and selling prices from `start_ms` up to the first slot whose price is not fully known.
-fn prices(tariff: &Tariff, start_ms: i64, settings: &Settings) -> (Vec<f64>, Vec<f64>) {
+pub(crate) fn prices(tariff: &Tariff, start_ms: i64, settings: &Settings) -> (Vec<f64>, Vec<f64>) {
     let starts = (0..i64::from(settings.horizon_slots)).map(|t| start_ms + t * settings.slot.ms());
     starts
         .map_while(|start_ms| slot_price(tariff, start_ms, settings.slot))

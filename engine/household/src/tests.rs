@@ -4,6 +4,7 @@ mod assets;
 mod clocks;
 mod commands;
 mod inputs;
+mod lasting;
 mod lengths;
 mod limits;
 mod local_time;
