@@ -435,8 +435,9 @@ impl Household {
             .retain(|given| given.requested_ms.max(given.issued_ms) <= latest_ms);
     }
 
-    /// Requests a plan, once per slot unless the one in force lasts longer: when a reading of the slot shows that the previous one has ended, or when the clock
-    /// has waited long enough for a reading. A home without a plan requests one as soon as it can.
+    /// Requests a plan, once per slot unless the one in force lasts longer: when a reading of the slot shows that the
+    /// previous one has ended, or when the clock has waited long enough for a reading. A home without a plan requests one
+    /// as soon as it can.
     fn ask(&mut self, present_ms: i64, env: &Env<'_>, effects: &mut Vec<Effect>) {
         let slot_ms = env.settings.slot.start_of_ms(present_ms);
         let asked = self
