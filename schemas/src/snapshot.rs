@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::next;
 use crate::topic::Topic;
 
-/// Version of the layout that is written. Versions 1 to 3 are read as well, others are not.
-const VERSION: u8 = 4 + next::SNAPSHOT_VERSIONS;
+/// Version of the layout that is written. Versions 1 to 4 are read as well, others are not.
+const VERSION: u8 = 5 + next::SNAPSHOT_VERSIONS;
 
 /// The topics that a shard reads, in the order of [`NextOffsets`].
 pub const SHARD_TOPICS: [Topic; 4] = [
@@ -139,10 +139,11 @@ fn read<H: DeserializeOwned>(bytes: &[u8]) -> Result<(i32, NextOffsets, H), Snap
     let (version, body) = bytes.split_first().ok_or(SnapshotError::Empty)?;
     let upgraded = match *version {
         // What the next version adds stands behind the household.
-        4..=VERSION => return Ok(postcard::from_bytes(body)?),
-        3 => from_version_3(body)?,
-        2 => from_version_3(&from_version_2(body))?,
-        1 => from_version_3(&from_version_2(&from_version_1(body)?))?,
+        5..=VERSION => return Ok(postcard::from_bytes(body)?),
+        4 => from_version_4(body),
+        3 => from_version_4(&from_version_3(body)?),
+        2 => from_version_4(&from_version_3(&from_version_2(body))?),
+        1 => from_version_4(&from_version_3(&from_version_2(&from_version_1(body)?))?),
         newer if newer > VERSION => return Err(SnapshotError::Newer(newer)),
         other => return Err(SnapshotError::Version(other)),
     };
@@ -193,6 +194,13 @@ impl From<MetadataV3> for Metadata {
             weights: before.weights,
         }
     }
+}
+
+/// Converts a body of version 4 to version 5, which adds what the last plan was asked for. Since then readings and ended
+/// slots are packed, and a past without weather forecasts has no tables of them; both ways are read.
+fn from_version_4(body: &[u8]) -> Vec<u8> {
+    const NONE: u8 = 0;
+    [body, &[NONE]].concat()
 }
 
 /// Converts a body of version 3 to version 4. That adds the home's time zone and place, its EVs, heat stores and groups

@@ -50,24 +50,27 @@ impl Device {
         self.content_kwh
     }
 
+    /// Returns the power with which a policy would have the battery work for some hours, kW, positive while charging.
+    #[must_use]
+    pub fn power_kw(&self, policy: &SlotPolicy, net_load_kw: f64, hours: f64) -> f64 {
+        let limit = |own: f64, policys: Option<f64>| policys.map_or(own, |kw| own.min(kw));
+        let moment = Moment {
+            content_kwh: self.content_kwh,
+            net_load_kw,
+            import_max_kw: limit(self.import_max_kw, policy.import_max_kw),
+            export_max_kw: limit(self.export_max_kw, policy.export_max_kw),
+        };
+        let battery = policy.battery.as_ref();
+        battery.map_or(0.0, |battery| self.bounds.power_kw(battery, &moment, hours))
+    }
+
     /// Carries a policy out for a step; without one, the battery rests. Nothing moves in a step that was not recorded.
     pub fn carry_out(&mut self, policy: Option<&SlotPolicy>, step: &Step) -> Moved {
         let Some(net_kw) = step.net_kw else {
             return Moved::default();
         };
-        let limit = |own: f64, policys: Option<f64>| policys.map_or(own, |kw| own.min(kw));
-        let battery_kw = policy.map_or(0.0, |policy| {
-            let moment = Moment {
-                content_kwh: self.content_kwh,
-                net_load_kw: net_kw,
-                import_max_kw: limit(self.import_max_kw, policy.import_max_kw),
-                export_max_kw: limit(self.export_max_kw, policy.export_max_kw),
-            };
-            let battery = policy.battery.as_ref();
-            battery.map_or(0.0, |battery| {
-                self.bounds.power_kw(battery, &moment, step.hours)
-            })
-        });
+        let power_kw = |policy| self.power_kw(policy, net_kw, step.hours);
+        let battery_kw = policy.map_or(0.0, power_kw);
         let before_kwh = self.content_kwh;
         let after_kwh = self.bounds.after_kwh(before_kwh, battery_kw, step.hours);
         self.content_kwh = after_kwh.clamp(self.bounds.min_kwh, self.bounds.max_kwh);

@@ -36,7 +36,16 @@ pub struct Live<'a> {
     solver: Solver,
     command: Option<Command>,
     fallback: SlotPolicy,
+    planned: Option<Planned>,
     plans_count: usize,
+}
+
+/// The newest plan.
+#[derive(Debug)]
+struct Planned {
+    start_ms: i64,
+    /// The policy of each slot, and the load less PV that it expects, kW.
+    slots: Vec<(SlotPolicy, f64)>,
 }
 
 impl<'a> Live<'a> {
@@ -53,6 +62,7 @@ impl<'a> Live<'a> {
             solver: Solver::default(),
             command: None,
             fallback: crate::device::self_consumption(home),
+            planned: None,
             plans_count: 0,
             metadata: Arc::clone(&metadata),
         };
@@ -99,16 +109,22 @@ impl<'a> Live<'a> {
         self.read(now_ms, Measurement::Battery { soc_pct, power_w });
     }
 
-    /// Returns what the program in force says at `at_ms`.
-    #[must_use]
-    pub fn program_at(&self, at_ms: i64) -> Option<&SlotPolicy> {
-        self.command.as_ref()?.entry_at(at_ms)?.policy.as_ref()
-    }
-
     /// Returns what the device does at `at_ms`: its program, or its fallback.
     #[must_use]
     pub fn policy_at(&self, at_ms: i64) -> &SlotPolicy {
-        self.program_at(at_ms).unwrap_or(&self.fallback)
+        let command = self.command.as_ref();
+        let entry = command.and_then(|command| command.entry_at(at_ms));
+        entry
+            .and_then(|entry| entry.policy.as_ref())
+            .unwrap_or(&self.fallback)
+    }
+
+    /// Returns what the newest plan has for the slot at `at_ms`, and the load less PV that it expects there, kW.
+    #[must_use]
+    pub fn planned_at(&self, at_ms: i64) -> Option<&(SlotPolicy, f64)> {
+        let planned = self.planned.as_ref()?;
+        let slots_past = (at_ms - planned.start_ms).div_euclid(self.settings.slot.ms());
+        planned.slots.get(usize::try_from(slots_past).ok()?)
     }
 
     fn learn_prices(&mut self, now_ms: i64) {
@@ -155,6 +171,12 @@ impl<'a> Live<'a> {
                 self.plans_count += 1;
                 let problem = &request.problem;
                 let plan = solved(&mut self.solver, problem);
+                let nets_kw = problem.load_kw.iter().zip(&problem.pv_kw);
+                let policies = plan.slots.iter().filter_map(|slot| slot.policy.clone());
+                self.planned = Some(Planned {
+                    start_ms: problem.start_ms,
+                    slots: policies.zip(nets_kw.map(|(load, pv)| load - pv)).collect(),
+                });
                 Some(Event::ScheduleReady(Arc::new(Schedule {
                     schedule_id: request.request_id.clone(),
                     request_id: request.request_id.clone(),

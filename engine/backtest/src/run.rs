@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use forecast::home::Forecast;
+use forecast::scenarios::Band;
 use jiff::Timestamp;
 use model::battery::Bounds;
 use model::policy::SlotPolicy;
@@ -48,9 +48,8 @@ pub fn run(home: &Recorded, progress: &mut dyn FnMut(usize)) -> Outcome {
     let (perfect, content_kwh) = run_perfect(home);
     progress(home.steps_count());
     let cost_bound = bound::lowest_cost(home, content_kwh);
-    let setpoint = run_setpoints(home, progress);
     let mut watched = Watched::new(home);
-    let hearth = run_hearth(home, &mut watched, progress);
+    let (setpoint, hearth) = run_hearth(home, &mut watched, progress);
     let costs = Costs {
         none: none.total.cost,
         rule: rule.total.cost,
@@ -95,7 +94,7 @@ pub fn run(home: &Recorded, progress: &mut dyn FnMut(usize)) -> Outcome {
 /// How often [`run`] goes through the steps of a home.
 #[must_use]
 pub const fn passes() -> usize {
-    4
+    3
 }
 
 /// The bill of a contender, whole and by days.
@@ -146,50 +145,43 @@ fn id() -> HouseholdId {
     HouseholdId::new(1).expect("it is positive")
 }
 
-/// Hearth's plans as set-points: the power that the plan expects, held for the whole slot.
-fn run_setpoints(home: &Recorded, progress: &mut dyn FnMut(usize)) -> Ledger {
-    let mut ledger = Ledger::new(home);
-    let (mut live, mut device) = (Live::new(home, id()), Device::new(home));
-    let (rule, mut battery_kw) = (self_consumption(home), 0.0);
-    for (index, step) in home.steps().enumerate() {
-        live.begin_step(index, device.content_kwh(), battery_kw);
-        let fixed = live.program_at(step.start_ms).and_then(fixed);
-        let policy = fixed.as_ref().unwrap_or(&rule);
-        let moved = device.carry_out(Some(policy), &step);
-        battery_kw = moved.battery_kw;
-        ledger.note(index, &step, &moved);
-        tell(index, home, progress);
-    }
-    ledger
-}
-
-fn fixed(policy: &SlotPolicy) -> Option<SlotPolicy> {
-    let battery = policy.battery.as_ref()?;
-    Some(SlotPolicy::setpoint(battery.expected_kw))
-}
-
+/// Hearth's plans as set-points, and its programs. The thresholds of a plan do not depend on what a battery holds, so both
+/// have the same plans: the set-point of a slot is the power with which a battery of that content follows its thresholds on
+/// the load and PV that are expected, held for the whole slot.
 fn run_hearth(
     home: &Recorded,
     watched: &mut Watched<'_>,
     progress: &mut dyn FnMut(usize),
-) -> Ledger {
-    let mut ledger = Ledger::new(home);
-    let (mut live, mut device) = (Live::new(home, id()), Device::new(home));
-    let mut battery_kw = 0.0;
+) -> (Ledger, Ledger) {
+    let (mut by_setpoints, mut by_programs) = (Ledger::new(home), Ledger::new(home));
+    let (mut held, mut device) = (Device::new(home), Device::new(home));
+    let mut live = Live::new(home, id());
+    let (mut battery_kw, mut setpoint) = (0.0, self_consumption(home));
     for (index, step) in home.steps().enumerate() {
         live.begin_step(index, device.content_kwh(), battery_kw);
+        if index.is_multiple_of(home.steps_per_slot()) {
+            let planned = live.planned_at(step.start_ms);
+            setpoint = planned.map_or_else(
+                || self_consumption(home),
+                |(policy, net_kw)| {
+                    SlotPolicy::setpoint(held.power_kw(policy, *net_kw, home.slot().hours()))
+                },
+            );
+        }
+        let moved = held.carry_out(Some(&setpoint), &step);
+        by_setpoints.note(index, &step, &moved);
         let policy = live.policy_at(step.start_ms);
         let thresholds = Thresholds::of(policy);
         let moved = device.carry_out(Some(policy), &step);
         battery_kw = moved.battery_kw;
-        ledger.note(index, &step, &moved);
+        by_programs.note(index, &step, &moved);
         watched.note(index, &live, thresholds, &moved, device.content_kwh());
         tell(index, home, progress);
     }
     watched.plans_count = live.plans_count();
     let past = live.household().past();
     watched.model = past.map_or("none", |past| past.contest().chosen().name());
-    ledger
+    (by_setpoints, by_programs)
 }
 
 /// Tells the progress every thousand steps.
@@ -214,8 +206,8 @@ struct Watched<'a> {
     /// The first step of the week that is shown.
     week_from: usize,
     week: Week,
-    /// The forecast of the last midnight, and its first step.
-    forecast: Option<(usize, Forecast)>,
+    /// Load and PV power as forecast at the last midnight, and the forecast's first step.
+    forecast: Option<(usize, [Band; 2])>,
 }
 
 impl<'a> Watched<'a> {
@@ -256,14 +248,15 @@ impl<'a> Watched<'a> {
             let (slot, day) = (home.slot(), home.slot().per_day());
             let metadata = live.metadata();
             let found = household::past::forecast(past, metadata, now_ms, slot, day);
+            let bands = [found.load_band(), found.pv_band()];
             self.load_errors
-                .add(&found.load_band, came_w(home, &home.load_w, index, day));
+                .add(&bands[0], came_w(home, &home.load_w, index, day));
             if home.pv_capacity_kw > 0.0 {
                 self.pv_errors
-                    .add(&found.pv_band, came_w(home, &home.pv_w, index, day));
+                    .add(&bands[1], came_w(home, &home.pv_w, index, day));
             }
             if now_ms.rem_euclid(DAY_MS) == 0 {
-                self.forecast = Some((index, found));
+                self.forecast = Some((index, bands));
             }
         }
         let week_end_ms = home.step_ms(self.week_from) + WEEK_MS;
@@ -283,11 +276,11 @@ impl<'a> Watched<'a> {
                 thresholds,
                 ..WeekSlot::default()
             };
-            if let Some((from, forecast)) = &self.forecast {
+            if let Some((from, [load, pv])) = &self.forecast {
                 let place = (index - from) / per_slot;
-                if place < forecast.load_band.mean_w.len() {
-                    slot.load_band_kw = band_kw(&forecast.load_band, place);
-                    slot.pv_band_kw = band_kw(&forecast.pv_band, place);
+                if place < load.mean_w.len() {
+                    slot.load_band_kw = band_kw(load, place);
+                    slot.pv_band_kw = band_kw(pv, place);
                 }
             }
             self.week.slots.push(slot);

@@ -138,7 +138,7 @@ fn ranked(scenarios: &Scenarios, values: impl Iterator<Item = f64>, came: f64) -
 
 impl Errors {
     fn add(&mut self, forecast: &Forecast, came_w: &[Option<f64>], per_hour: usize) {
-        let (scenarios, band) = (&forecast.load, &forecast.load_band);
+        let (scenarios, band) = (&forecast.load, &forecast.load_band());
         for (t, came_w) in came_w.iter().enumerate() {
             let Some(came_w) = came_w else { continue };
             self.count += 1.0;

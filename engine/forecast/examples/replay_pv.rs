@@ -141,7 +141,7 @@ fn main() {
                     weather: if has_weather { &weather } else { &[] },
                 };
                 let forecast = home.forecast(&ahead);
-                errors.add(&forecast.pv_band, &rows[t..t + DAY]);
+                errors.add(&forecast.pv_band(), &rows[t..t + DAY]);
                 let before: Vec<f64> = rows[t - DAY..t].iter().map(|row| row.pv_w).collect();
                 let band = Band {
                     mean_w: before.clone(),

@@ -10,7 +10,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::horizon::Horizon;
-use crate::load::{self, LoadModel};
+use crate::load::{self, LoadModel, PastDay};
 use crate::local_time::LocalTime;
 use crate::profiles::{History, Profiles};
 use crate::scenarios;
@@ -67,9 +67,10 @@ impl Contest {
         let lead_hours = (start_ms.div_euclid(HOUR_MS) * LEAD_STRIDE).rem_euclid(24);
         let made_ms = start_ms - lead_hours * HOUR_MS;
         let history = profiles.until(made_ms);
+        let asked = Asked::of(&history, made_ms, start_ms, came_w);
         let mut costs = [0.0; LoadModel::ALL.len()];
         for (cost, model) in costs.iter_mut().zip(LoadModel::ALL) {
-            let Some(score_w) = score_w(&history, model, made_ms, start_ms, came_w) else {
+            let Some(score_w) = asked.score_w(model) else {
                 return;
             };
             *cost = score_w * stake_per_kwh;
@@ -109,39 +110,63 @@ fn single(cost: f64) -> f32 {
     (cost as f32).clamp(0.0, f32::MAX)
 }
 
-/// The score of a model's mean load of an hour, W, made at `made_ms`.
-fn score_w(
-    history: &History<'_>,
-    model: LoadModel,
-    made_ms: i64,
-    start_ms: i64,
+/// An hour that every model is asked for.
+struct Asked<'a> {
+    history: &'a History<'a>,
+    /// The day from when the forecast was made on.
+    day: Horizon,
+    known: Vec<PastDay>,
+    /// What each of the known days says of the hour, W.
+    said_w: Vec<Option<f64>>,
     came_w: f64,
-) -> Option<f64> {
-    let day = Horizon {
-        start_ms: made_ms,
-        slot: history.cell(),
-        slots_count: history.cell().per_day(),
-        local: LocalTime {
-            offset_min: history.offset_min(start_ms),
-            change: None,
-        },
-    };
-    let days = load::weigh(history, model, day);
-    let mut hours_w: Vec<(f64, f64)> = Vec::with_capacity(days.len());
-    for past in days {
-        if let Some(load_w) = load::hour_w(history, day, past.days_ago, start_ms) {
-            hours_w.push((load_w, past.weight));
+}
+
+impl<'a> Asked<'a> {
+    fn of(history: &'a History<'a>, made_ms: i64, start_ms: i64, came_w: f64) -> Self {
+        let day = Horizon {
+            start_ms: made_ms,
+            slot: history.cell(),
+            slots_count: history.cell().per_day(),
+            local: LocalTime {
+                offset_min: history.offset_min(start_ms),
+                change: None,
+            },
+        };
+        let known = load::known_days(history, day);
+        let said_w = known
+            .iter()
+            .map(|past| load::hour_w(history, day, past.days_ago, start_ms));
+        Self {
+            history,
+            day,
+            said_w: said_w.collect(),
+            known,
+            came_w,
         }
     }
-    let known: f64 = hours_w.iter().map(|(_, weight)| weight).sum();
-    if known <= 0.0 {
-        return None;
+
+    /// The score of a model's mean load of the hour, W; `None` if no day that it uses says anything.
+    fn score_w(&self, model: LoadModel) -> Option<f64> {
+        let days = load::weigh_known(self.history, model, self.day, &self.known);
+        let mut hours_w: Vec<(f64, f64)> = Vec::with_capacity(days.len());
+        let mut known = self.known.iter().zip(&self.said_w);
+        // Models leave days out and keep their order.
+        for past in days {
+            let said = known.find(|(day, _)| day.days_ago == past.days_ago);
+            if let Some(load_w) = said.and_then(|(_, said_w)| *said_w) {
+                hours_w.push((load_w, past.weight));
+            }
+        }
+        let known: f64 = hours_w.iter().map(|(_, weight)| weight).sum();
+        if known <= 0.0 {
+            return None;
+        }
+        hours_w.iter_mut().for_each(|(_, weight)| *weight /= known);
+        if model == LoadModel::WeekdayMean {
+            let mean_w = hours_w.iter().map(|(load_w, weight)| load_w * weight).sum();
+            hours_w = vec![(mean_w, 1.0)];
+        }
+        scenarios::sort(&mut hours_w);
+        Some(scenarios::ranked_score(&hours_w, self.came_w))
     }
-    hours_w.iter_mut().for_each(|(_, weight)| *weight /= known);
-    if model == LoadModel::WeekdayMean {
-        let mean_w = hours_w.iter().map(|(load_w, weight)| load_w * weight).sum();
-        hours_w = vec![(mean_w, 1.0)];
-    }
-    scenarios::sort(&mut hours_w);
-    Some(scenarios::ranked_score(&hours_w, came_w))
 }

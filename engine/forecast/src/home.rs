@@ -57,14 +57,24 @@ pub struct Forecast {
     pub load: Scenarios,
     /// PV scenarios, which belong to the load scenarios of the same place and have the same weights.
     pub pv: Scenarios,
-    /// Figures of the load.
-    pub load_band: Band,
-    /// Figures of the PV power.
-    pub pv_band: Band,
     /// What it rests on.
     pub rungs: Rungs,
     /// The model of the load.
     pub model: LoadModel,
+}
+
+impl Forecast {
+    /// Returns figures of the load in each slot.
+    #[must_use]
+    pub fn load_band(&self) -> Band {
+        self.load.band()
+    }
+
+    /// Returns figures of the PV power in each slot.
+    #[must_use]
+    pub fn pv_band(&self) -> Band {
+        self.pv.band()
+    }
 }
 
 /// A home's past as its forecasts need it: 3.4 KB at slots of a quarter of an hour or shorter, less at longer ones.
@@ -165,8 +175,6 @@ impl HomeForecast {
         Forecast {
             start_ms: horizon.start_ms,
             slot: horizon.slot,
-            load_band: load.band(),
-            pv_band: pv.band(),
             load,
             pv,
             rungs: Rungs {

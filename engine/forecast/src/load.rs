@@ -77,7 +77,17 @@ pub(crate) struct PastDay {
 
 /// Returns the past days that a model uses for a horizon and their weights, which sum to 1. None if no day is known.
 pub(crate) fn weigh(history: &History<'_>, model: LoadModel, horizon: Horizon) -> Vec<PastDay> {
-    let mut days = known_days(history, horizon);
+    weigh_known(history, model, horizon, &known_days(history, horizon))
+}
+
+/// The same where the [`known_days`] of the horizon are at hand.
+pub(crate) fn weigh_known(
+    history: &History<'_>,
+    model: LoadModel,
+    horizon: Horizon,
+    known: &[PastDay],
+) -> Vec<PastDay> {
+    let mut days = known.to_vec();
     match model {
         LoadModel::Yesterday => days.truncate(1),
         LoadModel::WeekdayMean => {
@@ -117,7 +127,7 @@ fn like_ms(history: &History<'_>, horizon: Horizon, start_ms: i64, days_ago: i64
 
 /// Returns the days of which enough is known, the newest first.
 #[expect(clippy::cast_precision_loss, reason = "a day has few slots")]
-fn known_days(history: &History<'_>, horizon: Horizon) -> Vec<PastDay> {
+pub(crate) fn known_days(history: &History<'_>, horizon: Horizon) -> Vec<PastDay> {
     let per_day = history.cell().per_day();
     let days = (1..=history.days_max()).filter_map(|days_ago| {
         let end_ms = like_ms(history, horizon, horizon.start_ms, days_ago - 1);
@@ -177,9 +187,11 @@ fn hours_before(history: &History<'_>, end_ms: i64) -> [f32; LIKENESS_HOURS] {
     let mut hours_w = [f32::NAN; LIKENESS_HOURS];
     for (hour_w, cells_w) in hours_w.iter_mut().zip(cells_w.rchunks(per_hour)) {
         let (mut sum_w, mut count) = (0.0, 0.0);
-        for power_w in cells_w.iter().filter(|power_w| !power_w.is_nan()) {
-            sum_w += power_w;
-            count += 1.0;
+        // Whether a cell is known is not worth a guess.
+        for power_w in cells_w {
+            let is_known = !power_w.is_nan();
+            sum_w += if is_known { *power_w } else { 0.0 };
+            count += if is_known { 1.0 } else { 0.0 };
         }
         *hour_w = sum_w / count;
     }
@@ -195,11 +207,10 @@ fn weigh_by_likeness(days: &mut [PastDay], history: &History<'_>, horizon: Horiz
         let (mut sum, mut weights, mut known, mut weight) = (0.0, 0.0, 0, 1.0);
         for (now_w, then_w) in now_w.iter().zip(&then_w) {
             let apart_w = f64::from((now_w - then_w).abs());
-            if !apart_w.is_nan() {
-                sum += weight * apart_w;
-                weights += weight;
-                known += 1;
-            }
+            let is_known = !apart_w.is_nan();
+            sum += if is_known { weight * apart_w } else { 0.0 };
+            weights += if is_known { weight } else { 0.0 };
+            known += u32::from(is_known);
             weight *= LIKENESS_HOUR_DECAY;
         }
         (known >= LIKENESS_HOURS_MIN).then(|| sum / weights)
@@ -253,14 +264,10 @@ pub(crate) fn courses(history: &History<'_>, model: LoadModel, horizon: Horizon)
         let before_ms = horizon.start_ms - history.cell().ms();
         let before_ms = like_ms(history, horizon, before_ms, day.days_ago);
         courses.before_w.push(f64::from(history.at_w(before_ms)));
-        let mut passed_ms = 0;
-        let course = horizon.starts_ms().map(|start_ms| {
-            // A horizon longer than the day is far back goes on with the last day that is known.
-            let days_ago = day.days_ago.max(passed_ms / DAY_MS + 1);
-            passed_ms += horizon.slot.ms();
-            f64::from(history.at_w(like_ms(history, horizon, start_ms, days_ago)))
-        });
-        courses.scenarios.series_w.push(course.collect());
+        courses
+            .scenarios
+            .series_w
+            .push(course_w(history, horizon, day.days_ago));
         courses.scenarios.weights.push(day.weight);
     }
     fill_gaps(&mut courses, history, horizon);
@@ -270,11 +277,41 @@ pub(crate) fn courses(history: &History<'_>, model: LoadModel, horizon: Horizon)
     courses
 }
 
+/// What followed the same local time some days ago, W; NaN where it is not known. A horizon longer than the day is far back
+/// goes on with the last day that is known.
+fn course_w(history: &History<'_>, horizon: Horizon, days_ago: i64) -> Vec<f64> {
+    let mut course_w = Vec::with_capacity(horizon.slots_count);
+    let (first_ms, last_ms) = (horizon.start_ms, horizon.end_ms() - horizon.slot.ms());
+    let days_ms = days_ago * DAY_MS;
+    if horizon.slot == history.cell()
+        && last_ms - first_ms < days_ms
+        && horizon.local.is_unchanged(first_ms, last_ms)
+    {
+        let local_ms = |ms| horizon.local.local_ms(ms) - days_ms;
+        let from_ms = history.unchanged_utc_ms(local_ms(first_ms), local_ms(last_ms));
+        if let Some(from_ms) = from_ms {
+            history.add_from(from_ms, horizon.slots_count, &mut course_w);
+            return course_w;
+        }
+    }
+    let mut passed_ms = 0;
+    course_w.extend(horizon.starts_ms().map(|start_ms| {
+        let days_ago = days_ago.max(passed_ms / DAY_MS + 1);
+        passed_ms += horizon.slot.ms();
+        f64::from(history.at_w(like_ms(history, horizon, start_ms, days_ago)))
+    }));
+    course_w
+}
+
 /// Gives a slot that a scenario does not know the weighted mean of the others; if none knows it, the standard profile's
 /// load.
 fn fill_gaps(courses: &mut Courses, history: &History<'_>, horizon: Horizon) {
     let Scenarios { weights, series_w } = &mut courses.scenarios;
     let mut level_w = None;
+    let is_whole = |course: &Vec<f64>| course.iter().all(|load_w| !load_w.is_nan());
+    if series_w.iter().all(is_whole) {
+        return;
+    }
     for (slot_index, start_ms) in horizon.starts_ms().enumerate() {
         if !series_w.iter().any(|course| course[slot_index].is_nan()) {
             continue;

@@ -33,6 +33,13 @@ impl LocalTime {
         };
         ts_ms + offset_ms(offset_min)
     }
+
+    /// Whether clocks do not change from `first_ms` to `last_ms`.
+    #[must_use]
+    pub fn is_unchanged(&self, first_ms: i64, last_ms: i64) -> bool {
+        self.change
+            .is_none_or(|(from_ms, _)| !(first_ms + 1..=last_ms).contains(&from_ms))
+    }
 }
 
 fn offset_ms(offset_min: i32) -> i64 {
@@ -99,14 +106,25 @@ impl Offsets {
     /// Returns the moment at which clocks showed a local time, UTC epoch milliseconds; the later one of two. A time that
     /// was left out is read as if the change had not come.
     pub(crate) fn utc_ms(&self, local_ms: i64) -> i64 {
-        let mut utc_ms = local_ms;
-        for (from_ms, offset_min) in self.changes.iter().rev() {
-            utc_ms = local_ms - i64::from(*offset_min) * MINUTE_MS;
-            if utc_ms >= *from_ms {
+        self.read(local_ms).1
+    }
+
+    /// Returns the moment of the first of two local times, if all between them are read with the same offset.
+    pub(crate) fn unchanged_utc_ms(&self, first_ms: i64, last_ms: i64) -> Option<i64> {
+        let (first, last) = (self.read(first_ms), self.read(last_ms));
+        (first.0 == last.0).then_some(first.1)
+    }
+
+    /// Which change a local time is read with, counted from the newest, and its moment.
+    fn read(&self, local_ms: i64) -> (usize, i64) {
+        let mut read = (0, local_ms);
+        for (place, (from_ms, offset_min)) in self.changes.iter().rev().enumerate() {
+            read = (place, local_ms - i64::from(*offset_min) * MINUTE_MS);
+            if read.1 >= *from_ms {
                 break;
             }
         }
-        utc_ms
+        read
     }
 
     /// Returns the local time at `ts_ms` as if it were UTC, epoch milliseconds.

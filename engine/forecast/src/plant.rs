@@ -1,5 +1,7 @@
 //! What a plant's model says of a slot: per watt of peak power, under a clear sky and under a weather forecast.
 
+use std::ops::Range;
+
 use crate::irradiance::{self, Plane};
 use crate::sun::{self, Place};
 use model::units::{DAY_MS, HOUR_MS, MINUTE_MS};
@@ -96,16 +98,17 @@ impl Plant {
     }
 
     /// Returns the yield of a slot. It is 0 where the sun is down. Where the place is not known, the sun is up in the
-    /// hours of [`SUN_HOURS`]; `solar_ms` is the solar time of the slot's middle.
+    /// hours of [`SUN_HOURS`]; `solar_ms` is the solar time of the slot's middle. Up to `dark_until_ms` the sun is known to
+    /// be down; that moves on with what is seen, so slots must ascend.
     pub(crate) fn yield_of(
         &self,
-        start_ms: i64,
-        end_ms: i64,
+        span_ms: Range<i64>,
         solar_ms: i64,
         skies: &[Sky],
+        dark_until_ms: &mut i64,
     ) -> Yield {
         let Some(place) = self.place else {
-            let sky = sky_at(skies, i64::midpoint(start_ms, end_ms));
+            let sky = sky_at(skies, i64::midpoint(span_ms.start, span_ms.end));
             let hours = hours_since_first(solar_ms);
             let is_up = (0.0..SUN_HOURS as f64).contains(&hours);
             return Yield {
@@ -115,11 +118,16 @@ impl Plant {
         };
         let plane = self.plane(place);
         let (mut clear, mut weather, mut count) = (0.0, Some(0.0), 0.0);
-        for ts_ms in samples_ms(start_ms, end_ms) {
-            let sun = sun::position(place, ts_ms);
+        for ts_ms in samples_ms(span_ms.start, span_ms.end) {
             let sky = sky_at(skies, ts_ms);
             count += 1.0;
+            if ts_ms < *dark_until_ms {
+                weather = weather.filter(|_| sky.is_some());
+                continue;
+            }
+            let sun = sun::position(place, ts_ms);
             if sun.elevation_deg <= 0.0 {
+                *dark_until_ms = sun::down_until_ms(sun, ts_ms);
                 weather = weather.filter(|_| sky.is_some());
                 continue;
             }

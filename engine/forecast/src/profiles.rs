@@ -247,8 +247,9 @@ impl Profiles {
         let split = self.place(first);
         let (later, earlier) = self.cells.split_at(split);
         let mut cells_w: Vec<f32> = Vec::with_capacity(self.cells.len());
-        let codes = earlier.iter().chain(later);
-        cells_w.extend(codes.map(|code| WATTS[usize::from(*code)]));
+        for codes in [earlier, later] {
+            cells_w.extend(codes.iter().map(|code| WATTS[usize::from(*code)]));
+        }
         // What the ring holds of after `now_ms` lies where older cells would.
         let ahead = self.newest.map_or(0, |newest| newest + 1 - end).max(0);
         let ahead = usize::try_from(ahead).map_or(cells_w.len(), |ahead| ahead.min(cells_w.len()));
@@ -312,6 +313,29 @@ impl History<'_> {
     #[must_use]
     pub fn utc_ms(&self, local_ms: i64) -> i64 {
         self.offsets.utc_ms(local_ms)
+    }
+
+    /// Returns the moment of the first of two local times, if all between them are read with the same offset.
+    pub(crate) fn unchanged_utc_ms(&self, first_ms: i64, last_ms: i64) -> Option<i64> {
+        self.offsets.unchanged_utc_ms(first_ms, last_ms)
+    }
+
+    /// Adds the loads of the `count` cells from the one on that contains `ts_ms`, W; NaN where it is not known.
+    pub(crate) fn add_from(&self, ts_ms: i64, count: usize, loads_w: &mut Vec<f64>) {
+        let first = ts_ms.div_euclid(self.cell.ms()) - self.first;
+        let known = i64::try_from(self.cells_w.len()).expect("six weeks have few slots");
+        let cell = |index: i64| usize::try_from(index.clamp(0, known)).unwrap_or(0);
+        let end = first + i64::try_from(count).expect("a horizon has 672 slots at most");
+        let cells_w = &self.cells_w[cell(first)..cell(end)];
+        let unknown_before = if first < 0 {
+            cell(-first).min(count)
+        } else {
+            0
+        };
+        let whole = loads_w.len() + count;
+        loads_w.extend(std::iter::repeat_n(f64::NAN, unknown_before));
+        loads_w.extend(cells_w.iter().map(|power_w| f64::from(*power_w)));
+        loads_w.resize(whole, f64::NAN);
     }
 
     /// Returns the local time at `ts_ms` as if it were UTC, epoch milliseconds.

@@ -65,8 +65,9 @@ struct Latest {
     weather: Option<f32>,
 }
 
-/// What is remembered of a home's PV: about 750 bytes.
+/// What is remembered of a home's PV: about 300 bytes, and 350 more where there are weather forecasts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Saved")]
 pub struct PvPast {
     /// The newest solar day, in days since the epoch; `None` while there is none.
     newest_day: Option<i64>,
@@ -76,12 +77,46 @@ pub struct PvPast {
     shown_w: f32,
     open: Option<OpenHour>,
     latest: Option<Latest>,
-    /// Measured and modelled power by hour, under weather forecasts, W, slowly forgotten.
+    /// Measured and modelled power by hour, under weather forecasts, W, slowly forgotten. Empty without them.
     gains: Vec<(f32, f32)>,
     /// Measured power in percent of the clear sky's, a row a day; the row of a day lies at its number modulo the rows.
     clear_pct: Vec<u8>,
-    /// The same of the weather forecast's.
+    /// The same of the weather forecast's. Empty where all are missing.
     weather_pct: Vec<u8>,
+}
+
+/// The same as it was saved. Earlier builds saved whole tables where there was nothing in them.
+#[derive(Deserialize)]
+struct Saved {
+    newest_day: Option<i64>,
+    days_seen: u16,
+    shown_w: f32,
+    open: Option<OpenHour>,
+    latest: Option<Latest>,
+    gains: Vec<(f32, f32)>,
+    clear_pct: Vec<u8>,
+    weather_pct: Vec<u8>,
+}
+
+impl From<Saved> for PvPast {
+    fn from(saved: Saved) -> Self {
+        let has_gains = saved.gains.iter().any(|gain| *gain != (0.0, 0.0));
+        let has_weather = saved.weather_pct.iter().any(|pct| *pct != MISSING);
+        Self {
+            newest_day: saved.newest_day,
+            days_seen: saved.days_seen,
+            shown_w: saved.shown_w,
+            open: saved.open,
+            latest: saved.latest,
+            gains: if has_gains { saved.gains } else { Vec::new() },
+            clear_pct: saved.clear_pct,
+            weather_pct: if has_weather {
+                saved.weather_pct
+            } else {
+                Vec::new()
+            },
+        }
+    }
 }
 
 /// A slot that has ended.
@@ -107,9 +142,9 @@ impl Default for PvPast {
             shown_w: 0.0,
             open: None,
             latest: None,
-            gains: vec![(0.0, 0.0); SUN_HOURS],
+            gains: Vec::new(),
             clear_pct: vec![MISSING; DAYS * SUN_HOURS],
-            weather_pct: vec![MISSING; DAYS * SUN_HOURS],
+            weather_pct: Vec::new(),
         }
     }
 }
@@ -133,6 +168,11 @@ fn percent(share: f64) -> u8 {
 
 fn share(percent: u8) -> Option<f64> {
     (percent != MISSING).then(|| f64::from(percent) / 100.0)
+}
+
+/// The share in a cell of a table, which may be empty.
+fn known(table: &[u8], cell: usize) -> Option<f64> {
+    table.get(cell).copied().and_then(share)
 }
 
 fn row_of(day: i64) -> usize {
@@ -172,7 +212,8 @@ impl PvPast {
         }
         self.begin_day(day);
         let sky = slot.weather.map(|period| Sky::of(period, plant.place));
-        let model = plant.yield_of(slot.start_ms, end_ms, solar_ms, sky.as_slice());
+        let (span_ms, mut dark_until_ms) = (slot.start_ms..end_ms, i64::MIN);
+        let model = plant.yield_of(span_ms, solar_ms, sky.as_slice(), &mut dark_until_ms);
         let rated_w = self.rated_w(plant);
         let hour_byte = u8::try_from(hour).expect("there are 16");
         if self
@@ -220,7 +261,12 @@ impl PvPast {
         for begun in (newest + 1).max(day - days + 1)..=day {
             let row = row_of(begun);
             self.clear_pct[row..row + SUN_HOURS].fill(MISSING);
-            self.weather_pct[row..row + SUN_HOURS].fill(MISSING);
+            if let Some(weather_pct) = self.weather_pct.get_mut(row..row + SUN_HOURS) {
+                weather_pct.fill(MISSING);
+            }
+        }
+        if self.weather_pct.iter().all(|pct| *pct == MISSING) {
+            self.weather_pct = Vec::new();
         }
         self.newest_day = Some(day);
         self.days_seen = (self.days_seen + 1).min(SHOWN_DAYS);
@@ -237,6 +283,8 @@ impl PvPast {
             self.clear_pct[cell] = percent(open.measured / open.clear);
         }
         if open.weather > least {
+            self.weather_pct.resize(DAYS * SUN_HOURS, MISSING);
+            self.gains.resize(SUN_HOURS, (0.0, 0.0));
             self.weather_pct[cell] = percent(open.measured_weather / open.weather);
             let (measured, modelled) = &mut self.gains[hour];
             let slots = open.slots;
@@ -267,7 +315,8 @@ impl PvPast {
         let double = |(measured, modelled): (f32, f32)| (f64::from(measured), f64::from(modelled));
         let all = self.gains.iter().copied().map(double);
         let all = all.fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
-        ratio(double(self.gains[hour]), ratio(all, 1.0))
+        let of_hour = self.gains.get(hour).copied().unwrap_or_default();
+        ratio(double(of_hour), ratio(all, 1.0))
     }
 
     /// Returns scenarios for a horizon, and what they rest on. `weather` ascends; where it says nothing, the clear sky
@@ -291,18 +340,26 @@ impl PvPast {
             period.end_ms > horizon.start_ms && period.start_ms < horizon.end_ms()
         });
         let skies: Vec<Sky> = ahead.map(|period| Sky::of(period, plant.place)).collect();
-        let slots: Vec<(Yield, Between)> = horizon
+        let mut dark_until_ms = i64::MIN;
+        let slots: Vec<SlotAhead> = horizon
             .starts_ms()
-            .map(|start_ms| {
+            .zip(0_i32..)
+            .map(|(start_ms, index)| {
                 let end_ms = start_ms + horizon.slot.ms();
                 let middle_ms = i64::midpoint(start_ms, end_ms);
                 let local_ms = horizon.local.local_ms(middle_ms);
                 let solar_ms = plant.solar_ms(middle_ms, local_ms);
-                let model = plant.yield_of(start_ms, end_ms, solar_ms, &skies);
-                (model, Between::of(solar_ms))
+                let span_ms = start_ms..end_ms;
+                SlotAhead {
+                    model: plant.yield_of(span_ms, solar_ms, &skies, &mut dark_until_ms),
+                    hour: Between::of(solar_ms),
+                    departure_left: libm::exp(
+                        -(f64::from(index) + 0.5) * horizon.slot.ms() as f64 / BLEND_MS,
+                    ),
+                }
             })
             .collect();
-        let covered = slots.iter().filter(|(model, _)| model.weather.is_some());
+        let covered = slots.iter().filter(|slot| slot.model.weather.is_some());
         let has_weather = 2 * covered.count() > slots.len();
         let local_ms = horizon.local.local_ms(horizon.start_ms);
         let (today, _) = day_and_hour(plant.solar_ms(horizon.start_ms, local_ms));
@@ -310,14 +367,13 @@ impl PvPast {
         let mut scenarios = Scenarios::default();
         for day in &shares.days {
             let departures = self.departures(day, horizon.start_ms);
-            let course = slots.iter().zip(0_i32..).map(|((model, hour), index)| {
-                let left =
-                    libm::exp(-(f64::from(index) + 0.5) * horizon.slot.ms() as f64 / BLEND_MS);
+            let course = slots.iter().map(|slot| {
+                let SlotAhead { model, hour, .. } = slot;
                 let (yielded, share, departure) = match model.weather {
                     Some(weather) => (weather, hour.value(&day.weather), departures.1),
                     None => (model.clear, hour.value(&day.clear), departures.0),
                 };
-                let share = (share + left * departure).clamp(0.0, SHARE_MAX);
+                let share = (share + slot.departure_left * departure).clamp(0.0, SHARE_MAX);
                 (rated_w * yielded * share).min(bound_w)
             });
             scenarios.series_w.push(course.collect());
@@ -368,9 +424,8 @@ impl PvPast {
             ..=newest.min(today - 1))
             .filter(|day| {
                 let row = row_of(*day);
-                table[row..row + SUN_HOURS]
-                    .iter()
-                    .any(|pct| *pct != MISSING)
+                let hours = table.get(row..row + SUN_HOURS).unwrap_or_default();
+                hours.iter().any(|pct| *pct != MISSING)
             })
             .map(|day| (row_of(day), libm::exp(-((today - day) as f64) / age_days)))
             .collect();
@@ -394,7 +449,7 @@ impl PvPast {
                 day.clear[hour] = clear.unwrap_or(PRIOR_CLEAR[1].0);
                 // The gain has seen more days than the mean.
                 let gain = self.gain(hour, rated_w);
-                let error = share(self.weather_pct[row + hour])
+                let error = known(&self.weather_pct, row + hour)
                     .zip(*weather_mean)
                     .map_or(0.0, |(share, mean)| share - mean);
                 day.weather[hour] = (gain + error).max(0.0);
@@ -420,6 +475,15 @@ impl PvPast {
         }
         shares
     }
+}
+
+/// A slot that is forecast.
+#[derive(Debug)]
+struct SlotAhead {
+    model: Yield,
+    hour: Between,
+    /// Share of the departure of the last slot that is left.
+    departure_left: f64,
 }
 
 /// Shares of the model by hour.
@@ -449,7 +513,7 @@ fn means(table: &[u8], rows: &[(usize, f64)]) -> [Option<f64>; SUN_HOURS] {
     std::array::from_fn(|hour| {
         let (mut sum, mut weights) = (0.0, 0.0);
         for (row, weight) in rows {
-            if let Some(share) = share(table[row + hour]) {
+            if let Some(share) = known(table, row + hour) {
                 sum += weight * share;
                 weights += weight;
             }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use solar_positioning::time::JulianDate;
 use solar_positioning::{Location, SolarPositions};
 
-use model::units::DAY_MS;
+use model::units::{DAY_MS, HOUR_MS};
 
 /// A point on Earth.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -93,4 +93,15 @@ pub fn position(place: Place, ts_ms: i64) -> Sun {
         elevation_deg: position.elevation_angle(),
         azimuth_deg: position.azimuth(),
     }
+}
+
+/// The fastest that the sun can rise, degrees an hour: a turn of the Earth against the stars, and what the sun moves itself.
+const RISE_DEG_PER_HOUR: f64 = 15.1;
+
+/// Returns a moment before which the sun does not rise, if it is down at `ts_ms`, UTC epoch milliseconds.
+#[must_use]
+#[expect(clippy::cast_possible_truncation, reason = "six hours at most")]
+pub(crate) fn down_until_ms(sun: Sun, ts_ms: i64) -> i64 {
+    let hours = (-sun.elevation_deg).max(0.0) / RISE_DEG_PER_HOUR;
+    ts_ms + (hours * HOUR_MS as f64) as i64
 }

@@ -6,6 +6,7 @@ mod irradiance;
 mod load;
 mod profiles;
 mod pv;
+mod scenarios;
 mod sun;
 
 use model::units::{DAY_MS, HOUR_MS, MINUTE_MS};

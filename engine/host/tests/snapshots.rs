@@ -29,9 +29,9 @@ fn check(stored: &[u8], has_metadata: bool, expected: &str) {
     let debug = format!("{household:?}");
     assert!(debug.contains(expected), "{debug}");
     let bytes = encode(3, &next_offsets, &household);
-    assert_eq!(bytes[0], 4);
+    assert_eq!(bytes[0], 5);
     let added = 9 + if has_metadata { 25 } else { 0 };
-    // Ended slots have shorter times now.
+    // Readings and ended slots are shorter now.
     assert!(bytes.len() <= stored.len() + added);
     assert_eq!(decode(&bytes, 3).unwrap(), (next_offsets, household));
     assert!(matches!(
@@ -50,6 +50,41 @@ fn version_1_is_read() {
     );
     let no_metadata = include_bytes!("../../../schemas/golden/snapshot-v1-no-metadata.bin");
     check(no_metadata, false, "metadata: None");
+}
+
+/// A snapshot of version 4 of a home with an EV, a day of readings, minute by minute in the end, a plan and its program.
+#[test]
+fn version_4_is_read() {
+    const SIX_MS: i64 = 1_757_671_200_000;
+    let stored = include_bytes!("../../../schemas/golden/snapshot-v4.bin");
+    let (next_offsets, household) = decode(stored, 3).unwrap();
+    assert_eq!(next_offsets.get(Topic::Acks), 7);
+    let settings = EngineConfig::default().settings();
+    household::invariants::check(&household, &settings).unwrap();
+    let slots = household.recent_slots(SIX_MS + 5 * 60_000, &settings);
+    let [.., ended, open] = slots.as_slice() else {
+        panic!("{slots:?}");
+    };
+    // 300 W at the hour, and 1.1 W more each minute; what has ended is known to a quarter of a watt.
+    assert_eq!(
+        (slots.len(), open.start_ms, open.load_w.count),
+        (97, SIX_MS, 6)
+    );
+    assert!((open.load_w.sum - 6.0 * 302.2).abs() < 0.6 * 1.1);
+    assert_eq!(ended.load_w.mean(), Some(357.25));
+    assert_eq!(ended.load_w.max, 365.0);
+    assert_eq!(open.soc_pct, Some(50.25));
+    let past = household.past().unwrap();
+    assert!(past.contest().costs().all(|(_, cost)| cost > 0.0));
+    let bytes = encode(3, &next_offsets, &household);
+    assert_eq!(bytes[0], 5);
+    assert!(
+        bytes.len() < 6_000,
+        "{} bytes of {}",
+        bytes.len(),
+        stored.len()
+    );
+    assert_eq!(decode(&bytes, 3).unwrap(), (next_offsets, household));
 }
 
 /// A snapshot of version 3 holds two commands of one slot each; the device has applied the first, in which a run began.

@@ -3,13 +3,13 @@
 
 use std::collections::VecDeque;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use model::slot::{Slot, Stat};
 use model::units::SlotLength;
 
-/// The figures of an ended slot that forecasts and rolling figures need. 32-bit floats are precise enough.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+/// The figures of an ended slot that forecasts and rolling figures need, to a quarter of a watt.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 pub(crate) struct ClosedSlot {
     pub(crate) start_ms: i64,
     /// Mean and highest load, W.
@@ -46,13 +46,33 @@ impl ClosedSlot {
     }
 }
 
-/// Rounds a power to 32 bits, about seven digits, which is enough for a forecast. The result is finite.
+const QUARTERS_PER_W: f64 = 4.0;
+/// More than any home has.
+const POWER_W_MAX: f64 = 1e12;
+
+/// Rounds a power to a quarter of a watt. Above 4 MW there are seven digits.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "the number of digits is what is cut"
 )]
 fn single(power_w: f64) -> f32 {
-    (power_w as f32).clamp(f32::MIN, f32::MAX)
+    let power_w = power_w.clamp(-POWER_W_MAX, POWER_W_MAX);
+    ((power_w * QUARTERS_PER_W).round() / QUARTERS_PER_W) as f32
+}
+
+/// Returns a power that is kept in quarters of a watt.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "it is whole and below 1e13"
+)]
+pub(crate) fn quarters(power_w: f32) -> i64 {
+    (f64::from(power_w) * QUARTERS_PER_W) as i64
+}
+
+/// Returns the power of so many quarters of a watt.
+#[expect(clippy::cast_precision_loss, reason = "powers are below 1e13 quarters")]
+pub(crate) fn watts(quarters: i64) -> f32 {
+    single(quarters as f64 / QUARTERS_PER_W)
 }
 
 /// A slot in the ring: mean load, highest load, mean PV; NaN for a series without readings.
@@ -105,8 +125,8 @@ impl ClosedSlots {
         }
     }
 
-    /// Returns the slots of a list as it is serialized. Snapshots of earlier builds have the time of each slot; a number
-    /// that no day can reach counts as one.
+    /// Returns the slots of a list as snapshots up to version 4 have it: the time of the first slot, and then that of each
+    /// or the number of slots since the one before. A number that no day can reach counts as a time.
     pub(crate) fn restored(length: SlotLength, slots: &[ClosedSlot]) -> Self {
         let mut restored = Self::new(length);
         let steps_max = i64::try_from(length.per_day()).expect("a day has few slots");
@@ -118,7 +138,14 @@ impl ClosedSlots {
                 }
                 Some(_) | None => slot.start_ms,
             };
-            restored.insert(&ClosedSlot { start_ms, ..*slot });
+            let rounded = |power_w: f32| single(f64::from(power_w));
+            restored.insert(&ClosedSlot {
+                start_ms,
+                load_w: slot
+                    .load_w
+                    .map(|(mean_w, max_w)| (rounded(mean_w), rounded(max_w))),
+                pv_w: slot.pv_w.map(rounded),
+            });
             before_ms = Some(start_ms);
         }
         restored
@@ -165,9 +192,23 @@ impl ClosedSlots {
 
     /// Iterates over the slots in ascending order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = ClosedSlot> + '_ {
+        self.cells().flatten()
+    }
+
+    /// Iterates over the times from [`Self::first_ms`] on, in each of which a slot has ended or not.
+    pub(crate) fn cells(&self) -> impl Iterator<Item = Option<ClosedSlot>> + '_ {
         let starts = (self.first_ms..).step_by(self.step());
-        let cells = starts.zip(&self.ring).filter(|(_, cell)| !cell.is_gap());
-        cells.map(|(start_ms, cell)| cell.slot(start_ms))
+        let cells = starts.zip(&self.ring);
+        cells.map(|(start_ms, cell)| (!cell.is_gap()).then(|| cell.slot(start_ms)))
+    }
+
+    pub(crate) fn cells_count(&self) -> usize {
+        self.ring.len()
+    }
+
+    /// Start of the oldest slot, if there is one.
+    pub(crate) const fn first_ms(&self) -> i64 {
+        self.first_ms
     }
 
     pub(crate) fn get(&self, start_ms: i64) -> Option<ClosedSlot> {
@@ -236,25 +277,5 @@ impl ClosedSlots {
 
     fn step(&self) -> usize {
         usize::try_from(self.length.ms()).expect("an hour fits")
-    }
-}
-
-/// Serializes a list of the slots, without gaps. The first has its time, the others the number of slots since the one
-/// before, which takes a byte instead of six. [`ClosedSlots::restored`] reads it.
-impl Serialize for ClosedSlots {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut before_ms = None;
-        let slots = self.iter().map(|slot| {
-            let told = before_ms.map_or(slot.start_ms, |before_ms| {
-                (slot.start_ms - before_ms) / self.length.ms()
-            });
-            before_ms = Some(slot.start_ms);
-            ClosedSlot {
-                start_ms: told,
-                ..slot
-            }
-        });
-        let slots: Vec<ClosedSlot> = slots.collect();
-        slots.serialize(serializer)
     }
 }

@@ -60,7 +60,8 @@ impl Given {
         self.expires_ms + self.slot_ms <= present_ms
     }
 
-    /// Returns whether it makes `command` needless: it says the same as far as both reach, and has enough slots left.
+    /// Returns whether it makes `command` needless: it says the same as far as both reach, and has more than half of its
+    /// slots left.
     fn covers(&self, command: &Command) -> bool {
         let (from_ms, slot_ms) = (command.from_ms(), self.slot_ms);
         let Some(past_ms) = from_ms.checked_sub(self.from_ms).filter(|ms| *ms >= 0) else {
@@ -68,7 +69,7 @@ impl Given {
         };
         let wanted = Self::of(command);
         let left_ms = self.until_ms - from_ms;
-        let is_long_enough = 2 * left_ms >= command.expires_ms - from_ms;
+        let is_long_enough = 2 * left_ms > command.expires_ms - from_ms;
         if wanted.slot_ms != slot_ms || past_ms % slot_ms != 0 || left_ms <= 0 || !is_long_enough {
             return false;
         }

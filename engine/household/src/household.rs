@@ -14,12 +14,12 @@ use crate::commanding::Commands;
 use crate::effect::{Effect, Refusal};
 use crate::event::Event;
 use crate::inputs::{Inputs, Newest};
-use crate::past;
+use crate::lasting::Lasting;
 use crate::planning::{self, PlanningInput, Stated};
 use crate::plausible::Ranges;
 use crate::program::Source;
 use crate::refused::{note_clamped, quarantine, refuse, time_refused};
-use crate::runs::{Runs, power_w};
+use crate::runs::Runs;
 use crate::settings::Settings;
 use crate::slot_commands::SlotCommands;
 use crate::unplannable::Unplannable;
@@ -27,7 +27,7 @@ use crate::windows::Windows;
 use forecast::home::HomeForecast;
 use model::alert::Alert;
 use model::asset::AssetReading;
-use model::command::Ack;
+use model::command::{Ack, AckStatus};
 use model::metadata::Metadata;
 use model::reading::{Measurement, Reading, ReadingOutcome};
 use model::request::OptimizeRequest;
@@ -35,7 +35,7 @@ use model::rolling::Rolling;
 use model::schedule::{Schedule, Status};
 use model::slot::Slot;
 use model::tariff::Tariff;
-use model::units::{DAY_MS, HouseholdId, MINUTE_MS};
+use model::units::{DAY_MS, HouseholdId};
 
 /// What a home knows about its surroundings.
 #[derive(Debug, Clone, Copy)]
@@ -64,7 +64,7 @@ pub struct Household {
     active_ms: Option<i64>,
     pub(crate) adopted: Option<Adopted>,
     slot_commands: SlotCommands,
-    runs: Runs,
+    pub(crate) runs: Runs,
     /// Requests made so far.
     requests_count: u64,
     /// Start of the slot in which a plan was last requested.
@@ -82,9 +82,11 @@ pub struct Household {
     /// Since when readings have come without the whole home falling silent, event time.
     speaks_since_ms: Option<i64>,
     pub(crate) commands: Commands,
-    assets: Assets,
+    pub(crate) assets: Assets,
     /// What forecasts are made of; `None` until a slot has ended.
     pub(crate) past: Option<Box<HomeForecast>>,
+    /// What the last plan was asked for, while its answer may do for more than a slot.
+    lasting: Option<Lasting>,
 }
 
 impl Household {
@@ -123,6 +125,7 @@ impl Household {
             commands: Commands::new(),
             assets: Assets::new(),
             past: None,
+            lasting: None,
         }
     }
 
@@ -235,54 +238,6 @@ impl Household {
         &self.assets
     }
 
-    /// Returns what the home remembers once it is told `metadata` and slots that have ended, for a look at a saved home.
-    #[must_use]
-    pub fn past_with(
-        mut self,
-        metadata: &Metadata,
-        ended: &[Slot],
-        settings: &Settings,
-    ) -> HomeForecast {
-        self.metadata = Some(Arc::new(metadata.clone()));
-        for slot in ended {
-            self.remember_slot(slot, settings);
-        }
-        let past = self.past.map(|past| past.resized(settings.slot));
-        past.unwrap_or_else(|| HomeForecast::new(settings.slot))
-    }
-
-    /// Tells the home's past the slots that have ended or were corrected.
-    fn remember(&mut self, effects: &[Effect], settings: &Settings) {
-        for effect in effects {
-            if let Effect::StoreSlot { slot, .. } = effect {
-                self.remember_slot(slot, settings);
-            }
-        }
-    }
-
-    /// The load is told without what the home's plans decide anew: its EVs, heaters and runs of appliances.
-    fn remember_slot(&mut self, slot: &Slot, settings: &Settings) {
-        let counting = Counting {
-            slot_ms: i64::from(slot.slot_minutes) * MINUTE_MS,
-            hold_ms: settings.hold_ms,
-        };
-        let metadata = self.metadata.as_deref();
-        let is_planned = |kind, id: &str| metadata.is_some_and(|home| home.has_asset(kind, id));
-        let assets_w = self.assets.drawn_w(slot.start_ms, is_planned, counting);
-        let runs_w = metadata.map_or(0.0, |home| {
-            power_w(&self.runs, home, slot.start_ms, counting.slot_ms)
-        });
-        let planned_w = assets_w.map(|assets_w| assets_w + runs_w);
-        let length = self.windows.length;
-        let past = self
-            .past
-            .get_or_insert_with(|| Box::new(HomeForecast::new(length)));
-        if past.slot() != length {
-            **past = past.resized(length);
-        }
-        past::note(past, slot, planned_w, self.metadata.as_deref());
-    }
-
     fn reading_arrived(&mut self, reading: &Reading, env: &Env<'_>, effects: &mut Vec<Effect>) {
         if let Some(refusal) = time_refused(reading.ts_ms, env.now_ms, env.settings) {
             return refuse(reading, refusal, effects);
@@ -364,6 +319,7 @@ impl Household {
         self.raised.note(Condition::CommandUnanswered, Some(false));
         self.raised.note(Condition::CommandRejected, Some(false));
         self.asked_slot_ms = None;
+        self.lasting = None;
     }
 
     /// Returns whether the schedule is adopted.
@@ -383,6 +339,7 @@ impl Household {
         let adopts = schedule.adopt && feasible && newer;
         if adopts {
             self.adopted = Some(Adopted::of(schedule, self.metadata.as_deref()));
+            self.lasting = self.lasting.filter(|lasting| lasting.holds_for(schedule));
             self.unplanned_since_ms = None;
         }
         adopts
@@ -391,6 +348,9 @@ impl Household {
     fn ack_arrived(&mut self, ack: &Ack, effects: &mut Vec<Effect>) {
         self.active_ms = self.present_ms();
         let is_news = self.commands.answered(ack, effects);
+        if ack.status == AckStatus::Rejected {
+            self.lasting = None;
+        }
         if let (true, Some(present_ms)) = (is_news, self.present_ms()) {
             self.note_runs(present_ms);
         }
@@ -460,6 +420,7 @@ impl Household {
         self.asked_slot_ms = self.asked_slot_ms.filter(is_known);
         self.requested_ms = self.requested_ms.min(now_ms);
         self.runs.retain(|_, began_ms| is_known(began_ms));
+        self.lasting = None;
         if self
             .adopted
             .as_ref()
@@ -473,8 +434,9 @@ impl Household {
             .retain(|given| given.requested_ms.max(given.issued_ms) <= latest_ms);
     }
 
-    /// Requests a plan, once per slot: when a reading of the slot shows that the previous one has ended, or when the clock
-    /// has waited long enough for a reading. A home without a plan requests one as soon as it can.
+    /// Requests a plan, once per slot unless the one in force lasts longer: when a reading of the slot shows that the
+    /// previous one has ended, or when the clock has waited long enough for a reading. A home without a plan requests one
+    /// as soon as it can.
     fn ask(&mut self, present_ms: i64, env: &Env<'_>, effects: &mut Vec<Effect>) {
         let slot_ms = env.settings.slot.start_of_ms(present_ms);
         let asked = self
@@ -488,11 +450,17 @@ impl Household {
         if !ended && self.is_planned(present_ms) {
             return;
         }
+        if self.goes_on(slot_ms, env) {
+            self.asked_slot_ms = Some(slot_ms);
+            return;
+        }
         self.unplanned_since_ms = self.unplanned_since_ms.or(Some(present_ms));
         let Ok(stated) = self.problem(present_ms, env) else {
             return;
         };
         self.asked_slot_ms = Some(slot_ms);
+        let metadata = self.metadata.as_deref();
+        self.lasting = metadata.and_then(|metadata| Lasting::of(&stated.problem, metadata));
         self.requested_ms = present_ms.max(self.requested_ms.saturating_add(1));
         let request_id = format!("{}-{}-{}", self.id, self.requested_ms, self.requests_count);
         self.requests_count += 1;
@@ -504,6 +472,19 @@ impl Household {
             problem: stated.problem,
             forecast: Some(stated.forecast),
         })));
+    }
+
+    /// Whether the plan in force does for the slot at `slot_ms` too.
+    fn goes_on(&self, slot_ms: i64, env: &Env<'_>) -> bool {
+        let (Some(lasting), Some(adopted)) = (&self.lasting, &self.adopted) else {
+            return false;
+        };
+        let metadata = self.metadata.as_deref();
+        let tariff = metadata.and_then(|metadata| env.tariffs.get(&metadata.tariff));
+        adopted.requested_ms == self.requested_ms
+            && adopted.slot_ms() == env.settings.slot.ms()
+            && adopted.slot_index(slot_ms).is_some()
+            && lasting.lasts(self.id, slot_ms, tariff.map(Arc::as_ref), env.settings)
     }
 
     /// Builds the current problem.

@@ -1,12 +1,12 @@
 //! A slot that may still change, with its raw readings in 12 bytes per number: each of a million homes holds dozens.
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use model::reading::ReadingOutcome;
 use model::reading::{Kind, Measurement};
 
 /// A reading inside its slot.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 pub(crate) struct RawReading {
     /// Time since the slot's start.
     pub(crate) offset_ms: u32,
@@ -79,6 +79,11 @@ impl RawReadings {
         })
     }
 
+    /// Inserts a reading of a snapshot.
+    pub(crate) fn restore(&mut self, reading: RawReading) {
+        self.take_in(reading, true);
+    }
+
     /// Inserts the reading. Returns `None` if it is new and there is no `room`, so it is not kept.
     fn take_in(&mut self, reading: RawReading, room: bool) -> Option<ReadingOutcome> {
         let number = |series, value| RawNumber::new(reading.offset_ms, series, value);
@@ -143,30 +148,18 @@ impl RawReadings {
     }
 }
 
-impl Serialize for RawReadings {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let powers = self.0.iter().filter(|number| number.series() == POWER);
-        let count = self.0.len() - powers.count();
-        let mut list = serializer.serialize_seq(Some(count))?;
-        for reading in self.iter() {
-            serde::ser::SerializeSeq::serialize_element(&mut list, &reading)?;
-        }
-        serde::ser::SerializeSeq::end(list)
-    }
-}
-
 impl<'de> Deserialize<'de> for RawReadings {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut readings = Self::EMPTY;
         for reading in Vec::<RawReading>::deserialize(deserializer)? {
-            readings.take_in(reading, true);
+            readings.restore(reading);
         }
         Ok(readings)
     }
 }
 
 /// A slot that may still change: it has not ended, or its grace has not.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub(crate) struct OpenSlot {
     pub(crate) start_ms: i64,
     pub(crate) readings: RawReadings,

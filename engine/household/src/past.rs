@@ -21,7 +21,7 @@ const STAKE_PER_KWH: f64 = 1.0;
 /// Tells the home's past a slot that has ended. Of a slot of another length than the past's, a longer one is cut, and a
 /// shorter one is left out. `planned_w` is the part of its load that plans decide, W; where that is not known, the load is
 /// not told.
-pub(crate) fn note(
+pub fn note(
     past: &mut HomeForecast,
     slot: &Slot,
     planned_w: Option<f64>,

@@ -103,6 +103,7 @@ pub fn problem(input: &PlanningInput<'_>) -> Result<Stated, Unplannable> {
         settings.slot,
         horizon.slots_count,
     );
+    let rungs = forecast.rungs;
     let zone = Zone::find_or_utc(&metadata.time_zone);
     let appliances = metadata.appliances.iter();
     let problem = Problem {
@@ -113,9 +114,9 @@ pub fn problem(input: &PlanningInput<'_>) -> Result<Stated, Unplannable> {
         household_id: metadata.household_id,
         start_ms,
         slot_minutes: settings.slot.minutes(),
-        load_kw: kilowatts(&forecast.load_band.median_w),
-        pv_kw: kilowatts(&forecast.pv_band.median_w),
-        scenarios: scenarios(&forecast, battery.is_some()),
+        load_kw: kilowatts(forecast.load.median_w()),
+        pv_kw: kilowatts(forecast.pv.median_w()),
+        scenarios: scenarios(forecast, battery.is_some()),
         caution_per_kwh: CAUTION_SHARE * mean(&buy_price).max(0.0),
         buy_price,
         sell_price,
@@ -129,7 +130,7 @@ pub fn problem(input: &PlanningInput<'_>) -> Result<Stated, Unplannable> {
     };
     Ok(Stated {
         problem,
-        forecast: forecast.rungs,
+        forecast: rungs,
     })
 }
 
@@ -140,28 +141,28 @@ std::thread_local! {
 }
 
 /// Returns the courses that load and PV may take together, for a home that can do something about them.
-fn scenarios(forecast: &Forecast, has_battery: bool) -> Vec<Scenario> {
+fn scenarios(forecast: Forecast, has_battery: bool) -> Vec<Scenario> {
     if !has_battery {
         return Vec::new();
     }
-    let (load, pv) = (&forecast.load, &forecast.pv);
-    let courses = load.series_w.iter().zip(&pv.series_w);
-    let weighted = load.weights.iter().zip(courses);
+    let Forecast { load, pv, .. } = forecast;
+    let courses = load.series_w.into_iter().zip(pv.series_w);
+    let weighted = load.weights.into_iter().zip(courses);
     weighted
         .map(|(weight, (load_w, pv_w))| Scenario {
-            weight: *weight,
+            weight,
             load_kw: kilowatts(load_w),
             pv_kw: kilowatts(pv_w),
         })
         .collect()
 }
 
-fn kilowatts(watts: &[f64]) -> Vec<f64> {
-    watts.iter().map(|watts| watts / 1e3).collect()
+fn kilowatts(watts: Vec<f64>) -> Vec<f64> {
+    watts.into_iter().map(|watts| watts / 1e3).collect()
 }
 
 /// Returns the buying and selling prices from `start_ms` up to the first slot whose price is not fully known.
-fn prices(tariff: &Tariff, start_ms: i64, settings: &Settings) -> (Vec<f64>, Vec<f64>) {
+pub(crate) fn prices(tariff: &Tariff, start_ms: i64, settings: &Settings) -> (Vec<f64>, Vec<f64>) {
     let starts = (0..i64::from(settings.horizon_slots)).map(|t| start_ms + t * settings.slot.ms());
     starts
         .map_while(|start_ms| slot_price(tariff, start_ms, settings.slot))

@@ -3,8 +3,6 @@
 
 use std::collections::VecDeque;
 
-use serde::{Deserialize, Serialize};
-
 use crate::closed_slots::{ClosedSlot, ClosedSlots};
 use crate::effect::{Effect, Refusal};
 use crate::open_slot::{OpenSlot, RawReading, RawReadings};
@@ -26,41 +24,17 @@ pub(crate) const NEWEST_NUMBERS_MAX: usize = 4;
 const NEWBORN_MS: i64 = i64::MIN + 1;
 
 /// The windows of one home.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(from = "Form")]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Windows {
     pub(crate) length: SlotLength,
     /// Latest event time seen.
     pub(crate) watermark_ms: Option<i64>,
     /// If a slot begins before this and is not open, the store may have readings of it that are not here: the home's
     /// state is new, or the raw readings have been dropped.
-    whole_from_ms: i64,
+    pub(crate) whole_from_ms: i64,
     /// Ascending.
     pub(crate) open: VecDeque<OpenSlot>,
     pub(crate) closed: ClosedSlots,
-}
-
-/// Windows as encoded in a snapshot.
-#[derive(Deserialize)]
-struct Form {
-    length: SlotLength,
-    watermark_ms: Option<i64>,
-    whole_from_ms: i64,
-    open: VecDeque<OpenSlot>,
-    closed: Vec<ClosedSlot>,
-}
-
-impl From<Form> for Windows {
-    fn from(form: Form) -> Self {
-        let closed = ClosedSlots::restored(form.length, &form.closed);
-        Self {
-            length: form.length,
-            watermark_ms: form.watermark_ms,
-            whole_from_ms: form.whole_from_ms,
-            open: form.open,
-            closed,
-        }
-    }
 }
 
 impl Windows {

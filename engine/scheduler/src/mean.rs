@@ -2,10 +2,12 @@
 //! of their functions is convex too, and its slope is the mean of their slopes. Never builds that mean: its few places that
 //! are asked for are found among the bends of all.
 
+use crate::course::Course;
 use crate::dynamic::Home;
+use crate::ladder::Ladder;
 use crate::numbers::{REACH_KWH, larger, smaller};
 use crate::outlook::{ASKED, GOES_ON, Outlook};
-use crate::slot_cost::{Meter, Move, PIECES_MAX};
+use crate::slot_cost::{Meter, Move, PIECES_MAX, Plain};
 use crate::value::{OutOfReach, Value};
 use crate::vessel::Vessel;
 
@@ -16,15 +18,6 @@ const PARTS: usize = 64;
 const SAME_KWH: f64 = 1e-11;
 /// The end of a chain.
 const NONE: u32 = u32::MAX;
-
-/// A course of load and PV.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Course<'a> {
-    /// The weights of all courses add up to 1.
-    pub(crate) weight: f64,
-    pub(crate) load_kw: &'a [f64],
-    pub(crate) pv_kw: &'a [f64],
-}
 
 /// A bend of one scenario's function.
 #[derive(Debug, Clone, Copy)]
@@ -51,7 +44,10 @@ struct Boundary {
 /// Working arrays and, after [`Mean::solve`], the answer.
 #[derive(Debug, Default)]
 pub(crate) struct Mean {
+    /// The function of each course; one for all in `ladder` where that can be.
     values: Vec<Value>,
+    ladder: Ladder,
+    has_ladder: bool,
     boundaries: Vec<Boundary>,
     bends: Vec<Bend>,
     sorted: Vec<(f64, f64)>,
@@ -80,7 +76,9 @@ impl Mean {
         self.worths.clear();
         self.places.resize(asked.len(), [0.0; ASKED]);
         self.bounds.resize(slots_count, (0.0, 0.0));
-        self.values.resize_with(courses.len(), Value::default);
+        self.has_ladder = self.ladder.begin(home, courses.len())?;
+        let values_count = if self.has_ladder { 0 } else { courses.len() };
+        self.values.resize_with(values_count, Value::default);
         for value in &mut self.values {
             value.begin(home.vessel, slots_count)?;
         }
@@ -92,15 +90,28 @@ impl Mean {
             }
             self.bounds[t] = (boundary.low, boundary.high);
             self.boundaries.push(boundary);
-            self.step(home, courses, (t, added_kw[t]))?;
+            if self.has_ladder {
+                self.ladder.step(home, courses, (t, added_kw[t]))?;
+            } else {
+                self.step(home, courses, (t, added_kw[t]))?;
+            }
         }
         self.boundaries.reverse();
+        let (low, high) = self.ends();
         let start = home.vessel.start;
-        let is_held = self
-            .values
-            .iter()
-            .all(|value| start >= value.low - REACH_KWH && start <= value.high + REACH_KWH);
+        let is_held = start >= low - REACH_KWH && start <= high + REACH_KWH;
         if is_held { Ok(()) } else { Err(OutOfReach) }
+    }
+
+    /// The contents that every course can hold.
+    fn ends(&self) -> (f64, f64) {
+        if self.has_ladder {
+            return (self.ladder.low, self.ladder.high);
+        }
+        let lows = self.values.iter().map(|value| value.low);
+        let highs = self.values.iter().map(|value| value.high);
+        let low = lows.fold(f64::NEG_INFINITY, larger);
+        (low, highs.fold(f64::INFINITY, smaller))
     }
 
     /// Takes the function of each scenario over slot `t`.
@@ -114,8 +125,17 @@ impl Mean {
         let prices = (home.terms.buy[t], home.terms.sell[t]);
         let (mut meter, mut cost) = (Meter::NONE, Move::NONE);
         let mut levels = [0.0; PIECES_MAX];
+        let plain = Plain::open(frame, vessel, t, prices);
         for (value, course) in self.values.iter_mut().zip(courses) {
             let load_kw = course.load_kw[t] + added_kw;
+            if let Some(plain) = plain {
+                let net = (load_kw - course.pv_kw[t]) * frame.dt;
+                cost.set_plain(&plain, vessel.span(t), net);
+                if cost.is_convex {
+                    value.step(vessel, &cost, t, &mut levels)?;
+                    continue;
+                }
+            }
             meter.set_to(frame, prices, (load_kw, course.pv_kw[t]));
             if !cost.set(frame, vessel, t, &meter) {
                 return Err(OutOfReach);
@@ -130,10 +150,7 @@ impl Mean {
 
     /// The mean of the functions as they are.
     fn boundary(&mut self, courses: &[Course]) -> Result<Boundary, OutOfReach> {
-        let lows = self.values.iter().map(|value| value.low);
-        let highs = self.values.iter().map(|value| value.high);
-        let low = lows.fold(f64::NEG_INFINITY, larger);
-        let high = highs.fold(f64::INFINITY, smaller);
+        let (low, high) = self.ends();
         if low > high + REACH_KWH {
             return Err(OutOfReach);
         }
@@ -150,31 +167,24 @@ impl Mean {
         };
         let mut slope = 0.0;
         let mut steeper = [0.0; PARTS];
-        for (value, course) in self.values.iter().zip(courses) {
-            let mut at = value.low;
-            let mut pieces = value.pieces().iter();
-            let mut last = 0.0;
-            let mut next = pieces.next();
-            while let Some(piece) = next.filter(|_| at <= low) {
-                last = piece.slope;
-                at += piece.length;
-                next = pieces.next();
-            }
-            slope += course.weight * last;
-            while let Some(piece) = next.filter(|_| at < high) {
+        let bends = &mut self.bends;
+        for (number, course) in courses.iter().enumerate() {
+            let drop_in = |at: f64, steeper_by: f64| {
                 let part = boundary.part(at);
                 let bend = Bend {
                     at,
-                    steeper: course.weight * (piece.slope - last),
+                    steeper: course.weight * steeper_by,
                     next: boundary.first[part],
                 };
-                boundary.first[part] = index(self.bends.len());
+                boundary.first[part] = index(bends.len());
                 steeper[part] += bend.steeper;
-                self.bends.push(bend);
-                last = piece.slope;
-                at += piece.length;
-                next = pieces.next();
-            }
+                bends.push(bend);
+            };
+            let first = match self.values.get(number) {
+                Some(value) => value.bends(low, high, drop_in),
+                None => self.ladder.bends(number, drop_in),
+            };
+            slope += course.weight * first;
         }
         boundary.slopes[0] = slope;
         for (part, steeper) in steeper.into_iter().enumerate() {

@@ -9,7 +9,7 @@ use model::problem::Problem;
 
 use crate::numbers::{REACH_KWH, SLIVER_KWH, larger, smaller};
 use crate::terms::Terms;
-use crate::vessel::Vessel;
+use crate::vessel::{Span, Vessel};
 
 /// Kinks of `h` at most: limits of export and import, with and without curtailment, and where buying begins.
 const KINKS_MAX: usize = 5;
@@ -446,6 +446,67 @@ impl Meter {
     }
 }
 
+/// What a unit of a store's move costs where the meter bends once, whatever the load.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plain {
+    selling: f64,
+    covering: f64,
+    storing: f64,
+    buying: f64,
+    /// Slopes this close are the same.
+    same: f64,
+}
+
+impl Plain {
+    fn of(frame: &Frame, vessel: &Vessel, t: usize, (before, after): (f64, f64)) -> Self {
+        let span = vessel.span(t);
+        let falling = |slope: f64| span.unit_cost(false, slope, vessel.movement);
+        let rising = |slope: f64| span.unit_cost(true, slope, vessel.movement);
+        Self {
+            selling: falling(before),
+            covering: falling(after),
+            storing: rising(before),
+            buying: rising(after),
+            same: SAME_SLOPE * (before.abs() + after.abs() + frame.typical),
+        }
+    }
+
+    /// Selling, covering, storing, buying.
+    pub(crate) fn slopes(&self) -> [f64; 4] {
+        [self.selling, self.covering, self.storing, self.buying]
+    }
+
+    /// Whether slopes ascend, whatever the load.
+    pub(crate) fn is_convex(&self) -> bool {
+        let between = [self.covering, self.storing];
+        between
+            .into_iter()
+            .all(|slope| self.selling <= slope && slope <= self.buying)
+    }
+
+    /// The costs of slot `t` with weighted prices `buy` and `sell`; `None` unless the meter has no limits and bends where
+    /// buying begins, whatever load and PV.
+    pub(crate) fn open(
+        frame: &Frame,
+        vessel: &Vessel,
+        t: usize,
+        (buy, sell): (f64, f64),
+    ) -> Option<Self> {
+        let is_open = frame.import_limit == f64::INFINITY
+            && frame.export_limit == f64::INFINITY
+            && frame.import_wall == f64::INFINITY;
+        // Where selling costs, PV is thrown away instead.
+        let is_kept = !frame.is_curtailable || (buy >= 0.0 && sell >= 0.0);
+        (is_open && is_kept && is_plain_store(vessel, t))
+            .then(|| Self::of(frame, vessel, t, (sell, buy)))
+    }
+}
+
+/// Whether the store bends at rest and nowhere else.
+fn is_plain_store(vessel: &Vessel, t: usize) -> bool {
+    vessel.span(t).least_rise <= 0.0 && vessel.planned(t).is_none()
+}
+
 /// A slot seen from the store: `g(x)` from `low` to `high`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Move {
@@ -478,16 +539,26 @@ impl Move {
         let Some((low, high)) = Self::ends(vessel, t, meter) else {
             return false;
         };
-        (self.low, self.high) = (low, high);
-        (self.count, self.gap, self.is_convex) = (0, None, true);
-        self.early = 0;
-        let is_plain = vessel.span(t).least_rise <= 0.0 && vessel.planned(t).is_none();
-        if meter.kinks_count == 1 && is_plain {
-            self.set_plain(frame, vessel, t, meter);
+        self.begin(low, high);
+        if meter.kinks_count == 1 && is_plain_store(vessel, t) {
+            let plain = Plain::of(frame, vessel, t, (meter.slopes[0], meter.slopes[1]));
+            self.bend(&plain, vessel.span(t).change(meter.kinks[0] - meter.net));
         } else {
             self.set_bent(frame, vessel, t, meter);
         }
         true
+    }
+
+    /// Makes this a slot of an [`Plain::open`] meter with a net load, kWh.
+    pub(crate) fn set_plain(&mut self, plain: &Plain, span: &Span, net: f64) {
+        self.begin(span.fall, span.rise);
+        self.bend(plain, span.change(-net));
+    }
+
+    fn begin(&mut self, low: f64, high: f64) {
+        (self.low, self.high) = (low, high);
+        (self.count, self.gap, self.is_convex) = (0, None, true);
+        self.early = 0;
     }
 
     /// The least and the largest move that the store and the limits of the meter allow; `None` where there is none.
@@ -554,32 +625,27 @@ impl Move {
 
     /// The pieces where the meter has one kink, as most have: before both bends, between them and after. Without
     /// branches, for which bend comes first and which piece is none is anyone's guess.
-    fn set_plain(&mut self, frame: &Frame, vessel: &Vessel, t: usize, meter: &Meter) {
-        let span = vessel.span(t);
-        let kink = span.change(meter.kinks[0] - meter.net);
+    /// `kink` is the move at which the meter bends.
+    fn bend(&mut self, plain: &Plain, kink: f64) {
         let (kink, rest) = (
             smaller(larger(kink, self.low), self.high),
             smaller(larger(0.0, self.low), self.high),
         );
-        let (before, after) = (meter.slopes[0], meter.slopes[1]);
-        let falling = |slope: f64| span.unit_cost(false, slope, vessel.movement);
-        let rising = |slope: f64| span.unit_cost(true, slope, vessel.movement);
         let between = if kink < rest {
-            falling(after)
+            plain.covering
         } else {
-            rising(before)
+            plain.storing
         };
         let bends = [self.low, smaller(kink, rest), larger(kink, rest), self.high];
-        let same = SAME_SLOPE * (before.abs() + after.abs() + frame.typical);
         let mut last = f64::NEG_INFINITY;
         for (ends, (slope, is_early)) in
             bends
                 .windows(2)
-                .zip([(falling(before), 0), (between, 1), (rising(after), 0)])
+                .zip([(plain.selling, 0), (between, 1), (plain.buying, 0)])
         {
             let length = ends[1] - ends[0];
             let counts = length > SLIVER_KWH;
-            let is_same = (slope - last).abs() <= same;
+            let is_same = (slope - last).abs() <= plain.same;
             let slope = if is_same { last } else { slope };
             self.pieces[self.count] = Piece { slope, length };
             self.early |= (u8::from(counts) & is_early) << self.count;

@@ -7,10 +7,11 @@ use crate::beside::Beside;
 #[cfg(feature = "highs")]
 use crate::by_highs;
 use crate::by_microlp;
+use crate::course::Course;
 use crate::dispatch::{self, Decisions, dispatch};
 use crate::dynamic::{self, Dynamic, Home};
 use crate::general::Failed;
-use crate::mean::{Course, Mean};
+use crate::mean::Mean;
 use crate::milp::Engine;
 use crate::numbers::{GAP_MAX, SEARCH_SECONDS_MAX, TOLERANCE};
 use crate::outlook::Outlook;

@@ -1,5 +1,7 @@
 //! Checks that a problem is valid. A valid problem may still have no plan that keeps every limit.
 
+use std::fmt::Display;
+
 use model::limits::{
     self, APPLIANCES_MAX, EFFICIENCY_MIN, ENERGY_KWH_MAX, LimitError, POWER_KW_MAX, PRICE_MAX,
     SCENARIOS_MAX, SLOTS_MAX, STORES_MAX, TIME_MS_MAX, WEIGHT_MAX,
@@ -111,13 +113,13 @@ pub fn validate(problem: &Problem) -> Result<(), ProblemError> {
     scenarios(problem)
 }
 
-/// Checks that `value` is in `least..=most`. NaN is in no range.
-fn within(field: &str, value: f64, least: f64, most: f64) -> Result<(), ProblemError> {
+/// Checks that `value` is in `least..=most`. NaN is in no range. A `field` is written out only where something is wrong.
+fn within(field: impl Display, value: f64, least: f64, most: f64) -> Result<(), ProblemError> {
     if (least..=most).contains(&value) {
         return Ok(());
     }
     Err(ProblemError::OutOfRange {
-        field: field.to_owned(),
+        field: field.to_string(),
         value,
         limit: format!("{least} to {most}"),
     })
@@ -278,7 +280,7 @@ fn evs(problem: &Problem) -> Result<(), ProblemError> {
             ),
             ("wear_cost_per_kwh", ev.wear_cost_per_kwh, 0.0, PRICE_MAX),
         ];
-        all_within(&format!("evs[{index}]"), &limits)?;
+        all_within(format_args!("evs[{index}]"), &limits)?;
     }
     Ok(())
 }
@@ -294,7 +296,6 @@ fn heat_stores(problem: &Problem) -> Result<(), ProblemError> {
     }
     limits::ids("heat_stores", stores.iter().map(|store| store.id.as_str()))?;
     for (index, store) in stores.iter().enumerate() {
-        let name = format!("heat_stores[{index}]");
         let celsius = (-TEMPERATURE_C_MAX, TEMPERATURE_C_MAX);
         let limits = [
             ("power_kw", store.power_kw, 0.0, POWER_KW_MAX),
@@ -310,15 +311,16 @@ fn heat_stores(problem: &Problem) -> Result<(), ProblemError> {
                 PRICE_MAX,
             ),
         ];
-        all_within(&name, &limits)?;
+        all_within(format_args!("heat_stores[{index}]"), &limits)?;
         let all = [
             ("cop", &store.cop, COP_MIN, COP_MAX),
             ("ambient_c", &store.ambient_c, celsius.0, celsius.1),
             ("draw_kw", &store.draw_kw, 0.0, POWER_KW_MAX),
         ];
         for (field, values, least, most) in all {
-            one_a_slot(&format!("{name}.{field}"), values, problem.load_kw.len())?;
-            each_within(&format!("{name}.{field}"), values, least, most)?;
+            let name = format_args!("heat_stores[{index}].{field}");
+            one_a_slot(name, values, problem.load_kw.len())?;
+            each_within(name, values, least, most)?;
         }
     }
     Ok(())
@@ -361,12 +363,13 @@ fn scenarios(problem: &Problem) -> Result<(), ProblemError> {
         });
     }
     for (index, scenario) in scenarios.iter().enumerate() {
-        let field = |name: &str| format!("scenarios[{index}].{name}");
-        within(&field("weight"), scenario.weight, 0.0, WEIGHT_MAX)?;
+        let weight = format_args!("scenarios[{index}].weight");
+        within(weight, scenario.weight, 0.0, WEIGHT_MAX)?;
         let all = [("load_kw", &scenario.load_kw), ("pv_kw", &scenario.pv_kw)];
-        for (name, values) in all {
-            one_a_slot(&field(name), values, problem.load_kw.len())?;
-            each_within(&field(name), values, 0.0, POWER_KW_MAX)?;
+        for (field, values) in all {
+            let name = format_args!("scenarios[{index}].{field}");
+            one_a_slot(name, values, problem.load_kw.len())?;
+            each_within(name, values, 0.0, POWER_KW_MAX)?;
         }
     }
     if scenarios.is_empty() || scenarios.iter().any(|scenario| scenario.weight > 0.0) {
@@ -380,27 +383,30 @@ fn scenarios(problem: &Problem) -> Result<(), ProblemError> {
 }
 
 /// Checks that each named field of `parent` is within its limits.
-fn all_within(parent: &str, limits: &[(&str, f64, f64, f64)]) -> Result<(), ProblemError> {
+fn all_within(parent: impl Display, limits: &[(&str, f64, f64, f64)]) -> Result<(), ProblemError> {
     for (field, value, least, most) in limits {
-        if !(least..=most).contains(&value) {
-            within(&format!("{parent}.{field}"), *value, *least, *most)?;
-        }
+        within(format_args!("{parent}.{field}"), *value, *least, *most)?;
     }
     Ok(())
 }
 
-fn one_a_slot(field: &str, values: &[f64], slots_count: usize) -> Result<(), ProblemError> {
+fn one_a_slot(field: impl Display, values: &[f64], slots_count: usize) -> Result<(), ProblemError> {
     if values.len() == slots_count {
         return Ok(());
     }
     Err(ProblemError::Count {
-        field: field.to_owned(),
+        field: field.to_string(),
         count: values.len(),
         limit: format!("{slots_count}, as many as load_kw"),
     })
 }
 
-fn each_within(field: &str, values: &[f64], least: f64, most: f64) -> Result<(), ProblemError> {
+fn each_within(
+    field: impl Display,
+    values: &[f64],
+    least: f64,
+    most: f64,
+) -> Result<(), ProblemError> {
     // Check all at once first, because they nearly always pass.
     let mut are_inside = true;
     for value in values {
@@ -410,9 +416,7 @@ fn each_within(field: &str, values: &[f64], least: f64, most: f64) -> Result<(),
         return Ok(());
     }
     for (t, value) in values.iter().enumerate() {
-        if !(least..=most).contains(value) {
-            within(&format!("{field}[{t}]"), *value, least, most)?;
-        }
+        within(format_args!("{field}[{t}]"), *value, least, most)?;
     }
     Ok(())
 }
@@ -439,6 +443,6 @@ fn appliance(problem: &Problem, index: usize, appliance: &Appliance) -> Result<(
             limit: format!("1 to {}, to fit its window", end - earliest),
         });
     }
-    let field = format!("appliances[{index}].profile_kw");
-    each_within(&field, profile, 0.0, POWER_KW_MAX)
+    let field = format_args!("appliances[{index}].profile_kw");
+    each_within(field, profile, 0.0, POWER_KW_MAX)
 }

@@ -94,6 +94,27 @@ impl Value {
         Ok(())
     }
 
+    /// The slope just above `low`, and the bends from there to `high`: where, and by how much it gets steeper.
+    pub(crate) fn bends(&self, low: f64, high: f64, mut bend: impl FnMut(f64, f64)) -> f64 {
+        let mut at = self.low;
+        let mut pieces = self.pieces().iter();
+        let mut first = 0.0;
+        let mut next = pieces.next();
+        while let Some(piece) = next.filter(|_| at <= low) {
+            first = piece.slope;
+            at += piece.length;
+            next = pieces.next();
+        }
+        let mut last = first;
+        while let Some(piece) = next.filter(|_| at < high) {
+            bend(at, piece.slope - last);
+            last = piece.slope;
+            at += piece.length;
+            next = pieces.next();
+        }
+        first
+    }
+
     /// Where it ceases to be steeper downwards than each slope `asked` for.
     pub(crate) fn places(&self, asked: &[f64; ASKED]) -> [f64; ASKED] {
         let [excess, left_over, bought, beyond, needed, sold] = *asked;

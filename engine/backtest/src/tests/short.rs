@@ -57,8 +57,8 @@ fn a_week_of_two_homes() {
     let report = Report::of(homes);
     expect![[r#"
                                           none      rule  setpoint    hearth   perfect     bound    of gap  setpoint
-        b01                              40.57     12.01     23.99     12.01     12.01     12.01         –         –
-        b04                              33.32     23.70     28.71     20.30     19.82     19.82    87.8 %  -129.5 %
+        b01                              40.57     12.01     25.00     12.01     12.01     12.01         –         –
+        b04                              33.32     23.70     27.86     20.30     19.82     19.82    87.8 %  -107.6 %
         mean share of the gap 87.8 %
     "#]].assert_eq(&page::text(&report));
     let page = page::html(&report, &weeks, "<p>CityLearn</p>");

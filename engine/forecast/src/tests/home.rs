@@ -179,7 +179,12 @@ fn pairs_keep_both_means() {
         ..question
     });
     assert_eq!(alone.rungs.pv, PvRung::None);
-    for (pair, alone) in found.load_band.mean_w.iter().zip(&alone.load_band.mean_w) {
+    for (pair, alone) in found
+        .load_band()
+        .mean_w
+        .iter()
+        .zip(&alone.load_band().mean_w)
+    {
         near(*pair, *alone, 1e-6);
     }
 }
@@ -196,10 +201,10 @@ fn the_load_measured_now_is_the_last_slots_if_it_is_not_given() {
     let alone = home.forecast(&question);
     question.load_now_w = Some(5_000.0);
     let measured = home.forecast(&question);
-    assert!(measured.load_band.mean_w[0] > alone.load_band.mean_w[0] + 2_000.0);
+    assert!(measured.load_band().mean_w[0] > alone.load_band().mean_w[0] + 2_000.0);
     near(
-        measured.load_band.mean_w[40],
-        alone.load_band.mean_w[40],
+        measured.load_band().mean_w[40],
+        alone.load_band().mean_w[40],
         1e-9,
     );
 }

@@ -153,7 +153,9 @@ fn a_clear_day_of_a_plant_is_pvlibs() {
             .map(|slot| midnight_ms + slot * 15 * MINUTE_MS)
             .map(|start_ms| {
                 plant
-                    .yield_of(start_ms, start_ms + 15 * MINUTE_MS, start_ms, &[])
+                    .yield_of(start_ms..start_ms + 15 * MINUTE_MS, start_ms, &[], &mut {
+                        i64::MIN
+                    })
                     .clear
             })
             .collect();

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::{DAY_MS, HOUR_MS, MINUTE_MS, at, near};
 use crate::horizon::Horizon;
-use crate::load::{LoadModel, SCENARIOS_MAX, scenarios, weigh};
+use crate::load::{LoadModel, SCENARIOS_MAX, courses, scenarios, weigh};
 use crate::local_time::LocalTime;
 use crate::profiles::Profiles;
 use crate::young;
@@ -300,6 +300,54 @@ proptest! {
             for slot_index in 0..slots_count {
                 let figures = [band.low_w[slot_index], band.median_w[slot_index], band.high_w[slot_index]];
                 prop_assert!(figures.is_sorted());
+            }
+        }
+    }
+
+    /// A course is what was read when the clocks showed the same times some whole days before, also where they change.
+    #[test]
+    fn courses_are_what_the_clock_says(
+        start_quarter in 96..50 * 96_i64,
+        slots_count in 1..300_usize,
+        minutes in prop::sample::select(vec![5_u32, 15, 30]),
+        change_quarter in 0..60 * 96_i64,
+        is_summer in any::<bool>(),
+    ) {
+        let offsets = if is_summer { (60, 120) } else { (120, 60) };
+        let change_ms = at(0, 0, 15 * change_quarter);
+        let offset_min = |ms: i64| if ms < change_ms { offsets.0 } else { offsets.1 };
+        let mut profiles = Profiles::new(SlotLength::QUARTER_HOUR);
+        for quarter in 0..start_quarter {
+            let start_ms = at(0, 0, 15 * quarter);
+            // A few are missing.
+            if quarter % 61 != 7 {
+                let load_w = ((quarter * 37) % 1_009) as f64;
+                profiles.observe(start_ms, offset_min(start_ms), load_w);
+            }
+        }
+        let start_ms = at(0, 0, 15 * start_quarter);
+        let asked = Horizon {
+            start_ms,
+            slot: SlotLength::new(minutes).unwrap(),
+            slots_count,
+            local: LocalTime {
+                offset_min: offset_min(start_ms),
+                change: (change_ms > start_ms).then_some((change_ms, offsets.1)),
+            },
+        };
+        let history = profiles.until(start_ms);
+        let days = weigh(&history, LoadModel::PastDays, asked);
+        let found = courses(&history, LoadModel::PastDays, asked);
+        prop_assert_eq!(days.len(), found.scenarios.series_w.len());
+        for (day, course_w) in days.iter().zip(&found.scenarios.series_w) {
+            prop_assert_eq!(course_w.len(), slots_count);
+            for (index, (ms, found_w)) in asked.starts_ms().zip(course_w).enumerate() {
+                let passed_ms = i64::try_from(index).unwrap() * asked.slot.ms();
+                let days_ago = day.days_ago.max(passed_ms / DAY_MS + 1);
+                let like_ms = history.utc_ms(asked.local.local_ms(ms) - days_ago * DAY_MS);
+                let expected_w = f64::from(history.at_w(like_ms));
+                // What is not known is filled up.
+                prop_assert!(expected_w.is_nan() || *found_w == expected_w);
             }
         }
     }

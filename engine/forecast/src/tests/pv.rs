@@ -56,7 +56,9 @@ fn past(plant: &Plant, days: i64, weather: &[WeatherPeriod], pv_w: impl Fn(i64) 
 }
 
 fn clear_w(plant: &Plant, start_ms: i64) -> f64 {
-    let yielded = plant.yield_of(start_ms, start_ms + QUARTER.ms(), start_ms, &[]);
+    let yielded = plant.yield_of(start_ms..start_ms + QUARTER.ms(), start_ms, &[], &mut {
+        i64::MIN
+    });
     yielded.clear * plant.capacity_w.unwrap()
 }
 
@@ -131,7 +133,7 @@ fn weather_and_gain_make_the_forecast() {
         .map(|period| crate::plant::Sky::of(period, plant.place))
         .collect();
     let given_w = |ms: i64| {
-        let yielded = plant.yield_of(ms, ms + QUARTER.ms(), ms, &skies);
+        let yielded = plant.yield_of(ms..ms + QUARTER.ms(), ms, &skies, &mut { i64::MIN });
         0.8 * 5_000.0 * yielded.weather.unwrap()
     };
     let past = past(&plant, 10, &past_weather, given_w);

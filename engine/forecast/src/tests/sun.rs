@@ -1,8 +1,10 @@
 //! Golden values: pvlib 0.16.1, `solarposition.get_solarposition(time, latitude, longitude, altitude=0)`, the true
 //! elevation without refraction.
 
-use super::near;
-use crate::sun::{Place, position};
+use proptest::prelude::*;
+
+use super::{MINUTE_MS, at, near};
+use crate::sun::{Place, down_until_ms, position};
 
 /// Latitude, longitude, UTC epoch milliseconds, elevation, azimuth.
 const POSITIONS: [(f64, f64, i64, f64, f64); 20] = [
@@ -68,5 +70,28 @@ fn a_place_is_read_as_metadata_write_it() {
     assert_eq!(Place::parse(" -33.87 , 151.21"), Place::new(-33.87, 151.21));
     for text in ["", "Munich", "48.14", "91,0", "0,181", "1,2,3", "NaN,0"] {
         assert_eq!(Place::parse(text), None, "{text}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_sun_does_not_rise_before_it_can(
+        latitude in -90.0..90.0_f64,
+        longitude in -180.0..180.0_f64,
+        minutes in 0..4 * 366 * 1_440_i64,
+    ) {
+        let place = Place::new(latitude, longitude).unwrap();
+        let ts_ms = at(0, 0, minutes);
+        let sun = position(place, ts_ms);
+        let until_ms = down_until_ms(sun, ts_ms);
+        prop_assert!(until_ms >= ts_ms);
+        if sun.elevation_deg <= 0.0 {
+            for ms in (ts_ms..until_ms).step_by(usize::try_from(3 * MINUTE_MS).unwrap()) {
+                prop_assert!(position(place, ms).elevation_deg <= 0.0);
+            }
+            prop_assert!(until_ms <= ts_ms || position(place, until_ms - 1).elevation_deg <= 0.0);
+        }
     }
 }

@@ -210,19 +210,19 @@ fn a_program_is_replaced_where_the_plan_says_something_new() {
 }
 
 #[test]
-fn the_same_program_is_sent_again_when_less_than_half_of_it_is_left() {
+fn the_same_program_is_sent_again_when_half_of_it_is_left() {
     let mut world = planned_home();
     // No device has confirmed the run of 10:00, so it counts as begun at 10:15.
-    for minute in [616, 631, 646, 661] {
+    for minute in [616, 631, 646] {
         world.read_all(at(minute));
         let request = world.requests.last().unwrap().clone();
         world.answer(&request, 1.0);
         assert_eq!(world.sent.len(), 1, "minute {minute}");
     }
-    world.read_all(at(676));
+    world.read_all(at(661));
     let request = world.requests.last().unwrap().clone();
     world.answer(&request, 1.0);
-    assert_eq!(orders(&world.sent[1..]), [(675, 795, 1_000.0, false)]);
+    assert_eq!(orders(&world.sent[1..]), [(660, 780, 1_000.0, false)]);
 }
 
 #[test]

@@ -218,7 +218,7 @@ fn a_late_reading_corrects_the_load() {
     let load = |home: &Household| {
         let past = home.past().unwrap();
         let found = crate::past::forecast(past, &metadata(), at(105), SETTINGS.slot, 96);
-        found.load_band
+        found.load_band()
     };
     assert_eq!(load(&too_late), load(&in_time));
     assert_ne!(load(&too_late), load(&uncorrected));
@@ -244,7 +244,7 @@ fn a_home_of_an_earlier_build_begins_with_its_last_day() {
     let known = home.past.take();
     home.recall(&SETTINGS);
     let load = |past: &forecast::home::HomeForecast| {
-        crate::past::forecast(past, &metadata(), at(0), SETTINGS.slot, 96).load_band
+        crate::past::forecast(past, &metadata(), at(0), SETTINGS.slot, 96).load_band()
     };
     assert_eq!(load(home.past().unwrap()), load(&known.unwrap()));
 }
@@ -268,7 +268,7 @@ fn slots_of_another_length_go_on_with_the_same_past() {
     let past = home.past().unwrap();
     let found = crate::past::forecast(past, &metadata(), at(180), hours.slot, 24);
     // 17:00 to 19:00 are the hours 14 and 15 from 03:00 on.
-    let median_w = &found.load_band.median_w;
+    let median_w = &found.load_band().median_w;
     assert!(median_w[13] < 400.0 && median_w[14] > 1_900.0 && median_w[15] > 1_900.0);
 }
 
@@ -283,7 +283,7 @@ fn modules_face_where_the_operator_says() {
         let past = HomeForecast::new(SETTINGS.slot);
         let found = crate::past::forecast(&past, &home, at(0), SETTINGS.slot, 96);
         // Solar noon is near 11:15 UTC.
-        let pv_w = found.pv_band.mean_w;
+        let pv_w = found.pv_band().mean_w;
         pv_w[..45].iter().sum::<f64>() / pv_w.iter().sum::<f64>()
     };
     let facing = |azimuth_deg| {

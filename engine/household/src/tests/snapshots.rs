@@ -23,13 +23,10 @@ fn a_home_fits_a_few_kilobytes() {
     world.answer(&request, 1.5);
     let bytes = snapshot(&world.home);
     assert_eq!(restore(&bytes), world.home);
-    let closed = postcard::to_stdvec(&world.home.windows.closed)
-        .unwrap()
-        .len();
-    let open = postcard::to_stdvec(&world.home.windows.open).unwrap().len();
+    let windows = postcard::to_stdvec(&world.home.windows).unwrap().len();
     let (all, state) = (bytes.len(), size_of::<Household>());
-    let sizes = format!("snapshot {all}: closed slots {closed}, open slots {open}; struct {state}");
-    expect!["snapshot 6938: closed slots 1446, open slots 1380; struct 648"].assert_eq(&sizes);
+    let sizes = format!("snapshot {all}: windows {windows}; struct {state}");
+    expect!["snapshot 4644: windows 898; struct 672"].assert_eq(&sizes);
 }
 
 /// Rows of the stores are JSON, and stay when fields are added.

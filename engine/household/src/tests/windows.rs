@@ -82,7 +82,8 @@ fn a_late_reading_is_stored_and_repairs_its_slot() {
     let recent = world.home.recent_slots(at(120), &world.settings);
     let repaired = recent.iter().find(|slot| slot.start_ms == at(15)).unwrap();
     let repaired_w = repaired.load_w.mean().unwrap();
-    assert!((repaired_w - mean_w).abs() < 1e-4, "{repaired_w}");
+    // To a quarter of a watt.
+    assert!((repaired_w - mean_w).abs() <= 0.125, "{repaired_w}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod cbc;
 mod cli;
 mod devices;
 mod figures;
+mod forecasts;
 mod gateway;
 mod handover;
 mod instances;
@@ -47,6 +48,9 @@ async fn main() -> Result<()> {
     let mut board = Board::new();
     if wants("scheduler") || wants("highs") || wants("cbc") {
         solvers::measure(&mut board, &cli.counts, cli.runs, &selection)?;
+    }
+    if wants("forecast") {
+        forecasts::measure(&mut board, cli.runs, &selection)?;
     }
     if wants("backtest") {
         backtests::measure(&mut board, cli.runs, &selection)?;
