@@ -35,14 +35,16 @@ fn live(world: &mut World, minutes: std::ops::Range<i64>, mode: Mode) {
     for minute in minutes.step_by(5) {
         let before = world.requests.len();
         world.read_all(at(minute));
-        for request in world.requests[before..].to_vec() {
-            let mut schedule = schedule(&request, 0.0);
+        let requests = world.requests[before..].to_vec();
+        for request in &requests {
+            let mut schedule = schedule(request, 0.0);
             for slot in &mut schedule.plan.slots {
                 slot.policy = Some(policy(mode));
             }
             let sent_count = world.sent.len();
             world.tell(Event::ScheduleReady(Arc::new(schedule)));
-            for command in world.sent[sent_count..].to_vec() {
+            let sent = world.sent[sent_count..].to_vec();
+            for command in &sent {
                 world.ack(&command.command_id, AckStatus::Applied);
             }
         }
