@@ -324,6 +324,7 @@ pub const fn older_schemas_json(topic: Topic) -> &'static [&'static str] {
         Topic::OptimizeRequests => &[
             include_str!("../avro/history/v1/optimize-requests.avsc"),
             include_str!("../avro/history/v2/optimize-requests.avsc"),
+            include_str!("../avro/history/v3/optimize-requests.avsc"),
         ],
         Topic::Schedules => &[
             include_str!("../avro/history/v1/schedules.avsc"),

@@ -22,6 +22,7 @@ pub mod problem;
 pub mod request;
 pub mod scenario;
 pub mod schedule;
+pub mod signal;
 
 pub mod command;
 

@@ -10,8 +10,9 @@ use model::problem::Problem;
 use crate::convex::Convex;
 use crate::dynamic::{Dynamic, Home};
 use crate::interior::{APART_MAX, Interior};
+use crate::meter::{Frame, Meter};
 use crate::numbers::{REACH_KWH, larger, smaller};
-use crate::slot_cost::{Frame, Meter, Move};
+use crate::slot_cost::Move;
 use crate::store::Store;
 use crate::terms::Terms;
 use crate::vessel::Vessel;
@@ -127,6 +128,17 @@ impl Beside {
             prices: self.prices.clone(),
             bound,
         }
+    }
+
+    /// What all stores of the plan that was found last take together in each slot at the AC side, kWh, and what their moves
+    /// and contents cost.
+    pub(crate) fn taken(&self) -> (Vec<f64>, f64) {
+        let flow = |t: usize| self.stores.iter().map(|store| store.flows[t]).sum();
+        let flows = (0..self.meters.len()).map(flow);
+        (
+            flows.collect(),
+            self.stores.iter().map(|store| store.own_cost).sum(),
+        )
     }
 
     fn prepare(&mut self, problem: &Problem, terms: &Terms, frame: &Frame) {

@@ -3,9 +3,10 @@
 //! are asked for are found among the bends of all.
 
 use crate::dynamic::Home;
+use crate::meter::Meter;
 use crate::numbers::{REACH_KWH, larger, smaller};
 use crate::outlook::{ASKED, GOES_ON, Outlook};
-use crate::slot_cost::{Meter, Move, PIECES_MAX};
+use crate::slot_cost::{Move, PIECES_MAX};
 use crate::value::{OutOfReach, Value};
 use crate::vessel::Vessel;
 
@@ -110,13 +111,17 @@ impl Mean {
         courses: &[Course],
         (t, added_kw): (usize, f64),
     ) -> Result<(), OutOfReach> {
-        let Home { frame, vessel, .. } = home;
-        let prices = (home.terms.buy[t], home.terms.sell[t]);
+        let Home {
+            frame,
+            terms,
+            vessel,
+            ..
+        } = home;
         let (mut meter, mut cost) = (Meter::NONE, Move::NONE);
         let mut levels = [0.0; PIECES_MAX];
         for (value, course) in self.values.iter_mut().zip(courses) {
             let load_kw = course.load_kw[t] + added_kw;
-            meter.set_to(frame, prices, (load_kw, course.pv_kw[t]));
+            meter.set_to(frame, terms, t, (load_kw, course.pv_kw[t]));
             if !cost.set(frame, vessel, t, &meter) {
                 return Err(OutOfReach);
             }

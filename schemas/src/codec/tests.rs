@@ -17,7 +17,8 @@ use proptest::prelude::*;
 
 use self::homes::{metadata, metadata_v1, metadata_v2};
 use self::samples::{
-    command, command_v1, request, request_v1, request_v2, schedule, schedule_v1, schedule_v2,
+    command, command_v1, request, request_v1, request_v2, request_v3, schedule, schedule_v1,
+    schedule_v2,
 };
 use super::fingerprints::{Fingerprint, hex};
 use super::{Codec, CodecError, Message, SchemaIds, known, older_schemas_json, schema_json};
@@ -247,7 +248,7 @@ fn every_value_survives_and_golden_samples_decode() {
     check("v3-household", &metadata());
     check("v2-tariff", &tariff());
     check("v1-weather", &weather());
-    check("v3-request", &request());
+    check("v4-request", &request());
     check("v3-schedule", &schedule());
     check("v2-command", &command());
     check("v1-ack", &ack());
@@ -270,6 +271,7 @@ fn records_of_older_versions_decode() {
     check_older("v2-household", &metadata_v2());
     check_older("v1-request", &request_v1());
     check_older("v2-request", &request_v2());
+    check_older("v3-request", &request_v3());
     check_older("v1-schedule", &schedule_v1());
     check_older("v2-schedule", &schedule_v2());
     check_older("v1-command", &command_v1());

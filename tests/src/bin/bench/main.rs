@@ -15,6 +15,7 @@ mod instances;
 mod kafka_streams;
 mod million_homes;
 mod readings;
+mod responses;
 mod say;
 mod selection;
 mod shares;
@@ -47,6 +48,9 @@ async fn main() -> Result<()> {
     let mut board = Board::new();
     if wants("scheduler") || wants("highs") || wants("cbc") {
         solvers::measure(&mut board, &cli.counts, cli.runs, &selection)?;
+    }
+    if wants("respond") {
+        responses::measure(&mut board, cli.counts.homes, cli.runs)?;
     }
     if wants("backtest") {
         backtests::measure(&mut board, cli.runs, &selection)?;
