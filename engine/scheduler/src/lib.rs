@@ -64,6 +64,7 @@ mod milp;
 mod numbers;
 mod outlook;
 mod policies;
+mod pricing;
 mod reference;
 mod respond;
 mod score;

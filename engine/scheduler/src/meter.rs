@@ -196,6 +196,39 @@ impl Meter {
         self.slopes[..=self.kinks_count].is_sorted()
     }
 
+    /// The slopes of the same where a store that takes `flow` would take anything from `least` to `most` instead, which is worth
+    /// `price` to it. `None` where that has too many kinks.
+    pub(crate) fn bent(&self, flow: f64, price: f64, (least, most): (f64, f64)) -> Option<Self> {
+        if self.kinks_count == KINKS_MAX {
+            return None;
+        }
+        // What the meter does for less than the price comes before what the store does, and the rest after it.
+        let (before, after) = (flow - most, flow - least);
+        let cheaper = self.slopes[..=self.kinks_count]
+            .iter()
+            .take_while(|slope| **slope < price)
+            .count();
+        let mut bent = Self {
+            net: self.net + flow,
+            low: self.low + before,
+            high: self.high + after,
+            kinks_count: 0,
+            ..*self
+        };
+        let kinks = &self.kinks[..self.kinks_count];
+        for (i, (kink, slope)) in kinks.iter().zip(&self.slopes[1..]).enumerate() {
+            if i + 1 < cheaper {
+                bent.chain_on(kink + before, *slope);
+            } else if i + 1 == cheaper {
+                bent.chain_on(kink + before, price);
+                bent.chain_on(kink + after, *slope);
+            } else {
+                bent.chain_on(kink + after, *slope);
+            }
+        }
+        Some(bent)
+    }
+
     /// The balances that the limits allow, kWh.
     pub(crate) fn limits(&self) -> (f64, f64) {
         (self.low, self.high)

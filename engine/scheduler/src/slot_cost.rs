@@ -92,9 +92,8 @@ enum Way {
     Down,
 }
 
-/// What the AC side must cost for the store to go on this way from `change`.
-fn price_to_go_on(vessel: &Vessel, t: usize, change: f64, value: f64, way: Way) -> f64 {
-    let span = vessel.span(t);
+/// Whether the store charges when it goes on this way from `change`, and what a unit more apart from the plan before costs.
+fn going_on(vessel: &Vessel, t: usize, change: f64, way: Way) -> (bool, f64) {
     let is_above = |place: f64| {
         if near(change, place) {
             way == Way::Up
@@ -107,11 +106,57 @@ fn price_to_go_on(vessel: &Vessel, t: usize, change: f64, value: f64, way: Way) 
         Some((_, cost)) => -cost,
         None => 0.0,
     };
-    if is_above(0.0) {
+    (is_above(0.0), apart)
+}
+
+/// What the AC side must cost for the store to go on this way from `change`.
+fn price_to_go_on(vessel: &Vessel, t: usize, change: f64, value: f64, way: Way) -> f64 {
+    let span = vessel.span(t);
+    let (charges, apart) = going_on(vessel, t, change, way);
+    if charges {
         (-value - vessel.movement - apart) * span.charge_efficiency
     } else {
         (vessel.movement - value - apart) * span.discharge_per_kwh
     }
+}
+
+/// A price at the AC side that follows from how steep what follows a slot is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wish {
+    /// How much the price falls for each unit of steepness: above 0.
+    pub(crate) rate: f64,
+    /// The steepness at which it is 0.
+    pub(crate) at: f64,
+}
+
+impl Wish {
+    pub(crate) fn price(&self, steepness: f64) -> f64 {
+        self.rate * (self.at - steepness)
+    }
+}
+
+/// What the AC side must cost at least in slot `t` so that the store goes no further up from `change`, and at most so that
+/// it goes no further down; `None` where it cannot.
+pub(crate) fn wishes(vessel: &Vessel, t: usize, change: f64) -> [Option<Wish>; 2] {
+    let span = vessel.span(t);
+    let wish = |way: Way, end: f64| {
+        if near(change, end) {
+            return None;
+        }
+        let (charges, apart) = going_on(vessel, t, change, way);
+        Some(if charges {
+            Wish {
+                rate: span.charge_efficiency,
+                at: -vessel.movement - apart,
+            }
+        } else {
+            Wish {
+                rate: span.discharge_per_kwh,
+                at: vessel.movement - apart,
+            }
+        })
+    };
+    [wish(Way::Up, span.rise), wish(Way::Down, span.fall)]
 }
 
 /// A slot seen from the store: `g(x)` from `low` to `high`.

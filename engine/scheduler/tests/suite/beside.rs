@@ -17,7 +17,10 @@ const DEARER_MAX: f64 = 0.001;
 /// What the program's own tolerances come to, currency.
 const NOISE: f64 = 1e-6;
 
-#[expect(clippy::disallowed_methods, reason = "how many is asked for at run time")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how many is asked for at run time"
+)]
 fn homes(usual: u64) -> u64 {
     let asked = std::env::var("HOMES").ok();
     asked.map_or(usual, |count| count.parse().expect("a number of homes"))
