@@ -24,11 +24,13 @@ pub use self::fleet::{
     TariffSpan, TariffsBody,
 };
 pub use self::policies::{BatteryPolicyBody, PolicyBody, ScenarioBody};
+pub use self::signal::SignalBody;
 pub use self::stores::{EvBody, HeatStoreBody, SeriesBody, StabilityBody};
 use schemas::time::rfc3339;
 
 mod fleet;
 mod policies;
+mod signal;
 mod stores;
 
 #[cfg(test)]
@@ -97,6 +99,9 @@ pub struct OptimizeBody {
     pub time_limit_ms: Option<u32>,
     pub scenarios: Option<Vec<ScenarioBody>>,
     pub caution_per_kwh: Option<f64>,
+    /// `Some(None)`, a null, asks for a plan without one.
+    #[serde(default, deserialize_with = "given")]
+    pub signal: Option<Option<SignalBody>>,
 }
 
 /// Tells a field that is null from one that is absent.
@@ -224,6 +229,7 @@ impl OptimizeBody {
         time_limit_ms: None,
         scenarios: None,
         caution_per_kwh: None,
+        signal: None,
     };
 
     /// The problem: what is given here over what `base`, the engine's own, says. Ranges are checked by the scheduler.
@@ -318,6 +324,7 @@ impl OptimizeBody {
             caution_per_kwh: self
                 .caution_per_kwh
                 .unwrap_or_else(|| base.map_or(0.0, |base| base.caution_per_kwh)),
+            signal: signal::signal(self.signal, same_slots, slots_count)?,
             weights: self.weights.map_or_else(
                 || base.map_or(Weights::COST, |base| base.weights),
                 |body| Weights {

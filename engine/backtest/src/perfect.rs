@@ -75,6 +75,7 @@ impl<'a> Perfect<'a> {
             pv_kw: series(&self.pv_kw),
             scenarios: Vec::new(),
             caution_per_kwh: 0.0,
+            signal: None,
             buy_price: series(&self.buy),
             sell_price: series(&self.sell),
             battery: Some(Battery {

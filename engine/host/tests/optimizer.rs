@@ -51,6 +51,7 @@ fn plain(id: i64, requested_ms: i64) -> OptimizeRequest {
             time_limit_ms: None,
             scenarios: Vec::new(),
             caution_per_kwh: 0.0,
+            signal: None,
         },
         forecast: None,
     }

@@ -118,6 +118,7 @@ pub fn problem(input: &PlanningInput<'_>) -> Result<Stated, Unplannable> {
         pv_kw: kilowatts(forecast.pv.median_w()),
         scenarios: scenarios(forecast, battery.is_some()),
         caution_per_kwh: CAUTION_SHARE * mean(&buy_price).max(0.0),
+        signal: None,
         buy_price,
         sell_price,
         battery,

@@ -23,6 +23,7 @@ pub mod request;
 pub mod rung;
 pub mod scenario;
 pub mod schedule;
+pub mod signal;
 
 pub mod command;
 

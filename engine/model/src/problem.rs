@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use crate::scenario::Scenario;
+pub use crate::signal::Signal;
 use crate::units::HouseholdId;
 
 /// A home's problem over a horizon of equal slots. The four series have the same length, 1 to 672.
@@ -60,6 +61,9 @@ pub struct Problem {
     /// than comes, since what pays in them was chosen for it.
     #[serde(default)]
     pub caution_per_kwh: f64,
+    /// What others ask of the flow at the meter, if they do.
+    #[serde(default)]
+    pub signal: Option<Signal>,
 }
 
 /// A battery at the start of the horizon.
@@ -204,7 +208,8 @@ pub struct Stability {
     pub start_slots: BTreeMap<String, u32>,
 }
 
-/// Weights of import and export in the objective. Wear, peak price, end values and stability costs are not weighted.
+/// Weights of import and export in the objective. Wear, peak price, end values, stability costs and signals are not
+/// weighted.
 /// See `POST /api/optimize` in the API reference.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Weights {

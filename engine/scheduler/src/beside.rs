@@ -2,16 +2,19 @@
 //! held, turn by turn, and a proof by prices.
 //!
 //! At any price per slot the meter and each store, each on its own, cost no more together than the home's best plan does
-//! (Lagrange). Where that bound meets the cost of a plan, the plan is the best. First the turns alone are tried, with the
-//! prices that they leave. Where these prove nothing, the interior-point method finds prices, and contents to go on from.
+//! (Lagrange). Where that bound meets the cost of a plan, the plan is the best. First the turns alone are tried. The prices
+//! of two stores are read off their plan (`pricing.rs`); where it has none, one of the stores bends to the other, and the
+//! turns begin again. Where that does not do, the interior-point method finds prices, and contents to go on from.
 
 use model::problem::Problem;
 
 use crate::convex::Convex;
 use crate::dynamic::{Dynamic, Home};
 use crate::interior::{APART_MAX, Interior};
+use crate::meter::{Frame, Meter};
 use crate::numbers::{REACH_KWH, larger, smaller};
-use crate::slot_cost::{Frame, Meter, Move};
+use crate::pricing::{Planned, Pricing};
+use crate::slot_cost::Move;
 use crate::store::Store;
 use crate::terms::Terms;
 use crate::vessel::Vessel;
@@ -20,6 +23,8 @@ use crate::vessel::Vessel;
 const STORES_MAX: usize = APART_MAX - 1;
 /// Turns of each store at most.
 const ROUNDS_MAX: usize = 6;
+/// Times at most that the turns of two stores begin.
+const ATTEMPTS_MAX: usize = 3;
 /// Steps of the interior-point method at most.
 const STEPS_MAX: usize = 60;
 /// The first proof is tried this far from the best, in multiples of what counts as noise, and each one after it nearer by
@@ -51,6 +56,7 @@ pub(crate) struct Beside {
     load_kw: Vec<f64>,
     prices: Vec<f64>,
     interior: Interior,
+    pricing: Pricing,
     /// The column of each store's content in each slot, if there is one.
     places: Vec<Option<usize>>,
 }
@@ -60,7 +66,8 @@ pub(crate) struct Beside {
 struct Member {
     vessel: Vessel,
     contents: Vec<f64>,
-    /// What it takes in each slot at the AC side, kWh.
+    /// Move in each slot, and what it takes at the AC side, kWh.
+    changes: Vec<f64>,
     flows: Vec<f64>,
     /// What its moves and contents cost.
     own_cost: f64,
@@ -89,14 +96,20 @@ impl Beside {
         if !self.meters.iter().all(Meter::is_convex) {
             return None;
         }
-        let turned = self.turns(problem, terms, &frame, noise(0.0));
-        if let Some(cost) = turned {
-            // Those of the battery, which moves wherever it can.
-            self.prices.clone_from(&self.stores[0].prices);
-            let bound = self.bound(&frame);
-            if cost - bound <= noise(cost) {
-                return Some(self.proven(bound));
+        let last = self.stores.len() - 1;
+        let mut turned = self.turns(problem, terms, &frame, (last, noise(0.0)));
+        for attempt in 0..ATTEMPTS_MAX {
+            let Some(cost) = turned else { break };
+            if self.read_prices(terms) {
+                let bound = self.bound(&frame);
+                if cost - bound <= noise(cost) {
+                    return Some(self.proven(bound));
+                }
             }
+            if attempt + 1 == ATTEMPTS_MAX || !self.bent_turn(&frame) {
+                break;
+            }
+            turned = self.turns(problem, terms, &frame, (0, noise(0.0)));
         }
         self.state(terms, turned.is_some())?;
         let mut next = FIRST * noise(0.0);
@@ -110,8 +123,12 @@ impl Beside {
             }
             next = NEARER * distance;
             self.take_over(terms);
-            if let Some(cost) = self.turns(problem, terms, &frame, noise(0.0)) {
-                self.fit_prices();
+            if let Some(cost) = self.turns(problem, terms, &frame, (last, noise(0.0))) {
+                // What is not quite the best plan may still be proven by prices nearby.
+                self.take_prices();
+                if self.stores.len() != 2 || !self.read_prices(terms) {
+                    self.fit_prices();
+                }
                 let bound = self.bound(&frame);
                 if cost - bound <= noise(cost) {
                     return Some(self.proven(bound));
@@ -121,12 +138,39 @@ impl Beside {
         None
     }
 
+    /// Reads prices off the plan; false where it has none, and so is not the best.
+    fn read_prices(&mut self, terms: &Terms) -> bool {
+        let [one, other] = self.stores.as_slice() else {
+            // Those of the battery, which moves wherever it can.
+            self.prices.clone_from(&self.stores[0].prices);
+            return true;
+        };
+        let planned = [one, other].map(|member| Planned {
+            vessel: &member.vessel,
+            contents: &member.contents,
+            changes: &member.changes,
+        });
+        let (pricing, prices) = (&mut self.pricing, &mut self.prices);
+        pricing.prove(&self.meters, &planned, terms.typical, prices)
+    }
+
     fn proven(&self, bound: f64) -> Proven {
         Proven {
             contents: self.stores.iter().map(|s| s.contents.clone()).collect(),
             prices: self.prices.clone(),
             bound,
         }
+    }
+
+    /// What all stores of the plan that was found last take together in each slot at the AC side, kWh, and what their moves
+    /// and contents cost.
+    pub(crate) fn taken(&self) -> (Vec<f64>, f64) {
+        let flow = |t: usize| self.stores.iter().map(|store| store.flows[t]).sum();
+        let flows = (0..self.meters.len()).map(flow);
+        (
+            flows.collect(),
+            self.stores.iter().map(|store| store.own_cost).sum(),
+        )
     }
 
     fn prepare(&mut self, problem: &Problem, terms: &Terms, frame: &Frame) {
@@ -144,21 +188,21 @@ impl Beside {
         }
     }
 
-    /// Plans store after store, the others held, until that saves no more than `noise`. Returns what all cost; `None` where
-    /// a store finds no plan.
+    /// Plans store after store, the others held, from store `first` on, until that saves no more than `noise`. Returns what
+    /// all cost; `None` where a store finds no plan.
     fn turns(
         &mut self,
         problem: &Problem,
         terms: &Terms,
         frame: &Frame,
-        noise: f64,
+        (first, noise): (usize, f64),
     ) -> Option<f64> {
         let count = self.stores.len();
         let mut before = f64::INFINITY;
         let mut quiet = 0;
         // The battery last, for it can follow what the others need.
         for turn in 0..ROUNDS_MAX * count {
-            let turned = count - 1 - turn % count;
+            let turned = (first + count - turn % count) % count;
             self.load_kw.clone_from(&problem.load_kw);
             let mut others = 0.0;
             for (k, member) in self.stores.iter().enumerate() {
@@ -182,7 +226,9 @@ impl Beside {
             let cost = self.dynamic.cost(&home) + others;
             let vessel = &member.vessel;
             member.own_cost = vessel.holding_cost(&member.contents);
-            for (t, change) in self.dynamic.changes().iter().enumerate() {
+            member.changes.clear();
+            member.changes.extend_from_slice(self.dynamic.changes());
+            for (t, change) in member.changes.iter().enumerate() {
                 member.flows[t] = vessel.span(t).flow(*change);
                 member.own_cost += vessel.moving_cost(t, *change);
             }
@@ -196,6 +242,36 @@ impl Beside {
             }
         }
         Some(before)
+    }
+
+    /// Plans the second store as if the first one bent to it, at the prices that it leaves, as far as its rates allow. Turns
+    /// alone stop where both would have to move at once. False where that finds no plan.
+    fn bent_turn(&mut self, frame: &Frame) -> bool {
+        let [one, other] = self.stores.as_mut_slice() else {
+            return false;
+        };
+        self.at_prices.clear();
+        for (t, meter) in self.meters.iter().enumerate() {
+            let span = one.vessel.span(t);
+            let flow = one.flows[t];
+            let reach = (span.flow(span.fall), span.flow(span.rise));
+            let mut cost = Move::NONE;
+            let bent = meter.bent(flow, one.prices[t], reach);
+            if !bent.is_some_and(|bent| cost.set(frame, &other.vessel, t, &bent)) {
+                return false;
+            }
+            self.at_prices.push(cost);
+        }
+        let vessel = &other.vessel;
+        if self.alone.solve(vessel, &self.at_prices).is_err() {
+            return false;
+        }
+        other.own_cost = vessel.holding_cost(&self.alone.contents);
+        for (t, change) in self.alone.changes.iter().enumerate() {
+            other.flows[t] = vessel.span(t).flow(*change);
+            other.own_cost += vessel.moving_cost(t, *change);
+        }
+        true
     }
 
     /// The flows that stores can take together in slot `t`, kWh.
@@ -334,13 +410,17 @@ impl Beside {
             .push(interior.piece(cost, span.high - low, content, rows));
     }
 
-    /// Takes prices and contents from the interior-point method.
-    fn take_over(&mut self, terms: &Terms) {
-        let count = self.stores.len();
-        let height = count + 1;
+    /// Takes prices from the interior-point method.
+    fn take_prices(&mut self) {
+        let height = self.stores.len() + 1;
         self.prices.clear();
         let balances = self.interior.prices.iter().step_by(height);
         self.prices.extend(balances.map(|price| -price));
+    }
+
+    /// Takes contents from the interior-point method.
+    fn take_over(&mut self, terms: &Terms) {
+        let count = self.stores.len();
         for (k, member) in self.stores.iter_mut().enumerate() {
             let (store, vessel) = (&terms.stores[k], &member.vessel);
             member.contents.clear();

@@ -33,10 +33,22 @@ impl Exclusions {
                 } else {
                     terms.sell[t]
                 };
-                let too_much = problem.grid.export_limit_kw.is_some_and(|limit| {
-                    !problem.pv_curtailable && problem.pv_kw[t] - problem.load_kw[t] > limit
-                });
-                let worth = terms.buy[t].min(surplus);
+                let least_kw = problem.load_kw[t]
+                    - if problem.pv_curtailable {
+                        0.0
+                    } else {
+                        problem.pv_kw[t]
+                    };
+                let too_much = problem
+                    .grid
+                    .export_limit_kw
+                    .is_some_and(|limit| -least_kw > limit);
+                let mut worth = terms.buy[t].min(surplus);
+                if let Some(caps) = terms.soft_caps(t)
+                    && -least_kw * terms.dt > caps.export_kwh
+                {
+                    worth -= caps.export_price;
+                }
                 *excluded = loss > 0.0 && (too_much || worth * loss + 2.0 * store.wear < 0.0);
             }
         }

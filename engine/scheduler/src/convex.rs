@@ -8,9 +8,10 @@
 //! What a slot does with a content is simple: each piece of its cost has a level, the content at which `V_{t+1}` gets as
 //! steep. The store moves towards the levels, most worthwhile piece first. So the way forward needs levels alone.
 
+use crate::meter::{Meter, Piece};
 use crate::numbers::{REACH_KWH, SLIVER_KWH, larger, smaller};
 use crate::outlook::ASKED;
-use crate::slot_cost::{Meter, Move, PIECES_MAX, Piece, shadow_price};
+use crate::slot_cost::{Move, PIECES_MAX, shadow_price};
 use crate::value::{OutOfReach, Value};
 use crate::vessel::Vessel;
 

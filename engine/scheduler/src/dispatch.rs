@@ -235,11 +235,19 @@ fn base_slot(problem: &Problem, starts: &[usize], t: usize) -> PlannedSlot {
 }
 
 /// Returns the PV power that makes the slot cheapest, given what the home and its stores take; the largest if several do.
-fn used_pv(problem: &Problem, terms: &Terms, peak_kw: f64, (t, consumed_kw): (usize, f64)) -> f64 {
+pub(crate) fn used_pv(
+    problem: &Problem,
+    terms: &Terms,
+    peak_kw: f64,
+    (t, consumed_kw): (usize, f64),
+) -> f64 {
     let available = problem.pv_kw[t] + 0.0;
+    let caps = terms.soft_caps(t);
     // If power is worth something and may be exported, none is curtailed.
-    let is_welcome =
-        terms.buy[t] >= 0.0 && terms.sell[t] >= 0.0 && problem.grid.export_limit_kw.is_none();
+    let is_welcome = terms.buy[t] >= 0.0
+        && terms.sell[t] >= 0.0
+        && problem.grid.export_limit_kw.is_none()
+        && caps.is_none_or(|caps| caps.export_kwh == f64::INFINITY);
     if !problem.pv_curtailable || is_welcome {
         return available;
     }
@@ -250,8 +258,12 @@ fn used_pv(problem: &Problem, terms: &Terms, peak_kw: f64, (t, consumed_kw): (us
         let broken = over(import, problem.grid.import_limit_kw)
             + over(export, problem.grid.export_limit_kw)
             + over(import, Some(peak_kw));
-        terms.buy[t] * import - terms.sell[t] * export + terms.grid_penalty() * broken
+        let beyond = caps.map_or(0.0, |caps| {
+            caps.cost((consumed_kw - pv) * terms.dt) / terms.dt
+        });
+        terms.buy[t] * import - terms.sell[t] * export + terms.grid_penalty() * broken + beyond
     };
+    let caps_kw = caps.map(|caps| (caps.import_kwh / terms.dt, caps.export_kwh / terms.dt));
     // The cost is linear between these.
     let kinks = [
         Some(consumed_kw),
@@ -265,6 +277,8 @@ fn used_pv(problem: &Problem, terms: &Terms, peak_kw: f64, (t, consumed_kw): (us
             .map(|limit| consumed_kw - limit),
         Some(consumed_kw - peak_kw),
         Some(0.0),
+        caps_kw.map(|(import, _)| consumed_kw - import),
+        caps_kw.map(|(_, export)| consumed_kw + export),
     ];
     kinks.into_iter().flatten().fold(available, |best, kink| {
         let pv = kink.clamp(0.0, available);

@@ -6,9 +6,10 @@ use model::problem::Problem;
 use crate::appliances::peak_kw;
 use crate::convex::Convex;
 use crate::general::{Failed, General};
+use crate::meter::{Frame, Meter};
 use crate::numbers::{larger, smaller};
 use crate::outlook::{ASKED, Outlook, asked};
-use crate::slot_cost::{Frame, Meter, Move, is_convex_in_load, shadow_price};
+use crate::slot_cost::{Move, is_convex_in_load, shadow_price};
 use crate::terms::Terms;
 use crate::value::OutOfReach;
 use crate::vessel::Vessel;
@@ -110,6 +111,24 @@ impl Dynamic {
         self.finish(home, None)
     }
 
+    /// The same without shadow prices, unless the peak has a price.
+    pub(crate) fn solve_unpriced(
+        &mut self,
+        home: &Home,
+        load_kw: &[f64],
+    ) -> Result<Method, Failed> {
+        if home.has_peak_price() {
+            return self.solve(home, load_kw);
+        }
+        self.load_kw.clear();
+        self.load_kw.extend_from_slice(load_kw);
+        self.peak_kw = f64::INFINITY;
+        self.peak_cost = 0.0;
+        self.prepare(home, &home.frame)?;
+        self.method = None;
+        self.decide(home, None)
+    }
+
     /// The same for another load of the home that was solved last.
     pub(crate) fn solve_again(&mut self, home: &Home, load_kw: &[f64]) -> Result<Method, Failed> {
         if self.method.is_none() || home.has_peak_price() {
@@ -139,7 +158,8 @@ impl Dynamic {
         self.convex.asked.clear();
         if self.wants_levels {
             for (t, meter) in self.meters.iter().enumerate() {
-                let sets = asked(home.vessel, t, meter.prices(frame));
+                let prices = meter.prices(frame, home.terms.soft_caps(t));
+                let sets = asked(home.vessel, t, prices);
                 self.convex.asked.extend(sets.into_iter().flatten());
             }
         }
@@ -158,15 +178,7 @@ impl Dynamic {
 
     fn finish(&mut self, home: &Home, unchanged: Option<usize>) -> Result<Method, Failed> {
         let vessel = home.vessel;
-        let method = if self.moves.iter().all(|cost| cost.is_convex) {
-            match unchanged {
-                Some(unchanged) => self.convex.solve_again(vessel, &self.moves, unchanged)?,
-                None => self.convex.solve(vessel, &self.moves)?,
-            }
-            Method::Convex
-        } else {
-            self.solve_bent(vessel, home.terms.resolved())?
-        };
+        let method = self.decide(home, unchanged)?;
         let moves = match method {
             Method::Convex => &self.moves,
             Method::Hull => &self.hulls,
@@ -179,16 +191,28 @@ impl Dynamic {
         Ok(method)
     }
 
+    fn decide(&mut self, home: &Home, unchanged: Option<usize>) -> Result<Method, Failed> {
+        let vessel = home.vessel;
+        if !self.moves.iter().all(|cost| cost.is_convex) {
+            return self.solve_bent(vessel, home.terms.resolved());
+        }
+        match unchanged {
+            Some(unchanged) => self.convex.solve_again(vessel, &self.moves, unchanged)?,
+            None => self.convex.solve(vessel, &self.moves)?,
+        }
+        Ok(Method::Convex)
+    }
+
     /// The best plan where the highest import has a price: the least cost over all peaks, which is convex in the peak
     /// where slots are. Each peak tried gives a tangent; the next one is where the two nearest tangents meet.
     fn solve_peak(&mut self, home: &Home) -> Result<Method, Failed> {
         let (terms, grid) = (home.terms, home.problem.grid);
         // Below a peak some slots would turn from importing to exporting at once, which is not convex; or a slot would
         // import beyond it all the same.
-        let mut prices = terms.buy.iter().zip(&terms.sell);
+        let per_kwh = grid.peak_price_per_kw / terms.dt;
         let is_held = !terms.is_relaxed()
-            && prices
-                .all(|(buy, sell)| sell <= buy && buy + grid.peak_price_per_kw / terms.dt >= 0.0);
+            && (0..terms.buy.len())
+                .all(|t| terms.sell[t] <= terms.buy[t] && terms.buy_below(t, 0.0) + per_kwh >= 0.0);
         if !is_held {
             return Err(Failed::TooLarge);
         }
@@ -252,11 +276,14 @@ impl Dynamic {
         if self.finish(home, None)? != Method::Convex {
             return Err(Failed::TooLarge);
         }
-        let prices = self.shadow_prices.iter().zip(&terms.buy);
-        let is_free = peak_kw * terms.dt >= home.frame.import_wall();
+        let peak_kwh = peak_kw * terms.dt;
+        let is_free = peak_kwh >= home.frame.import_wall();
+        let prices = self.shadow_prices.iter().enumerate();
         let saved: f64 = prices
             .filter(|_| !is_free)
-            .map(|(price_of_load, buy)| ((price_of_load - buy) * terms.dt).clamp(0.0, price))
+            .map(|(t, price_of_load)| {
+                ((price_of_load - terms.buy_below(t, peak_kwh)) * terms.dt).clamp(0.0, price)
+            })
             .sum();
         Ok(Tangent {
             peak_kw,

@@ -4,8 +4,9 @@
 //! `V_t` is a piecewise-linear function of any shape: lines with gaps, and single points. Each step adds every convex
 //! part of the slot's cost to every convex run of `V_{t+1}` and takes the lower envelope.
 
+use crate::meter::Piece;
 use crate::numbers::{REACH_KWH, SLIVER_KWH};
-use crate::slot_cost::{Move, Piece};
+use crate::slot_cost::Move;
 use crate::value::OutOfReach;
 use crate::vessel::{Span, Vessel};
 

@@ -51,7 +51,7 @@ impl Ladder {
         let plain = |t: usize| {
             let span = vessel.span(t);
             let is_steady = span.keep == 1.0 && span.drift == 0.0;
-            Plain::open(&home.frame, vessel, t, (terms.buy[t], terms.sell[t]))
+            Plain::open(&home.frame, terms, vessel, t)
                 .filter(|plain| is_steady && plain.is_convex())
         };
         self.rungs.push(-vessel.end_value);

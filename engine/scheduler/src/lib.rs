@@ -51,6 +51,7 @@ mod beside;
 mod by_highs;
 mod by_microlp;
 mod caps;
+mod chain;
 mod convex;
 mod course;
 mod dispatch;
@@ -60,11 +61,14 @@ mod interior;
 mod ladder;
 mod linear;
 mod mean;
+mod meter;
 mod milp;
 mod numbers;
 mod outlook;
 mod policies;
+mod pricing;
 mod reference;
+mod respond;
 mod score;
 mod slot_cost;
 mod solver;
@@ -80,7 +84,8 @@ use model::problem::Problem;
 use model::schedule::Plan;
 
 pub use crate::numbers::{GAP_MAX, SEARCH_SECONDS_MAX, TOLERANCE};
-pub use crate::solver::{Method, Milp, Solver};
+pub use crate::respond::Response;
+pub use crate::solver::{Method, Milp, Solver, plan_of};
 use crate::terms::Terms;
 pub use crate::validate::{
     COP_MAX, COP_MIN, KWH_PER_K_MIN, ProblemError, TEMPERATURE_C_MAX, validate,

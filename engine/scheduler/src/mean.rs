@@ -5,9 +5,10 @@
 use crate::course::Course;
 use crate::dynamic::Home;
 use crate::ladder::Ladder;
+use crate::meter::Meter;
 use crate::numbers::{REACH_KWH, larger, smaller};
 use crate::outlook::{ASKED, GOES_ON, Outlook};
-use crate::slot_cost::{Meter, Move, PIECES_MAX, Plain};
+use crate::slot_cost::{Move, PIECES_MAX, Plain};
 use crate::value::{OutOfReach, Value};
 use crate::vessel::Vessel;
 
@@ -121,11 +122,15 @@ impl Mean {
         courses: &[Course],
         (t, added_kw): (usize, f64),
     ) -> Result<(), OutOfReach> {
-        let Home { frame, vessel, .. } = home;
-        let prices = (home.terms.buy[t], home.terms.sell[t]);
+        let Home {
+            frame,
+            terms,
+            vessel,
+            ..
+        } = home;
         let (mut meter, mut cost) = (Meter::NONE, Move::NONE);
         let mut levels = [0.0; PIECES_MAX];
-        let plain = Plain::open(frame, vessel, t, prices);
+        let plain = Plain::open(frame, terms, vessel, t);
         for (value, course) in self.values.iter_mut().zip(courses) {
             let load_kw = course.load_kw[t] + added_kw;
             if let Some(plain) = plain {
@@ -136,7 +141,7 @@ impl Mean {
                     continue;
                 }
             }
-            meter.set_to(frame, prices, (load_kw, course.pv_kw[t]));
+            meter.set_to(frame, terms, t, (load_kw, course.pv_kw[t]));
             if !cost.set(frame, vessel, t, &meter) {
                 return Err(OutOfReach);
             }

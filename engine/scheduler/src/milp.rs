@@ -301,6 +301,7 @@ impl<'a> Model<'a> {
             } else {
                 balance.known_kw += available;
             }
+            self.soften_caps(t, import, export);
             self.columns.import.push(import);
             self.columns.export.push(export);
             balances.push(balance);
@@ -314,6 +315,26 @@ impl<'a> Model<'a> {
         let over = self.program.column(0.0, f64::INFINITY);
         self.charge_for(over, self.terms.dt * self.terms.grid_penalty());
         self.program.at_most(vec![(flow, 1.0), (over, -1.0)], limit);
+    }
+
+    /// Lets the net flow of slot `t` pass the signal's caps at their prices.
+    fn soften_caps(&mut self, t: usize, import: Column, export: Column) {
+        let Some(caps) = self.terms.soft_caps(t).copied() else {
+            return;
+        };
+        let ways = [
+            (import, export, caps.import_kwh, caps.import_price),
+            (export, import, caps.export_kwh, caps.export_price),
+        ];
+        for (along, against, cap_kwh, price) in ways {
+            if cap_kwh == f64::INFINITY || price <= 0.0 {
+                continue;
+            }
+            let over = self.program.column(0.0, f64::INFINITY);
+            self.charge_for(over, self.terms.dt * price);
+            let row = vec![(along, 1.0), (against, -1.0), (over, -1.0)];
+            self.program.at_most(row, cap_kwh / self.terms.dt);
+        }
     }
 
     /// Adds the cost of the highest import.

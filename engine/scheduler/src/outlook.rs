@@ -60,7 +60,7 @@ impl Outlook<'_> {
 /// The slopes to be found in what follows slot `t`, where energy costs `prices` as [`Meter::prices`] has them: one set, or
 /// two where there is a plan before.
 ///
-/// [`Meter::prices`]: crate::slot_cost::Meter::prices
+/// [`Meter::prices`]: crate::meter::Meter::prices
 pub(crate) fn asked(vessel: &Vessel, t: usize, prices: [f64; 4]) -> [Option<[f64; ASKED]>; 2] {
     if !vessel.is_planned() {
         return [Some(slopes(vessel, t, prices, 0.0)), None];

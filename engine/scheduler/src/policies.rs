@@ -58,7 +58,6 @@ pub(crate) fn write(known: &Known, followed: Option<&Followed>, slots: &mut [Pla
         return without_battery(slots);
     };
     let outlook = &known.outlook;
-    let connection_kw = known.problem.grid.import_limit_kw.unwrap_or(f64::INFINITY);
     let mut ahead = Ahead::NOTHING;
     for t in (0..slots.len()).rev() {
         let before = t.checked_sub(1).map(|before| slots[before].soc_kwh);
@@ -82,8 +81,8 @@ pub(crate) fn write(known: &Known, followed: Option<&Followed>, slots: &mut [Pla
         };
         slot.policy = Some(SlotPolicy {
             battery: Some(policy),
-            import_max_kw: (known.peak_kw < connection_kw).then_some(known.peak_kw),
-            export_max_kw: None,
+            import_max_kw: known.kept_kw(t, &policy).0,
+            export_max_kw: known.kept_kw(t, &policy).1,
             value_per_kwh: outlook.worths[t],
             reason: home.reason(&policy, &plan, ahead),
         });
@@ -95,19 +94,49 @@ pub(crate) fn write(known: &Known, followed: Option<&Followed>, slots: &mut [Pla
 impl Known<'_> {
     fn home(&self) -> Option<Home<'_>> {
         let battery = self.problem.battery.as_ref()?;
-        let grid = self.problem.grid;
-        let connection_kw = grid.import_limit_kw.unwrap_or(f64::INFINITY);
         Some(Home {
             battery,
             bounds: battery.into(),
             dt: self.dt,
-            import_max_kw: connection_kw.min(self.peak_kw),
-            export_max_kw: grid.export_limit_kw.unwrap_or(f64::INFINITY),
         })
     }
 
+    /// The limits of the connection, kW; infinite without.
+    fn connection_kw(&self) -> (f64, f64) {
+        let grid = self.problem.grid;
+        let limit = |limit: Option<f64>| limit.unwrap_or(f64::INFINITY);
+        (limit(grid.import_limit_kw), limit(grid.export_limit_kw))
+    }
+
+    /// The signal's caps in slot `t`, kW: 0 or more, infinite without. A battery that keeps to a flow of 0 is told no more.
+    fn caps_kw(&self, t: usize) -> (f64, f64) {
+        let signal = self.problem.signal.as_ref();
+        let (import, export) = signal.map_or((f64::INFINITY, f64::INFINITY), |s| s.caps_kw(t));
+        (import.max(0.0), export.max(0.0))
+    }
+
+    /// What a battery under `policy` keeps to in slot `t` beside the limits of the connection. A set-point is what the plan
+    /// does at its caps, or beyond.
+    fn kept_kw(&self, t: usize, policy: &BatteryPolicy) -> (Option<f64>, Option<f64>) {
+        let connection = self.connection_kw();
+        let (import, export) = match policy.mode {
+            Mode::Setpoint => (f64::INFINITY, f64::INFINITY),
+            Mode::SelfConsumption | Mode::Hold | Mode::Charge | Mode::Sell | Mode::Idle => {
+                self.caps_kw(t)
+            }
+        };
+        let import = import.min(self.peak_kw);
+        (
+            (import < connection.0).then_some(import),
+            (export < connection.1).then_some(export),
+        )
+    }
+
     fn plan(&self, t: usize, slot: &PlannedSlot, content: f64) -> SlotPlan {
+        let (connection, caps) = (self.connection_kw(), self.caps_kw(t));
         SlotPlan {
+            import_max_kw: connection.0.min(self.peak_kw).min(caps.0),
+            export_max_kw: connection.1.min(caps.1),
             content,
             after: slot.soc_kwh,
             power_kw: slot.battery_charge_kw - slot.battery_discharge_kw,
@@ -161,6 +190,9 @@ pub(crate) fn taken_kw(slot: &PlannedSlot) -> f64 {
 /// What the plan has for a slot.
 #[derive(Debug, Clone, Copy)]
 struct SlotPlan {
+    /// Limits and caps with the peak that the plan reckons with; infinite without.
+    import_max_kw: f64,
+    export_max_kw: f64,
     /// Content at the slot's start and at its end, kWh.
     content: f64,
     after: f64,
@@ -224,9 +256,6 @@ struct Home<'a> {
     battery: &'a Battery,
     bounds: Bounds,
     dt: f64,
-    /// Limits with the peak that the plan reckons with; infinite without.
-    import_max_kw: f64,
-    export_max_kw: f64,
 }
 
 impl Home<'_> {
@@ -244,10 +273,10 @@ impl Home<'_> {
             setpoint_kw: None,
             expected_kw: plan.power_kw,
         };
-        if self.export_max_kw.is_finite() && self.is_below_most(levels.excess) {
+        if plan.export_max_kw.is_finite() && self.is_below_most(levels.excess) {
             policy.charge_from_excess_to_kwh = Some(levels.excess);
         }
-        if self.import_max_kw.is_finite() && self.is_above_least(levels.beyond) {
+        if plan.import_max_kw.is_finite() && self.is_above_least(levels.beyond) {
             policy.discharge_to_excess_to_kwh = Some(levels.beyond);
         }
         policy.mode = self.mode(&policy, plan);
@@ -273,8 +302,8 @@ impl Home<'_> {
         let moment = Moment {
             content_kwh: plan.content,
             net_load_kw: plan.net_kw,
-            import_max_kw: self.import_max_kw,
-            export_max_kw: self.export_max_kw,
+            import_max_kw: plan.import_max_kw,
+            export_max_kw: plan.export_max_kw,
         };
         let power_kw = self.bounds.power_kw(policy, &moment, self.dt);
         self.bounds.after_kwh(plan.content, power_kw, self.dt)
@@ -307,8 +336,8 @@ impl Home<'_> {
 
     /// The first reason that holds.
     fn reason(&self, policy: &BatteryPolicy, plan: &SlotPlan, ahead: Ahead) -> Reason {
-        let covers_beyond = plan.power_kw < -STILL_KW && plan.net_kw > self.import_max_kw;
-        let stores_beyond = plan.power_kw > STILL_KW && -plan.net_kw > self.export_max_kw;
+        let covers_beyond = plan.power_kw < -STILL_KW && plan.net_kw > plan.import_max_kw;
+        let stores_beyond = plan.power_kw > STILL_KW && -plan.net_kw > plan.export_max_kw;
         if policy.mode != Mode::Setpoint && (covers_beyond || stores_beyond) {
             return Reason::GridLimit;
         }

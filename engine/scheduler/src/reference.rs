@@ -24,7 +24,7 @@ pub(crate) fn solve(problem: &Problem, strict: &Terms, means: Means) -> Option<C
         .starts_inside()
         .then(|| search(problem, strict, means))
         .flatten()
-        .filter(|candidate| score::relaxations(problem, &candidate.slots).is_empty())
+        .filter(|candidate| score::broken_limits(problem, &candidate.slots).is_empty())
         .or_else(|| search(problem, &strict.relax(problem), means))
 }
 
@@ -58,7 +58,7 @@ fn search(problem: &Problem, terms: &Terms, means: Means) -> Option<Candidate> {
     match (first, second) {
         (Some(first), Some(second)) => {
             let bound = first.bound.max(second.bound);
-            let keeps = score::relaxations(problem, &first.slots).is_empty();
+            let keeps = score::broken_limits(problem, &first.slots).is_empty();
             let best = if keeps && first.cost < second.cost {
                 first
             } else {
@@ -86,7 +86,7 @@ fn attempt(
             continue;
         }
         let keeps = candidate.cost <= found.cost + noise(found.cost)
-            && (terms.is_relaxed() || score::relaxations(problem, &candidate.slots).is_empty());
+            && (terms.is_relaxed() || score::broken_limits(problem, &candidate.slots).is_empty());
         let is_better = best.as_ref().is_none_or(|(before, kept)| {
             (keeps, *kept) == (true, false)
                 || (keeps == *kept && candidate.cost <= before.cost + TIE * noise(before.cost))

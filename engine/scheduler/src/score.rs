@@ -1,6 +1,6 @@
 //! The cost and figures of a plan, computed from its slots alone, never taken from a solver.
 
-use model::problem::{Ev, HeatStore, Problem};
+use model::problem::{Ev, HeatStore, Problem, Signal};
 use model::schedule::{Metrics, PlannedSlot, Relaxation};
 
 use crate::store::{Kind, Store};
@@ -17,8 +17,46 @@ pub(crate) fn figures(problem: &Problem, slots: &[PlannedSlot]) -> (f64, Metrics
         + battery(problem, slots)
         + evs(problem, slots)
         + heat(problem, slots)
-        + departures(problem, slots);
+        + departures(problem, slots)
+        + signalled(problem, slots);
     (objective, tally.metrics(problem))
+}
+
+/// Returns what the signal adds to the cost: its price of the net flow, and what breaking its caps costs.
+pub(crate) fn signalled(problem: &Problem, slots: &[PlannedSlot]) -> f64 {
+    let Some(signal) = &problem.signal else {
+        return 0.0;
+    };
+    let dt = f64::from(problem.slot_minutes) / 60.0;
+    let priced = slots.iter().enumerate();
+    let priced = priced.map(|(t, slot)| signal.price(t) * net_kw(slot));
+    dt * priced.sum::<f64>() + breaches(problem, slots)
+}
+
+/// Returns what breaking the signal's caps costs.
+pub(crate) fn breaches(problem: &Problem, slots: &[PlannedSlot]) -> f64 {
+    let Some(signal) = &problem.signal else {
+        return 0.0;
+    };
+    let dt = f64::from(problem.slot_minutes) / 60.0;
+    let beyond = slots.iter().enumerate();
+    let costs = beyond.map(|(t, slot)| {
+        let (import_kw, export_kw) = beyond_caps_kw(signal, t, slot);
+        signal.import_breach_price_per_kwh * import_kw.max(0.0)
+            + signal.export_breach_price_per_kwh * export_kw.max(0.0)
+    });
+    dt * costs.sum::<f64>()
+}
+
+/// Returns by how much the net flow is beyond the caps on import and on export, kW; below 0 where it keeps them.
+fn beyond_caps_kw(signal: &Signal, t: usize, slot: &PlannedSlot) -> (f64, f64) {
+    let (import_kw, export_kw) = signal.caps_kw(t);
+    (net_kw(slot) - import_kw, -net_kw(slot) - export_kw)
+}
+
+/// Returns the net flow at the meter, kW, positive for import.
+fn net_kw(slot: &PlannedSlot) -> f64 {
+    slot.grid_import_kw - slot.grid_export_kw
 }
 
 /// Returns the cost of the highest import.
@@ -149,9 +187,29 @@ fn store_penalty(problem: &Problem, store: &Store, slots: &[PlannedSlot]) -> f64
     cost
 }
 
-/// Returns the limits that `slots` break, each with its largest amount in the unit that its name ends with.
-/// A SoC that starts outside its bounds counts.
+/// Returns the limits that `slots` break, and the caps of the signal, each with its largest amount in the unit that its name
+/// ends with.
 pub(crate) fn relaxations(problem: &Problem, slots: &[PlannedSlot]) -> Vec<Relaxation> {
+    let mut found = broken_limits(problem, slots);
+    if let Some(signal) = &problem.signal {
+        let (mut import, mut export) = (0.0_f64, 0.0_f64);
+        for (t, slot) in slots.iter().enumerate() {
+            let (import_kw, export_kw) = beyond_caps_kw(signal, t, slot);
+            (import, export) = (import.max(import_kw), export.max(export_kw));
+        }
+        for (name, amount) in [("import", import), ("export", export)] {
+            if amount > NOISE {
+                let constraint = format!("signal.{name}_cap_kw");
+                found.push(Relaxation { constraint, amount });
+            }
+        }
+    }
+    found
+}
+
+/// Returns the limits that `slots` break, as [`relaxations`] does, without the caps of the signal: those have a price.
+/// A SoC that starts outside its bounds counts.
+pub(crate) fn broken_limits(problem: &Problem, slots: &[PlannedSlot]) -> Vec<Relaxation> {
     let largest = |amounts: &mut dyn Iterator<Item = f64>| amounts.fold(0.0, f64::max);
     let mut found = Vec::new();
     let mut note = |constraint: &str, amount: f64| {

@@ -1,97 +1,19 @@
 //! What one slot costs as a function of the battery's move, as linear pieces. Never looks at another slot.
 //!
-//! Two functions follow each other. The meter's: `h(e)`, the cost of a slot whose balance is `e` kWh with all PV used,
-//! where curtailment has been chosen for the best. The store's: `g(x) = h(net + b(x)) + wear*|x|`, with `x` its move
-//! and `b(x)` the energy at the AC side, `x/charge_efficiency` above 0 and `x*discharge_efficiency` below. A plan to
-//! keep to adds `cost*|x - planned|`, and a charger with a least power leaves a gap above 0.
+//! With the meter's `h(e)` of `meter.rs` the store's is `g(x) = h(net + b(x)) + wear*|x|`, with `x` its move and `b(x)` the
+//! energy at the AC side, `x/charge_efficiency` above 0 and `x*discharge_efficiency` below. A plan to keep to adds
+//! `cost*|x - planned|`, and a charger with a least power leaves a gap above 0.
 
-use model::problem::Problem;
-
+use crate::meter::{Frame, KINKS_MAX, Meter, Piece};
 use crate::numbers::{REACH_KWH, SLIVER_KWH, larger, smaller};
 use crate::terms::Terms;
 use crate::vessel::{Span, Vessel};
 
-/// Kinks of `h` at most: limits of export and import, with and without curtailment, and where buying begins.
-const KINKS_MAX: usize = 5;
 /// Pieces of `g` at most: those of `h`, and two more because it bends at rest and where the plan before was, or has a
 /// gap.
 pub(crate) const PIECES_MAX: usize = KINKS_MAX + 3;
 /// Slopes this close, as a share of themselves or of a typical price, are the same.
 const SAME_SLOPE: f64 = 1e-13;
-
-/// A linear piece of a function of kWh.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Piece {
-    /// Currency per kWh.
-    pub(crate) slope: f64,
-    /// kWh, 0 or more.
-    pub(crate) length: f64,
-}
-
-impl Piece {
-    pub(crate) const NONE: Self = Self {
-        slope: 0.0,
-        length: 0.0,
-    };
-}
-
-/// What of the meter does not change from slot to slot.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Frame {
-    /// Length of a slot, hours.
-    pub(crate) dt: f64,
-    /// The most that may flow in a slot before it costs more, kWh; infinite without a limit.
-    import_limit: f64,
-    export_limit: f64,
-    /// What may never flow in.
-    import_wall: f64,
-    /// Currency per kWh beyond a limit; infinite where limits hold.
-    import_penalty: f64,
-    export_penalty: f64,
-    is_curtailable: bool,
-    /// A price like most, never 0.
-    typical: f64,
-}
-
-impl Frame {
-    /// The frame of `problem`.
-    pub(crate) fn new(problem: &Problem, terms: &Terms) -> Self {
-        let limit = |limit: Option<f64>| limit.map_or(f64::INFINITY, |limit| limit * terms.dt);
-        let (penalty, wall) = if terms.is_relaxed() {
-            (terms.grid_penalty(), f64::INFINITY)
-        } else {
-            (f64::INFINITY, limit(problem.grid.import_limit_kw))
-        };
-        Self {
-            dt: terms.dt,
-            import_limit: limit(problem.grid.import_limit_kw),
-            export_limit: limit(problem.grid.export_limit_kw),
-            import_wall: wall,
-            import_penalty: penalty,
-            export_penalty: penalty,
-            is_curtailable: problem.pv_curtailable,
-            typical: terms.typical,
-        }
-    }
-
-    /// What may never flow in, kWh; infinite where nothing says so.
-    pub(crate) fn import_wall(&self) -> f64 {
-        self.import_wall
-    }
-
-    /// The same where import above `peak_kw` costs `price_per_kw` more in each slot.
-    pub(crate) fn capped(&self, peak_kw: f64, price_per_kw: f64) -> Self {
-        let peak = peak_kw * self.dt;
-        if peak >= self.import_wall {
-            return *self;
-        }
-        Self {
-            import_limit: peak,
-            import_penalty: price_per_kw / self.dt,
-            ..*self
-        }
-    }
-}
 
 /// Whether the slot's cost is convex in load and move together, with a net load from `least` to `most`, kWh. A cost
 /// that is convex in the move at every load may still not be.
@@ -171,9 +93,8 @@ enum Way {
     Down,
 }
 
-/// What the AC side must cost for the store to go on this way from `change`.
-fn price_to_go_on(vessel: &Vessel, t: usize, change: f64, value: f64, way: Way) -> f64 {
-    let span = vessel.span(t);
+/// Whether the store charges when it goes on this way from `change`, and what a unit more apart from the plan before costs.
+fn going_on(vessel: &Vessel, t: usize, change: f64, way: Way) -> (bool, f64) {
     let is_above = |place: f64| {
         if near(change, place) {
             way == Way::Up
@@ -186,264 +107,57 @@ fn price_to_go_on(vessel: &Vessel, t: usize, change: f64, value: f64, way: Way) 
         Some((_, cost)) => -cost,
         None => 0.0,
     };
-    if is_above(0.0) {
+    (is_above(0.0), apart)
+}
+
+/// What the AC side must cost for the store to go on this way from `change`.
+fn price_to_go_on(vessel: &Vessel, t: usize, change: f64, value: f64, way: Way) -> f64 {
+    let span = vessel.span(t);
+    let (charges, apart) = going_on(vessel, t, change, way);
+    if charges {
         (-value - vessel.movement - apart) * span.charge_efficiency
     } else {
         (vessel.movement - value - apart) * span.discharge_per_kwh
     }
 }
 
-/// A slot seen from the meter: the kinks of `h(e)`, ascending, and the slopes before, between and after them.
+/// A price at the AC side that follows from how steep what follows a slot is.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Meter {
-    /// Load less all PV, kWh.
-    pub(crate) net: f64,
-    kinks: [f64; KINKS_MAX],
-    slopes: [f64; KINKS_MAX + 1],
-    kinks_count: usize,
-    /// The balances that the limits allow, kWh.
-    low: f64,
-    high: f64,
-    /// A balance and its cost.
-    origin: (f64, f64),
+pub(crate) struct Wish {
+    /// How much the price falls for each unit of steepness: above 0.
+    pub(crate) rate: f64,
+    /// The steepness at which it is 0.
+    pub(crate) at: f64,
 }
 
-impl Meter {
-    pub(crate) const NONE: Self = Self {
-        net: 0.0,
-        kinks: [0.0; KINKS_MAX],
-        slopes: [0.0; KINKS_MAX + 1],
-        kinks_count: 0,
-        low: f64::NEG_INFINITY,
-        high: f64::INFINITY,
-        origin: (0.0, 0.0),
-    };
-
-    /// Makes this slot `t` of `problem`, with `load_kw` for its load and that of appliances.
-    pub(crate) fn set(
-        &mut self,
-        frame: &Frame,
-        problem: &Problem,
-        terms: &Terms,
-        (t, load_kw): (usize, f64),
-    ) {
-        let prices = (terms.buy[t], terms.sell[t]);
-        self.set_to(frame, prices, (load_kw, problem.pv_kw[t]));
+impl Wish {
+    pub(crate) fn price(&self, steepness: f64) -> f64 {
+        self.rate * (self.at - steepness)
     }
+}
 
-    /// Makes this a slot with weighted prices `buy` and `sell`, a load, and PV.
-    pub(crate) fn set_to(
-        &mut self,
-        frame: &Frame,
-        (buy, sell): (f64, f64),
-        (load_kw, pv): (f64, f64),
-    ) {
-        self.net = (load_kw - pv) * frame.dt;
-        self.kinks_count = 0;
-        self.low = f64::NEG_INFINITY;
-        self.high = frame.import_wall;
-        self.origin = (0.0, 0.0);
-        let thrown = if frame.is_curtailable {
-            pv * frame.dt
-        } else {
-            0.0
-        };
-        self.fill(frame, buy, sell, thrown);
-    }
-
-    /// What a slot with `balance` costs.
-    pub(crate) fn cost(&self, balance: f64) -> f64 {
-        let (from, cost) = self.origin;
-        // A hair beyond a limit that holds is at the limit.
-        let balance = balance.max(self.low).min(self.high);
-        let (low, high) = (from.min(balance), from.max(balance));
-        let mut at = low;
-        let mut between = 0.0;
-        for (kink, slope) in self.kinks[..self.kinks_count].iter().zip(&self.slopes) {
-            if *kink > at {
-                between += slope * (kink.min(high) - at);
-                at = kink.min(high);
+/// What the AC side must cost at least in slot `t` so that the store goes no further up from `change`, and at most so that
+/// it goes no further down; `None` where it cannot.
+pub(crate) fn wishes(vessel: &Vessel, t: usize, change: f64) -> [Option<Wish>; 2] {
+    let span = vessel.span(t);
+    let wish = |way: Way, end: f64| {
+        if near(change, end) {
+            return None;
+        }
+        let (charges, apart) = going_on(vessel, t, change, way);
+        Some(if charges {
+            Wish {
+                rate: span.charge_efficiency,
+                at: -vessel.movement - apart,
             }
-        }
-        if high > at {
-            between += self.slopes[self.kinks_count] * (high - at);
-        }
-        if balance < from {
-            cost - between
         } else {
-            cost + between
-        }
-    }
-
-    /// Where each slope begins and ends, kWh.
-    fn stretches(&self) -> impl Iterator<Item = (f64, f64, f64)> {
-        let kinks = &self.kinks[..self.kinks_count];
-        let lows = std::iter::once(f64::NEG_INFINITY).chain(kinks.iter().copied());
-        let highs = kinks.iter().copied().chain([f64::INFINITY]);
-        lows.zip(highs)
-            .zip(&self.slopes)
-            .map(|((low, high), slope)| (low, high, *slope))
-    }
-
-    /// The least of `cost(e) - price*e` for `e` from `low` to `high` within the limits.
-    pub(crate) fn least_beyond(&self, price: f64, low: f64, high: f64) -> f64 {
-        let (low, high) = (low.max(self.low), high.min(self.high));
-        let kinks = self.kinks[..self.kinks_count].iter().copied();
-        kinks
-            .filter(|kink| *kink > low && *kink < high)
-            .chain([low, high])
-            .map(|balance| self.cost(balance) - price * balance)
-            .fold(f64::INFINITY, f64::min)
-    }
-
-    /// Whether slopes ascend.
-    pub(crate) fn is_convex(&self) -> bool {
-        self.slopes[..=self.kinks_count].is_sorted()
-    }
-
-    /// The balances that the limits allow, kWh.
-    pub(crate) fn limits(&self) -> (f64, f64) {
-        (self.low, self.high)
-    }
-
-    /// The pieces of the cost from `low` to `high`.
-    pub(crate) fn between(&self, low: f64, high: f64) -> impl Iterator<Item = Piece> {
-        self.stretches().map(move |(from, to, slope)| Piece {
-            slope,
-            length: larger(smaller(to, high) - larger(from, low), 0.0),
+            Wish {
+                rate: span.discharge_per_kwh,
+                at: vessel.movement - apart,
+            }
         })
-    }
-
-    /// `buy` and `sell` are weighted; `thrown` is the PV that may be thrown away, kWh.
-    fn fill(&mut self, frame: &Frame, buy: f64, sell: f64, thrown: f64) {
-        let (import, export) = (frame.import_limit, frame.export_limit);
-        if thrown <= 0.0 && import == f64::INFINITY && export == f64::INFINITY {
-            // As most slots are.
-            self.kinks[0] = 0.0;
-            self.slopes[0] = sell;
-            self.slopes[1] = buy;
-            self.kinks_count = 1;
-            return;
-        }
-        if frame.export_penalty == f64::INFINITY {
-            self.low = -export - thrown;
-        }
-        // Beyond the limits of export and import.
-        let under = sell - frame.export_penalty;
-        let over = (import, buy + frame.import_penalty);
-        let least = -export - thrown;
-        if thrown <= 0.0 {
-            self.chain(under, &[(-export, sell), (0.0, buy), over]);
-        } else if buy >= 0.0 && sell >= 0.0 {
-            // Only what cannot be exported is thrown away.
-            self.chain(under, &[(least, 0.0), (-export, sell), (0.0, buy), over]);
-        } else if buy >= 0.0 {
-            // Everything that would be exported is.
-            self.chain(under, &[(least, sell), (-thrown, 0.0), (0.0, buy), over]);
-        } else if sell < 0.0 {
-            // Everything is.
-            self.origin.0 = -thrown;
-            let full = import - thrown;
-            self.chain(under, &[(least, sell), (-thrown, buy), (full, 0.0), over]);
-        } else {
-            self.either(frame, (buy, sell), thrown);
-        }
-    }
-
-    /// Importing and exporting both pay: below some balance the PV is sold, above it all is thrown away to buy more.
-    fn either(&mut self, frame: &Frame, (buy, sell): (f64, f64), thrown: f64) {
-        let (import, export) = (frame.import_limit, frame.export_limit);
-        let full = import - thrown;
-        self.origin.1 = buy * import.min(thrown);
-        let even = buy * thrown / (sell - buy);
-        // What selling earns rises towards its limit, what buying earns rises from the other side: they meet once.
-        let turn = if even > full {
-            buy * import / sell
-        } else if even < -export {
-            -sell * export / buy - thrown
-        } else {
-            even
-        };
-        self.chain(sell - frame.export_penalty, &[(-export - thrown, 0.0)]);
-        if -export < turn {
-            self.chain_on(-export, sell);
-        }
-        if turn < full {
-            self.chain_on(turn, buy);
-            self.chain_on(full, 0.0);
-        } else {
-            self.chain_on(turn, 0.0);
-        }
-        self.chain_on(import, buy + frame.import_penalty);
-    }
-
-    fn chain(&mut self, under: f64, pieces: &[(f64, f64)]) {
-        self.slopes[0] = under;
-        for (kink, slope) in pieces {
-            self.chain_on(*kink, *slope);
-        }
-    }
-
-    /// The next kink with the slope after it; one at minus infinity is before everything.
-    fn chain_on(&mut self, kink: f64, slope: f64) {
-        if kink == f64::NEG_INFINITY {
-            self.slopes[0] = slope;
-        } else if kink < f64::INFINITY {
-            self.kinks[self.kinks_count] = kink;
-            self.kinks_count += 1;
-            self.slopes[self.kinks_count] = slope;
-        }
-    }
-
-    /// The price of a kWh for whoever takes it: where PV is left over beyond the limit of export, where it is left over
-    /// within it, where load is to be covered within the limit of import, and where beyond. Infinite where that is
-    /// forbidden, or cannot be.
-    pub(crate) fn prices(&self, frame: &Frame) -> [f64; 4] {
-        let kinks = &self.kinks[..self.kinks_count];
-        let before = |at: f64| self.slopes[kinks.iter().filter(|kink| **kink < at).count()];
-        let after = |at: f64| self.slopes[kinks.iter().filter(|kink| **kink <= at).count()];
-        let (export, import) = (-frame.export_limit, frame.import_limit);
-        [
-            if export <= self.low {
-                f64::NEG_INFINITY
-            } else {
-                before(export)
-            },
-            before(0.0),
-            after(0.0),
-            if import >= self.high {
-                f64::INFINITY
-            } else {
-                after(import)
-            },
-        ]
-    }
-
-    /// Whether the price turns at 0 and nowhere else.
-    pub(crate) fn is_plain(&self) -> bool {
-        self.kinks_count == 1 && self.kinks[0] == 0.0
-    }
-
-    /// Slopes of `h` left and right of `balance`; infinite where a limit forbids to go on.
-    pub(crate) fn slopes_at(&self, balance: f64) -> (f64, f64) {
-        let kinks = &self.kinks[..self.kinks_count];
-        let (mut before, mut after) = (0, 0);
-        for kink in kinks {
-            before += usize::from(*kink < balance - REACH_KWH);
-            after += usize::from(*kink <= balance + REACH_KWH);
-        }
-        let left = if balance <= self.low + REACH_KWH {
-            f64::NEG_INFINITY
-        } else {
-            self.slopes[before]
-        };
-        let right = if balance >= self.high - REACH_KWH {
-            f64::INFINITY
-        } else {
-            self.slopes[after]
-        };
-        (left, right)
-    }
+    };
+    [wish(Way::Up, span.rise), wish(Way::Down, span.fall)]
 }
 
 /// What a unit of a store's move costs where the meter bends once, whatever the load.
@@ -484,21 +198,12 @@ impl Plain {
             .all(|slope| self.selling <= slope && slope <= self.buying)
     }
 
-    /// The costs of slot `t` with weighted prices `buy` and `sell`; `None` unless the meter has no limits and bends where
-    /// buying begins, whatever load and PV.
-    pub(crate) fn open(
-        frame: &Frame,
-        vessel: &Vessel,
-        t: usize,
-        (buy, sell): (f64, f64),
-    ) -> Option<Self> {
-        let is_open = frame.import_limit == f64::INFINITY
-            && frame.export_limit == f64::INFINITY
-            && frame.import_wall == f64::INFINITY;
-        // Where selling costs, PV is thrown away instead.
-        let is_kept = !frame.is_curtailable || (buy >= 0.0 && sell >= 0.0);
-        (is_open && is_kept && is_plain_store(vessel, t))
-            .then(|| Self::of(frame, vessel, t, (sell, buy)))
+    /// The costs of slot `t`; `None` unless the meter has no limits and caps and bends where buying begins, whatever load and
+    /// PV.
+    pub(crate) fn open(frame: &Frame, terms: &Terms, vessel: &Vessel, t: usize) -> Option<Self> {
+        let (buy, sell) = (terms.buy[t], terms.sell[t]);
+        let is_open = frame.bends_once(buy, sell) && terms.soft_caps(t).is_none();
+        (is_open && is_plain_store(vessel, t)).then(|| Self::of(frame, vessel, t, (sell, buy)))
     }
 }
 
@@ -518,7 +223,7 @@ pub(crate) struct Move {
     gap: Option<usize>,
     /// A bit for each piece: among moves that cost the same, whether the earliest is best. It is for storing PV and for
     /// covering load; buying for later and selling what is stored can wait.
-    early: u8,
+    early: u16,
     /// Whether slopes ascend, without a gap.
     pub(crate) is_convex: bool,
 }
@@ -648,7 +353,7 @@ impl Move {
             let is_same = (slope - last).abs() <= plain.same;
             let slope = if is_same { last } else { slope };
             self.pieces[self.count] = Piece { slope, length };
-            self.early |= (u8::from(counts) & is_early) << self.count;
+            self.early |= (u16::from(counts) & is_early) << self.count;
             self.count += usize::from(counts);
             self.is_convex &= !counts || slope >= last;
             last = if counts { slope } else { last };
@@ -673,7 +378,7 @@ impl Move {
             }
         }
         self.pieces[self.count] = Piece { slope, length };
-        self.early |= u8::from(is_early) << self.count;
+        self.early |= u16::from(is_early) << self.count;
         self.count += 1;
     }
 
@@ -780,7 +485,7 @@ impl Move {
                 && (part.count == 0 || part.pieces[part.count - 1].slope <= self.pieces[from].slope)
             {
                 part.pieces[part.count] = self.pieces[from];
-                part.early |= u8::from(self.is_early(from)) << part.count;
+                part.early |= u16::from(self.is_early(from)) << part.count;
                 part.count += 1;
                 part.high += self.pieces[from].length;
                 from += 1;

@@ -1,8 +1,9 @@
 //! Chooses the method for a problem and turns the result into a plan. Keeps the working arrays between problems.
 
-use model::problem::{Grid, Problem};
+use model::problem::{Grid, Problem, Signal};
 use model::schedule::{Metrics, Plan, PlannedSlot, Status};
 
+use crate::appliances::possible_starts;
 use crate::beside::Beside;
 #[cfg(feature = "highs")]
 use crate::by_highs;
@@ -17,6 +18,7 @@ use crate::numbers::{GAP_MAX, SEARCH_SECONDS_MAX, TOLERANCE};
 use crate::outlook::Outlook;
 use crate::policies::{self, Known};
 use crate::reference::{self, Candidate};
+use crate::respond::{self, Means, Response};
 use crate::score;
 use crate::starts::Starts;
 use crate::terms::Terms;
@@ -45,6 +47,8 @@ pub enum Method {
     DpPrices,
     /// The mixed-integer program.
     Milp,
+    /// None: the contents of stores and the start slots were given.
+    Given,
     /// No search: battery idle, everything else as early as possible. The answer if all searches ran out of time.
     LeftAlone,
 }
@@ -60,6 +64,7 @@ impl Method {
             Self::BranchAndBound => "branch_and_bound",
             Self::DpPrices => "dp_prices",
             Self::Milp => "milp",
+            Self::Given => "given",
             Self::LeftAlone => "left_alone",
         }
     }
@@ -140,15 +145,54 @@ impl Solver {
     /// If `problem` is invalid; see [`validate`].
     pub fn solve_within(&mut self, problem: &Problem, seconds: f64) -> Result<Plan, ProblemError> {
         validate(problem)?;
-        let seconds = problem
-            .time_limit_ms
-            .map_or(seconds, |limit| seconds.min(f64::from(limit) / 1_000.0));
+        let seconds = search_seconds(problem, seconds);
         let strict = Terms::strict(problem);
         if let Some(found) = self.fast(problem, &strict, seconds) {
             return Ok(finish(problem, &strict, found));
         }
         let plan = self.by_program(problem, &strict, seconds);
         Ok(plan.unwrap_or_else(|| left_alone(problem, &strict)))
+    }
+
+    /// Returns what the home of `problem` does under `signal`, which takes the place of the problem's own, and what that costs
+    /// it. This is the best plan of [`Solver::solve`] without all that a coordinator of many homes does not need. Neither
+    /// `problem` nor `signal` is checked.
+    ///
+    /// # Panics
+    /// May panic if [`validate`] would refuse `problem` with that signal.
+    pub fn respond(&mut self, problem: &Problem, signal: &Signal) -> Response {
+        let strict = Terms::signalled(problem, Some(signal));
+        let noise = |cost: f64| 0.1 * GAP_NOISE * (strict.typical + cost.abs());
+        let seconds = search_seconds(problem, SEARCH_SECONDS_MAX);
+        if let Some(response) = self.means(seconds).respond(problem, &strict, noise) {
+            return response;
+        }
+        let problem = Problem {
+            signal: Some(signal.clone()),
+            ..problem.clone()
+        };
+        let strict = Terms::strict(&problem);
+        let plan = self.by_program(&problem, &strict, seconds);
+        let plan = plan.unwrap_or_else(|| left_alone(&problem, &strict));
+        let penalty = score::penalty(&problem, &strict.relax(&problem), &plan.slots);
+        respond::of_plan(&problem, &plan, plan.objective + penalty)
+    }
+
+    /// Returns whether plans of `problem` can be mixed: the mean of the contents of two of them is a plan again, and costs the
+    /// home no more than their mean, whatever signals they answered. So it is with one store at most, no appliances, and
+    /// slots that are all convex at the home's own prices. `problem` is not checked, as in [`Solver::respond`].
+    pub fn can_mix(&mut self, problem: &Problem) -> bool {
+        self.means(SEARCH_SECONDS_MAX).can_mix(problem)
+    }
+
+    fn means(&mut self, seconds: f64) -> Means<'_> {
+        Means {
+            dynamic: &mut self.dynamic,
+            starts: &mut self.starts,
+            vessel: &mut self.vessel,
+            beside: &mut self.beside,
+            leaves_max: leaves_max(seconds),
+        }
     }
 
     /// Solves the problem by dynamic programming; `None` if that method does not apply.
@@ -161,7 +205,7 @@ impl Solver {
         if is_limited && !problem.appliances.is_empty() {
             // With penalties every choice is feasible. If the best plan keeps all limits, it is also the best strict plan.
             let found = self.search(problem, &strict.relax(problem), seconds).ok()?;
-            return score::relaxations(problem, &found.candidate.slots)
+            return score::broken_limits(problem, &found.candidate.slots)
                 .is_empty()
                 .then_some(found);
         }
@@ -191,7 +235,7 @@ impl Solver {
         };
         let (prices, bound) = (&proven.prices, proven.bound);
         let candidate = candidate(problem, strict, &decisions, prices, Some(bound));
-        let keeps = score::relaxations(problem, &candidate.slots).is_empty();
+        let keeps = score::broken_limits(problem, &candidate.slots).is_empty();
         if !keeps || candidate.cost - bound > 5.0 * noise(candidate.cost) {
             return None;
         }
@@ -242,13 +286,8 @@ impl Solver {
         seconds: f64,
     ) -> Result<Found, Failed> {
         let home = Home::of(problem, terms, &mut self.vessel);
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a count, cut to its range"
-        )]
-        let leaves_max = (seconds * LEAVES_PER_SECOND).clamp(1.0, 1e9) as usize;
         self.dynamic.wants_levels = false;
+        let leaves_max = leaves_max(seconds);
         let searched = self.starts.search(&home, &mut self.dynamic, leaves_max)?;
         let decisions = Decisions {
             starts: self.starts.starts(problem).collect(),
@@ -377,7 +416,7 @@ impl Solver {
         let (objective, metrics) = score::figures(problem, &slots);
         let before = cost_of(candidate.objective, &candidate.slots);
         let cost = cost_of(objective, &slots);
-        let broken = |slots: &[PlannedSlot]| score::relaxations(problem, slots).len();
+        let broken = |slots: &[PlannedSlot]| score::broken_limits(problem, slots).len();
         // What ties and tolerances of a search may differ by is far below what counts as a gap.
         let noise = 0.1 * GAP_NOISE * (strict.typical + before.abs());
         if cost > before + noise || broken(&slots) > broken(&candidate.slots) {
@@ -399,7 +438,8 @@ impl Solver {
     }
 
     /// Lets the battery of `candidate` follow the mean over the scenarios, if there are any, and everything else as it is.
-    /// `dispatched` makes slots of the battery's contents. Keeps the plan where that would break a limit, or one further.
+    /// `dispatched` makes slots of the battery's contents. Keeps the plan where that would break a limit or a cap, or one
+    /// further.
     fn average(
         &mut self,
         problem: &Problem,
@@ -441,8 +481,10 @@ impl Solver {
         let penalty = |slots: &[PlannedSlot]| score::penalty(problem, &relaxed, slots);
         let broken = |slots: &[PlannedSlot]| score::relaxations(problem, slots).len();
         let further = penalty(&slots) - penalty(&candidate.slots);
+        let breaches = |slots: &[PlannedSlot]| score::breaches(problem, slots);
+        let beyond_caps = breaches(&slots) - breaches(&candidate.slots);
         let noise = GAP_NOISE * (terms.typical + candidate.cost.abs());
-        if further > noise || broken(&slots) > broken(&candidate.slots) {
+        if further > noise || beyond_caps > noise || broken(&slots) > broken(&candidate.slots) {
             return;
         }
         self.mean.note_worths(&self.vessel, &followed.contents);
@@ -463,6 +505,79 @@ impl Solver {
         candidate.bound += dearer;
         (candidate.slots, candidate.objective, candidate.metrics) = (slots, objective, metrics);
     }
+}
+
+/// Returns how long each search for `problem` may take, at most `seconds`.
+fn search_seconds(problem: &Problem, seconds: f64) -> f64 {
+    let limit_ms = problem.time_limit_ms;
+    limit_ms.map_or(seconds, |limit| seconds.min(f64::from(limit) / 1_000.0))
+}
+
+/// Returns how many choices of start slots are solved at most in `seconds`.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a count, cut to its range"
+)]
+fn leaves_max(seconds: f64) -> usize {
+    (seconds * LEAVES_PER_SECOND).clamp(1.0, 1e9) as usize
+}
+
+/// Returns the plan in which stores and appliances do what `response` says, with a policy that holds its powers. The gap is
+/// against `response.bound`, which must be one of `problem` with the signal that it holds; minus infinity claims nothing.
+/// A content that cannot be is not reached: the plan comes as near as rates and bounds allow. PV is curtailed as is best
+/// with the highest import of `response.net_kwh`.
+///
+/// # Errors
+/// If `problem` is invalid, see [`validate`], or the response is not one of its homes.
+pub fn plan_of(problem: &Problem, response: &Response) -> Result<Plan, ProblemError> {
+    validate(problem)?;
+    let strict = Terms::strict(problem);
+    let counts = [
+        ("contents", response.contents.len(), strict.stores.len()),
+        ("starts", response.starts.len(), problem.appliances.len()),
+    ];
+    for (field, count, wanted) in counts {
+        if count != wanted {
+            return Err(ProblemError::Count {
+                field: field.to_owned(),
+                count,
+                limit: wanted.to_string(),
+            });
+        }
+    }
+    let starts = response.starts.iter().zip(&problem.appliances);
+    for (index, (start, appliance)) in starts.enumerate() {
+        let possible = possible_starts(appliance);
+        if !possible.contains(start) {
+            return Err(ProblemError::Name {
+                field: format!("starts[{index}]"),
+                value: start.to_string(),
+                limit: format!("{} to {}", possible.start(), possible.end()),
+            });
+        }
+    }
+    let terms = strict.relax(problem);
+    let is_priced = problem.grid.peak_price_per_kw > 0.0 && !response.net_kwh.is_empty();
+    let imports_kw = response.net_kwh.iter().map(|net| net / terms.dt);
+    let decisions = Decisions {
+        starts: response.starts.clone(),
+        contents: response.contents.clone(),
+        still: 0.0,
+        peak_kw: if is_priced {
+            imports_kw.fold(problem.grid.peak_kw, f64::max)
+        } else {
+            f64::INFINITY
+        },
+    };
+    let bound = Some(response.bound);
+    let mut candidate = candidate(problem, &terms, &decisions, &[], bound);
+    policies::fix(problem, &mut candidate.slots);
+    let found = Found {
+        method: Method::Given,
+        candidate,
+    };
+    Ok(finish(problem, &strict, found))
 }
 
 fn known<'a>(

@@ -110,7 +110,8 @@ pub fn validate(problem: &Problem) -> Result<(), ProblemError> {
     heat_stores(problem)?;
     stability(problem)?;
     problem.weights.check()?;
-    scenarios(problem)
+    scenarios(problem)?;
+    signal(problem)
 }
 
 /// Checks that `value` is in `least..=most`. NaN is in no range. A `field` is written out only where something is wrong.
@@ -382,6 +383,52 @@ fn scenarios(problem: &Problem) -> Result<(), ProblemError> {
     })
 }
 
+fn signal(problem: &Problem) -> Result<(), ProblemError> {
+    let Some(signal) = &problem.signal else {
+        return Ok(());
+    };
+    let slots_count = problem.load_kw.len();
+    let prices = &signal.price_per_kwh;
+    if !prices.is_empty() {
+        one_a_slot("signal.price_per_kwh", prices, slots_count)?;
+        each_within("signal.price_per_kwh", prices, -PRICE_MAX, PRICE_MAX)?;
+    }
+    let caps = [
+        ("signal.import_cap_kw", &signal.import_cap_kw),
+        ("signal.export_cap_kw", &signal.export_cap_kw),
+    ];
+    for (field, caps) in caps {
+        if caps.is_empty() {
+            continue;
+        }
+        one_a_slot(field, caps, slots_count)?;
+        for (t, cap) in caps.iter().enumerate() {
+            let cap = cap.unwrap_or(0.0);
+            within(
+                format_args!("{field}[{t}]"),
+                cap,
+                -POWER_KW_MAX,
+                POWER_KW_MAX,
+            )?;
+        }
+    }
+    let limits = [
+        (
+            "import_breach_price_per_kwh",
+            signal.import_breach_price_per_kwh,
+            0.0,
+            PRICE_MAX,
+        ),
+        (
+            "export_breach_price_per_kwh",
+            signal.export_breach_price_per_kwh,
+            0.0,
+            PRICE_MAX,
+        ),
+    ];
+    all_within("signal", &limits)
+}
+
 /// Checks that each named field of `parent` is within its limits.
 fn all_within(parent: impl Display, limits: &[(&str, f64, f64, f64)]) -> Result<(), ProblemError> {
     for (field, value, least, most) in limits {
@@ -390,7 +437,11 @@ fn all_within(parent: impl Display, limits: &[(&str, f64, f64, f64)]) -> Result<
     Ok(())
 }
 
-fn one_a_slot(field: impl Display, values: &[f64], slots_count: usize) -> Result<(), ProblemError> {
+fn one_a_slot<T>(
+    field: impl Display,
+    values: &[T],
+    slots_count: usize,
+) -> Result<(), ProblemError> {
     if values.len() == slots_count {
         return Ok(());
     }

@@ -1,9 +1,10 @@
 //! The least cost from a slot on as a function of what the store holds: `V_t(s)`, convex and piecewise linear. Goes
 //! backwards from slot to slot. Keeps slopes alone, for a schedule needs no values.
 
+use crate::meter::Piece;
 use crate::numbers::{REACH_KWH, SLIVER_KWH, larger, smaller};
 use crate::outlook::ASKED;
-use crate::slot_cost::{Move, PIECES_MAX, Piece};
+use crate::slot_cost::{Move, PIECES_MAX};
 use crate::vessel::Vessel;
 
 /// No plan keeps every limit.

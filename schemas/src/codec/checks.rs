@@ -6,7 +6,7 @@ use model::command::{Ack, Command, ENTRIES_MAX, ProgramEntry};
 use model::limits::{ID_BYTES_MAX, LimitError, PERIODS_MAX, counted, named};
 use model::metadata::Metadata;
 use model::policy::SlotPolicy;
-use model::problem::{Battery, Ev, Grid, HeatStore, Problem};
+use model::problem::{Battery, Ev, Grid, HeatStore, Problem, Signal};
 use model::reading::{Measurement, Reading};
 use model::request::OptimizeRequest;
 use model::schedule::{Metrics, Plan, PlannedSlot, Schedule};
@@ -259,7 +259,33 @@ fn problem(problem: &Problem) -> Checked {
         let field = format!("problem.scenarios[{index}]");
         numbers(&field, &[("weight", scenario.weight)])?;
     }
+    if let Some(signal) = &problem.signal {
+        self::signal(signal)?;
+    }
     weights("problem.weights", problem.weights)
+}
+
+fn signal(signal: &Signal) -> Checked {
+    series("problem.signal.price_per_kwh", &signal.price_per_kwh)?;
+    let caps = [
+        ("problem.signal.import_cap_kw", &signal.import_cap_kw),
+        ("problem.signal.export_cap_kw", &signal.export_cap_kw),
+    ];
+    for (field, caps) in caps {
+        let known: Vec<f64> = caps.iter().map(|cap| cap.unwrap_or(0.0)).collect();
+        series(field, &known)?;
+    }
+    let prices = [
+        (
+            "import_breach_price_per_kwh",
+            signal.import_breach_price_per_kwh,
+        ),
+        (
+            "export_breach_price_per_kwh",
+            signal.export_breach_price_per_kwh,
+        ),
+    ];
+    numbers("problem.signal", &prices)
 }
 
 fn grid(field: &str, grid: Grid) -> Checked {

@@ -1,7 +1,7 @@
 use expect_test::{Expect, expect};
 use model::policy::{BatteryPolicy, Mode, Reason, SlotPolicy};
 use model::problem::{
-    Appliance, Battery, Ev, Grid, HeatStore, Problem, Scenario, Stability, Weights,
+    Appliance, Battery, Ev, Grid, HeatStore, Problem, Scenario, Signal, Stability, Weights,
 };
 use model::rung::{LoadRung, PvRung, Rungs};
 use model::schedule::{
@@ -28,6 +28,7 @@ fn engine_problem() -> Problem {
         time_limit_ms: None,
         scenarios: Vec::new(),
         caution_per_kwh: 0.0,
+        signal: None,
         household_id: id(),
         start_ms: START_MS,
         slot_minutes: 15,
@@ -165,6 +166,7 @@ fn engine_problem_with_stores() -> Problem {
         time_limit_ms: Some(750),
         scenarios: Vec::new(),
         caution_per_kwh: 0.0,
+        signal: None,
         grid: Grid {
             peak_price_per_kw: 12.5,
             peak_kw: 3.5,
@@ -670,6 +672,48 @@ fn the_engines_scenarios_count_on_its_own_slots_and_load() {
     assert_eq!(merged(r#"{"household_id":1,"scenarios":[]}"#), []);
     assert_eq!(merged(r#"{"household_id":1,"load_kw":[1,1,1,1]}"#), []);
     assert_eq!(merged(&WHOLE.replace("12:00", "13:00")), []);
+}
+
+#[test]
+fn a_signal_is_read_and_a_null_takes_it_away() {
+    let caps = r#""signal":{"price_per_kwh":[0.05,-0.1],"import_cap_kw":[2.5,null],"export_cap_kw":[null,-1],
+        "import_breach_price_per_kwh":2,"export_breach_price_per_kwh":1.5}"#;
+    let whole = |given: &str| WHOLE.replacen('{', &format!("{{{given},"), 1);
+    let signal = Signal {
+        price_per_kwh: vec![0.05, -0.1],
+        import_cap_kw: vec![Some(2.5), None],
+        export_cap_kw: vec![None, Some(-1.0)],
+        import_breach_price_per_kwh: 2.0,
+        export_breach_price_per_kwh: 1.5,
+    };
+    let problem = body(&whole(caps)).into_problem(None).unwrap();
+    assert_eq!(problem.signal, Some(signal));
+    let price = body(&whole(r#""signal":{"price_per_kwh":[0.05,0]}"#));
+    let only_price = price.into_problem(None).unwrap().signal.unwrap();
+    assert!(!only_price.has_caps());
+    assert_eq!(only_price.price(0), 0.05);
+    refused(
+        &whole(r#""signal":{"export_cap_kw":[1,1],"import_breach_price_per_kwh":2}"#),
+        None,
+        "signal.export_breach_price_per_kwh: required with export_cap_kw",
+    );
+    assert!(!body(r#"{"household_id":1,"signal":null}"#).is_household_alone());
+    let unknown = serde_json::from_str::<OptimizeBody>(&whole(r#""signal":{"cap_kw":[1,1]}"#));
+    assert!(unknown.is_err());
+
+    let mut engine = engine_problem();
+    engine.signal = Some(Signal {
+        price_per_kwh: vec![0.1, 0.2, 0.3, 0.4],
+        import_cap_kw: vec![Some(1.0); 4],
+        ..Signal::default()
+    });
+    let merged = |json: &str| body(json).into_problem(Some(&engine)).unwrap().signal;
+    assert_eq!(merged(r#"{"household_id":1}"#), engine.signal);
+    let shorter = merged(r#"{"household_id":1,"load_kw":[1,2]}"#).unwrap();
+    assert_eq!(shorter.price_per_kwh, [0.1, 0.2]);
+    assert_eq!(shorter.import_cap_kw, [Some(1.0); 2]);
+    assert_eq!(merged(r#"{"household_id":1,"signal":null}"#), None);
+    assert_eq!(merged(&WHOLE.replace("12:00", "13:00")), None);
 }
 
 #[test]

@@ -17,12 +17,26 @@ const DEARER_MAX: f64 = 0.001;
 /// What the program's own tolerances come to, currency.
 const NOISE: f64 = 1e-6;
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how many is asked for at run time"
+)]
 fn homes(usual: u64) -> u64 {
-    option_env!("HOMES").map_or(usual, |count| count.parse().expect("a number of homes"))
+    let asked = std::env::var("HOMES").ok();
+    asked.map_or(usual, |count| count.parse().expect("a number of homes"))
 }
 
-/// Solves `problem` both ways. Returns the method.
-fn compare(label: &str, solver: &mut Solver, problem: &Problem) -> String {
+/// Both ways to solve a home.
+struct Compared {
+    method: String,
+    /// By how much the plan costs more than the program's, currency.
+    dearer: f64,
+    /// By how much the stated bound is above what the program's plan costs, currency.
+    bound_above: f64,
+}
+
+/// Solves `problem` both ways.
+fn compare(label: &str, solver: &mut Solver, problem: &Problem) -> Compared {
     let plan = solver.solve(problem).expect("the problem can be stated");
     assert_eq!(verify(problem, &plan), [], "{label}");
     let cost = penalised(problem, &plan);
@@ -37,16 +51,32 @@ fn compare(label: &str, solver: &mut Solver, problem: &Problem) -> String {
     let bound = cost - plan.gap * cost.abs();
     assert!(bound <= oracle.cost + noise, "{label}: {bound} {oracle:?}");
     assert!(cost >= oracle.bound - noise, "{label}: {cost} {oracle:?}");
-    plan.solver
+    Compared {
+        method: plan.solver,
+        dearer: cost - oracle.cost,
+        bound_above: bound - oracle.cost,
+    }
 }
 
+/// One home in fifty at most needs the mixed-integer program.
+#[expect(clippy::print_stdout, reason = "the worst of all homes")]
 fn days(beside: Beside, usual: u64) {
     let mut solver = Solver::default();
-    for number in 0..homes(usual) {
+    let (mut unproven, mut dearer, mut bound_above) = (Vec::new(), f64::MIN, f64::MIN);
+    let count = homes(usual);
+    for number in 0..count {
         let label = format!("{beside:?} {number}");
-        let method = compare(&label, &mut solver, &day(number, beside));
-        assert_eq!(method, "dp_prices", "{label}");
+        let compared = compare(&label, &mut solver, &day(number, beside));
+        if compared.method != "dp_prices" {
+            unproven.push((number, compared.method));
+        }
+        dearer = dearer.max(compared.dearer);
+        bound_above = bound_above.max(compared.bound_above);
     }
+    println!(
+        "{beside:?}: {count} homes, dearer by {dearer:e} at most, bound above by {bound_above:e}, {unproven:?}"
+    );
+    assert!(unproven.len() as u64 <= count / 50, "{unproven:?}");
 }
 
 #[test]

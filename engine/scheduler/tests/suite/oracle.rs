@@ -40,7 +40,9 @@ fn check_all(cases: u64, salt: u64, strategy: &impl Strategy<Value = Problem>) {
     println!("{methods:?}");
 }
 
-fn pick<T: Clone + std::fmt::Debug + 'static>(values: &[T]) -> impl Strategy<Value = T> + use<T> {
+pub(crate) fn pick<T: Clone + std::fmt::Debug + 'static>(
+    values: &[T],
+) -> impl Strategy<Value = T> + use<T> {
     prop::sample::select(values.to_vec())
 }
 
@@ -247,7 +249,7 @@ fn heat_store(slots: usize) -> impl Strategy<Value = HeatStore> {
 }
 
 /// `problem` with what `add` draws for its number of slots.
-fn and<T: std::fmt::Debug, S: Strategy<Value = T>>(
+pub(crate) fn and<T: std::fmt::Debug, S: Strategy<Value = T>>(
     problem: impl Strategy<Value = Problem>,
     add: impl Fn(usize) -> S,
     put: impl Fn(&mut Problem, T),

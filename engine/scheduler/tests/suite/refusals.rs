@@ -1,7 +1,7 @@
 //! Problems that cannot be stated: the field and the limit are named.
 
 use crate::support::{appliance, battery, home, with};
-use model::problem::{Problem, Scenario};
+use model::problem::{Problem, Scenario, Signal};
 use scheduler::{solve, validate};
 
 fn sound() -> Problem {
@@ -129,4 +129,40 @@ fn scenarios() {
     check("scenarios[0].load_kw[3]", &|all| all[0].load_kw[3] = -1.0);
     check("scenarios[1].pv_kw", &|all| all[1].pv_kw.clear());
     check("scenarios[1].pv_kw[2]", &|all| all[1].pv_kw[2] = f64::NAN);
+}
+
+#[test]
+fn signals() {
+    let check_signal = |field: &str, change: fn(&mut Signal)| {
+        check(&format!("signal.{field}"), |p| {
+            let mut signal = Signal::default();
+            change(&mut signal);
+            p.signal = Some(signal);
+        });
+    };
+    check_signal("price_per_kwh", |s| s.price_per_kwh = vec![0.1; 3]);
+    check_signal("price_per_kwh[2]", |s| {
+        s.price_per_kwh = vec![0.0, 0.0, 1e6, 0.0];
+    });
+    check_signal("import_cap_kw", |s| s.import_cap_kw = vec![Some(1.0); 5]);
+    check_signal("import_cap_kw[1]", |s| {
+        s.import_cap_kw = vec![None, Some(-10_000.1), None, None];
+    });
+    check_signal("export_cap_kw[0]", |s| {
+        s.export_cap_kw = vec![Some(f64::NAN); 4];
+    });
+    check_signal("import_breach_price_per_kwh", |s| {
+        s.import_breach_price_per_kwh = -0.1;
+    });
+    check_signal("export_breach_price_per_kwh", |s| {
+        s.export_breach_price_per_kwh = f64::INFINITY;
+    });
+}
+
+#[test]
+fn a_signal_that_asks_for_nothing_passes() {
+    let problem = with(sound(), |p| p.signal = Some(Signal::default()));
+    assert_eq!(validate(&problem), Ok(()));
+    let plain = solve(&sound()).expect("a sound problem");
+    assert_eq!(solve(&problem), Ok(plain));
 }

@@ -12,6 +12,7 @@ pub(crate) fn home(load: &[f64], pv: &[f64], prices: &[f64]) -> Problem {
         time_limit_ms: None,
         scenarios: Vec::new(),
         caution_per_kwh: 0.0,
+        signal: None,
         household_id: HouseholdId::new(1).expect("1 is positive"),
         start_ms: 1_757_671_200_000,
         slot_minutes: 60,

@@ -4,7 +4,7 @@ use super::*;
 
 type Spoil<T> = (&'static str, fn(&mut T, f64));
 
-const SPOIL_REQUEST: [Spoil<Problem>; 9] = [
+const SPOIL_REQUEST: [Spoil<Problem>; 12] = [
     ("problem.load_kw[1]", |problem, x| {
         problem.load_kw[1] = x;
     }),
@@ -32,6 +32,19 @@ const SPOIL_REQUEST: [Spoil<Problem>; 9] = [
     ("problem.weights.revenue", |problem, x| {
         problem.weights.revenue = x;
     }),
+    ("problem.signal.price_per_kwh[0]", |problem, x| {
+        problem.signal.as_mut().unwrap().price_per_kwh[0] = x;
+    }),
+    ("problem.signal.import_cap_kw[1]", |problem, x| {
+        problem.signal.as_mut().unwrap().import_cap_kw[1] = Some(x);
+    }),
+    (
+        "problem.signal.export_breach_price_per_kwh",
+        |problem, x| {
+            let signal = problem.signal.as_mut().unwrap();
+            signal.export_breach_price_per_kwh = x;
+        },
+    ),
 ];
 
 const SPOIL_SCHEDULE: [Spoil<Schedule>; 7] = [

@@ -3,7 +3,7 @@
 use model::command::{BatteryRating, Command, EvOrder, HeatOrder, ProgramEntry, SlotCommand};
 use model::policy::{self, BatteryPolicy, Mode, SlotPolicy};
 use model::problem::{
-    Appliance, Battery, Ev, Grid, HeatStore, Problem, Scenario, Stability, Weights,
+    Appliance, Battery, Ev, Grid, HeatStore, Problem, Scenario, Signal, Stability, Weights,
 };
 use model::request::OptimizeRequest;
 use model::rung::{LoadRung, PvRung, Rungs};
@@ -27,6 +27,7 @@ pub(super) fn request_v1() -> OptimizeRequest {
             time_limit_ms: None,
             scenarios: Vec::new(),
             caution_per_kwh: 0.0,
+            signal: None,
             household_id: id(),
             start_ms: START_MS,
             slot_minutes: 15,
@@ -65,18 +66,27 @@ pub(super) fn request_v1() -> OptimizeRequest {
     }
 }
 
-pub(super) fn request() -> OptimizeRequest {
-    OptimizeRequest {
-        forecast: Some(RUNGS),
-        ..request_v3()
-    }
-}
-
 const RUNGS: Rungs = Rungs {
     load: LoadRung::FewDays,
     pv: PvRung::LearnedWeather,
 };
 
+pub(super) fn request() -> OptimizeRequest {
+    let mut request = OptimizeRequest {
+        forecast: Some(RUNGS),
+        ..request_v3()
+    };
+    request.problem.signal = Some(Signal {
+        price_per_kwh: vec![0.05, -0.125],
+        import_cap_kw: vec![Some(2.5), None],
+        export_cap_kw: vec![None, Some(-1.25)],
+        import_breach_price_per_kwh: 2.0,
+        export_breach_price_per_kwh: 1.5,
+    });
+    request
+}
+
+/// What the third version of the schema could express.
 pub(super) fn request_v3() -> OptimizeRequest {
     let mut request = request_v2();
     request.problem.caution_per_kwh = 0.012;

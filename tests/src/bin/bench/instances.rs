@@ -78,10 +78,12 @@ pub(crate) enum Set {
     EvBattery,
     /// A tank for hot water beside a battery.
     TankBattery,
+    /// An EV as above beside a tank, and no battery.
+    EvTank,
 }
 
 impl Set {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Battery,
         Self::Appliances1,
         Self::Appliances2,
@@ -92,6 +94,7 @@ impl Set {
         Self::Scenarios30,
         Self::EvBattery,
         Self::TankBattery,
+        Self::EvTank,
     ];
 
     /// Its name in rows.
@@ -106,6 +109,7 @@ impl Set {
             Self::Ev => "ev",
             Self::EvBattery => "ev_battery",
             Self::TankBattery => "tank_battery",
+            Self::EvTank => "ev_tank",
             Self::Scenarios30 => "scenarios30",
         }
     }
@@ -117,7 +121,7 @@ impl Set {
 
     /// Whether the formulation for CBC can state it: it knows no heat.
     pub(crate) const fn is_for_cbc(self) -> bool {
-        self.is_certain() && !matches!(self, Self::TankBattery)
+        self.is_certain() && !matches!(self, Self::TankBattery | Self::EvTank)
     }
 
     /// The first homes of the set.
@@ -141,7 +145,16 @@ impl Set {
                 let battery = battery(draw);
                 ev_home(id, draw, Some(battery))
             }
-            Self::TankBattery => tank_home(id, draw),
+            Self::TankBattery => {
+                let mut problem = battery_home(id, draw)?;
+                add_tank(&mut problem, draw);
+                Ok(problem)
+            }
+            Self::EvTank => {
+                let mut problem = ev_home(id, draw, None)?;
+                add_tank(&mut problem, draw);
+                Ok(problem)
+            }
             Self::Scenarios30 => scenario_home(id, draw, 30),
         }
     }
@@ -307,8 +320,7 @@ fn ev_home(id: HouseholdId, draw: &mut Draw, battery: Option<BatterySpec>) -> Re
 }
 
 /// A battery and 200 to 400 litres of hot water, with showers in the morning and in the evening.
-fn tank_home(id: HouseholdId, draw: &mut Draw) -> Result<Problem> {
-    let mut problem = battery_home(id, draw)?;
+fn add_tank(problem: &mut Problem, draw: &mut Draw) {
     let start_slot = problem.start_ms.rem_euclid(DAY_MS) / SLOT_MS;
     let min_c = between(draw, 42.0, 48.0);
     let cop = pick(draw, [1.0, 3.0]);
@@ -329,7 +341,6 @@ fn tank_home(id: HouseholdId, draw: &mut Draw) -> Result<Problem> {
         ambient_c: vec![18.0; problem.load_kw.len()],
         end_value_per_kwh: 0.05,
     });
-    Ok(problem)
 }
 
 fn battery(draw: &mut Draw) -> BatterySpec {
@@ -512,6 +523,9 @@ mod tests {
         }
         for home in problems(Set::TankBattery) {
             assert!(home.battery.is_some() && home.heat_stores.len() == 1);
+        }
+        for home in problems(Set::EvTank) {
+            assert!(home.battery.is_none() && home.evs.len() == 1 && home.heat_stores.len() == 1);
         }
     }
 

@@ -16,6 +16,7 @@ mod instances;
 mod kafka_streams;
 mod million_homes;
 mod readings;
+mod responses;
 mod say;
 mod selection;
 mod shares;
@@ -51,6 +52,9 @@ async fn main() -> Result<()> {
     }
     if wants("forecast") {
         forecasts::measure(&mut board, cli.runs, &selection)?;
+    }
+    if wants("respond") {
+        responses::measure(&mut board, cli.counts.homes, cli.runs)?;
     }
     if wants("backtest") {
         backtests::measure(&mut board, cli.runs, &selection)?;

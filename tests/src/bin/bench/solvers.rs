@@ -37,7 +37,7 @@ const STARTS: usize = 20;
 pub(crate) struct Counts {
     /// Homes in each of the solvers' sets.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
-    homes: u32,
+    pub(crate) homes: u32,
     /// The first homes of each set, which HiGHS and CBC solve too; of sets that are slow there, a half or a quarter.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     compared: u32,
@@ -133,7 +133,7 @@ impl Times {
 }
 
 /// Returns the smallest of `values` that `percent` of them do not exceed.
-fn at_share(values: &[f64], percent: usize) -> f64 {
+pub(crate) fn at_share(values: &[f64], percent: usize) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let rank = (sorted.len() * percent).div_ceil(100);
@@ -298,7 +298,7 @@ const fn slowness(set: Set) -> u32 {
     match set {
         Set::Battery | Set::Ev | Set::Appliances1 | Set::Appliances2 | Set::Scenarios30 => 1,
         Set::Appliances3 => 2,
-        Set::Appliances4 | Set::Nonconvex | Set::EvBattery | Set::TankBattery => 4,
+        Set::Appliances4 | Set::Nonconvex | Set::EvBattery | Set::TankBattery | Set::EvTank => 4,
     }
 }
 
