@@ -105,6 +105,8 @@ pub struct HomeFigures {
     pub months: BTreeMap<String, Costs>,
     /// Plans made.
     pub plans: usize,
+    /// Commands sent, each a program.
+    pub commands: usize,
     /// What is left in the battery counts so much, currency per kWh.
     pub left_per_kwh: f64,
 }

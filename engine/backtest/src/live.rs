@@ -38,6 +38,7 @@ pub struct Live<'a> {
     fallback: SlotPolicy,
     planned: Option<Planned>,
     plans_count: usize,
+    commands_count: usize,
 }
 
 /// The newest plan.
@@ -64,6 +65,7 @@ impl<'a> Live<'a> {
             fallback: crate::device::self_consumption(home),
             planned: None,
             plans_count: 0,
+            commands_count: 0,
             metadata: Arc::clone(&metadata),
         };
         live.tell(Event::MetadataChanged(metadata));
@@ -80,6 +82,12 @@ impl<'a> Live<'a> {
     #[must_use]
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
+    }
+
+    /// Returns the number of commands sent so far.
+    #[must_use]
+    pub const fn commands_count(&self) -> usize {
+        self.commands_count
     }
 
     /// Returns the number of plans made so far.
@@ -198,6 +206,7 @@ impl<'a> Live<'a> {
                     status: AckStatus::Applied,
                     reason: String::new(),
                 };
+                self.commands_count += 1;
                 self.command = Some(command);
                 Some(Event::AckArrived(ack))
             }

@@ -83,6 +83,7 @@ pub fn run(home: &Recorded, progress: &mut dyn FnMut(usize)) -> Outcome {
         model: watched.model,
         months: by_month(home, [&none, &rule, &setpoint, &hearth, &perfect]),
         plans: watched.plans_count,
+        commands: watched.commands_count,
         left_per_kwh: home.left_per_kwh(),
     };
     Outcome {
@@ -179,6 +180,7 @@ fn run_hearth(
         tell(index, home, progress);
     }
     watched.plans_count = live.plans_count();
+    watched.commands_count = live.commands_count();
     let past = live.household().past();
     watched.model = past.map_or("none", |past| past.contest().chosen().name());
     (by_setpoints, by_programs)
@@ -203,6 +205,7 @@ struct Watched<'a> {
     pv_errors: Errors,
     model: &'static str,
     plans_count: usize,
+    commands_count: usize,
     /// The first step of the week that is shown.
     week_from: usize,
     week: Week,
@@ -223,6 +226,7 @@ impl<'a> Watched<'a> {
             pv_errors: Errors::default(),
             model: "none",
             plans_count: 0,
+            commands_count: 0,
             week_from: usize::try_from(from).unwrap_or(0).max(home.scored_from),
             week: Week::new(&bounds),
             forecast: None,
