@@ -59,16 +59,16 @@ release: setup-demo
 	cargo build --release --workspace --bins
 
 chart: setup-test
-	@bash deploy/kubernetes/tools.sh plane
+	@nice -n 10 bash deploy/kubernetes/tools.sh plane
 	cargo run --bin hearth-cluster -- chart $(ARGS)
 
 image: setup-demo
-	@bash deploy/kubernetes/tools.sh node
+	@nice -n 10 bash deploy/kubernetes/tools.sh node
 	cargo build --release -p hearth --bin hearth
 	@bash deploy/image.sh $(ARGS)
 
 kubelet: setup-test
-	@bash deploy/kubernetes/tools.sh node
+	@nice -n 10 bash deploy/kubernetes/tools.sh node
 	cargo build --release --workspace --bins
 	@bash deploy/image.sh
 	@target=$$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/'); \

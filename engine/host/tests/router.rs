@@ -187,14 +187,14 @@ fn a_partition_is_taken_over_once_its_homes_are_back() {
     run(async {
         let running = Running::start(|_| {});
         assert_eq!(*running.taking_over.borrow(), 0);
-        running.world.store.is_away.store(true, Ordering::SeqCst);
+        running.world.store.is_silent.store(true, Ordering::SeqCst);
         running.assign(&[0, 1]).await;
         running.read(0, 0).await;
         // Its first tick is all that partition 1 waits for.
         until(|| *running.taking_over.borrow() == 1).await;
         tokio::time::sleep(Duration::from_secs(60)).await;
         assert_eq!(*running.taking_over.borrow(), 1);
-        running.world.store.is_away.store(false, Ordering::SeqCst);
+        running.world.store.is_silent.store(false, Ordering::SeqCst);
         until(|| *running.taking_over.borrow() == 0).await;
         running.revoke(0).await;
         running.assign(&[0]).await;

@@ -8,9 +8,14 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use tests::harness::cache_root;
 
-/// A program that `deploy/kubernetes/tools.sh` has built.
+/// A program that `deploy/kubernetes/tools.sh` has brought.
 pub(crate) fn tool(name: &str) -> Result<PathBuf> {
-    let path = cache_root()?.join("kubernetes").join(name);
+    let folder = if ["kubectl", "helm", "helm3"].contains(&name) {
+        "bin"
+    } else {
+        "kubernetes"
+    };
+    let path = cache_root()?.join(folder).join(name);
     if !path.is_file() {
         bail!(
             "{} is missing: run deploy/kubernetes/tools.sh",
