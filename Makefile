@@ -12,7 +12,7 @@ help:
 	  'make stack   Kafka, Cassandra, registry and Mosquitto in the foreground' \
 	  'make load    1,000 homes against the real stack; report in target/load' \
 	  'make bench   measurements; results in target/bench (NAME=prefix for a part)' \
-	  'make chart   the chart on a real control plane: install, upgrade, rollback, refusals (ARGS="--keep")' \
+	  'make chart   the chart on a real control plane: install, upgrade, rollback, refusals (ARGS=--check: checks alone)' \
 	  'make image   the image, built, checked and run' \
 	  'make kubelet the image and chart on a real kubelet under load; report in target/kubelet' \
 	  'make release the release binary'

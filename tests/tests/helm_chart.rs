@@ -266,6 +266,12 @@ fn alerts_and_dashboards_are_those_of_deploy() {
 }
 
 #[test]
+#[ignore = "needs the real stack: make test, or cargo test -- --ignored"]
+fn dashboards_are_found_by_grafana() {
+    page::check_dashboards();
+}
+
+#[test]
 fn the_page_lists_every_value() {
     page::check_page();
 }

@@ -16,9 +16,13 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
+fn is_update() -> bool {
+    std::env::var_os("UPDATE_EXPECT").is_some()
+}
+
 /// Compares a file with what it should hold, or writes it.
 fn check_file(path: &Path, expected: &[u8]) {
-    if std::env::var_os("UPDATE_EXPECT").is_some() {
+    if is_update() {
         std::fs::write(path, expected).unwrap();
     }
     let found = std::fs::read(path).unwrap_or_default();
@@ -43,12 +47,47 @@ pub(crate) fn check_copies() {
     }
     for copy in std::fs::read_dir(copies).unwrap() {
         let path = copy.unwrap().path();
+        if !names.contains(path.file_name().unwrap()) && is_update() {
+            std::fs::remove_file(&path).unwrap();
+            continue;
+        }
         assert!(
             names.contains(path.file_name().unwrap()),
             "{} has no original",
             path.display()
         );
     }
+}
+
+/// Each dashboard is a ConfigMap that Grafana's side car finds.
+pub(crate) fn check_dashboards() {
+    let values = json!({"metrics": {"dashboards": {"enabled": true, "annotations": {"grafana_folder": "Hearth"}}}});
+    let objects = render(None, &values).unwrap();
+    let mut count = 0;
+    for file in std::fs::read_dir(chart().join("files/dashboards")).unwrap() {
+        let path = file.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let of = format!("hearth-dashboard-{name}");
+        let map = objects
+            .iter()
+            .find(|it| it["kind"] == "ConfigMap" && it["metadata"]["name"] == of);
+        let map = map.unwrap_or_else(|| panic!("no {of}"));
+        assert_eq!(
+            map["metadata"]["labels"]["grafana_dashboard"], "1",
+            "{name}"
+        );
+        assert_eq!(
+            map["metadata"]["annotations"],
+            json!({"grafana_folder": "Hearth"}),
+            "{name}"
+        );
+        let held: Value =
+            serde_json::from_str(map["data"][format!("{name}.json")].as_str().unwrap()).unwrap();
+        let file: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        assert!(held == file, "{name} is changed by the template");
+        count += 1;
+    }
+    assert!(count > 0, "no dashboards");
 }
 
 pub(crate) fn check_page() {

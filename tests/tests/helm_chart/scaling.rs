@@ -61,112 +61,38 @@ fn wanted(seen: Seen) -> Option<f64> {
     Some((PARTITIONS / each).ceil())
 }
 
+/// What is seen, and how many engines should be wanted.
+fn cases() -> Vec<(Seen, Option<f64>)> {
+    let seen = |lag_s, cores, engines| Seen {
+        lag_s,
+        cores,
+        engines,
+    };
+    let calm = Some((0.0, 0.0));
+    vec![
+        (seen(calm, Some(0.3), 2), Some(1.0)),
+        (seen(calm, Some(2.6), 2), Some(3.0)),
+        // Five engines would still leave two partitions to one of them, as four do.
+        (seen(calm, Some(4.4), 2), Some(4.0)),
+        (seen(calm, Some(40.0), 8), Some(8.0)),
+        // Too far behind and falling further behind, or not gaining.
+        (seen(Some((60.0, 40.0)), Some(1.6), 2), Some(4.0)),
+        (seen(Some((60.0, 60.0)), Some(1.6), 4), Some(8.0)),
+        // Too far behind, but gaining: none is taken away, none is added.
+        (seen(Some((60.0, 80.0)), Some(0.6), 4), Some(4.0)),
+        (seen(Some((29.0, 0.0)), Some(0.6), 4), Some(1.0)),
+        (seen(None, Some(2.6), 2), Some(3.0)),
+        (seen(Some((60.0, 40.0)), None, 2), Some(4.0)),
+        // No answer is an error to KEDA, which then keeps what there is.
+        (seen(None, None, 0), None),
+        (seen(calm, None, 2), None),
+    ]
+}
+
 /// Prometheus itself answers the query of the chart.
 fn check_query(query: &str) {
-    let cases = [
-        (
-            Seen {
-                lag_s: Some((0.0, 0.0)),
-                cores: Some(0.3),
-                engines: 2,
-            },
-            Some(1.0),
-        ),
-        (
-            Seen {
-                lag_s: Some((0.0, 0.0)),
-                cores: Some(2.6),
-                engines: 2,
-            },
-            Some(3.0),
-        ),
-        // Five engines would still leave two partitions to one of them, as four do.
-        (
-            Seen {
-                lag_s: Some((0.0, 0.0)),
-                cores: Some(4.4),
-                engines: 2,
-            },
-            Some(4.0),
-        ),
-        (
-            Seen {
-                lag_s: Some((0.0, 0.0)),
-                cores: Some(40.0),
-                engines: 8,
-            },
-            Some(8.0),
-        ),
-        // Too far behind and falling further behind, or not gaining.
-        (
-            Seen {
-                lag_s: Some((60.0, 40.0)),
-                cores: Some(1.6),
-                engines: 2,
-            },
-            Some(4.0),
-        ),
-        (
-            Seen {
-                lag_s: Some((60.0, 60.0)),
-                cores: Some(1.6),
-                engines: 4,
-            },
-            Some(8.0),
-        ),
-        // Too far behind, but gaining: none is taken away, none is added.
-        (
-            Seen {
-                lag_s: Some((60.0, 80.0)),
-                cores: Some(0.6),
-                engines: 4,
-            },
-            Some(4.0),
-        ),
-        (
-            Seen {
-                lag_s: Some((29.0, 0.0)),
-                cores: Some(0.6),
-                engines: 4,
-            },
-            Some(1.0),
-        ),
-        (
-            Seen {
-                lag_s: None,
-                cores: Some(2.6),
-                engines: 2,
-            },
-            Some(3.0),
-        ),
-        (
-            Seen {
-                lag_s: Some((60.0, 40.0)),
-                cores: None,
-                engines: 2,
-            },
-            Some(4.0),
-        ),
-        // No answer is an error to KEDA, which then keeps what there is.
-        (
-            Seen {
-                lag_s: None,
-                cores: None,
-                engines: 0,
-            },
-            None,
-        ),
-        (
-            Seen {
-                lag_s: Some((0.0, 0.0)),
-                cores: None,
-                engines: 2,
-            },
-            None,
-        ),
-    ];
     let mut text = "rule_files: []\nevaluation_interval: 15s\ntests:\n".to_owned();
-    for (seen, expected) in cases {
+    for (seen, expected) in cases() {
         assert_eq!(wanted(seen), expected, "{seen:?}");
         writeln!(text, "- interval: 15s\n  input_series:").unwrap();
         for engine in 0..seen.engines {
@@ -219,7 +145,7 @@ struct Behavior {
     down_s: usize,
     up_percent: usize,
     up_every_s: usize,
-    down_pods: usize,
+    down_percent: usize,
     down_every_s: usize,
 }
 
@@ -240,13 +166,13 @@ impl Behavior {
             usize::try_from(number.unwrap_or_else(|| panic!("no {pointer}"))).unwrap()
         };
         assert_eq!(behavior["scaleUp"]["policies"][0]["type"], "Percent");
-        assert_eq!(behavior["scaleDown"]["policies"][0]["type"], "Pods");
+        assert_eq!(behavior["scaleDown"]["policies"][0]["type"], "Percent");
         Self {
             up_s: number("/scaleUp/stabilizationWindowSeconds"),
             down_s: number("/scaleDown/stabilizationWindowSeconds"),
             up_percent: number("/scaleUp/policies/0/value"),
             up_every_s: number("/scaleUp/policies/0/periodSeconds"),
-            down_pods: number("/scaleDown/policies/0/value"),
+            down_percent: number("/scaleDown/policies/0/value"),
             down_every_s: number("/scaleDown/policies/0/periodSeconds"),
         }
     }
@@ -257,7 +183,8 @@ impl<'a> Autoscaler<'a> {
         Self {
             rule,
             engines,
-            recommended: Vec::new(),
+            // What there is when it begins counts as a first recommendation.
+            recommended: vec![engines],
             numbers: Vec::new(),
         }
     }
@@ -293,9 +220,8 @@ impl<'a> Autoscaler<'a> {
             let most = from + (from * self.rule.up_percent).div_ceil(100);
             self.engines = up.min(most.max(self.engines));
         } else if down < self.engines {
-            let least = self
-                .before(self.rule.down_every_s)
-                .saturating_sub(self.rule.down_pods);
+            let from = self.before(self.rule.down_every_s).max(self.engines);
+            let least = from - (from * self.rule.down_percent).div_ceil(100);
             self.engines = down.max(least.min(self.engines));
         }
         self.numbers.push(self.engines);
@@ -326,44 +252,50 @@ impl<'a> Autoscaler<'a> {
     }
 }
 
-/// Lag and cores of a real engine through rolling updates, kills and a store that stood still, as recorded.
+/// Lag and cores of a real engine that was stopped, asleep and killed, and whose store stood still twice, as recorded.
 fn check_recorded(rule: &Behavior) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/helm_chart/recorded_lag.csv");
     let text = std::fs::read_to_string(file).unwrap();
-    let rows: Vec<(f64, f64)> = text
+    // Without a lag no engine answered.
+    let rows: Vec<(Option<f64>, f64)> = text
         .lines()
         .skip(1)
         .map(|line| {
-            let mut cells = line
-                .split(',')
-                .skip(1)
-                .map(|cell| cell.parse::<f64>().unwrap());
-            (cells.next().unwrap(), cells.next().unwrap())
+            let mut cells = line.split(',').skip(1);
+            let (lag, cores) = (cells.next().unwrap(), cells.next().unwrap());
+            (lag.parse().ok(), cores.parse().unwrap())
         })
         .collect();
     assert!(rows.len() > 40, "{} rows", rows.len());
-    let worst = rows.iter().map(|row| row.0).fold(0.0, f64::max);
-    assert!(
-        worst > LAG_S_MAX,
-        "the recorded lag never needs more engines: {worst}"
-    );
-    let mut scaler = Autoscaler::new(rule, 2);
-    // The same again and again, with hours of calm between.
-    for _ in 0..3 {
-        for at in 0..rows.len() + 960 {
-            let lag = |at: usize| rows.get(at).map_or(0.0, |row| row.0);
-            let cores = rows.get(at).map_or(0.2, |row| row.1);
-            let lag_s = Some((lag(at), lag(at.saturating_sub(120 / STEP_S))));
-            scaler.step(wanted(Seen {
-                lag_s,
-                cores: Some(cores),
-                engines: scaler.engines,
-            }));
+    let worst = rows.iter().filter_map(|row| row.0).fold(0.0, f64::max);
+    assert!(worst > LAG_S_MAX, "nothing to scale for: {worst}");
+    // As it was, and as if it had lasted two and four times as long.
+    for slower in [1, 2, 4] {
+        let rows: Vec<(Option<f64>, f64)> =
+            rows.iter().flat_map(|row| vec![*row; slower]).collect();
+        let mut scaler = Autoscaler::new(rule, 2);
+        // The same again and again, with hours of calm between.
+        for _ in 0..3 {
+            for at in 0..rows.len() + 960 {
+                let lag = |at: usize| rows.get(at).map_or(Some(0.0), |row| row.0);
+                let before = lag(at.saturating_sub(120 / STEP_S));
+                let seen = Seen {
+                    lag_s: lag(at).zip(before),
+                    cores: Some(rows.get(at).map_or(0.2, |row| row.1)),
+                    engines: scaler.engines,
+                };
+                scaler.step(wanted(seen));
+            }
         }
+        assert_eq!(scaler.flaps(), 0, "{:?}", scaler.numbers);
+        assert!(scaler.changes() <= 3 * 6, "{:?}", scaler.numbers);
+        assert_eq!(scaler.engines, 1);
+        let most = scaler.numbers.iter().max();
+        assert!(
+            slower == 1 || most > Some(&2),
+            "it never scaled up: {slower}"
+        );
     }
-    assert_eq!(scaler.flaps(), 0, "{:?}", scaler.numbers);
-    assert!(scaler.numbers.iter().max() > Some(&2), "it never scaled up");
-    assert_eq!(scaler.engines, 1);
 }
 
 /// Five days of load that follows the sun and jitters, with an hour of three times the load each day. Engines have a core

@@ -26,6 +26,9 @@ struct Cli {
 enum Command {
     /// Every profile with Helm 3 and 4, and what a server refuses.
     Chart {
+        /// Only what the API server says of the objects, without installing anything; needs etcd and the API server alone.
+        #[arg(long)]
+        check: bool,
         /// File for the report.
         #[arg(long, default_value = "target/chart/report.json")]
         report: PathBuf,
@@ -41,9 +44,18 @@ enum Command {
 async fn main() -> Result<()> {
     let cli = Cli::parse();
     match cli.command {
-        Command::Chart { report } => chart(&report).await,
+        Command::Chart { check: true, .. } => check().await,
+        Command::Chart { report, .. } => chart(&report).await,
         Command::Kubelet { options } => proof::run(&options).await,
     }
+}
+
+async fn check() -> Result<()> {
+    say("starting etcd and the API server ...");
+    let plane = Plane::start_server_alone().await?;
+    broken::run(&plane.kube)?;
+    broken::check_examples(&plane.kube)?;
+    plane.check()
 }
 
 async fn chart(report: &std::path::Path) -> Result<()> {

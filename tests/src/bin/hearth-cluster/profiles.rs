@@ -2,7 +2,7 @@
 //! server, installed, upgraded, rolled back, uninstalled; with Helm 3 and 4.
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
@@ -12,6 +12,7 @@ use crate::kube::{Helm, Kube};
 use crate::say;
 
 const LIMIT: &str = "120s";
+const CLAIMS_GO: Duration = Duration::from_secs(3);
 
 /// A profile, and what has to be different where there is no cloud.
 struct Profile {
@@ -70,7 +71,9 @@ pub(crate) fn add_namespace(kube: &Kube, name: &str) -> Result<()> {
     let level = |mode: &str| format!("pod-security.kubernetes.io/{mode}");
     let labels = json!({level("enforce"): "restricted", level("warn"): "restricted", level("audit"): "restricted"});
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
-    kube.apply(&[namespace])?;
+    // The controller manager would make it a little later.
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": name}});
+    kube.apply(&[namespace, account])?;
     let pair = ["tls.crt", "tls.key", "ca.crt"].as_slice();
     let secrets = [
         ("hearth-gateway-tls", pair),
@@ -218,6 +221,8 @@ fn check_gone(kube: &Kube, namespace: &str) -> Result<()> {
         .filter(|name| name != "ConfigMap/kube-root-ca.crt" && name != "ServiceAccount/default")
         .collect();
     ensure!(left.is_empty(), "left after uninstalling: {left:?}");
+    // The controller of the claims' owner removes those that go with it, a little later.
+    std::thread::sleep(CLAIMS_GO);
     for claim in kube.list("persistentvolumeclaims", Some(namespace))? {
         let name = claim["metadata"]["name"].as_str().unwrap_or_default();
         let is_spool = name.contains("gateway") || name.contains("bridge");
