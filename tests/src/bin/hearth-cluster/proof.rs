@@ -227,7 +227,7 @@ impl Site {
             "env": {"HEARTH_ENGINE__SLOT_MINUTES": SLOT_MINUTES, "HEARTH_ENGINE__GRACE_MINUTES": "1"},
             "init": role(json!({})),
             "roles": {
-                "gateway": role(json!({"replicas": 1, "service": {"type": "ClusterIP", "externalTrafficPolicy": null}})),
+                "gateway": role(json!({"replicas": 1, "service": {"type": "ClusterIP", "externalTrafficPolicy": ""}})),
                 "bridge": role(json!({"replicas": 2})),
                 "engine": role(json!({"replicas": 2, "autoscaling": {"enabled": false}})),
                 "optimizer": role(off),
