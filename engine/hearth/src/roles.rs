@@ -99,6 +99,7 @@ impl Running {
         if wants(Role::Engine) {
             let engine = Engine::start(context.clone(), &config.engine).await?;
             running.supervise("engine", engine.ended());
+            running.ready_when(engine.readiness());
             running.engine = Some(engine);
         }
         if wants(Role::Optimizer) {

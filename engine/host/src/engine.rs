@@ -18,6 +18,7 @@ use crate::lag::LagBoard;
 use crate::router::{Router, RouterError};
 use crate::setup::Setup;
 use crate::tariffs;
+use platform::lifetime::Readiness;
 use platform::role_context::RoleContext;
 use schemas::snapshot::SHARD_TOPICS;
 
@@ -45,6 +46,7 @@ pub struct Engine {
     follower: Ended,
     following: AbortHandle,
     arbiters: Vec<Arbiter>,
+    taking_over: watch::Receiver<usize>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -102,6 +104,7 @@ impl Engine {
         let arbiters: Vec<Arbiter> = (0..threads).map(|_| Arbiter::new()).collect();
         let handles = arbiters.iter().map(Arbiter::handle).collect();
         let router = Router::new(setup, handles, Duration::from_millis(config.tick_ms));
+        let taking_over = router.taking_over();
         let (stop, stopped) = watch::channel(false);
         let router = tokio::spawn(router.run(consumer, stopped));
         Ok(Self {
@@ -113,6 +116,7 @@ impl Engine {
                 .boxed()
                 .shared(),
             arbiters,
+            taking_over,
         })
     }
 
@@ -126,6 +130,16 @@ impl Engine {
         for arbiter in &self.arbiters {
             arbiter.stop();
         }
+    }
+
+    /// Tells whether it works on every partition that it was given. While homes come back, it does not.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        let taking_over = self.taking_over.clone();
+        Readiness::new(move || match *taking_over.borrow() {
+            0 => Ok(()),
+            left => Err(format!("{left} partitions are still being taken over")),
+        })
     }
 
     /// Resolves when the engine has ended; with an error after a failure that only a restart mends.

@@ -53,6 +53,8 @@ struct Owned {
     paused: BTreeSet<TopicPartition>,
     /// Whether a tick is with the shard; one that is busy hears the next.
     is_ticking: bool,
+    /// Whether it has answered yet: until then it may be bringing homes back.
+    has_answered: bool,
 }
 
 /// What a shard has answered.
@@ -80,6 +82,8 @@ pub struct Router {
     answers: FuturesUnordered<BoxFuture<'static, Answer>>,
     leaves: FuturesUnordered<BoxFuture<'static, ()>>,
     tick_every: Duration,
+    /// How many of the owned have not answered yet.
+    taken_over: watch::Sender<usize>,
 }
 
 impl std::fmt::Debug for Router {
@@ -102,7 +106,14 @@ impl Router {
             answers: FuturesUnordered::new(),
             leaves: FuturesUnordered::new(),
             tick_every,
+            taken_over: watch::channel(0).0,
         }
+    }
+
+    /// How many partitions are ours and not worked on yet, from now on.
+    #[must_use]
+    pub fn taking_over(&self) -> watch::Receiver<usize> {
+        self.taken_over.subscribe()
     }
 
     /// Runs until it is told to stop, or until it cannot go on. In the end every shard has left.
@@ -129,11 +140,22 @@ impl Router {
                     break Err(reason);
                 },
             }
+            self.count_taken_over();
         };
         let all: Vec<i32> = self.owned.keys().copied().collect();
         self.leave(all, None);
         while let Some(()) = self.leaves.next().await {}
         ended
+    }
+
+    fn count_taken_over(&self) {
+        let owned = self.owned.values();
+        let left = owned.filter(|owned| !owned.has_answered).count();
+        self.taken_over.send_if_modified(|before| {
+            let is_new = *before != left;
+            *before = left;
+            is_new
+        });
     }
 
     fn take(&mut self, event: LogEvent) {
@@ -180,6 +202,7 @@ impl Router {
             waiting: VecDeque::new(),
             paused: BTreeSet::new(),
             is_ticking: false,
+            has_answered: false,
         };
         self.owned.insert(partition, owned);
     }
@@ -227,7 +250,7 @@ impl Router {
             return Ok(());
         };
         match answer.outcome {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => owned.has_answered = true,
             Ok(Err(Fenced)) => {
                 let reason = owned.fence.reason().map(str::to_owned);
                 return Err(

@@ -30,6 +30,7 @@ struct Running {
     world: World,
     stop: watch::Sender<bool>,
     router: JoinHandle<Result<(), RouterError>>,
+    taking_over: watch::Receiver<usize>,
 }
 
 impl Running {
@@ -38,12 +39,14 @@ impl Running {
         let mut setup = world.setup();
         adapt(&mut setup);
         let router = Router::new(setup, vec![Arbiter::current()], Duration::from_secs(1));
+        let taking_over = router.taking_over();
         let (stop, stopped) = watch::channel(false);
         let router = tokio::task::spawn_local(router.run(world.consumer(), stopped));
         Self {
             world,
             stop,
             router,
+            taking_over,
         }
     }
 
@@ -173,6 +176,30 @@ fn a_full_shard_holds_up_nobody_and_goes_in_time() {
         until(|| running.rows_count(1) > before.1).await;
         tokio::time::sleep(Duration::from_secs(60)).await;
         assert_eq!(running.rows_count(0), before.0, "written behind the fence");
+        running.stop.send_replace(true);
+        assert_eq!(running.router.await.unwrap(), Ok(()));
+    });
+}
+
+/// A rolling update waits for it before it stops the next engine.
+#[test]
+fn a_partition_is_taken_over_once_its_homes_are_back() {
+    run(async {
+        let running = Running::start(|_| {});
+        assert_eq!(*running.taking_over.borrow(), 0);
+        running.world.store.is_silent.store(true, Ordering::SeqCst);
+        running.assign(&[0, 1]).await;
+        running.read(0, 0).await;
+        // Its first tick is all that partition 1 waits for.
+        until(|| *running.taking_over.borrow() == 1).await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(*running.taking_over.borrow(), 1);
+        running.world.store.is_silent.store(false, Ordering::SeqCst);
+        until(|| *running.taking_over.borrow() == 0).await;
+        running.revoke(0).await;
+        running.assign(&[0]).await;
+        until(|| *running.taking_over.borrow() == 1).await;
+        until(|| *running.taking_over.borrow() == 0).await;
         running.stop.send_replace(true);
         assert_eq!(running.router.await.unwrap(), Ok(()));
     });

@@ -1,49 +1,62 @@
-{{/* What every container has: image, security, configuration, secrets. Takes a dict of root, role, config (name of the
-ConfigMap) and own (the role's own values). */}}
+{{/* Variables of a container, each name once: the chart's own, then `env`, the role's `env`, and `extraEnv` of both. Takes
+a dict of root, role and own (the role's own values). */}}
+{{- define "hearth.env" -}}
+{{- $values := .root.Values -}}
+{{- $all := dict
+  "HEARTH_CONFIG" (dict "value" "/etc/hearth/hearth.toml")
+  "HEARTH_OPERATION__LOG_FORMAT" (dict "value" "json")
+  "HEARTH_OPERATION__DRAIN_S_MAX" (dict "value" (toString $values.drainSeconds))
+  "HEARTH_HTTP__LISTEN" (dict "value" (printf "0.0.0.0:%v" $values.ports.http)) -}}
+{{- if eq .role "gateway" -}}
+{{- $_ := set $all "HEARTH_GATEWAY__LISTEN" (dict "value" (printf "0.0.0.0:%v" $values.ports.mqtt)) -}}
+{{- $_ := set $all "HEARTH_GATEWAY__AUTH" (dict "value" "mtls") -}}
+{{- $_ := set $all "HEARTH_GATEWAY__CERT_FILE" (dict "value" "/etc/hearth/tls/tls.crt") -}}
+{{- $_ := set $all "HEARTH_GATEWAY__KEY_FILE" (dict "value" "/etc/hearth/tls/tls.key") -}}
+{{- $_ := set $all "HEARTH_GATEWAY__CLIENT_CA_FILE" (dict "value" "/etc/hearth/tls/ca.crt") -}}
+{{- end -}}
+{{- if has .role (list "gateway" "bridge") -}}
+{{- $_ := set $all "HEARTH_INGEST__SPOOL_DIR" (dict "value" "/var/lib/hearth/spool") -}}
+{{- end -}}
+{{- if eq .role "bridge" -}}
+{{- /* The broker keeps a session for it, which a restarted pod takes up again. */ -}}
+{{- $_ := set $all "HEARTH_BRIDGE__MQTT__CLIENT_ID" (dict "value" (printf "%s.$(POD_NAME)" .root.Release.Namespace)) -}}
+{{- end -}}
+{{- if has .role (list "engine" "controller") -}}
+{{- $_ := set $all (printf "HEARTH_%s__MEMBER" (upper .role)) (dict "value" "$(POD_NAME)") -}}
+{{- end -}}
+{{- range $values.secrets -}}
+{{- $_ := set $all (printf "%s_FILE" .variable) (dict "value" (printf "/etc/hearth/secrets/%s" .variable)) -}}
+{{- end -}}
+{{- range $env := list $values.env (.own.env | default dict) -}}
+{{- range $name, $value := $env -}}
+{{- /* Numbers of values are floats, which would print as 1e+06. */ -}}
+{{- $whole := and (kindIs "float64" $value) (eq (floor $value) $value) -}}
+{{- $_ := set $all $name (dict "value" (toString (ternary (int64 $value) $value $whole))) -}}
+{{- end -}}
+{{- end -}}
+{{- range concat $values.extraEnv (.own.extraEnv | default list) -}}
+{{- $_ := set $all .name (omit . "name") -}}
+{{- end -}}
+{{- /* Others refer to it, so it stands first. */ -}}
+- name: POD_NAME
+  valueFrom: { fieldRef: { fieldPath: metadata.name } }
+{{- range $name, $entry := omit $all "POD_NAME" }}
+- name: {{ $name }}
+  {{- toYaml $entry | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* What every container has; takes the same. */}}
 {{- define "hearth.container" -}}
 image: {{ include "hearth.image" .root }}
 imagePullPolicy: {{ .root.Values.image.pullPolicy }}
-args: [{{ .role }}]
 securityContext:
   allowPrivilegeEscalation: false
   readOnlyRootFilesystem: true
+  runAsNonRoot: true
   capabilities: { drop: [ALL] }
 env:
-  - name: HEARTH_CONFIG
-    value: /etc/hearth/hearth.toml
-  - name: HEARTH_OPERATION__LOG_FORMAT
-    value: json
-  - name: HEARTH_HTTP__LISTEN
-    value: 0.0.0.0:{{ .root.Values.ports.http }}
-  {{- if eq .role "gateway" }}
-  - name: HEARTH_GATEWAY__LISTEN
-    value: 0.0.0.0:{{ .root.Values.ports.mqtt }}
-  - name: HEARTH_GATEWAY__AUTH
-    value: mtls
-  - name: HEARTH_GATEWAY__CERT_FILE
-    value: /etc/hearth/tls/tls.crt
-  - name: HEARTH_GATEWAY__KEY_FILE
-    value: /etc/hearth/tls/tls.key
-  - name: HEARTH_GATEWAY__CLIENT_CA_FILE
-    value: /etc/hearth/tls/ca.crt
-  {{- end }}
-  {{- if or (eq .role "gateway") (eq .role "bridge") }}
-  - name: HEARTH_INGEST__SPOOL_DIR
-    value: /var/lib/hearth/spool
-  {{- end }}
-  {{- if or (eq .role "engine") (eq .role "controller") }}
-  - name: HEARTH_{{ upper .role }}__MEMBER
-    valueFrom:
-      fieldRef: { fieldPath: metadata.name }
-  {{- end }}
-  {{- range .root.Values.secrets }}
-  - name: {{ .variable }}_FILE
-    value: /etc/hearth/secrets/{{ .variable }}
-  {{- end }}
-  {{- range $name, $value := merge (dict) (.own.env | default dict) .root.Values.env }}
-  - name: {{ $name }}
-    value: {{ $value | quote }}
-  {{- end }}
+  {{- include "hearth.env" . | nindent 2 }}
 volumeMounts:
   - name: config
     mountPath: /etc/hearth/hearth.toml
@@ -71,12 +84,14 @@ volumeMounts:
 secret-{{ .variable | lower | replace "_" "-" | trunc -50 | trimPrefix "-" }}
 {{- end -}}
 
-{{/* What every pod has. */}}
+{{/* What every pod has. Takes also config (name of the ConfigMap), account, and claimed (whether the state's volume comes
+from a claim). */}}
 {{- define "hearth.pod" -}}
+{{- $values := .root.Values -}}
 serviceAccountName: {{ .account }}
 automountServiceAccountToken: false
 enableServiceLinks: false
-{{- with .root.Values.imagePullSecrets }}
+{{- with concat ($values.global.imagePullSecrets | default list) $values.imagePullSecrets | uniq }}
 imagePullSecrets:
   {{- range . }}
   - name: {{ . }}
@@ -84,31 +99,33 @@ imagePullSecrets:
 {{- end }}
 securityContext:
   runAsNonRoot: true
-  runAsUser: 10001
-  runAsGroup: 10001
-  fsGroup: 10001
-  fsGroupChangePolicy: OnRootMismatch
   seccompProfile: { type: RuntimeDefault }
-{{- with .root.Values.nodeSelector }}
+  {{- with $values.podSecurityContext }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with .own.priorityClassName | default $values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .own.nodeSelector | default $values.nodeSelector }}
 nodeSelector:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .root.Values.tolerations }}
+{{- with .own.tolerations | default $values.tolerations }}
 tolerations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .root.Values.affinity }}
+{{- with .own.affinity | default $values.affinity }}
 affinity:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 volumes:
   - name: config
-    {{- if .root.Values.configSecret }}
-    secret: { secretName: {{ .root.Values.configSecret }} }
+    {{- if $values.configSecret }}
+    secret: { secretName: {{ $values.configSecret }} }
     {{- else }}
     configMap: { name: {{ .config }} }
     {{- end }}
-  {{- range .root.Values.secrets }}
+  {{- range $values.secrets }}
   - name: {{ include "hearth.secretVolume" . }}
     secret:
       secretName: {{ .secret }}
@@ -122,7 +139,7 @@ volumes:
   - name: state
     emptyDir: {}
   {{- end }}
-  {{- with .root.Values.extraVolumes }}
+  {{- with $values.extraVolumes }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- end -}}

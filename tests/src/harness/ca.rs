@@ -1,5 +1,6 @@
 //! A certificate authority for one test run.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -8,7 +9,7 @@ use rcgen::{
     KeyPair, KeyUsagePurpose,
 };
 
-use super::watchdog;
+use super::{host, watchdog};
 
 /// A certificate and its key, both PEM.
 #[derive(Debug, Clone)]
@@ -51,10 +52,10 @@ impl Ca {
         &self.dir
     }
 
-    /// A certificate for a server or client of this name, valid for 127.0.0.1 and localhost.
+    /// A certificate for a server or client of this name, valid for 127.0.0.1, localhost and [`host`].
     pub fn issue(&self, name: &str) -> anyhow::Result<CertFiles> {
-        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let mut params = CertificateParams::new(names)?;
+        let names = BTreeSet::from(["localhost".to_owned(), "127.0.0.1".to_owned(), host()]);
+        let mut params = CertificateParams::new(names.into_iter().collect::<Vec<String>>())?;
         params.distinguished_name.push(DnType::CommonName, name);
         params.use_authority_key_identifier_extension = true;
         params.extended_key_usages = vec![

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use scylla::client::session_builder::SessionBuilder;
 
-use super::{Process, cache, free_port, watchdog};
+use super::{Process, cache, free_port, host, watchdog};
 
 const YAML: &str = include_str!("../../../deploy/stack/cassandra.yaml");
 const JVM_OPTIONS: &str = include_str!("../../../deploy/stack/cassandra-jvm17.options");
@@ -79,6 +79,7 @@ impl Cassandra {
         let port = free_port();
         let yaml = YAML
             .replace("@DIR@", &dir.to_string_lossy())
+            .replace("@HOST@", &host())
             .replace("@STORAGE_PORT@", &free_port().to_string())
             .replace("@CQL_PORT@", &port.to_string())
             .replace("@SIZE@", made_for.yaml());
@@ -119,7 +120,7 @@ impl Cassandra {
     /// `host:port` for CQL drivers.
     #[must_use]
     pub fn contact_point(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("{}:{}", host(), self.port)
     }
 
     /// SIGTERM, and waits for the end (some seconds).
@@ -157,7 +158,7 @@ impl Cassandra {
     async fn ready(&self) -> anyhow::Result<()> {
         self.process
             .until(START_LIMIT, async || {
-                if tokio::net::TcpStream::connect(("127.0.0.1", self.port))
+                if tokio::net::TcpStream::connect((host(), self.port))
                     .await
                     .is_err()
                 {

@@ -155,7 +155,8 @@ pub fn hearth_config(
     let bridge = stack.mosquitto.bridge();
     let (_, password) = bridge.credentials.context("the bridge has credentials")?;
     let endpoint = format!(
-        "host = \"127.0.0.1\"\nport = {}\nca_file = \"{}\"\nusername = \"{BRIDGE_USER}\"\npassword = \"{password}\"",
+        "host = \"{}\"\nport = {}\nca_file = \"{}\"\nusername = \"{BRIDGE_USER}\"\npassword = \"{password}\"",
+        bridge.host,
         bridge.port,
         stack.mosquitto.ca().path().display(),
     );

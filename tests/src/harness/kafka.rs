@@ -8,7 +8,7 @@ use anyhow::{Context, ensure};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
-use super::{Process, cache, free_port, watchdog};
+use super::{Process, cache, free_port, host, watchdog};
 
 const PROPERTIES: &str = include_str!("../../../deploy/stack/kafka.properties");
 const START_LIMIT: Duration = Duration::from_secs(120);
@@ -30,6 +30,7 @@ impl Kafka {
         let properties = dir.join("server.properties");
         let text = PROPERTIES
             .replace("@DIR@", &dir.to_string_lossy())
+            .replace("@HOST@", &host())
             .replace("@PORT@", &port.to_string())
             .replace("@CONTROLLER_PORT@", &free_port().to_string());
         std::fs::write(&properties, text).context("write Kafka's properties")?;
@@ -63,7 +64,7 @@ impl Kafka {
     /// Address for clients, `bootstrap.servers`.
     #[must_use]
     pub fn brokers(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("{}:{}", host(), self.port)
     }
 
     /// SIGTERM, and waits for the end.
@@ -101,7 +102,7 @@ impl Kafka {
     async fn ready(&self) -> anyhow::Result<()> {
         self.process
             .until(START_LIMIT, async || {
-                if tokio::net::TcpStream::connect(("127.0.0.1", self.port))
+                if tokio::net::TcpStream::connect((host(), self.port))
                     .await
                     .is_err()
                 {

@@ -7,6 +7,7 @@ mod ca;
 mod cache;
 mod cassandra;
 mod hearth;
+pub mod helm;
 mod http;
 mod kafka;
 mod ledger;
@@ -33,7 +34,7 @@ pub use kafka::Kafka;
 pub use ledger::Ledger;
 pub use mosquitto::{BRIDGE_USER, Mosquitto};
 pub use mqtt::{Message, MqttAccess, Subscription, mosquitto_pub, mosquitto_pub_whole};
-pub use names::{HOMES, free_port, unique, unique_home};
+pub use names::{HOMES, free_port, host, unique, unique_home};
 pub use next::next_binary;
 pub use outside::{
     KafkaRecord, KafkaTopic, cql, cql_do, cql_session, decode_confluent, kafka_create_topic,

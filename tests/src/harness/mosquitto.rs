@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
-use super::{Ca, HOMES, MqttAccess, Process, free_port, watchdog};
+use super::{Ca, HOMES, MqttAccess, Process, free_port, host, watchdog};
 
 const CONF: &str = include_str!("../../../deploy/stack/mosquitto.conf");
 const ACL: &str = include_str!("../../../deploy/stack/mosquitto.acl");
@@ -34,6 +34,7 @@ impl Mosquitto {
         let cert = ca.issue("mosquitto")?;
         let conf = CONF
             .replace("@DIR@", &dir.to_string_lossy())
+            .replace("@HOST@", &host())
             .replace("@PORT@", &port.to_string())
             .replace("@CERT@", &cert.cert.to_string_lossy())
             .replace("@KEY@", &cert.key.to_string_lossy());
@@ -48,7 +49,7 @@ impl Mosquitto {
         Ok(mosquitto)
     }
 
-    /// The TLS port on 127.0.0.1.
+    /// The TLS port on [`host`].
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
@@ -78,7 +79,7 @@ impl Mosquitto {
 
     fn access(&self, user: &str) -> MqttAccess {
         MqttAccess {
-            host: "127.0.0.1".to_owned(),
+            host: host(),
             port: self.port,
             ca: Some(self.ca.path()),
             credentials: Some((user.to_owned(), password(user))),
@@ -121,7 +122,7 @@ impl Mosquitto {
     async fn ready(&self) -> anyhow::Result<()> {
         self.process
             .until(START_LIMIT, async || {
-                tokio::net::TcpStream::connect(("127.0.0.1", self.port))
+                tokio::net::TcpStream::connect((host(), self.port))
                     .await
                     .is_ok()
             })

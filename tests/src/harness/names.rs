@@ -23,6 +23,13 @@ pub fn unique_home() -> u64 {
     home
 }
 
+/// The address on which the stack listens: `HEARTH_STACK_HOST`, or loopback. Another one is for a network of its own, in
+/// which pods reach it.
+#[must_use]
+pub fn host() -> String {
+    std::env::var("HEARTH_STACK_HOST").unwrap_or_else(|_| "127.0.0.1".to_owned())
+}
+
 /// A free port below the range that the kernel gives to outgoing connections, so that a service can be stopped for a
 /// while and find its port free again.
 #[must_use]

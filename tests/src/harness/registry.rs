@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use serde_json::json;
 
-use super::{Process, cache, free_port, http, watchdog};
+use super::{Process, cache, free_port, host, http, watchdog};
 
 const START_LIMIT: Duration = Duration::from_secs(120);
 
@@ -30,10 +30,8 @@ impl Registry {
         let mut command = Command::new("java");
         command
             .args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
-            .args([
-                "-XX:+ExitOnOutOfMemoryError",
-                "-Dquarkus.http.host=127.0.0.1",
-            ])
+            .arg("-XX:+ExitOnOutOfMemoryError")
+            .arg(format!("-Dquarkus.http.host={}", host()))
             .arg(format!("-Dquarkus.http.port={port}"))
             .arg("-Dquarkus.log.level=WARN")
             .arg("-jar")
@@ -48,7 +46,7 @@ impl Registry {
     /// Base address of the API, with no slash at the end.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}/apis/ccompat/v7", self.port)
+        format!("http://{}:{}/apis/ccompat/v7", host(), self.port)
     }
 
     /// SIGKILL; what was registered is gone.

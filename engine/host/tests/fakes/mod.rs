@@ -41,6 +41,8 @@ pub struct FakeStore {
     pub rows: Mutex<Vec<Row>>,
     /// Writes find nobody there.
     pub is_away: AtomicBool,
+    /// Nobody answers who asks for a snapshot.
+    pub is_silent: AtomicBool,
     /// Readings of this time cannot be stored.
     pub bad_ms: Mutex<Option<i64>>,
     /// Whoever asks for the snapshot of this home panics.
@@ -179,6 +181,9 @@ impl Store for FakeStore {
     }
 
     async fn snapshot(&self, household_id: HouseholdId) -> Result<Option<Vec<u8>>, StoreError> {
+        if self.is_silent.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("silent".to_owned()));
+        }
         let deadly = *self.deadly.lock().expect("no holder panics");
         assert!(deadly != Some(household_id), "a store that kills");
         let rows = self.rows.lock().expect("no holder panics");
