@@ -19,6 +19,7 @@ mod open_slot;
 pub mod past;
 pub mod planning;
 pub mod plausible;
+pub mod present;
 pub mod program;
 mod refused;
 pub mod repair;

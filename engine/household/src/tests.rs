@@ -11,6 +11,7 @@ mod means;
 mod past;
 mod planning;
 mod plausible;
+mod present;
 mod snapshots;
 mod windows;
 

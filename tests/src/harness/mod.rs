@@ -17,6 +17,7 @@ mod next;
 mod outside;
 mod phases;
 mod process;
+mod prometheus;
 mod registry;
 mod stack;
 mod waiting;
@@ -41,6 +42,7 @@ pub use outside::{
 };
 pub use phases::Phases;
 pub use process::Process;
+pub use prometheus::{Haste, Prometheus, RaisedAlert};
 pub use registry::Registry;
 pub use stack::Stack;
 pub use waiting::wait_for;
