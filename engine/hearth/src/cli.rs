@@ -64,6 +64,8 @@ enum Command {
     DeadLetters(DeadLettersCommand),
     /// Prints every setting as it will be used; secrets are hidden.
     Config,
+    /// Asks the process that runs with these settings whether it is ready; exits with 1 if it is not.
+    Ready,
 }
 
 #[derive(Debug, Args)]
@@ -144,6 +146,7 @@ fn run(cli: &Cli) -> Result<()> {
             speak(&config.operation);
             system()?.block_on(operator::dead_letters(command, &config))
         }
+        Command::Ready => crate::ready::ask(&Config::load(file)?.http.listen),
         Command::Config => {
             let config = Config::load(file)?;
             print(&toml::to_string(&config).context("write the settings")?)

@@ -17,5 +17,6 @@ pub mod households_import;
 pub mod operator;
 
 pub mod demo;
+mod ready;
 pub mod roles;
 pub mod solve;
