@@ -386,12 +386,12 @@ def laid_out(panels):
     return panels
 
 
-def variable(name, label, query):
+def variable(name, label, query, **more):
     return {
         "name": name, "label": label, "type": "query", "datasource": SOURCE, "hide": 0, "refresh": 2, "sort": 1,
-        "multi": True, "includeAll": True, "allValue": ".*", "options": [], "regex": "", "skipUrlSync": False,
+        "multi": True, "includeAll": True, "options": [], "regex": "", "skipUrlSync": False,
         "query": {"query": query, "refId": "StandardVariableQuery"},
-        "current": {"text": ["All"], "value": ["$__all"], "selected": True},
+        "current": {"text": ["All"], "value": ["$__all"], "selected": True}, **more,
     }
 
 
@@ -408,7 +408,8 @@ def dashboard(name, title, says, panels):
         "timepicker": {"refresh_intervals": ["10s", "30s", "1m", "5m", "15m", "1h"]},
         "templating": {"list": [
             source,
-            variable("namespace", "Namespace", "label_values(hearth_build_info, namespace)"),
+            # Targets may have no namespace. All jobs are those of Hearth alone: every process has `process_…`.
+            variable("namespace", "Namespace", "label_values(hearth_build_info, namespace)", allValue=".*"),
             variable("job", "Job", 'label_values(hearth_build_info{namespace=~"$namespace"}, job)'),
         ]},
         "annotations": {"list": [{
