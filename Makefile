@@ -12,6 +12,7 @@ help:
 	  'make stack   Kafka, Cassandra, registry and Mosquitto in the foreground' \
 	  'make load    1,000 homes against the real stack; report in target/load' \
 	  'make bench   measurements; results in target/bench (NAME=prefix for a part)' \
+	  'make drill   raises each alert on the real stack and sees it end; prints a table (NAME=part of a fault)' \
 	  'make release the release binary'
 
 # A separate profile: quick to build, without features that only a cluster needs (TLS to Kafka and Cassandra).
@@ -52,6 +53,10 @@ bench: setup-test
 	cargo build --release --workspace --bins
 	cargo run --release --bin bench -- $(NAME) $(ARGS)
 
+drill: setup-test
+	cargo build --workspace --bins
+	cargo run --bin drill -- $(NAME)
+
 release: setup-demo
 	cargo build --release --workspace --bins
 
@@ -61,4 +66,4 @@ setup-demo:
 setup-test:
 	@bash deploy/setup.sh test
 
-.PHONY: help demo test check stack load bench release setup-demo setup-test
+.PHONY: help demo test check stack load bench drill release setup-demo setup-test
