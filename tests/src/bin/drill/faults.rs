@@ -45,7 +45,7 @@ pub(crate) const FAULTS: &[Fault] = faults! {
     "Kafka stands still, and a spool file is damaged" => kafka_stands_still,
     "the store stutters" => store_stutters,
     "the store stands still" => store_stands_still,
-    "limits of import that no plan can hold" => limits_too_low,
+    "metadata ask for fuller batteries than there are" => batteries_too_empty,
     "devices reject commands" => devices_reject,
     "devices do not answer commands" => devices_silent,
     "the optimizer hangs" => optimizer_hangs,
@@ -323,12 +323,16 @@ async fn store_stands_still(
     Ok(())
 }
 
-async fn limits_too_low(name: &str, scene: &mut Scene, table: &mut Table) -> anyhow::Result<()> {
+async fn batteries_too_empty(
+    name: &str,
+    scene: &mut Scene,
+    table: &mut Table,
+) -> anyhow::Result<()> {
     let alerts = [("HearthPlansRelaxed", TICKET)];
-    scene.furnish(Some(0.05)).await?;
+    scene.furnish(false).await?;
     let fired = scene.fire(&alerts).await;
     let mended = Instant::now();
-    scene.furnish(None).await?;
+    scene.furnish(true).await?;
     scene.see_off(table, name, &alerts, &fired, mended).await;
     Ok(())
 }

@@ -104,7 +104,7 @@ impl Scene {
             clock_file,
             is_clock_faked: fake.is_some(),
         };
-        scene.furnish(None).await?;
+        scene.furnish(true).await?;
         scene.speak(Manners::Answer)?;
         scene.calm().await?;
         Ok(scene)
@@ -149,8 +149,8 @@ impl Scene {
         }
     }
 
-    /// Writes prices and the homes' metadata, with this limit of import.
-    pub(crate) async fn furnish(&self, import_limit_kw: Option<f64>) -> anyhow::Result<()> {
+    /// Writes prices and the homes' metadata. Unless `is_true`, batteries must be fuller than they are.
+    pub(crate) async fn furnish(&self, is_true: bool) -> anyhow::Result<()> {
         let now_ms = wall_ms();
         let tariff = homes::prices(now_ms - DAY_MS, now_ms + 2 * DAY_MS);
         let periods = tariff.periods.iter().map(|period| {
@@ -167,18 +167,20 @@ impl Scene {
             let id = HouseholdId::new(number).context("a positive id")?;
             let home = Home::new(id, SEED).metadata();
             let battery = home.battery.map(|battery| {
-                json!({"capacity_kwh": battery.capacity_kwh, "min_soc_kwh": battery.min_soc_kwh,
-                       "max_soc_kwh": battery.max_soc_kwh, "charge_kw": battery.charge_kw,
+                let (least_kwh, most_kwh) = if is_true {
+                    (battery.min_soc_kwh, battery.max_soc_kwh)
+                } else {
+                    (0.98 * battery.capacity_kwh, 0.99 * battery.capacity_kwh)
+                };
+                json!({"capacity_kwh": battery.capacity_kwh, "min_soc_kwh": least_kwh,
+                       "max_soc_kwh": most_kwh, "charge_kw": battery.charge_kw,
                        "discharge_kw": battery.discharge_kw,
                        "charge_efficiency": battery.charge_efficiency,
                        "discharge_efficiency": battery.discharge_efficiency,
                        "wear_cost_per_kwh": battery.wear_cost_per_kwh})
             });
-            // Without a battery a limit of import below the load cannot be held.
-            let battery = battery.filter(|_| import_limit_kw.is_none());
             let body = json!({"name": home.name, "pv_capacity_kw": home.pv_capacity_kw,
-                "tariff": home.tariff, "battery": battery,
-                "grid": {"import_limit_kw": import_limit_kw, "export_limit_kw": null}});
+                "tariff": home.tariff, "battery": battery});
             self.put(&format!("households/{number}"), &body).await?;
         }
         Ok(())
