@@ -55,7 +55,7 @@ bench: setup-test
 
 drill: setup-test
 	cargo build --workspace --bins
-	cargo run --bin drill -- $(NAME)
+	cargo run --bin drill -- "$(NAME)"
 
 release: setup-demo
 	cargo build --release --workspace --bins
