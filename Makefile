@@ -15,6 +15,7 @@ help:
 	  'make chart   the chart on a real control plane: install, upgrade, rollback, refusals (ARGS=--check: checks alone)' \
 	  'make image   the image, built, checked and run' \
 	  'make kubelet the image and chart on a real kubelet under load; report in target/kubelet' \
+	  'make drill   raises each alert on the real stack and sees it end; prints a table (NAME=part of a fault)' \
 	  'make release the release binary'
 
 # A separate profile: quick to build, without features that only a cluster needs (TLS to Kafka and Cassandra).
@@ -55,6 +56,10 @@ bench: setup-test
 	cargo build --release --workspace --bins
 	cargo run --release --bin bench -- $(NAME) $(ARGS)
 
+drill: setup-test
+	cargo build --workspace --bins
+	cargo run --bin drill -- "$(NAME)"
+
 release: setup-demo
 	cargo build --release --workspace --bins
 
@@ -81,4 +86,4 @@ setup-demo:
 setup-test:
 	@bash deploy/setup.sh test
 
-.PHONY: help demo test check stack load bench chart image kubelet release setup-demo setup-test
+.PHONY: help demo test check stack load bench drill chart image kubelet release setup-demo setup-test

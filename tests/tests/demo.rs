@@ -96,8 +96,15 @@ async fn everything_happens_within_a_minute_and_goes_on_after_a_restart() -> any
             .is_success(),
         "the console"
     );
+    let listen = format!("127.0.0.1:{port}");
+    let ready = async || hearth_output(&["ready"], &[("HEARTH_HTTP__LISTEN", &listen)]).await;
+    ensure!(ready().await?.status.success(), "hearth ready");
     let ended = demo.terminate(LIMIT).await?;
     ensure!(ended.success(), "SIGTERM ends it with 0, not {ended}");
+    ensure!(
+        ready().await?.status.code() == Some(1),
+        "nobody is ready there"
+    );
 
     demo.start_again()?;
     demo.wait_ready(port).await?;

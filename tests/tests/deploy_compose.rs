@@ -63,6 +63,66 @@ fn ports_are_bound_to_loopback_and_differ() {
     assert_eq!(hosts.len(), ports.len(), "{ports:?}");
 }
 
+/// Whatever runs for good says whether it is well, and what runs once does not.
+#[test]
+fn every_service_says_whether_it_is_well() {
+    let compose = compose();
+    for (name, service) in compose["services"].as_object().unwrap() {
+        let check = &service["healthcheck"];
+        if service["restart"] == "no" {
+            assert!(check.is_null() || check["disable"] == true, "{name}");
+            continue;
+        }
+        assert_eq!(service["restart"], "unless-stopped", "{name}");
+        let test = check["test"]
+            .as_array()
+            .unwrap_or_else(|| panic!("{name} has no check"));
+        assert!(
+            matches!(test[0].as_str(), Some("CMD" | "CMD-SHELL")),
+            "{name}"
+        );
+        for field in ["interval", "timeout"] {
+            assert!(
+                check[field]
+                    .as_str()
+                    .is_some_and(|time| time.ends_with('s')),
+                "{name}"
+            );
+        }
+    }
+}
+
+/// Prometheus asks every role, tells Alertmanager, and keeps what the objectives look back to.
+#[test]
+fn prometheus_knows_every_role_and_alertmanager() {
+    let read = |name: &str| -> Value {
+        let text = std::fs::read_to_string(deploy().join(name)).unwrap();
+        serde_saphyr::from_str(&text).unwrap()
+    };
+    let prometheus = read("prometheus.yml");
+    let targets = &prometheus["scrape_configs"][0]["static_configs"][0]["targets"];
+    let compose = compose();
+    let services = compose["services"].as_object().unwrap();
+    let roles = services.iter().filter(|(_, service)| {
+        let command = &service["command"];
+        service["image"] == "hearth:local" && command != &json!(["init"])
+    });
+    let expected: Vec<String> = roles.map(|(name, _)| format!("{name}:8080")).collect();
+    let mut found: Vec<String> = serde_json::from_value(targets.clone()).unwrap();
+    found.sort();
+    assert_eq!(found, expected);
+    let managers = &prometheus["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"];
+    assert_eq!(managers, &json!(["alertmanager:9093"]));
+    let keeps = json!("--storage.tsdb.retention.time=31d");
+    let command = services["prometheus"]["command"].as_array().unwrap();
+    assert!(command.contains(&keeps), "{command:?}");
+    let manager = read("alertmanager.yml");
+    let receivers = manager["receivers"].as_array().unwrap().iter();
+    let named: Vec<&Value> = receivers.map(|receiver| &receiver["name"]).collect();
+    assert!(named.contains(&&manager["route"]["receiver"]));
+    assert!(named.contains(&&manager["route"]["routes"][0]["receiver"]));
+}
+
 #[test]
 fn mounted_files_are_there() {
     let compose = compose();

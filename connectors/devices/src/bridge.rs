@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tracing::{error, warn};
 
+use crate::expiry;
 use crate::ingest::{InTurn, Ingest};
 use crate::mqtt_client::EndpointError;
 use platform::lifetime::{Alive, Ended, Readiness, stopped};
@@ -87,6 +88,7 @@ impl Bridge {
     ) -> Result<Self, BridgeError> {
         config.checked("bridge")?;
         let settings = Arc::new(Settings::new(config)?);
+        expiry::note(&metrics, "bridge", settings.mqtt.cert_file.as_deref());
         let connected = watch::Sender::new(false);
         let seen = connected.subscribe();
         let stop = watch::Sender::new(false);

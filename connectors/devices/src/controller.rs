@@ -20,6 +20,7 @@ use tracing::error;
 
 use self::send::Peers;
 use self::state::ControllerState;
+use crate::expiry;
 use crate::mqtt_client::EndpointError;
 use platform::clock::Clock;
 use platform::lifetime::{Alive, Ended, Readiness};
@@ -80,6 +81,9 @@ impl Controller {
     ) -> Result<Self, ControllerError> {
         if config.endpoints.is_empty() {
             return Err(ControllerError::NoEndpoint);
+        }
+        for endpoint in &config.endpoints {
+            expiry::note(&metrics, "controller", endpoint.cert_file.as_deref());
         }
         let consumer = match subscribe(log.as_ref(), &config).await {
             Err(error) if !error.is_retryable() => return Err(error.into()),

@@ -16,6 +16,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout_at};
 use tracing::{error, warn};
 
+use crate::expiry;
 use crate::ingest::Ingest;
 use crate::mqtt_stream::Stream;
 use platform::clock::Clock;
@@ -98,6 +99,7 @@ impl Gateway {
     ) -> Result<Self, GatewayError> {
         config.checked("gateway")?;
         let tls = certificate::acceptor(&config)?;
+        expiry::note(&metrics, "gateway", config.cert_file.as_deref());
         let listen_error = |source| GatewayError::Listen {
             listen: config.listen.clone(),
             source,

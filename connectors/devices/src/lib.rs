@@ -3,6 +3,7 @@
 
 pub mod bridge;
 pub mod controller;
+mod expiry;
 pub mod gateway;
 pub mod ingest;
 pub mod mqtt_client;

@@ -13,6 +13,7 @@ pub mod clock_jumps;
 pub mod lifetime;
 pub mod metrics;
 pub mod order;
+mod process_metrics;
 pub mod reopen;
 pub mod report;
 pub mod retry;

@@ -1,18 +1,29 @@
 //! Every metric of Hearth, made once and handed down. Names are public; no label holds a household's id.
 
+use model::alert::AlertKind;
+use model::asset::AssetKind;
 use model::reading::Kind;
 use model::reading::ReadingOutcome;
 use prometheus::{
-    Counter, Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
-    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Counter, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter,
+    IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
+use schemas::dead_letter::Reason;
+use schemas::topic::Topic;
 
 use crate::clock::wall_ms;
+use crate::process_metrics::ProcessMetrics;
 
 /// The metrics of one process.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     registry: Registry,
+    /// CPU, memory and files of the process, under the names that every exporter gives them.
+    process: ProcessMetrics,
+    /// 1, with the version as `version`.
+    pub build_info: IntGaugeVec,
+    /// 1 for each `role` that runs in the process.
+    pub role_info: IntGaugeVec,
     /// Readings by `kind` (meter, pv, battery) and `outcome` (accepted, duplicate, corrected, late, refused). The ingest
     /// counts received and spooled ones.
     pub readings_total: IntCounterVec,
@@ -24,6 +35,20 @@ pub struct Metrics {
     pub consumer_lag_records: IntGaugeVec,
     /// Household actors in memory.
     pub live_households: IntGauge,
+    /// Those, and the silent homes that have left memory.
+    pub known_households: IntGauge,
+    /// Homes that changed since their newest snapshot.
+    pub unsaved_households: IntGauge,
+    /// Snapshots of homes handed to the store.
+    pub snapshots_total: IntCounter,
+    /// Partitions whose homes live in the process.
+    pub owned_partitions: IntGauge,
+    /// Partitions that came or went, by `event` (assigned, revoked).
+    pub partition_moves_total: IntCounterVec,
+    /// Sums over the homes of the process.
+    pub fleet: FleetMetrics,
+    /// When a certificate that the process presents ends, UTC epoch seconds, by `of` (gateway, bridge, controller).
+    pub certificate_expiry_timestamp_seconds: GaugeVec,
     /// Schedules by `status` and `method`.
     pub schedules_total: IntCounterVec,
     /// Slots whose aggregate was written, corrections included.
@@ -76,6 +101,21 @@ pub struct Metrics {
     pub alerts_total: IntCounterVec,
 }
 
+/// Sums over the homes that have metadata, a price for now and fresh readings, by their newest readings.
+#[derive(Debug, Clone)]
+pub struct FleetMetrics {
+    /// Homes in the sums.
+    pub households: IntGauge,
+    /// By `flow` (load, pv, import, export, charge, discharge), W.
+    pub power_watts: GaugeVec,
+    /// Power of the batteries for which a plan holds, positive while charging, by `of` (measured, planned), W.
+    pub steered_battery_watts: GaugeVec,
+    /// By `of` (stored, capacity), Wh.
+    pub battery_watt_hours: GaugeVec,
+    /// Money at the present prices, currency per hour, by `of` (load, import, export).
+    pub money_per_hour: GaugeVec,
+}
+
 const FAST_S: &[f64] = &[
     1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0,
 ];
@@ -92,7 +132,52 @@ impl Metrics {
         let registry = Registry::new_custom(Some("hearth".to_owned()), None)
             .expect("a prefix that is not empty");
         let r = &registry;
-        Self {
+        let metrics = Self {
+            process: ProcessMetrics::new(),
+            build_info: gauges(r, "build_info", "1, with the version", &["version"]),
+            role_info: gauges(r, "role_info", "1 for each role of the process", &["role"]),
+            known_households: register(
+                r,
+                IntGauge::new(
+                    "known_households",
+                    "Homes in memory, and silent ones that have left it",
+                ),
+            ),
+            unsaved_households: register(
+                r,
+                IntGauge::new(
+                    "unsaved_households",
+                    "Homes that changed since their newest snapshot",
+                ),
+            ),
+            snapshots_total: register(
+                r,
+                IntCounter::new("snapshots_total", "Snapshots of homes handed to the store"),
+            ),
+            owned_partitions: register(
+                r,
+                IntGauge::new(
+                    "owned_partitions",
+                    "Partitions whose homes live in the process",
+                ),
+            ),
+            partition_moves_total: counters(
+                r,
+                "partition_moves_total",
+                "Partitions that came or went",
+                &["event"],
+            ),
+            fleet: FleetMetrics::new(r),
+            certificate_expiry_timestamp_seconds: register(
+                r,
+                GaugeVec::new(
+                    Opts::new(
+                        "certificate_expiry_timestamp_seconds",
+                        "When a certificate that the process presents ends",
+                    ),
+                    &["of"],
+                ),
+            ),
             readings_total: counters(
                 r,
                 "readings_total",
@@ -237,6 +322,54 @@ impl Metrics {
             ),
             alerts_total: counters(r, "alerts_total", "Alerts by kind", &["kind"]),
             registry,
+        };
+        metrics.begin();
+        metrics
+    }
+
+    /// Brings in every set of labels that is known before something was counted. A counter that appears with its first
+    /// count shows no increase to Prometheus.
+    fn begin(&self) {
+        let version = env!("CARGO_PKG_VERSION");
+        self.build_info.with_label_values(&[version]).set(1);
+        let kinds = Kind::ALL.map(Kind::as_str);
+        let assets = AssetKind::ALL.map(AssetKind::as_str);
+        for kind in kinds.into_iter().chain(assets) {
+            for outcome in ReadingOutcome::ALL.map(ReadingOutcome::as_str) {
+                self.readings_total.with_label_values(&[kind, outcome]);
+            }
+            for outcome in ["received", "spooled", "replayed"] {
+                self.readings_total.with_label_values(&[kind, outcome]);
+            }
+        }
+        let each = |counter: &IntCounterVec, labels: &[&str]| {
+            for label in labels {
+                counter.with_label_values(&[label]);
+            }
+        };
+        let topics = Topic::ALL.map(Topic::as_str);
+        each(&self.dead_letters_total, &Reason::ALL.map(Reason::as_str));
+        each(&self.records_refused_total, &topics);
+        each(&self.rows_refused_total, &topics);
+        each(&self.rows_refused_total, &["snapshots"]);
+        let events = ["record", "repair", "tick"];
+        each(&self.household_failures_total, &events);
+        each(&self.clock_jumps_total, &["forward", "back"]);
+        each(&self.partition_moves_total, &["assigned", "revoked"]);
+        each(&self.alerts_total, &AlertKind::ALL.map(AlertKind::as_str));
+        each(
+            &self.commands_total,
+            &[
+                "sent",
+                "retried",
+                "applied",
+                "rejected",
+                "expired",
+                "superseded",
+            ],
+        );
+        for status in ["infeasible", "superseded"] {
+            self.schedules_total.with_label_values(&[status, "none"]);
         }
     }
 
@@ -244,9 +377,11 @@ impl Metrics {
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = Vec::new();
-        TextEncoder::new()
-            .encode(&self.registry.gather(), &mut text)
-            .expect("writing to memory does not fail");
+        for registry in [&self.registry, self.process.read()] {
+            TextEncoder::new()
+                .encode(&registry.gather(), &mut text)
+                .expect("writing to memory does not fail");
+        }
         String::from_utf8(text).expect("the text format is UTF-8")
     }
 }
@@ -281,6 +416,40 @@ fn seconds_between(from_ms: i64, to_ms: i64) -> f64 {
     (to_ms - from_ms).max(0) as f64 / 1e3
 }
 
+impl FleetMetrics {
+    fn new(r: &Registry) -> Self {
+        let sums = |name: &str, help: &str, label: &str| {
+            register(r, GaugeVec::new(Opts::new(name, help), &[label]))
+        };
+        Self {
+            households: register(
+                r,
+                IntGauge::new("fleet_households", "Homes in the sums over the fleet"),
+            ),
+            power_watts: sums(
+                "fleet_power_watts",
+                "Power of the fleet by its newest readings",
+                "flow",
+            ),
+            steered_battery_watts: sums(
+                "fleet_steered_battery_watts",
+                "Power of the batteries for which a plan holds",
+                "of",
+            ),
+            battery_watt_hours: sums(
+                "fleet_battery_watt_hours",
+                "Energy in the fleet's batteries, and their capacity",
+                "of",
+            ),
+            money_per_hour: sums(
+                "fleet_money_per_hour",
+                "What the fleet pays and earns at the present prices",
+                "of",
+            ),
+        }
+    }
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
@@ -300,6 +469,10 @@ fn register<M: prometheus::core::Collector + Clone + 'static>(
 
 fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
     register(registry, IntCounterVec::new(Opts::new(name, help), labels))
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    register(registry, IntGaugeVec::new(Opts::new(name, help), labels))
 }
 
 fn histogram(registry: &Registry, name: &str, help: &str, buckets_s: &[f64]) -> Histogram {

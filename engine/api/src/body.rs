@@ -21,7 +21,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 pub use self::fleet::{
     AlertBody, AlertsBody, CommandBody, CommandsBody, FleetBody, FleetSlotBody, SavingsBody,
-    TariffSpan, TariffsBody,
+    TariffSpan, TariffsBody, WorstHomeBody,
 };
 pub use self::policies::{BatteryPolicyBody, PolicyBody, ScenarioBody};
 pub use self::signal::SignalBody;

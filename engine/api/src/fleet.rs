@@ -7,11 +7,13 @@ use model::schedule::Schedule;
 use model::slot::HouseholdSlot;
 use model::units::{DAY_MS, HouseholdId, MINUTE_MS};
 
-use crate::body::{FleetBody, FleetSlotBody, SavingsBody};
+use crate::body::{FleetBody, FleetSlotBody, SavingsBody, WorstHomeBody};
 use schemas::time::rfc3339;
 
 /// Most homes that are kept; further ones are counted as not covered by the sums. About 600 bytes each.
 const HOMES_MAX: usize = 200_000;
+/// Homes in each list of the worst.
+const WORST_MAX: usize = 10;
 /// Slots of a home that a later record may still correct.
 const CORRECTABLE_MAX: usize = 4;
 /// Most slots of a home's plan that are kept.
@@ -36,6 +38,8 @@ pub(crate) struct Fleet {
 
 #[derive(Debug, Default)]
 struct Home {
+    /// The latest time of which a slot or a request for a plan tells, which only homes with fresh readings make.
+    heard_ms: Option<i64>,
     /// The newest slots, ascending.
     measured: VecDeque<Measured>,
     planned: Option<Planned>,
@@ -81,6 +85,47 @@ impl Sums {
     }
 }
 
+impl Home {
+    fn hear(&mut self, at_ms: i64) {
+        self.heard_ms = self.heard_ms.max(Some(at_ms));
+    }
+}
+
+impl Planned {
+    fn end_ms(&self) -> i64 {
+        let count = i64::try_from(self.grid_w.len()).expect("a plan is short");
+        self.start_ms + count * self.slot_ms
+    }
+}
+
+/// The homes with the earliest times.
+#[derive(Debug, Default)]
+struct Worst(BTreeMap<(i64, HouseholdId), Option<i64>>);
+
+impl Worst {
+    /// `last_ms` is the time if it is known, and `at_ms` what stands for it.
+    fn note(&mut self, at_ms: i64, id: HouseholdId, last_ms: Option<i64>) {
+        let latest = self.0.last_key_value().map(|(key, _)| *key);
+        if self.0.len() >= WORST_MAX && latest.is_some_and(|latest| latest <= (at_ms, id)) {
+            return;
+        }
+        self.0.insert((at_ms, id), last_ms);
+        if self.0.len() > WORST_MAX {
+            self.0.pop_last();
+        }
+    }
+
+    fn bodies(&self, now_ms: i64) -> Vec<WorstHomeBody> {
+        let homes = self.0.iter();
+        let body = |((at_ms, id), last_ms): (&(i64, HouseholdId), &Option<i64>)| WorstHomeBody {
+            household_id: *id,
+            last: last_ms.map(rfc3339),
+            age_s: (now_ms - at_ms).max(0) / 1_000,
+        };
+        homes.map(body).collect()
+    }
+}
+
 #[expect(
     clippy::cast_possible_truncation,
     reason = "a home's power fits by far"
@@ -105,6 +150,11 @@ impl Fleet {
         self.savings = Some(savings);
     }
 
+    /// Takes note of a home that has metadata. Returns whether there is room for more.
+    pub(crate) fn know(&mut self, id: HouseholdId) -> bool {
+        self.home(id).is_some()
+    }
+
     fn home(&mut self, id: HouseholdId) -> Option<&mut Home> {
         if self.homes.len() >= HOMES_MAX && !self.homes.contains_key(&id) {
             self.uncovered_count += 1;
@@ -124,6 +174,7 @@ impl Fleet {
             battery_w: whole(slot.battery_w.mean().unwrap_or(0.0)),
         };
         let Some(home) = self.home(id) else { return };
+        home.hear(measured.end_ms);
         let at = home
             .measured
             .partition_point(|known| known.start_ms < measured.start_ms);
@@ -171,6 +222,7 @@ impl Fleet {
         let Some(home) = self.home(schedule.household_id) else {
             return;
         };
+        home.hear(planned.requested_ms);
         let is_newer = home
             .planned
             .as_ref()
@@ -215,26 +267,26 @@ impl Fleet {
         }
     }
 
-    /// The answer at `now_ms`. A home is stale if its newest slot ended more than `stale_ms` ago.
+    /// The answer at `now_ms`. A home is stale if it was heard of more than `stale_ms` ago.
     pub(crate) fn body(&self, now_ms: i64, stale_ms: i64) -> FleetBody {
         let (mut stale, mut unplanned) = (0, 0);
         let (mut cost, mut baseline_cost) = (0.0, 0.0);
-        for home in self.homes.values() {
-            let is_fresh = home
-                .measured
-                .back()
-                .is_some_and(|newest| newest.end_ms + stale_ms >= now_ms);
-            stale += u64::from(!is_fresh);
-            let planned = home.planned.as_ref().filter(|planned| {
-                let count = i64::try_from(planned.grid_w.len()).expect("a plan is short");
-                planned.start_ms + count * planned.slot_ms > now_ms
-            });
-            match planned {
+        let (mut stalest, mut longest) = (Worst::default(), Worst::default());
+        for (id, home) in &self.homes {
+            let heard_ms = home.heard_ms.unwrap_or(self.since_ms);
+            stale += u64::from(heard_ms + stale_ms < now_ms);
+            stalest.note(heard_ms, *id, home.heard_ms);
+            let planned = home.planned.as_ref();
+            match planned.filter(|planned| planned.end_ms() > now_ms) {
                 Some(planned) => {
                     cost += planned.cost;
                     baseline_cost += planned.baseline_cost;
                 }
-                None => unplanned += 1,
+                None => {
+                    unplanned += 1;
+                    let ended_ms = planned.map(Planned::end_ms);
+                    longest.note(ended_ms.unwrap_or(self.since_ms), *id, ended_ms);
+                }
             }
         }
         let shown = (now_ms - BACK_MS)..(now_ms + AHEAD_MS);
@@ -257,7 +309,9 @@ impl Fleet {
             households: self.homes.len() as u64,
             is_complete: self.uncovered_count == 0,
             stale,
+            stalest: stalest.bodies(now_ms),
             without_plan: unplanned,
+            longest_without_plan: longest.bodies(now_ms),
             planned_cost: cost,
             baseline_cost,
             planned_saving: baseline_cost - cost,
@@ -314,6 +368,45 @@ mod tests {
         };
         fleet.tell_savings(savings.clone());
         assert_eq!(fleet.body(NOON_MS, HOUR_MS).savings, Some(savings));
+    }
+
+    /// Twelve homes were heard of a minute apart, two only known: these are the worst, as old as the process.
+    #[test]
+    fn the_ten_homes_that_are_heard_of_longest_ago() {
+        let mut fleet = Fleet::new(NOON_MS - HOUR_MS);
+        for id in [12, 13] {
+            assert!(fleet.know(HouseholdId::new(id).unwrap()));
+        }
+        for id in 1..=12 {
+            fleet.measure(&closed(id, NOON_MS - id * MINUTE_MS, 1.0, 0.0));
+        }
+        let now_ms = NOON_MS + HOUR_MS;
+        let body = fleet.body(now_ms, HOUR_MS / 2);
+        assert_eq!((body.households, body.stale), (13, 13));
+        let worst = |body: &[WorstHomeBody]| -> Vec<(i64, i64, bool)> {
+            let homes = body.iter();
+            homes
+                .map(|home| {
+                    (
+                        home.household_id.get(),
+                        home.age_s / 60,
+                        home.last.is_some(),
+                    )
+                })
+                .collect()
+        };
+        // The slot of home 12 ended at 12:03, which is 57 minutes ago.
+        let expected: Vec<_> = std::iter::once((13, 120, false))
+            .chain((4..=12).rev().map(|id| (id, 45 + id, true)))
+            .collect();
+        assert_eq!(worst(&body.stalest), expected);
+        assert_eq!(body.longest_without_plan.len(), 10);
+        assert!(
+            body.longest_without_plan
+                .iter()
+                .all(|home| home.age_s == 7_200)
+        );
+        assert_eq!(body.without_plan, 13);
     }
 
     #[test]

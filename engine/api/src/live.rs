@@ -31,7 +31,9 @@ const WAITERS_MAX: usize = 1_000;
 const EVENTS_MAX: usize = 1_024;
 /// Most records of one partition that are searched for a home's alerts.
 const ALERTS_SEARCHED_MAX: i64 = 20_000;
-/// Pauses before the log is asked again.
+/// Homes in a page of the store's.
+const HOMES_TOGETHER_MAX: usize = 1_000;
+/// Pauses before log or store are asked again.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
@@ -91,7 +93,10 @@ impl Live {
             log: Mutex::new(None),
             task: Mutex::new(None),
         });
-        let task = tokio::spawn(listen(Arc::clone(&shared)));
+        let (listening, learning) = (listen(Arc::clone(&shared)), learn(Arc::clone(&shared)));
+        let task = tokio::spawn(async move {
+            tokio::join!(listening, learning);
+        });
         *lock(&shared.task) = Some(task);
         Self { shared }
     }
@@ -181,6 +186,30 @@ impl Waiter {
         // It may have passed while the log was away.
         let store = &self.live.shared.context.store;
         Ok(store.schedule(&self.schedule_id).await?.map(Arc::new))
+    }
+}
+
+/// Reads once which homes there are, so that one that fell silent before the start is missed too.
+async fn learn(shared: Arc<Shared>) {
+    let store = &shared.context.store;
+    let mut backoff = Backoff::new(PAUSE_MIN, PAUSE_MAX);
+    let mut after = None;
+    loop {
+        match store.households(after, HOMES_TOGETHER_MAX).await {
+            Ok(page) => {
+                backoff.reset();
+                let mut fleet = lock(&shared.fleet);
+                let has_room = page.iter().all(|home| fleet.know(home.household_id));
+                after = page.last().map(|home| home.household_id);
+                if !has_room || page.len() < HOMES_TOGETHER_MAX {
+                    return;
+                }
+            }
+            Err(reason) => {
+                warn!(%reason, "cannot read which homes there are, trying again");
+                backoff.pause().await;
+            }
+        }
     }
 }
 

@@ -45,6 +45,20 @@ impl Role {
     ];
 }
 
+impl Role {
+    /// Its name, as on the command line.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Bridge => "bridge",
+            Self::Engine => "engine",
+            Self::Optimizer => "optimizer",
+            Self::Controller => "controller",
+            Self::Api => "api",
+        }
+    }
+}
+
 /// The failure of a role that ended by itself. Only a restart helps.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("the {role} failed: {reason}")]
@@ -81,6 +95,10 @@ impl Running {
             .then(|| Api::new(context.clone(), &config.http, config.engine.settings()));
         let http = HttpServer::start(&config.http, &context, api).context("start HTTP")?;
         info!(address = %http.address(), "http");
+        for role in roles {
+            let roles = &context.metrics.role_info;
+            roles.with_label_values(&[role.as_str()]).set(1);
+        }
         let mut running = Self {
             http,
             gateway: None,

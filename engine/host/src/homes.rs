@@ -1,5 +1,6 @@
 //! The homes of a partition that are in memory: brings them back from their snapshots, and lets them go.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use model::units::HouseholdId;
@@ -23,6 +24,8 @@ const ASK_AGAIN_AFTER: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(crate) struct Homes {
     pub(crate) residents: Residents,
+    /// The watermarks of homes that left memory since they were silent, ms.
+    asleep: BTreeMap<HouseholdId, i64>,
     /// Whether the log holds this partition from its very beginning, nothing was committed, and no home was let go:
     /// then replaying the log makes snapshots unnecessary. `None` until somebody asks.
     is_whole: Option<bool>,
@@ -34,6 +37,7 @@ impl Homes {
     pub(crate) fn new(metrics: Metrics) -> Self {
         Self {
             residents: Residents::new(),
+            asleep: BTreeMap::new(),
             is_whole: None,
             metrics,
         }
@@ -80,6 +84,9 @@ impl Homes {
         outbox: &mut Outbox,
     ) -> Result<(), Fenced> {
         let restored_count = absent.len();
+        for id in &absent {
+            self.asleep.remove(id);
+        }
         // A claim commits.
         let is_whole = self.is_whole(assignment).await?;
         assignment.ownership.claim().await?;
@@ -173,8 +180,33 @@ impl Homes {
         });
     }
 
+    /// Lets the silent homes go of which `is_over` says so, and remembers how old their readings are.
+    pub(crate) fn fall_asleep(&mut self, outbox: &Outbox, is_over: impl Fn(&Resident) -> bool) {
+        let mut asleep = std::mem::take(&mut self.asleep);
+        self.let_go(outbox, |home| {
+            let goes = is_over(home);
+            if goes {
+                let household = &home.household;
+                asleep.insert(household.id(), household.watermark_ms());
+            }
+            goes
+        });
+        self.asleep = asleep;
+    }
+
+    /// How many homes out of memory had their newest reading before `from_ms`.
+    pub(crate) fn asleep_since(&self, from_ms: i64) -> usize {
+        let watermarks_ms = self.asleep.values();
+        watermarks_ms.filter(|ms| **ms < from_ms).count()
+    }
+
+    /// How many homes are in memory or have left it since they were silent.
+    pub(crate) fn known_count(&self) -> usize {
+        self.residents.len() + self.asleep.len()
+    }
+
     /// Lets the homes go whose snapshot is durable and of which `is_over` says so.
-    pub(crate) fn let_go(&mut self, outbox: &Outbox, mut is_over: impl FnMut(&Resident) -> bool) {
+    fn let_go(&mut self, outbox: &Outbox, mut is_over: impl FnMut(&Resident) -> bool) {
         let (before, durable) = (self.residents.len(), outbox.durable());
         self.residents
             .retain(|_, home| !home.is_durable(durable) || !is_over(home));
@@ -199,6 +231,7 @@ impl Homes {
     pub(crate) fn clear(&mut self) {
         self.live(-count(self.residents.len()));
         self.residents.clear();
+        self.asleep.clear();
     }
 
     fn live(&self, change: i64) {

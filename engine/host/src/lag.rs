@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use household::present::Present;
 use platform::clock::wall_ms;
 use platform::log::{ConsumerControl, Record, TopicPartition};
-use platform::metrics::Metrics;
+use platform::metrics::{FleetMetrics, Metrics};
 use schemas::topic::Topic;
 
 /// Shared by the shards of an engine.
@@ -18,6 +19,10 @@ pub struct LagBoard {
 /// How the homes of a partition are.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Health {
+    /// Homes in memory, and silent ones that have left it.
+    pub known_count: usize,
+    /// Homes that changed since their newest snapshot.
+    pub unsaved_count: usize,
     /// Homes whose last reading is too old to plan on.
     pub stale_count: usize,
     /// Homes with metadata and without a schedule that holds now.
@@ -30,6 +35,7 @@ pub struct Health {
 struct Board {
     reached: BTreeMap<TopicPartition, Reached>,
     health: BTreeMap<i32, Health>,
+    present: BTreeMap<i32, Present>,
 }
 
 /// How far a partition of a topic has been handled.
@@ -73,11 +79,17 @@ impl LagBoard {
         self.board().health.insert(partition, health);
     }
 
+    /// Takes note of the sums over the homes of a partition.
+    pub fn present(&self, partition: i32, present: Present) {
+        self.board().present.insert(partition, present);
+    }
+
     /// A partition has gone to another owner.
     pub fn clear(&self, partition: i32) {
         let mut board = self.board();
         board.reached.retain(|from, _| from.partition != partition);
         board.health.remove(&partition);
+        board.present.remove(&partition);
     }
 
     fn board(&self) -> MutexGuard<'_, Board> {
@@ -120,5 +132,47 @@ impl LagBoard {
         metrics
             .quarantined_households
             .set(count(|home| home.quarantined_count));
+        metrics.known_households.set(count(|home| home.known_count));
+        metrics
+            .unsaved_households
+            .set(count(|home| home.unsaved_count));
+        let mut fleet = Present::default();
+        for present in board.present.values() {
+            fleet += *present;
+        }
+        show(&metrics.fleet, &fleet);
+    }
+}
+
+fn show(metrics: &FleetMetrics, fleet: &Present) {
+    let homes_count = i64::try_from(fleet.homes_count).expect("a count fits");
+    metrics.households.set(homes_count);
+    for (flow, power_w) in [
+        ("load", fleet.load_w),
+        ("pv", fleet.pv_w),
+        ("import", fleet.import_w),
+        ("export", fleet.export_w),
+        ("charge", fleet.charge_w),
+        ("discharge", fleet.discharge_w),
+    ] {
+        metrics.power_watts.with_label_values(&[flow]).set(power_w);
+    }
+    for (of, power_w) in [
+        ("measured", fleet.steered_battery_w),
+        ("planned", fleet.planned_battery_w),
+    ] {
+        let battery = &metrics.steered_battery_watts;
+        battery.with_label_values(&[of]).set(power_w);
+    }
+    for (of, energy_wh) in [("stored", fleet.stored_wh), ("capacity", fleet.capacity_wh)] {
+        let battery = &metrics.battery_watt_hours;
+        battery.with_label_values(&[of]).set(energy_wh);
+    }
+    for (of, money) in [
+        ("load", fleet.load_cost_per_hour),
+        ("import", fleet.import_cost_per_hour),
+        ("export", fleet.export_revenue_per_hour),
+    ] {
+        metrics.money_per_hour.with_label_values(&[of]).set(money);
     }
 }

@@ -314,6 +314,8 @@ impl Writer {
     /// The records of the first `count` deliveries are durable: their snapshots follow.
     fn save(&mut self, count: usize) {
         for mut delivery in self.producing.drain(..count) {
+            let snapshots_count = u64::try_from(delivery.snapshots.len()).unwrap_or(u64::MAX);
+            self.context.metrics.snapshots_total.inc_by(snapshots_count);
             delivery.ticket = self.backlog.push(std::mem::take(&mut delivery.snapshots));
             self.saving.push_back(delivery);
         }

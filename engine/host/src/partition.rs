@@ -5,6 +5,8 @@
 use std::time::Duration;
 
 use household::event::Event;
+use household::household::Env;
+use household::present::Present;
 use platform::log::Record;
 use schemas::topic::Topic;
 use tokio::time::Instant;
@@ -30,6 +32,9 @@ const COMMIT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// Homes that hear one tick of the clock; a partition with more goes round, some with each tick.
 const TICK_HOMES_MAX: usize = 20_000;
 
+/// Homes are summed up at most so often.
+const SUM_EVERY: Duration = Duration::from_secs(10);
+
 /// A partition that is further behind has readings in the log that its homes do not know of. Until it has handled
 /// those, the clock tells them nothing: it would end slots that are not over.
 const BEHIND_RECORDS: i64 = 10_000;
@@ -42,6 +47,10 @@ pub struct Partition {
     next_to_tick: usize,
     /// Of the homes met since the first home heard a tick.
     health: Health,
+    /// The sum over those, in a round that sums up.
+    present: Option<Present>,
+    /// When homes were summed up last.
+    summed: Instant,
     /// When records were handled last.
     handled: Instant,
 }
@@ -54,6 +63,8 @@ impl Partition {
             actors: Actors::new(setup, number, fence),
             next_to_tick: 0,
             health: Health::default(),
+            present: Some(Present::default()),
+            summed: Instant::now(),
             handled: Instant::now(),
         }
     }
@@ -193,27 +204,45 @@ impl Partition {
             let home = &actors.homes.residents[index].household;
             let is_stale = home.is_stale(now_ms, &actors.assignment.setup.settings);
             let is_unplanned = home.has_metadata() && !home.is_planned(now_ms);
+            if let Some(sum) = &mut self.present {
+                let env = Env {
+                    settings: &actors.assignment.setup.settings,
+                    tariffs: &turn.tariffs,
+                    now_ms: Some(now_ms),
+                };
+                *sum += home.present(now_ms, &env).unwrap_or_default();
+            }
             self.health.stale_count += usize::from(is_stale);
             self.health.unplanned_count += usize::from(is_unplanned);
         }
         if self.next_to_tick >= actors.homes.residents.len() {
-            self.end_round(turn.now);
+            self.end_round(now_ms, turn.now);
         }
         self.carry_out(turn, batch, failures).await
     }
 
     /// Every home has heard a tick.
-    fn end_round(&mut self, now: Instant) {
+    fn end_round(&mut self, now_ms: i64, now: Instant) {
         self.next_to_tick = 0;
-        let (number, health) = (self.number(), std::mem::take(&mut self.health));
+        let (number, mut health) = (self.number(), std::mem::take(&mut self.health));
         let actors = &mut self.actors;
         let setup = &actors.assignment.setup;
+        let stale_from_ms = now_ms - setup.settings.stale_after_ms;
+        health.stale_count += actors.homes.asleep_since(stale_from_ms);
+        health.known_count = actors.homes.known_count();
+        health.unsaved_count = actors.checkpoint.unsaved.count();
         setup.lag.health(number, health);
+        if let Some(sum) = self.present.take() {
+            setup.lag.present(number, sum);
+            self.summed = now;
+        } else if now.duration_since(self.summed) >= SUM_EVERY {
+            self.present = Some(Present::default());
+        }
         let after = setup.passivate_after;
         let is_over = |touched| now.duration_since(touched) >= after;
         actors
             .homes
-            .let_go(&actors.outbox, |home| is_over(home.touched));
+            .fall_asleep(&actors.outbox, |home| is_over(home.touched));
     }
 
     /// Carries out what homes want done, and revives those that failed.

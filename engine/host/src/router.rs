@@ -205,6 +205,15 @@ impl Router {
             has_answered: false,
         };
         self.owned.insert(partition, owned);
+        self.count_move("assigned");
+    }
+
+    fn count_move(&self, event: &str) {
+        let metrics = &self.setup.context.metrics;
+        let owned_count = i64::try_from(self.owned.len()).expect("partitions are few");
+        metrics.owned_partitions.set(owned_count);
+        let moves = &metrics.partition_moves_total;
+        moves.with_label_values(&[event]).inc();
     }
 
     fn pass_on(&mut self, from: TopicPartition, records: Vec<Record>) {
@@ -290,6 +299,7 @@ impl Router {
                 owned.fence.begin_leave();
                 self.gone.insert(partition, owned.fence.clone());
                 self.setup.lag.clear(partition);
+                self.count_move("revoked");
                 Some(async move {
                     let left = owned.address.send(Leave);
                     let left = tokio::time::timeout(leave_max, left).await;

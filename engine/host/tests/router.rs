@@ -126,6 +126,22 @@ fn a_shard_that_dies_ends_the_engine_with_an_error() {
 }
 
 #[test]
+fn partitions_that_move_are_counted() {
+    run(async {
+        let running = Running::start(|_| {});
+        running.assign(&[0, 1, 2]).await;
+        running.revoke(1).await;
+        let metrics = &running.world.metrics;
+        assert_eq!(metrics.owned_partitions.get(), 2);
+        let moves = |event| {
+            let moves = &metrics.partition_moves_total;
+            moves.with_label_values(&[event]).get()
+        };
+        assert_eq!((moves("assigned"), moves("revoked")), (3, 1));
+    });
+}
+
+#[test]
 fn a_shard_that_is_fenced_off_while_it_is_assigned_ends_the_engine_with_an_error() {
     run(async {
         let running = Running::start(|_| {});

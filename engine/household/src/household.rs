@@ -533,7 +533,7 @@ impl Household {
         Ok(())
     }
 
-    fn inputs(&self, present_ms: i64, settings: &Settings) -> Inputs {
+    pub(crate) fn inputs(&self, present_ms: i64, settings: &Settings) -> Inputs {
         let day_before_ms = settings.slot.start_of_ms(present_ms) - DAY_MS;
         let day_before = self.windows.closed.get(day_before_ms);
         Inputs {

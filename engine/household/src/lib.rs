@@ -21,6 +21,7 @@ mod packed;
 pub mod past;
 pub mod planning;
 pub mod plausible;
+pub mod present;
 pub mod program;
 mod refused;
 mod remembering;

@@ -84,6 +84,13 @@ impl RawReadings {
         self.take_in(reading, true);
     }
 
+    /// Returns the battery's newest power, W, and the time since the slot's start.
+    pub(crate) fn newest_power_w(&self) -> Option<(u32, f64)> {
+        let powers = self.0.iter().rev();
+        let newest = powers.into_iter().find(|number| number.series() == POWER)?;
+        Some((newest.key() >> 2, newest.value()))
+    }
+
     /// Inserts the reading. Returns `None` if it is new and there is no `room`, so it is not kept.
     fn take_in(&mut self, reading: RawReading, room: bool) -> Option<ReadingOutcome> {
         let number = |series, value| RawNumber::new(reading.offset_ms, series, value);

@@ -13,6 +13,7 @@ mod packed;
 mod past;
 mod planning;
 mod plausible;
+mod present;
 mod snapshots;
 mod windows;
 

@@ -82,6 +82,15 @@ pub enum AlertKind {
 }
 
 impl AlertKind {
+    /// Every kind.
+    pub const ALL: [Self; 5] = [
+        Self::MissingTelemetry,
+        Self::SocLimit,
+        Self::ScheduleOverdue,
+        Self::CommandUnanswered,
+        Self::CommandRejected,
+    ];
+
     /// Returns the metric label.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

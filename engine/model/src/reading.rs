@@ -96,6 +96,17 @@ pub enum ReadingOutcome {
 }
 
 impl ReadingOutcome {
+    /// Every outcome.
+    pub const ALL: [Self; 7] = [
+        Self::Accepted,
+        Self::Duplicate,
+        Self::Corrected,
+        Self::Late,
+        Self::Refused,
+        Self::Clamped,
+        Self::Implausible,
+    ];
+
     /// Returns the metric label.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

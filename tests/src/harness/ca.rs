@@ -54,6 +54,11 @@ impl Ca {
 
     /// A certificate for a server or client of this name, valid for 127.0.0.1, localhost and [`host`].
     pub fn issue(&self, name: &str) -> anyhow::Result<CertFiles> {
+        self.issue_until(name, None)
+    }
+
+    /// The same, until the beginning of a day (year, month, day) in UTC.
+    pub fn issue_until(&self, name: &str, end: Option<(i32, u8, u8)>) -> anyhow::Result<CertFiles> {
         let names = BTreeSet::from(["localhost".to_owned(), "127.0.0.1".to_owned(), host()]);
         let mut params = CertificateParams::new(names.into_iter().collect::<Vec<String>>())?;
         params.distinguished_name.push(DnType::CommonName, name);
@@ -62,6 +67,9 @@ impl Ca {
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,
         ];
+        if let Some((year, month, day)) = end {
+            params.not_after = rcgen::date_time_ymd(year, month, day);
+        }
         let key = KeyPair::generate()?;
         let cert = params.signed_by(&key, &self.issuer)?;
         let files = CertFiles {

@@ -18,6 +18,7 @@ mod next;
 mod outside;
 mod phases;
 mod process;
+mod prometheus;
 mod registry;
 mod stack;
 mod waiting;
@@ -42,6 +43,7 @@ pub use outside::{
 };
 pub use phases::Phases;
 pub use process::Process;
+pub use prometheus::{Haste, Prometheus, RaisedAlert};
 pub use registry::Registry;
 pub use stack::Stack;
 pub use waiting::wait_for;

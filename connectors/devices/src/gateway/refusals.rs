@@ -122,6 +122,11 @@ pub(super) struct Refusals {
 
 impl Refusals {
     pub(super) fn new(metrics: Metrics) -> Self {
+        // From the start, since a counter that appears with its first count shows no increase.
+        for refusal in GatewayRefusal::ALL {
+            let counter = &metrics.gateway_refused_total;
+            counter.with_label_values(&[refusal.as_str()]);
+        }
         Self {
             metrics,
             throttles: GatewayRefusal::ALL.map(|_| Throttle::default()),

@@ -16,14 +16,18 @@ pub struct FleetBody {
     pub now: String,
     /// When this process began to listen; the sums know nothing from before.
     pub since: String,
-    /// Homes heard of since then.
+    /// Homes that had metadata then, or were heard of since.
     pub households: u64,
     /// False if there are more homes than the sums have room for.
     pub is_complete: bool,
-    /// Homes whose newest closed slot is older than two slots and `engine.stale_minutes`.
+    /// Homes of which neither a slot nor a request for a plan came for two slots and `engine.stale_minutes`.
     pub stale: u64,
+    /// The ten homes heard of longest ago, the oldest first.
+    pub stalest: Vec<WorstHomeBody>,
     /// Homes without a plan that still holds.
     pub without_plan: u64,
+    /// The ten of those whose last plan ended longest ago, the longest first.
+    pub longest_without_plan: Vec<WorstHomeBody>,
     /// Bills of the plans that hold, and the same with batteries idle and appliances at their earliest start.
     pub planned_cost: f64,
     pub baseline_cost: f64,
@@ -34,6 +38,17 @@ pub struct FleetBody {
     pub savings: Option<SavingsBody>,
     /// A day back and a day ahead, ascending.
     pub slots: Vec<FleetSlotBody>,
+}
+
+/// A home that needs a look.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorstHomeBody {
+    pub household_id: HouseholdId,
+    /// The end of its newest slot, the time of its newest request, or the end of its last plan; null if none came since
+    /// the process began to listen.
+    pub last: Option<String>,
+    /// Seconds since then; without it, since the process began to listen: it is at least as long.
+    pub age_s: i64,
 }
 
 /// Bills at the meter, with what is left in batteries, EVs and tanks valued the same way.
