@@ -8,7 +8,7 @@ use tests::harness::helm::{objects, render};
 
 use crate::kube::Kube;
 use crate::profiles::add_namespace;
-use crate::say;
+use crate::report::say;
 
 const NAMESPACE: &str = "broken";
 

@@ -64,6 +64,15 @@ impl Kube {
         Ok(found["items"].as_array().cloned().unwrap_or_default())
     }
 
+    /// The pods of a role that are ready.
+    pub(crate) fn ready_pods(&self, namespace: &str, role: &str) -> Result<Vec<Value>> {
+        let label = format!("app.kubernetes.io/component={role}");
+        let found = self.json(&["-n", namespace, "get", "pods", "-l", &label])?;
+        let pods = found["items"].as_array().cloned().unwrap_or_default();
+        let is_ready = |pod: &Value| pod["status"]["containerStatuses"][0]["ready"] == true;
+        Ok(pods.into_iter().filter(is_ready).collect())
+    }
+
     pub(crate) fn apply(&self, objects: &[Value]) -> Result<()> {
         let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": objects});
         self.run(&["apply", "-f", "-"], Some(&list.to_string()))

@@ -6,14 +6,16 @@ mod node;
 mod plane;
 mod profiles;
 mod proof;
+mod report;
 mod watch;
 
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 use plane::Plane;
+use report::{say, write};
 use serde_json::json;
 
 #[derive(Debug, Parser)]
@@ -76,15 +78,4 @@ async fn chart(report: &std::path::Path) -> Result<()> {
         report.display()
     ));
     Ok(())
-}
-
-fn write(path: &std::path::Path, report: &serde_json::Value) -> Result<()> {
-    let folder = path.parent().context("a file in a folder")?;
-    std::fs::create_dir_all(folder)?;
-    std::fs::write(path, serde_json::to_string_pretty(report)? + "\n").context("write the report")
-}
-
-#[expect(clippy::print_stdout, reason = "progress is what people watch")]
-fn say(text: &str) {
-    println!("{text}");
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tests::harness::helm::{chart, values_file};
 
 use crate::kube::{Helm, Kube};
-use crate::say;
+use crate::report::say;
 
 const LIMIT: &str = "120s";
 const CLAIMS_GO: Duration = Duration::from_secs(3);

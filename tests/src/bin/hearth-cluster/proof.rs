@@ -13,10 +13,11 @@ use serde_json::{Value, json};
 use tests::harness::helm::{chart, values_file};
 use tests::harness::{CassandraFor, Stack, cql, hearth_config, http};
 
-use crate::kube::{Helm, Kube};
+use crate::kube::Helm;
 use crate::node::{Ground, Node};
 use crate::plane::{Plane, disk, disk_class};
-use crate::{say, watch, write};
+use crate::report::{say, write};
+use crate::watch;
 
 const NAMESPACE: &str = "homes";
 const LIMIT: &str = "300s";
@@ -249,7 +250,7 @@ impl Site {
 
     /// Prices, and metadata of every home, through the API of a pod.
     async fn furnish_homes(&self, homes_count: u32) -> Result<()> {
-        let pods = pods(&self.plane.kube, "api")?;
+        let pods = self.plane.kube.ready_pods(NAMESPACE, "api")?;
         let address = pods.first().context("no api")?["status"]["podIP"]
             .as_str()
             .context("no address")?
@@ -376,17 +377,6 @@ impl Site {
         let logs: Vec<String> = self.nodes.iter().map(Node::log_tail).collect();
         format!("{pods}\n{}\n{}", tail.join("\n"), logs.join("\n"))
     }
-}
-
-/// The pods of a role that are ready.
-pub(crate) fn pods(kube: &Kube, role: &str) -> Result<Vec<Value>> {
-    let label = format!("app.kubernetes.io/component={role}");
-    let found = kube.json(&["-n", NAMESPACE, "get", "pods", "-l", &label])?;
-    let pods = found["items"].as_array().cloned().unwrap_or_default();
-    Ok(pods
-        .into_iter()
-        .filter(|pod| pod["status"]["containerStatuses"][0]["ready"] == true)
-        .collect())
 }
 
 fn step(steps: &mut Vec<Value>, what: &str, begun: Instant) {

@@ -9,7 +9,6 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::kube::Kube;
-use crate::proof::pods;
 
 const EVERY: Duration = Duration::from_secs(15);
 const TICKS_PER_S: f64 = 100.0;
@@ -27,7 +26,7 @@ pub(crate) struct Watched {
     task: JoinHandle<Vec<Seen>>,
 }
 
-pub(crate) fn start(kube: Kube, _namespace: &str) -> Watched {
+pub(crate) fn start(kube: Kube, namespace: &'static str) -> Watched {
     let (stop, mut stopped) = watch::channel(false);
     let task = tokio::spawn(async move {
         let begun = Instant::now();
@@ -47,7 +46,7 @@ pub(crate) fn start(kube: Kube, _namespace: &str) -> Watched {
             before = after;
             seen.push(Seen {
                 seconds: begun.elapsed().as_secs_f64(),
-                lag_s: lag_s(&kube).await,
+                lag_s: lag_s(&kube, namespace).await,
                 cores: used / EVERY.as_secs_f64(),
             });
         }
@@ -63,9 +62,9 @@ impl Watched {
 }
 
 /// The greatest lag that an engine tells, seconds; 0 while none answers.
-async fn lag_s(kube: &Kube) -> f64 {
+async fn lag_s(kube: &Kube, namespace: &str) -> f64 {
     let mut worst: f64 = 0.0;
-    for pod in pods(kube, "engine").unwrap_or_default() {
+    for pod in kube.ready_pods(namespace, "engine").unwrap_or_default() {
         let Some(address) = pod["status"]["podIP"].as_str() else {
             continue;
         };
