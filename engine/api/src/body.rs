@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use model::limits::LimitError;
 use model::metadata::{
     ApplianceSpec, BatterySpec, EvSpec, HeatStoreSpec, Metadata, Position, PvMounting,
 };
@@ -19,6 +18,8 @@ use model::units::HouseholdId;
 use model::zone::UTC;
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub use self::field_error::FieldError;
+use self::field_error::field_error;
 pub use self::fleet::{
     AlertBody, AlertsBody, CommandBody, CommandsBody, FleetBody, FleetSlotBody, SavingsBody,
     TariffSpan, TariffsBody, WorstHomeBody,
@@ -28,6 +29,7 @@ pub use self::signal::SignalBody;
 pub use self::stores::{EvBody, HeatStoreBody, SeriesBody, StabilityBody};
 use schemas::time::rfc3339;
 
+mod field_error;
 mod fleet;
 mod policies;
 mod signal;
@@ -35,30 +37,6 @@ mod stores;
 
 #[cfg(test)]
 mod tests;
-
-/// A field that cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{field}: {expected}")]
-pub struct FieldError {
-    pub field: String,
-    pub expected: String,
-}
-
-impl From<LimitError> for FieldError {
-    fn from(error: LimitError) -> Self {
-        Self {
-            expected: format!("expected {}, found {}", error.expected, error.found),
-            field: error.field,
-        }
-    }
-}
-
-fn field_error(field: &str, expected: impl Into<String>) -> FieldError {
-    FieldError {
-        field: field.to_owned(),
-        expected: expected.into(),
-    }
-}
 
 fn time_ms(field: &str, text: &str) -> Result<i64, FieldError> {
     // A named zone behind the offset would be read past, whether it exists or not.

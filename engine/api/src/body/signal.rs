@@ -3,7 +3,7 @@
 use model::problem::{Problem, Signal};
 use serde::{Deserialize, Serialize};
 
-use super::{FieldError, field_error};
+use super::field_error::{FieldError, field_error};
 
 /// A price and caps, one value a slot; what is absent asks for nothing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
