@@ -9,6 +9,7 @@ use api::body::{
     AlertsBody, CommandsBody, FleetBody, LatestBody, MetadataBody, OptimizeBody, ProblemDocument,
     ScheduleBody, TariffBody, TariffsBody,
 };
+use api::log_filter::{LogFilterBody, LogFilterChange};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -104,6 +105,8 @@ fn bodies_are_those_of_the_code() {
     agrees::<CommandsBody>("Commands");
     agrees::<AlertsBody>("Alerts");
     agrees::<TariffsBody>("Tariffs");
+    agrees::<LogFilterBody>("LogFilter");
+    agrees::<LogFilterChange>("LogFilterChange");
 }
 
 #[test]

@@ -271,6 +271,7 @@ impl Intake {
                         topic,
                         payload,
                         receipt,
+                        caller,
                     } = message;
                     let tag = Tag {
                         connection: self.connections,
@@ -279,7 +280,7 @@ impl Intake {
                         receipt,
                     };
                     self.accepting_bytes += tag.bytes;
-                    self.accepting.push(topic, payload, tag);
+                    self.accepting.push_from(caller, topic, payload, tag);
                 }
             }
         }

@@ -3,6 +3,7 @@
 
 mod catch_up;
 mod config;
+mod deliveries;
 mod pending;
 mod publisher;
 mod send;
@@ -27,6 +28,7 @@ use platform::log::{Consumer, Log, LogError, Start, Subscription};
 use platform::metrics::Metrics;
 use platform::report::Outage;
 use platform::retry::Backoff;
+use platform::trace::Tracer;
 
 pub use self::config::ControllerConfig;
 
@@ -76,6 +78,7 @@ impl Controller {
         codec: Codec,
         clock: Clock,
         metrics: Metrics,
+        tracer: Tracer,
         config: ControllerConfig,
     ) -> Result<Self, ControllerError> {
         if config.endpoints.is_empty() {
@@ -90,8 +93,9 @@ impl Controller {
         let (stop, stopped) = watch::channel(false);
         let (alive, ended) = Alive::new();
         let is_subscribed = Arc::new(AtomicBool::new(false));
+        let sent = Arc::clone(&peers);
         let running = Running {
-            state: ControllerState::new(codec, clock, metrics, Arc::clone(&peers), config.clone()),
+            state: ControllerState::new(codec, clock, metrics, tracer, sent, config.clone()),
             log,
             config,
             changed,

@@ -13,6 +13,7 @@ use platform::clock::Clock;
 use platform::lifetime::{Alive, Ended};
 use platform::log::Log;
 use platform::metrics::Metrics;
+use platform::trace::Tracer;
 use schemas::codec::Codec;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
@@ -44,6 +45,7 @@ pub use outcome::{IngestError, NotDurable, Payload, RefusalNotice};
 pub struct Ingest {
     acceptor: Arc<Acceptor>,
     sink: Arc<Sink>,
+    tracer: Tracer,
     spool_bytes_max: u64,
     /// Most permits for payloads accepted together, so that other senders have room.
     together_max: u32,
@@ -59,6 +61,7 @@ impl Ingest {
         codec: Codec,
         clock: Clock,
         metrics: Metrics,
+        tracer: Tracer,
         config: &IngestConfig,
     ) -> Result<Arc<Self>, IngestError> {
         let in_flight_max = config.permits()?;
@@ -78,7 +81,8 @@ impl Ingest {
                 torn_bytes, damaged, "the spool has records of an earlier run"
             );
         }
-        let decoder = Decoder::new(codec, clock, config.age_ms_max(), config.future_skew_ms);
+        let (age_ms_max, skew_ms) = (config.age_ms_max(), config.future_skew_ms);
+        let decoder = Decoder::new(codec, clock, age_ms_max, skew_ms).traced(tracer.clone());
         let produce_timeout = Duration::from_millis(config.produce_timeout_ms);
         let sink = Arc::new(Sink::new(
             log,
@@ -108,6 +112,7 @@ impl Ingest {
             acceptor: Arc::new(Acceptor::new(decoder, jobs, in_flight_max)),
             ended: flow_ended.or(drain_ended).or(sink.spool.ended()),
             sink,
+            tracer,
             spool_bytes_max: config.spool_bytes_max,
             together_max: in_flight_max / 4,
             stop,
@@ -120,7 +125,13 @@ impl Ingest {
     /// the payload.
     pub async fn accept(&self, topic: &str, bytes: Bytes) -> Result<(), NotDurable> {
         let topic = topic.to_owned();
-        let mut failed = self.accept_all(&[Payload { topic, bytes }]).await;
+        let trace = None;
+        let payload = Payload {
+            topic,
+            bytes,
+            trace,
+        };
+        let mut failed = self.accept_all(&[payload]).await;
         failed.pop().map_or(Ok(()), |(_, error)| Err(error))
     }
 
@@ -141,7 +152,7 @@ impl Ingest {
                 Accepted { payloads, failed }
             })
         });
-        InTurn::new(accept, self.together_max, patience)
+        InTurn::new(accept, self.together_max, patience).traced(self.tracer.clone())
     }
 
     /// Returns notices of refusals from now on, by home. A listener that is too slow misses the oldest.

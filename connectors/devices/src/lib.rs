@@ -8,3 +8,4 @@ pub mod ingest;
 pub mod mqtt_client;
 mod mqtt_stream;
 pub mod spool;
+mod traceparent;

@@ -20,6 +20,7 @@ use model::units::{HouseholdId, MINUTE_MS};
 use platform::clock::Clock;
 use platform::log::Log;
 use platform::metrics::Metrics;
+use platform::trace::Tracer;
 use schemas::codec::Codec;
 use schemas::mqtt::parse_command;
 use schemas::topic::Topic;
@@ -190,7 +191,8 @@ impl Bench {
         let log = Arc::clone(&self.log);
         let codec = Codec::single_object();
         let config = self.config.clone();
-        let controller = Controller::start(log, codec, self.clock, metrics.clone(), config);
+        let off = Tracer::off();
+        let controller = Controller::start(log, codec, self.clock, metrics.clone(), off, config);
         (controller.await.unwrap(), metrics)
     }
 
@@ -517,6 +519,7 @@ async fn refuses_to_start_without_an_endpoint() {
         Codec::single_object(),
         bench.clock,
         Metrics::new(),
+        Tracer::off(),
         bench.config.clone(),
     )
     .await

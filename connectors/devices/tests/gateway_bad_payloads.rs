@@ -14,6 +14,7 @@ use model::reading::Reading;
 use platform::clock::Clock;
 use platform::log::{Consumer, Log, LogEvent, Start, Subscription};
 use platform::metrics::Metrics;
+use platform::trace::Tracer;
 use raw_mqtt::{BOTH, Raw};
 use schemas::codec::{Codec, Message};
 use schemas::corpus::{BadPayload, bad_payloads};
@@ -87,7 +88,8 @@ async fn each_gets_a_dead_letter_with_its_reason_and_blocks_nothing() {
     };
     let codec = Codec::single_object();
     let shared: Arc<dyn Log> = Arc::clone(&log) as _;
-    let ingest = Ingest::start(shared, codec, clock, metrics.clone(), &config).unwrap();
+    let off = Tracer::off();
+    let ingest = Ingest::start(shared, codec, clock, metrics.clone(), off, &config).unwrap();
     let config = GatewayConfig {
         listen: "127.0.0.1:0".to_owned(),
         ..GatewayConfig::default()
@@ -168,7 +170,8 @@ async fn hostile_payloads_hold_up_nobody() {
     };
     let shared: Arc<dyn Log> = Arc::clone(&log) as _;
     let codec = Codec::single_object();
-    let ingest = Ingest::start(shared, codec, clock, metrics.clone(), &config).unwrap();
+    let off = Tracer::off();
+    let ingest = Ingest::start(shared, codec, clock, metrics.clone(), off, &config).unwrap();
     let config = GatewayConfig {
         listen: "127.0.0.1:0".to_owned(),
         ..GatewayConfig::default()

@@ -28,6 +28,7 @@ async fn one_bad_payload_spoils_no_other() {
         .map(|(topic, bytes)| Payload {
             topic: topic.clone(),
             bytes: bytes.clone(),
+            trace: None,
         })
         .collect();
     assert!(bench.ingest.accept_all(&together).await.is_empty());
@@ -56,6 +57,7 @@ async fn of_a_batch_the_spool_takes_what_it_can_and_the_rest_is_named() {
         .map(|(topic, bytes)| Payload {
             topic: topic.clone(),
             bytes: bytes.clone(),
+            trace: None,
         })
         .collect();
     let failed = bench.ingest.accept_all(&together).await;

@@ -12,9 +12,12 @@ use schemas::topic::Topic;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tracing::warn;
 
-use platform::log::{Consumer, Log, LogError, Start, Subscription, TopicPartition, partition_of};
+use platform::log::{
+    Consumer, Log, LogError, NewRecord, Start, Subscription, TopicPartition, partition_of,
+};
 use platform::reopen::Reopened;
 use platform::settings::Settings as _;
+use platform::trace::TraceContext;
 
 mod encoding;
 mod failures;
@@ -132,18 +135,13 @@ impl EmbeddedLog {
         .map_err(unavailable)?
     }
 
-    fn work(&self) -> Result<mpsc::Sender<Work>, LogError> {
-        self.appends
-            .lock()
-            .expect("no holder panics")
-            .clone()
-            .ok_or(LogError::Closed)
-    }
-}
-
-#[async_trait::async_trait]
-impl Log for EmbeddedLog {
-    async fn produce(&self, topic: Topic, key: &[u8], value: Vec<u8>) -> Result<(), LogError> {
+    async fn append(
+        &self,
+        topic: Topic,
+        key: &[u8],
+        value: Vec<u8>,
+        trace: Option<TraceContext>,
+    ) -> Result<(), LogError> {
         let to = TopicPartition {
             topic,
             partition: partition_of(key, self.shared.partitions),
@@ -161,6 +159,7 @@ impl Log for EmbeddedLog {
             to,
             key: key.to_vec(),
             value,
+            trace,
             done,
             room: room.map_err(|_| LogError::Closed)?,
         };
@@ -169,6 +168,31 @@ impl Log for EmbeddedLog {
             .map_err(|_| LogError::Closed)?;
         drop(work);
         durable.await.unwrap_or(Err(LogError::Closed))
+    }
+
+    fn work(&self) -> Result<mpsc::Sender<Work>, LogError> {
+        self.appends
+            .lock()
+            .expect("no holder panics")
+            .clone()
+            .ok_or(LogError::Closed)
+    }
+}
+
+#[async_trait::async_trait]
+impl Log for EmbeddedLog {
+    async fn produce(&self, topic: Topic, key: &[u8], value: Vec<u8>) -> Result<(), LogError> {
+        self.append(topic, key, value, None).await
+    }
+
+    async fn produce_traced(&self, record: NewRecord<'_>) -> Result<(), LogError> {
+        let NewRecord {
+            topic,
+            key,
+            value,
+            trace,
+        } = record;
+        self.append(topic, key, value.to_vec(), trace).await
     }
 
     async fn subscribe(&self, subscription: Subscription) -> Result<Consumer, LogError> {

@@ -18,6 +18,7 @@ mod brokers;
 mod config;
 mod consumer;
 mod failures;
+mod headers;
 mod poller;
 mod producing;
 mod shared;
@@ -117,11 +118,18 @@ impl KafkaLog {
 #[async_trait::async_trait]
 impl Log for KafkaLog {
     async fn produce(&self, topic: Topic, key: &[u8], value: Vec<u8>) -> Result<(), LogError> {
+        let value = value.as_slice();
+        let trace = None;
         let record = NewRecord {
             topic,
             key,
-            value: &value,
+            value,
+            trace,
         };
+        self.produce_traced(record).await
+    }
+
+    async fn produce_traced(&self, record: NewRecord<'_>) -> Result<(), LogError> {
         // librdkafka answers before that, with the reason if it gave up.
         let patience = 2 * Duration::from_millis(self.config.delivery_timeout_ms.into());
         let mut failed = self.produce_all(&[record], patience).await;

@@ -519,6 +519,7 @@ async fn produce_together(log: &KafkaLog, numbers: std::ops::Range<u32>) -> Vec<
             topic: Topic::Telemetry,
             key: b"1",
             value: value.as_bytes(),
+            trace: None,
         })
         .collect();
     log.produce_all(&records, LIMIT).await
@@ -538,6 +539,7 @@ async fn of_records_given_together_each_failure_is_named() {
         topic,
         key: b"1",
         value,
+        trace: None,
     };
     let records = [
         record(Topic::Telemetry, b"0".as_slice()),

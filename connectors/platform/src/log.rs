@@ -14,6 +14,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::unconstrained;
 use tokio::time::timeout;
 
+use crate::trace::TraceContext;
+
 /// One partition of one topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicPartition {
@@ -34,6 +36,8 @@ pub struct Record {
     pub key: Option<Bytes>,
     /// Empty for a tombstone.
     pub value: Bytes,
+    /// The span that produced it, if its trace is recorded.
+    pub trace: Option<TraceContext>,
 }
 
 /// A record to append.
@@ -45,6 +49,8 @@ pub struct NewRecord<'a> {
     pub key: &'a [u8],
     /// Encoded value.
     pub value: &'a [u8],
+    /// The span that produces it, which goes along as a header.
+    pub trace: Option<TraceContext>,
 }
 
 /// Why an operation on the log failed.
@@ -208,6 +214,11 @@ pub trait Log: Send + Sync + 'static {
     /// if it did not become durable in time, [`LogError::Setup`] if its topic is missing, and [`LogError::Closed`]
     /// after [`Log::close`].
     async fn produce(&self, topic: Topic, key: &[u8], value: Vec<u8>) -> Result<(), LogError>;
+    /// Does the same with the record's header. A log that has no headers leaves it out.
+    async fn produce_traced(&self, record: NewRecord<'_>) -> Result<(), LogError> {
+        self.produce(record.topic, record.key, record.value.to_vec())
+            .await
+    }
     /// Appends records in their order. Resolves once each is durable or has failed, and after `limit` at the latest.
     /// Returns the failed ones by index, ascending; a record without an answer in time is [`LogError::Unavailable`].
     /// Calls take their places in the log in the order in which they are first polled, whatever the topics.
@@ -220,8 +231,7 @@ pub trait Log: Send + Sync + 'static {
         let mut waiting = FuturesUnordered::new();
         for (index, record) in records.iter().enumerate() {
             // Unconstrained: if tokio made this future yield before it has its place, a later call would overtake it.
-            let produced = self.produce(record.topic, record.key, record.value.to_vec());
-            let mut produced = unconstrained(produced);
+            let mut produced = unconstrained(self.produce_traced(*record));
             match futures::poll!(&mut produced) {
                 std::task::Poll::Ready(outcome) => outcomes.push(Some(outcome)),
                 std::task::Poll::Pending => {

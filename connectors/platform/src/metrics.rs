@@ -74,6 +74,8 @@ pub struct Metrics {
     pub solve_cpu_seconds_total: Counter,
     /// Alerts by `kind`.
     pub alerts_total: IntCounterVec,
+    /// Ended spans of traces by `outcome` (exported, failed, dropped).
+    pub trace_spans_total: IntCounterVec,
 }
 
 const FAST_S: &[f64] = &[
@@ -236,6 +238,12 @@ impl Metrics {
                 Counter::new("solve_cpu_seconds_total", "CPU seconds of the solver"),
             ),
             alerts_total: counters(r, "alerts_total", "Alerts by kind", &["kind"]),
+            trace_spans_total: counters(
+                r,
+                "trace_spans_total",
+                "Ended spans of traces by outcome",
+                &["outcome"],
+            ),
             registry,
         }
     }

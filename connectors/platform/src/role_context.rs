@@ -1,4 +1,4 @@
-//! What the roles of one process share: clock, metrics, codec, log and store.
+//! What the roles of one process share: clock, metrics, codec, log, store and traces.
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use crate::clock::Clock;
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::store::Store;
+use crate::trace::Tracer;
 
 /// Shared by every role of a process. Cheap to clone.
 #[derive(Clone)]
@@ -22,6 +23,8 @@ pub struct RoleContext {
     pub log: Arc<dyn Log>,
     /// The store.
     pub store: Arc<dyn Store>,
+    /// Traces of the process.
+    pub tracer: Tracer,
 }
 
 impl std::fmt::Debug for RoleContext {

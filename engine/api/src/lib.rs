@@ -5,6 +5,7 @@ pub mod config;
 mod events;
 mod fleet;
 mod live;
+pub mod log_filter;
 mod prices;
 pub mod problem;
 pub mod request;

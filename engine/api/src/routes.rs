@@ -35,7 +35,9 @@ use crate::live::{Live, Waiter};
 use crate::prices::Prices;
 use crate::problem::Refused;
 use crate::request::{Json, Query, parse_id};
+use platform::log::NewRecord;
 use platform::role_context::RoleContext;
+use platform::trace::{Caller, Span, SpanKind, TRACEPARENT};
 use schemas::snapshot;
 
 const HOURS_MAX: u32 = 24 * 31;
@@ -311,17 +313,33 @@ impl Api {
         format!("{id}-{start_ms}-a{wall_ms:x}{pid:x}{number:x}")
     }
 
-    async fn produce<T: Message>(&self, key: &str, value: &T) -> Result<(), Refused> {
+    async fn produce<T: Message>(&self, cause: &Span, key: &str, value: &T) -> Result<(), Refused> {
         let bytes = self
             .context
             .codec
             .encode(value)
             .map_err(|error| Refused::bad_request(error.to_string()))?;
-        self.context
-            .log
-            .produce(T::TOPIC, key.as_bytes(), bytes)
-            .await?;
+        let way = self.context.tracer.publish(cause.context(), T::TOPIC);
+        let record = NewRecord {
+            topic: T::TOPIC,
+            key: key.as_bytes(),
+            value: &bytes,
+            trace: way.context(),
+        };
+        self.context.log.produce_traced(record).await?;
         Ok(())
+    }
+
+    /// Begins the span of a request that writes, or follows the client's trace.
+    fn trace(&self, request: &HttpRequest, id: HouseholdId) -> Span {
+        let header = request.headers().get(TRACEPARENT);
+        let caller = header.map_or(Caller::Unknown, |header| Caller::read(header.as_bytes()));
+        let mut span = self.context.tracer.head(SpanKind::Server, caller, || {
+            let path = request.match_pattern().unwrap_or_default();
+            format!("{} {path}", request.method())
+        });
+        span.set("hearth.household_id", id.get());
+        span
     }
 
     /// Whether the tariffs are still being read.
@@ -345,12 +363,14 @@ struct Queued {
 
 async fn optimize(
     api: web::Data<Api>,
+    http: HttpRequest,
     query: Query,
     body: Json<OptimizeBody>,
 ) -> Result<HttpResponse, Refused> {
     let wait = query.seconds("wait", api.wait_max.as_secs_f64())?;
     let Json(body) = body;
     let id = body.household_id()?;
+    let span = api.trace(&http, id);
     let now_ms = api.context.clock.now_ms();
     let adopt = body.is_household_alone();
     let base = match api.own_problem(id, now_ms).await {
@@ -371,7 +391,7 @@ async fn optimize(
     // Whoever waits listens before the question is asked.
     let waiter = wait.map(|_| api.live.wait_for(&request.request_id));
     let waiter: Option<Waiter> = waiter.transpose()?;
-    api.produce(&id.to_string(), &request).await?;
+    api.produce(&span, &id.to_string(), &request).await?;
     if let (Some(waiter), Some(wait)) = (waiter, wait)
         && let Some(schedule) = waiter.wait(Duration::from_secs_f64(wait)).await?
     {
@@ -441,6 +461,7 @@ fn parse_after(text: &str) -> Result<HouseholdId, Refused> {
 /// Answered once the log has it; the engine stores it.
 async fn put_household(
     api: web::Data<Api>,
+    http: HttpRequest,
     id: web::Path<String>,
     body: Json<MetadataBody>,
 ) -> Result<HttpResponse, Refused> {
@@ -448,7 +469,8 @@ async fn put_household(
     let Json(body) = body;
     let metadata: Metadata = body.into_metadata(id)?;
     metadata.check_runs(api.settings.slot)?;
-    api.produce(&id.to_string(), &metadata).await?;
+    let span = api.trace(&http, id);
+    api.produce(&span, &id.to_string(), &metadata).await?;
     Ok(HttpResponse::Accepted().json(MetadataBody::from(&metadata)))
 }
 

@@ -17,6 +17,7 @@ use futures::FutureExt;
 use tracing::error;
 
 use crate::config::HttpConfig;
+use crate::log_filter;
 use crate::problem::Refused;
 use crate::request::BodyBytesMax;
 use crate::routes::{self, Api, known, reading};
@@ -145,7 +146,12 @@ fn serve(app: &mut web::ServiceConfig, health: Health, api: Option<Api>, body_by
         .app_data(BodyBytesMax(body_bytes_max))
         .service(known("/healthz", "GET, HEAD").route(reading().to(healthz)))
         .service(known("/readyz", "GET, HEAD").route(reading().to(readyz)))
-        .service(known("/metrics", "GET, HEAD").route(reading().to(metrics)));
+        .service(known("/metrics", "GET, HEAD").route(reading().to(metrics)))
+        .service(
+            known("/log-filter", "GET, HEAD, PUT")
+                .route(reading().to(log_filter::show))
+                .route(web::put().to(log_filter::change)),
+        );
     if let Some(api) = api {
         app.app_data(web::Data::new(api));
         routes::routes(app);

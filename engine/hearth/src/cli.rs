@@ -1,19 +1,16 @@
 //! The command line: reads it and runs what it names.
 
-use std::io::{IsTerminal, Read, Write};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::config::{Config, ConfigError, LogFormat, OperationConfig};
+use crate::config::{Config, ConfigError};
 use crate::demo::{self, DemoOptions};
-use crate::log_lines::Libraries;
+use crate::log_lines::{speak, while_looked_after};
 use crate::operator::{self, DeadLettersCommand, HouseholdsCommand};
 use crate::roles::{self, Role};
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Event-stream engine for fleets of smart homes.
 ///
@@ -126,7 +123,7 @@ fn run(cli: &Cli) -> Result<()> {
         Command::All => run_roles(&Role::ALL, file),
         Command::Init => {
             let config = Config::load(file)?;
-            speak(&config.operation);
+            speak(&config.operation, "init");
             system()?.block_on(roles::init(&config))
         }
         Command::Solve { file } => solve(file),
@@ -136,12 +133,12 @@ fn run(cli: &Cli) -> Result<()> {
         }
         Command::Households(command) => {
             let config = Config::load(file)?;
-            speak(&config.operation);
+            speak(&config.operation, "households");
             system()?.block_on(operator::households(command, &config))
         }
         Command::DeadLetters(command) => {
             let config = Config::load(file)?;
-            speak(&config.operation);
+            speak(&config.operation, "dead-letters");
             system()?.block_on(operator::dead_letters(command, &config))
         }
         Command::Config => {
@@ -153,8 +150,13 @@ fn run(cli: &Cli) -> Result<()> {
 
 fn run_roles(roles: &[Role], file: Option<&Path>) -> Result<()> {
     let config = Config::load(file)?;
-    speak(&config.operation);
-    system()?.block_on(roles::run(roles, &config))
+    let role = match roles {
+        [role] => role.as_str(),
+        _ => "all",
+    };
+    speak(&config.operation, role);
+    let load = || Config::load(file);
+    system()?.block_on(while_looked_after(roles::run(roles, &config), load))
 }
 
 fn run_demo(options: &Demo, file: Option<&Path>) -> Result<()> {
@@ -166,9 +168,10 @@ fn run_demo(options: &Demo, file: Option<&Path>) -> Result<()> {
         http_port: options.http_port,
         mqtt_port: options.mqtt_port,
     };
-    let config = Config::load_over(&demo::defaults(&options), file)?;
-    speak(&config.operation);
-    system()?.block_on(demo::run(&options, &config))
+    let load = || Config::load_over(&demo::defaults(&options), file);
+    let config = load()?;
+    speak(&config.operation, "demo");
+    system()?.block_on(while_looked_after(demo::run(&options, &config), load))
 }
 
 /// Actors need an actix system; everything else shares its runtime.
@@ -181,18 +184,6 @@ fn system() -> Result<actix::SystemRunner> {
     Ok(actix::System::with_tokio_rt(move || {
         runtime.take().expect("a system makes one runtime")
     }))
-}
-
-fn speak(operation: &OperationConfig) {
-    let filter = EnvFilter::new(&operation.log_filter);
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    match operation.log_format {
-        LogFormat::Text => lines.finish().with(Libraries::default()).init(),
-        LogFormat::Json => lines.json().finish().with(Libraries::default()).init(),
-    }
 }
 
 fn solve(file: &Path) -> Result<()> {

@@ -17,6 +17,7 @@ use platform::report::Outage;
 use platform::retry::Backoff;
 use platform::role_context::RoleContext;
 use platform::store::{Store, StoreError};
+use platform::trace::Tracer;
 use schemas::codec::Codec;
 use tracing::{error, info};
 
@@ -41,6 +42,7 @@ pub async fn connect(config: &Config, clock: Clock) -> Result<RoleContext> {
         codec,
         log,
         store,
+        tracer: Tracer::off(),
     })
 }
 
@@ -52,6 +54,7 @@ pub async fn connect_later(config: &Config, clock: Clock) -> Result<RoleContext>
         codec: codec_later(config).await?,
         log: open_log(config)?,
         store: Arc::new(NoStore),
+        tracer: Tracer::off(),
     })
 }
 

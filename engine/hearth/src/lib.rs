@@ -11,6 +11,7 @@ pub mod config;
 pub mod connect;
 mod log_lines;
 mod no_store;
+pub mod traces;
 
 pub mod dead_letters;
 pub mod households_import;

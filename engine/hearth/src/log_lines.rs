@@ -1,106 +1,89 @@
-//! Bounds the log lines of libraries. While a peer is away, they warn at each attempt to reach it, and what they say is
-//! in a line of ours as well.
+//! The process's log lines: their format, what is let through, and a bound on lines that repeat.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+mod json;
+mod repeats;
+mod text;
 
-use platform::report::Throttle;
-use tracing::callsite::Identifier;
-use tracing::{Event, Level, Metadata, Subscriber};
-use tracing_subscriber::Layer;
-use tracing_subscriber::layer::Context;
+use std::io::IsTerminal;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
-/// Libraries that talk to peers or to the disk.
-const LIBRARIES: [&str; 4] = ["rumqttc", "scylla", "fjall", "lsm_tree"];
+use anyhow::{Context as _, Result};
+use platform::log_filter::LogFilter;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info, warn};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
-/// Lets each warning of a library through from time to time: each place in its code has a [`Throttle`]. Lines of lower
-/// levels pass, since somebody has asked for them.
-#[derive(Debug, Default)]
-pub(crate) struct Libraries(Mutex<HashMap<Identifier, Throttle>>);
+use crate::config::{Config, ConfigError, LogFormat, OperationConfig};
+use json::JsonLine;
+use repeats::Repeats;
+use text::TextLine;
 
-impl Libraries {
-    fn passes_at(&self, line: &Metadata<'_>, now: Instant) -> bool {
-        let library = line.target().split("::").next();
-        let is_bounded = library.is_some_and(|name| LIBRARIES.contains(&name));
-        if !is_bounded || *line.level() > Level::WARN {
-            return true;
+/// How often lines are looked for that were held back and had no successor.
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
+
+static REPEATS: OnceLock<Arc<Repeats>> = OnceLock::new();
+
+/// Starts to write log lines to standard error, as `role`.
+pub(crate) fn speak(operation: &OperationConfig, role: &'static str) {
+    let (filter, handle) = reload::Layer::new(EnvFilter::new(&operation.log_filter));
+    let repeats = Arc::new(Repeats::default());
+    let lines = fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    let lines: Box<dyn Layer<_> + Send + Sync> = match operation.log_format {
+        LogFormat::Text => Box::new(lines.event_format(TextLine::default())),
+        LogFormat::Json => Box::new(lines.event_format(JsonLine { role })),
+    };
+    Registry::default()
+        .with(filter)
+        .with(Arc::clone(&repeats).layer())
+        .with(lines)
+        .init();
+    let _ = REPEATS.set(repeats);
+    LogFilter::install(&operation.log_filter, move |text| {
+        let filter = EnvFilter::try_new(text).map_err(|error| error.to_string())?;
+        handle.reload(filter).map_err(|error| error.to_string())
+    });
+}
+
+/// Runs `work`. Meanwhile tells from time to time what was held back, and on SIGHUP takes the filter from the
+/// configuration, which `load` reads again.
+pub(crate) async fn while_looked_after<T>(
+    work: impl Future<Output = Result<T>>,
+    load: impl Fn() -> Result<Config, ConfigError>,
+) -> Result<T> {
+    let mut hangups = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
+    let mut work = std::pin::pin!(work);
+    let mut sweeps = tokio::time::interval(SWEEP_EVERY);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            _ = sweeps.tick() => sweep(),
+            _ = hangups.recv() => read_again(load()),
         }
-        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = places.entry(line.callsite()).or_default();
-        place.pass_at(now).is_some()
     }
 }
 
-impl<S: Subscriber> Layer<S> for Libraries {
-    fn event_enabled(&self, event: &Event<'_>, _context: Context<'_, S>) -> bool {
-        self.passes_at(event.metadata(), Instant::now())
+fn sweep() {
+    let Some(repeats) = REPEATS.get() else { return };
+    for (place, held_back) in repeats.overdue(Instant::now()) {
+        warn!(place, held_back, "lines were held back");
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::io::Write;
-    use std::sync::{Arc, Mutex};
-
-    use tracing::{debug, error, warn};
-    use tracing_subscriber::layer::SubscriberExt as _;
-
-    use super::Libraries;
-
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().expect("no holder panics").write(bytes)
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
-    fn written(write: impl Fn()) -> Vec<String> {
-        let lines = Lines::default();
-        let writer = lines.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::TRACE)
-            .with_ansi(false)
-            .with_writer(move || writer.clone())
-            .finish()
-            .with(Libraries::default());
-        tracing::subscriber::with_default(subscriber, write);
-        let text = lines.0.lock().expect("no holder panics").clone();
-        let text = String::from_utf8(text).expect("text");
-        text.lines().map(str::to_owned).collect()
-    }
-
-    #[test]
-    fn a_library_says_the_same_once_while_a_peer_is_away() {
-        let lines = written(|| {
-            for attempt in 0..600 {
-                warn!(target: "scylla::cluster", attempt, "no connection");
-                error!(target: "scylla::cluster", attempt, "no metadata");
-                warn!(target: "rumqttc::v5", attempt, "refused");
-            }
-        });
-        assert_eq!(lines.len(), 3, "{lines:?}");
-        assert!(
-            lines.iter().all(|line| line.contains("attempt=0")),
-            "{lines:?}"
-        );
-    }
-
-    #[test]
-    fn our_own_lines_and_those_for_a_search_all_pass() {
-        let lines = written(|| {
-            for _ in 0..10 {
-                warn!(target: "platform::report", "away");
-                warn!(target: "scyllabus", "another");
-                debug!(target: "scylla::cluster", "asked for");
-            }
-        });
-        assert_eq!(lines.len(), 30);
+fn read_again(loaded: Result<Config, ConfigError>) {
+    let Some(filter) = LogFilter::of_process() else {
+        return;
+    };
+    let wanted = match loaded {
+        Ok(config) => config.operation.log_filter,
+        Err(reason) => return error!(%reason, "the configuration cannot be read again"),
+    };
+    match filter.configure(&wanted) {
+        Ok(()) => info!(filter = wanted, "log filter"),
+        Err(reason) => error!(reason, "the log filter stays as it is"),
     }
 }

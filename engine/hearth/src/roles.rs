@@ -13,13 +13,15 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
-use crate::config::Config;
+use crate::config::{Config, LogKind};
 use crate::connect;
+use crate::traces::{Environment, Traces};
 use api::routes::Api;
 use api::server::{HttpServer, Needs};
 use host::engine::Engine;
 use host::optimizer::Optimizer;
 use platform::lifetime::{Ended, Readiness};
+use platform::metrics::Metrics;
 use platform::role_context::RoleContext;
 
 /// A role of a process.
@@ -43,6 +45,19 @@ impl Role {
         Self::Controller,
         Self::Api,
     ];
+
+    /// Its name on the command line.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Bridge => "bridge",
+            Self::Engine => "engine",
+            Self::Optimizer => "optimizer",
+            Self::Controller => "controller",
+            Self::Api => "api",
+        }
+    }
 }
 
 /// The failure of a role that ended by itself. Only a restart helps.
@@ -71,12 +86,15 @@ pub struct Running {
     supervised: JoinSet<()>,
     /// The first role that has ended.
     failed: watch::Sender<Option<RoleFailure>>,
+    traces: Traces,
 }
 
 impl Running {
     /// Starts `roles`, those that receive readings last. Must be called inside an actix system.
-    pub async fn start(roles: &[Role], config: &Config, context: RoleContext) -> Result<Self> {
+    pub async fn start(roles: &[Role], config: &Config, mut context: RoleContext) -> Result<Self> {
         let wants = |role: Role| roles.contains(&role);
+        let traces = start_traces(roles, config, &context.metrics)?;
+        context.tracer = traces.tracer();
         let api = wants(Role::Api)
             .then(|| Api::new(context.clone(), &config.http, config.engine.settings()));
         let http = HttpServer::start(&config.http, &context, api).context("start HTTP")?;
@@ -94,6 +112,7 @@ impl Running {
             supervised: JoinSet::new(),
             failed: watch::channel(None).0,
             context,
+            traces,
         };
         let context = running.context.clone();
         if wants(Role::Engine) {
@@ -112,6 +131,7 @@ impl Running {
                 context.codec.clone(),
                 context.clock,
                 context.metrics.clone(),
+                context.tracer.clone(),
                 &config.ingest,
             )
             .context("start the ingest")?;
@@ -178,6 +198,7 @@ impl Running {
             context.codec.clone(),
             context.clock,
             context.metrics.clone(),
+            context.tracer.clone(),
             controller,
         )
         .await
@@ -267,8 +288,23 @@ impl Running {
         self.http.close().await;
         self.context.log.close().await;
         self.context.store.close().await;
+        self.traces.close().await;
         info!("drained");
     }
+}
+
+fn start_traces(roles: &[Role], config: &Config, metrics: &Metrics) -> Result<Traces> {
+    let service = match roles {
+        [role] => format!("hearth-{}", role.as_str()),
+        _ => "hearth".to_owned(),
+    };
+    let log_system = match config.log.kind {
+        LogKind::Kafka => "kafka",
+        LogKind::Embedded => "hearth",
+    };
+    let environment = Environment::read();
+    let traces = Traces::start(&config.traces, &environment, &service, log_system, metrics);
+    traces.context("start the traces")
 }
 
 /// Runs `roles` until SIGTERM or SIGINT, or until one of them fails.

@@ -64,6 +64,7 @@ async fn refuse_by_a_wrong_clock(context: &RoleContext, config: &Config, reading
         context.codec.clone(),
         Clock::simulated(wall_ms() - DAY_MS, 1.0),
         context.metrics.clone(),
+        context.tracer.clone(),
         &config.ingest,
     )
     .unwrap();

@@ -6,6 +6,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use household::effect::Effect;
 use household::event::Event;
 use household::household::Env;
 use household::repair;
@@ -13,6 +14,7 @@ use model::slot::Slot;
 use model::units::{HouseholdId, SlotLength};
 use platform::clock::wall_ms;
 use platform::log::{Record, TopicPartition};
+use platform::trace::{Caller, Span, SpanKind, Tracer};
 use schemas::dead_letter::Reason;
 use tokio::time::Instant;
 use tracing::{debug, error};
@@ -30,6 +32,7 @@ use crate::outbox::{Bounds, Outbox};
 use crate::ownership::Ownership;
 use crate::setup::Setup;
 use crate::tariffs::ByName;
+use crate::traced;
 
 /// Most slots read at once.
 const READS_MAX: usize = 64;
@@ -191,9 +194,13 @@ impl Actors {
             now_ms: Some(setup.context.clock.now_ms()),
         };
         let (household, handle, fresh) = (&mut home.household, setup.handle, &mut batch.fresh);
+        let mut span = origin.span(&setup.context.tracer, id);
+        let entered = span.enter();
         let outcome = catch_unwind(AssertUnwindSafe(|| handle(household, event, &env, fresh)));
+        drop(entered);
         if outcome.is_err() {
             fresh.clear();
+            span.fail("the home panicked");
             let failures = &setup.context.metrics.household_failures_total;
             failures.with_label_values(&[origin.as_str()]).inc();
             home.failed_ticks_count += u32::from(matches!(origin, Origin::Tick));
@@ -217,10 +224,16 @@ impl Actors {
             origin.since_ms(),
             fresh,
         );
-        let refused = batch.route(setup, home);
+        if !span.is_recorded() {
+            span = origin.own_trace(&setup.context.tracer, id, &batch.fresh);
+        }
+        traced::describe(&mut span, &batch.fresh);
+        let refused = batch.route(setup, home, &span);
         if let (Some(refused), Origin::Record(from, record)) = (refused, origin) {
             let Refused { reason, detail } = refused;
+            let entered = span.enter();
             let letter = dead_letter(&setup.context, from, record, reason, detail);
+            drop(entered);
             batch.outgoing.extend(letter);
         }
         Outcome::Handled
@@ -332,6 +345,32 @@ impl Origin<'_> {
             Self::Repair => "repair",
             Self::Tick => "tick",
         }
+    }
+
+    /// Begins the handling of a record whose trace is recorded.
+    fn span(self, tracer: &Tracer, id: HouseholdId) -> Span {
+        let Self::Record(from, record) = self else {
+            return Span::none();
+        };
+        let mut span = tracer.process(record.trace, from.topic, from.partition, record.offset);
+        span.set("hearth.household_id", id.get());
+        span
+    }
+
+    /// Begins a trace where what is to be done came of no message.
+    fn own_trace(self, tracer: &Tracer, id: HouseholdId, effects: &[Effect]) -> Span {
+        let name = match self {
+            Self::Tick => "household tick",
+            Self::Repair => "household repair",
+            // Its message was not chosen.
+            Self::Record(..) => return Span::none(),
+        };
+        if !tracer.is_on() || !traced::are_worth_a_trace(effects) {
+            return Span::none();
+        }
+        let mut span = tracer.head(SpanKind::Internal, Caller::Unknown, || name.to_owned());
+        span.set("hearth.household_id", id.get());
+        span
     }
 
     /// When what led to the event entered the log, wall clock.

@@ -39,6 +39,7 @@ pub(crate) fn dead_letter(
             topic: Topic::DeadLetters,
             key: record.key.as_deref().unwrap_or_default().to_vec(),
             value,
+            span: context.tracer.publish(record.trace, Topic::DeadLetters),
         }),
         Err(reason) => {
             error!(%topic, partition, offset = record.offset, %reason, "could not encode a dead letter");

@@ -120,12 +120,7 @@ struct Produced {
 /// Produces each record once.
 async fn produce_once(context: &RoleContext, outgoing: &[Outgoing]) -> Result<Produced, Fenced> {
     let mut produced = Produced::default();
-    let records = outgoing.iter().map(|record| NewRecord {
-        topic: record.topic,
-        key: &record.key,
-        value: &record.value,
-    });
-    let records: Vec<NewRecord<'_>> = records.collect();
+    let records: Vec<NewRecord<'_>> = outgoing.iter().map(Outgoing::as_new_record).collect();
     for (index, reason) in context.log.produce_all(&records, PRODUCE_MAX).await {
         let topic = outgoing[index].topic;
         match reason {

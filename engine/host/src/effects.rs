@@ -14,10 +14,12 @@ use schemas::dead_letter::Reason;
 use schemas::mqtt::rfc3339;
 
 use crate::outbox::Delivery;
-use crate::outgoing::{Outgoing, outgoing};
+use crate::outgoing::{Outgoing, outgoing_of};
 use crate::resident::Resident;
 use crate::setup::Setup;
+use crate::traced;
 use platform::role_context::RoleContext;
+use platform::trace::Span;
 
 /// Effects of households, by where they go.
 #[derive(Debug, Default)]
@@ -26,6 +28,8 @@ pub(crate) struct EffectBatch {
     pub(crate) fresh: Vec<Effect>,
     pub(crate) rows: Vec<Row>,
     pub(crate) outgoing: Vec<Outgoing>,
+    /// Of traces, until the rows are written.
+    pub(crate) writing: Vec<Span>,
     /// Slots to aggregate again once the rows are durable.
     pub(crate) repairs: BTreeSet<(HouseholdId, i64)>,
     /// When the log took the readings that led to all this, wall clock.
@@ -57,25 +61,33 @@ impl EffectBatch {
 
     /// Routes the fresh effects, which are of `home`. Returns why it refuses the reading that it was given,
     /// if it does.
-    pub(crate) fn route(&mut self, setup: &Setup, home: &Resident) -> Option<Refused> {
+    pub(crate) fn route(
+        &mut self,
+        setup: &Setup,
+        home: &Resident,
+        cause: &Span,
+    ) -> Option<Refused> {
         let context = &setup.context;
         let mut refused = None;
+        let rows_count = self.rows.len();
         let mut fresh = std::mem::take(&mut self.fresh);
         for effect in fresh.drain(..) {
             match effect {
                 Effect::StoreReading(reading) => self.rows.push(Row::Reading(reading)),
                 Effect::StoreAsset(reading) => self.rows.push(Row::Asset(reading)),
                 Effect::StoreSlot { household_id, slot } => {
-                    self.store_slot(setup, HouseholdSlot { household_id, slot });
+                    self.store_slot(setup, HouseholdSlot { household_id, slot }, cause);
                 }
                 Effect::StoreMetadata(metadata) => self.rows.push(Row::Household(metadata)),
                 Effect::StoreSchedule(schedule) => self.rows.push(Row::Schedule(schedule)),
                 Effect::StoreCommand(command) => self.rows.push(Row::Command(command)),
                 Effect::StoreAnswer(answer) => self.rows.push(Row::CommandAnswer(answer)),
                 Effect::RequestOptimize(request) => {
-                    self.send(context, request.household_id, request.as_ref());
+                    self.send(context, request.household_id, request.as_ref(), cause);
                 }
-                Effect::SendCommand(command) => self.send(context, command.household_id, &command),
+                Effect::SendCommand(command) => {
+                    self.send(context, command.household_id, &command, cause);
+                }
                 Effect::RaiseAlert(alert) => {
                     let kind = alert.kind.as_str();
                     context
@@ -83,7 +95,7 @@ impl EffectBatch {
                         .alerts_total
                         .with_label_values(&[kind])
                         .inc();
-                    self.send(context, alert.household_id, &alert);
+                    self.send(context, alert.household_id, &alert, cause);
                 }
                 Effect::RepairSlot {
                     household_id,
@@ -106,13 +118,17 @@ impl EffectBatch {
             }
         }
         self.fresh = fresh;
+        if cause.is_recorded() && self.rows.len() > rows_count {
+            let rows = self.rows.len() - rows_count;
+            self.writing.push(traced::writing(cause, rows));
+        }
         refused
     }
 
-    fn store_slot(&mut self, setup: &Setup, slot: HouseholdSlot) {
+    fn store_slot(&mut self, setup: &Setup, slot: HouseholdSlot, cause: &Span) {
         setup.context.metrics.slots_total.inc();
         if setup.publish_slots {
-            self.send(&setup.context, slot.household_id, &slot);
+            self.send(&setup.context, slot.household_id, &slot, cause);
         }
         let HouseholdSlot { household_id, slot } = slot;
         if setup.store_slots {
@@ -120,8 +136,15 @@ impl EffectBatch {
         }
     }
 
-    fn send<T: Message>(&mut self, context: &RoleContext, household_id: HouseholdId, value: &T) {
-        self.outgoing.extend(outgoing(context, household_id, value));
+    fn send<T: Message>(
+        &mut self,
+        context: &RoleContext,
+        household_id: HouseholdId,
+        value: &T,
+        cause: &Span,
+    ) {
+        let record = outgoing_of(cause, context, household_id, value);
+        self.outgoing.extend(record);
     }
 
     /// Adds the readings to the process's count.
@@ -141,6 +164,7 @@ impl EffectBatch {
         Delivery {
             rows: self.rows,
             outgoing: self.outgoing,
+            writing: self.writing,
             readings_ms: self.readings_ms,
             records_count: self.records_count,
             ..Delivery::default()

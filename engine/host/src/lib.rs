@@ -33,6 +33,7 @@ mod outbox;
 mod outgoing;
 mod ownership;
 mod refused;
+mod traced;
 
 pub mod optimizer;
 mod progress;

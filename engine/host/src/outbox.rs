@@ -21,6 +21,7 @@ use crate::fence::{Fence, Fenced};
 use crate::outgoing::Outgoing;
 use crate::ownership::Ownership;
 use platform::role_context::RoleContext;
+use platform::trace::Span;
 
 /// Deliveries that wait to be taken in; a partition that is further ahead waits itself.
 const DELIVERIES_MAX: usize = 8;
@@ -35,6 +36,8 @@ pub(crate) struct Delivery {
     /// Snapshots as they were read, written again before anything of their homes.
     pub(crate) restored: Vec<Row>,
     pub(crate) rows: Vec<Row>,
+    /// Of traces, until the rows are written.
+    pub(crate) writing: Vec<Span>,
     pub(crate) outgoing: Vec<Outgoing>,
     /// States that have seen everything above, and whatever came before.
     pub(crate) snapshots: Vec<Row>,
@@ -144,6 +147,7 @@ struct UnderWay {
     /// Whether the ticket is of snapshots that are written again. Nothing is taken in meanwhile, and its own rows wait.
     is_restoring: bool,
     rows: Vec<Row>,
+    writing: Vec<Span>,
     outgoing: Vec<Outgoing>,
     snapshots: Vec<Row>,
     readings_ms: Vec<i64>,
@@ -250,6 +254,7 @@ impl Writer {
             ticket: self.backlog.push(first),
             is_restoring,
             rows: then,
+            writing: delivery.writing,
             outgoing: delivery.outgoing,
             snapshots: delivery.snapshots,
             readings_ms: delivery.readings_ms,
@@ -267,7 +272,8 @@ impl Writer {
                 first.ticket = self.backlog.push(std::mem::take(&mut first.rows));
                 continue;
             }
-            let stored = self.storing.pop_front().expect("it is there");
+            let mut stored = self.storing.pop_front().expect("it is there");
+            stored.writing.clear();
             self.context.metrics.observe_stored(&stored.readings_ms);
             self.producing.push_back(stored);
         }

@@ -8,6 +8,7 @@ use model::units::HouseholdId;
 use platform::clock::wall_ms;
 use platform::role_context::RoleContext;
 use platform::store::Row;
+use platform::trace::Span;
 use schemas::codec::Message;
 use schemas::dead_letter::{DeadLetter, Reason};
 use schemas::telemetry::Telemetry;
@@ -35,7 +36,12 @@ pub(crate) fn instead_of_record(
         return shorter(context, record).into_iter().collect();
     }
     let letter = letter(context, &record.key, topic.as_str(), &record.value, detail);
-    letter.into_iter().chain(answer(context, record)).collect()
+    let instead = letter.into_iter().chain(answer(context, record));
+    let traced = instead.map(|mut instead| {
+        instead.span = context.tracer.publish(record.span.context(), instead.topic);
+        instead
+    });
+    traced.collect()
 }
 
 /// A dead letter for `row`, which the store cannot hold because of `detail`. Its payload is the record that says the same,
@@ -143,6 +149,7 @@ fn encode(context: &RoleContext, key: &[u8], letter: &DeadLetter) -> Option<Outg
             topic: Topic::DeadLetters,
             key: key.to_vec(),
             value,
+            span: Span::none(),
         }),
         Err(reason) => {
             error!(%reason, "could not encode a dead letter");

@@ -38,7 +38,11 @@ pub(crate) fn superseded(
             schedules.with_label_values(&["superseded", "none"]).inc();
             let household_id = request.household_id;
             let answer = unsolved(request, "superseded by a newer request of this home");
-            answers.insert(index, outgoing(context, household_id, &answer));
+            let mut answer = outgoing(context, household_id, &answer);
+            if let Some(answer) = &mut answer {
+                answer.span = context.tracer.publish(records[index].trace, answer.topic);
+            }
+            answers.insert(index, answer);
         }
     }
     let (mut newest, mut superseded) = (Vec::with_capacity(records.len()), Vec::new());

@@ -13,6 +13,7 @@ use platform::log::{Consumer, LogEvent, Record, Start, Subscription, TopicPartit
 use platform::order::{Order, TARIFFS};
 use platform::role_context::RoleContext;
 use platform::store::Row;
+use platform::trace::Span;
 use schemas::codec::CodecError;
 use schemas::dead_letter::Reason;
 use schemas::topic::Topic;
@@ -154,6 +155,7 @@ impl Follower {
                     topic: Topic::Tariffs,
                     key: name.as_bytes().to_vec(),
                     value,
+                    span: Span::none(),
                 };
                 // Gone only when the task ends.
                 let _ = self.letters.send(record).await;

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use model::request::OptimizeRequest;
-use model::schedule::Schedule;
+use model::schedule::{Schedule, Status};
 use platform::log::{Record, TopicPartition};
 use scheduler::Solver;
 use schemas::codec::CodecError;
@@ -16,9 +16,10 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tracing::{error, warn};
 
 use crate::dead_letter::dead_letter;
-use crate::outgoing::{Outgoing, outgoing};
+use crate::outgoing::{Outgoing, outgoing_of};
 use crate::unsolved::{answer_with, unsolved};
 use platform::role_context::RoleContext;
+use platform::trace::{Span, SpanKind};
 
 /// Tasks waiting at most, for each worker.
 const TASKS_MAX: usize = 2;
@@ -112,6 +113,11 @@ fn answer(
     if record.value.is_empty() {
         return Ok(Vec::new());
     }
+    let TopicPartition { topic, partition } = from;
+    let mut span = context
+        .tracer
+        .process(record.trace, topic, partition, record.offset);
+    let _entered = span.enter();
     let request: OptimizeRequest = match context.codec.decode(&record.value) {
         Ok(request) => request,
         Err(newer) if newer.is_newer() => return Err(newer),
@@ -122,6 +128,10 @@ fn answer(
         }
     };
     let household_id = request.household_id;
+    span.set("hearth.household_id", household_id.get());
+    let solving = context
+        .tracer
+        .child(span.context(), "solve", SpanKind::Internal);
     let begun = Instant::now();
     let solved = catch_unwind(AssertUnwindSafe(|| solver.solve(&request.problem)));
     let (solved, letter) = match solved {
@@ -144,8 +154,24 @@ fn answer(
         }
     };
     count(context, &schedule);
-    let schedule = outgoing(context, household_id, &schedule);
+    describe(solving, &schedule);
+    let schedule = outgoing_of(&span, context, household_id, &schedule);
     Ok(letter.into_iter().chain(schedule).collect())
+}
+
+/// Ends the span of a solve with what came of it.
+fn describe(mut span: Span, schedule: &Schedule) {
+    if !span.is_recorded() {
+        return;
+    }
+    let plan = &schedule.plan;
+    span.set("hearth.request_id", schedule.request_id.clone());
+    span.set("hearth.plan.status", plan.status.as_str());
+    span.set("hearth.plan.method", plan.solver.clone());
+    span.set("hearth.plan.gap", plan.gap);
+    if plan.status == Status::Infeasible {
+        span.fail(&plan.solver);
+    }
 }
 
 fn count(context: &RoleContext, schedule: &Schedule) {

@@ -31,6 +31,7 @@ fn record(offset: i64, value: Vec<u8>) -> Record {
         timestamp_ms: MORNING_MS,
         key: Some("flat".into()),
         value: value.into(),
+        trace: None,
     }
 }
 

@@ -6,6 +6,7 @@
 mod ca;
 mod cache;
 mod cassandra;
+mod collector;
 mod hearth;
 mod http;
 mod kafka;
@@ -19,12 +20,14 @@ mod phases;
 mod process;
 mod registry;
 mod stack;
+mod traced_home;
 mod waiting;
 mod watchdog;
 
 pub use ca::{Ca, CertFiles};
 pub use cache::root as cache_root;
 pub use cassandra::{Cassandra, CassandraFor};
+pub use collector::{Collector, ReceivedSpan, tree};
 pub use hearth::{
     HearthProcess, binary as hearth_binary, hearth_config, hearth_init, hearth_output,
 };
@@ -32,7 +35,9 @@ pub use http::{http, metric};
 pub use kafka::Kafka;
 pub use ledger::Ledger;
 pub use mosquitto::{BRIDGE_USER, Mosquitto};
-pub use mqtt::{Message, MqttAccess, Subscription, mosquitto_pub, mosquitto_pub_whole};
+pub use mqtt::{
+    Message, MqttAccess, Subscription, mosquitto_pub, mosquitto_pub_whole, mosquitto_pub_with,
+};
 pub use names::{HOMES, free_port, unique, unique_home};
 pub use next::next_binary;
 pub use outside::{
@@ -43,5 +48,6 @@ pub use phases::Phases;
 pub use process::Process;
 pub use registry::Registry;
 pub use stack::Stack;
+pub use traced_home::{DEVICE_SPAN, TracedHome, put_tariff};
 pub use waiting::wait_for;
 pub use watchdog::folder as scratch_folder;

@@ -95,7 +95,18 @@ pub async fn mosquitto_pub(
     );
     let mut text = lines.join("\n");
     text.push('\n');
-    publish(access, topic, "-l", text.into_bytes()).await
+    publish(access, topic, "-l", text.into_bytes(), &[]).await
+}
+
+/// Does the same with a property of MQTT 5, as in `-D`.
+pub async fn mosquitto_pub_with(
+    access: &MqttAccess,
+    topic: &str,
+    lines: &[String],
+    property: &[&str],
+) -> anyhow::Result<()> {
+    let text = lines.join("\n") + "\n";
+    publish(access, topic, "-l", text.into_bytes(), property).await
 }
 
 /// Publishes the bytes as one message, QoS 1.
@@ -104,7 +115,7 @@ pub async fn mosquitto_pub_whole(
     topic: &str,
     payload: &[u8],
 ) -> anyhow::Result<()> {
-    publish(access, topic, "-s", payload.to_vec()).await
+    publish(access, topic, "-s", payload.to_vec(), &[]).await
 }
 
 async fn publish(
@@ -112,9 +123,13 @@ async fn publish(
     topic: &str,
     mode: &str,
     input: Vec<u8>,
+    property: &[&str],
 ) -> anyhow::Result<()> {
     let mut command = access.client("mosquitto_pub", PUBLISH_LIMIT);
     command.args(["-t", topic, mode]);
+    if !property.is_empty() {
+        command.arg("-D").args(property);
+    }
     tokio::task::spawn_blocking(move || {
         let mut client = command
             .stdin(Stdio::piped())
@@ -146,6 +161,8 @@ async fn publish(
 pub struct Message {
     pub topic: String,
     pub payload: Vec<u8>,
+    /// User properties of MQTT 5 as `name:value`, separated by blanks.
+    pub properties: String,
 }
 
 /// A running `mosquitto_sub`, QoS 1, that keeps what it gets in memory. It ends when dropped.
@@ -166,7 +183,7 @@ impl Subscription {
     /// Subscribes to the filters; returns when the broker has answered.
     pub async fn start(access: &MqttAccess, filters: &[&str]) -> anyhow::Result<Self> {
         let mut command = access.client("mosquitto_sub", LISTEN_LIMIT);
-        command.args(["-i", &unique("sub"), "-d", "-F", "message %t %x"]);
+        command.args(["-i", &unique("sub"), "-d", "-F", "message %t %x %P"]);
         for filter in filters {
             command.args(["-t", filter]);
         }
@@ -236,10 +253,15 @@ impl Subscription {
 
 impl Seen {
     fn take_line(&mut self, line: String) {
-        let message = line
-            .strip_prefix("message ")
-            .and_then(|rest| rest.rsplit_once(' '));
-        if let Some((topic, hex)) = message {
+        let message = line.strip_prefix("message ").and_then(|rest| {
+            let mut parts = rest.splitn(3, ' ');
+            Some((
+                parts.next()?,
+                parts.next()?,
+                parts.next().unwrap_or_default(),
+            ))
+        });
+        if let Some((topic, hex, properties)) = message {
             let payload = hex
                 .as_bytes()
                 .chunks(2)
@@ -251,6 +273,7 @@ impl Seen {
             self.messages.push(Message {
                 topic: topic.to_owned(),
                 payload,
+                properties: properties.to_owned(),
             });
         } else if line.starts_with("Subscribed ") {
             self.subscribed = true;

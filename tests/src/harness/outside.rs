@@ -12,7 +12,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::Message;
+use rdkafka::message::{Headers, Message};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
@@ -32,6 +32,7 @@ pub struct KafkaRecord {
     pub timestamp_ms: Option<i64>,
     pub key: Option<Vec<u8>>,
     pub value: Option<Vec<u8>>,
+    pub headers: Vec<(String, Vec<u8>)>,
 }
 
 impl KafkaRecord {
@@ -40,6 +41,22 @@ impl KafkaRecord {
     pub fn key_text(&self) -> String {
         String::from_utf8_lossy(self.key.as_deref().unwrap_or_default()).into_owned()
     }
+
+    /// The text of a header.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<String> {
+        let (_, value) = self.headers.iter().find(|(known, _)| known == name)?;
+        Some(String::from_utf8_lossy(value).into_owned())
+    }
+}
+
+fn headers(message: &impl Message) -> Vec<(String, Vec<u8>)> {
+    let headers = message.headers().into_iter().flat_map(Headers::iter);
+    let pairs = headers.map(|header| {
+        let value = header.value.unwrap_or_default().to_vec();
+        (header.key.to_owned(), value)
+    });
+    pairs.collect()
 }
 
 /// Every record of a topic from its beginning to its present end, partition by partition in order of offset.
@@ -124,6 +141,7 @@ impl Iterator for KafkaTopic {
                         timestamp_ms: message.timestamp().to_millis(),
                         key: message.key().map(<[u8]>::to_vec),
                         value: message.payload().map(<[u8]>::to_vec),
+                        headers: headers(&message),
                     }));
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {

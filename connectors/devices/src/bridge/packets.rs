@@ -8,8 +8,11 @@ use mqtt_protocol_core::mqtt::packet::{
 };
 use mqtt_protocol_core::mqtt::result_code::{ConnectReasonCode, ConnectReturnCode, MqttError};
 
+use platform::trace::Caller;
+
 use super::settings::Settings;
 use crate::mqtt_client::{KEEP_ALIVE, MqttProtocol};
+use crate::traceparent;
 
 /// An event from the broker.
 pub(super) enum Arrival {
@@ -23,6 +26,7 @@ pub(super) struct Message {
     pub(super) topic: String,
     pub(super) payload: Bytes,
     pub(super) receipt: Receipt,
+    pub(super) caller: Caller,
 }
 
 /// The packet id with which a message is acknowledged; `None` with QoS 0.
@@ -142,11 +146,12 @@ pub(super) fn disconnect(version: Version) -> Result<Packet, MqttError> {
 
 /// Returns the event of a packet, if it has one; fails if the connection cannot go on.
 pub(super) fn arrival(packet: &Packet) -> Result<Option<Arrival>, String> {
-    let message = |topic: &str, payload: &[u8], receipt| {
+    let message = |topic: &str, payload: &[u8], receipt, caller| {
         Arrival::Message(Message {
             topic: topic.to_owned(),
             payload: Bytes::copy_from_slice(payload),
             receipt,
+            caller,
         })
     };
     let subscribed = |is_granted: bool, codes: String| {
@@ -159,12 +164,15 @@ pub(super) fn arrival(packet: &Packet) -> Result<Option<Arrival>, String> {
     if let Packet::V5_0Publish(publish) = packet {
         let receipt = Receipt::new(publish.qos(), publish.packet_id());
         let payload = publish.payload().as_slice();
-        return Ok(Some(message(publish.topic_name(), payload, receipt)));
+        let caller = traceparent::caller(publish.props());
+        let topic = publish.topic_name();
+        return Ok(Some(message(topic, payload, receipt, caller)));
     }
     if let Packet::V3_1_1Publish(publish) = packet {
         let receipt = Receipt::new(publish.qos(), publish.packet_id());
         let payload = publish.payload().as_slice();
-        return Ok(Some(message(publish.topic_name(), payload, receipt)));
+        let topic = publish.topic_name();
+        return Ok(Some(message(topic, payload, receipt, Caller::Unknown)));
     }
     if let Packet::V5_0Suback(suback) = packet {
         let codes = suback.reason_codes();

@@ -13,6 +13,7 @@ use tracing::{debug, warn};
 use crate::mqtt_client::{EndpointError, MqttEndpoint, MqttProtocol};
 use platform::report::Outage;
 use platform::retry::Backoff;
+use platform::trace::{TRACEPARENT, TraceContext};
 
 /// Most messages without PUBACK.
 const WINDOW: u16 = 100;
@@ -29,6 +30,8 @@ pub(super) struct Message {
     pub(super) payload: Vec<u8>,
     /// Real time after which the message is useless; MQTT 5 passes it to the peer.
     pub(super) expires_in: Duration,
+    /// The span that sends it; MQTT 5 passes it to the device.
+    pub(super) trace: Option<TraceContext>,
 }
 
 /// Whether a message was taken.
@@ -136,6 +139,7 @@ impl Publisher {
             topic,
             payload,
             expires_in,
+            trace,
         } = message;
         let taken = match &link.client {
             Client::V4(client) => client
@@ -153,6 +157,10 @@ impl Publisher {
                 )]
                 let properties = packet5::PublishProperties {
                     message_expiry_interval: Some(seconds as u32),
+                    user_properties: trace
+                        .map(|trace| (TRACEPARENT.to_owned(), trace.to_string()))
+                        .into_iter()
+                        .collect(),
                     ..packet5::PublishProperties::default()
                 };
                 let qos = rumqttc::v5::mqttbytes::QoS::AtLeastOnce;

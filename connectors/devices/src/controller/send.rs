@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::command::Command;
+use platform::trace::TraceContext;
 use schemas::mqtt::{command_json, command_topic};
 use tokio::sync::Notify;
 
@@ -30,11 +31,17 @@ impl Peers {
     }
 
     /// Hands the command to every connected peer; returns whether any took it.
-    pub(super) fn hand(&self, command: &Command, expires_in: Duration) -> bool {
+    pub(super) fn hand(
+        &self,
+        command: &Command,
+        expires_in: Duration,
+        trace: Option<TraceContext>,
+    ) -> bool {
         let message = Message {
             topic: command_topic(command.household_id),
             payload: command_json(command).into_bytes(),
             expires_in,
+            trace,
         };
         let mut taken = false;
         for publisher in &self.0 {

@@ -17,11 +17,13 @@ use tracing::{debug, info, warn};
 
 use super::catch_up::{Asker, CatchUp, Extents};
 use super::config::ControllerConfig;
+use super::deliveries::Deliveries;
 use super::pending::{Outcome, Pending};
 use super::send::Peers;
 use platform::clock::Clock;
 use platform::log::{Consumer, ConsumerControl, LogError, LogEvent, Record, TopicPartition};
 use platform::metrics::Metrics;
+use platform::trace::Tracer;
 
 /// Longest real time between two turns.
 const LOOK_MAX: Duration = Duration::from_millis(500);
@@ -71,6 +73,7 @@ pub(super) struct ControllerState {
     answers: FuturesUnordered<BoxFuture<'static, Answer>>,
     is_full: bool,
     config: ControllerConfig,
+    deliveries: Deliveries,
 }
 
 impl ControllerState {
@@ -78,6 +81,7 @@ impl ControllerState {
         codec: Codec,
         clock: Clock,
         metrics: Metrics,
+        tracer: Tracer,
         peers: Arc<Peers>,
         config: ControllerConfig,
     ) -> Self {
@@ -92,6 +96,7 @@ impl ControllerState {
             answers: FuturesUnordered::new(),
             is_full: false,
             config,
+            deliveries: Deliveries::new(tracer),
         }
     }
 
@@ -124,6 +129,7 @@ impl ControllerState {
             }
         };
         self.partitions.clear();
+        self.deliveries.clear();
         self.answers.clear();
         is_over
     }
@@ -178,15 +184,23 @@ impl ControllerState {
         let is_command = from.topic == Topic::Commands;
         for record in records {
             let pending = &mut held.pending;
+            let deliveries = &mut self.deliveries;
             let taken = if is_command {
                 self.codec
                     .decode::<Command>(&record.value)
-                    .map(|command| pending.take_command(record.offset, command, now_ms))
+                    .map(|command| {
+                        deliveries.begin(&command, record.trace);
+                        pending.take_command(record.offset, command, now_ms)
+                    })
                     .inspect_err(|_| pending.skip_command(record.offset))
             } else {
                 self.codec
                     .decode::<Ack>(&record.value)
-                    .map(|ack| pending.take_ack(record.offset, &ack))
+                    .map(|ack| {
+                        let outcome = pending.take_ack(record.offset, &ack);
+                        deliveries.answered(&ack, outcome, record.trace);
+                        outcome
+                    })
                     .inspect_err(|_| pending.skip_ack(record.offset))
             };
             match taken {
@@ -226,6 +240,7 @@ impl ControllerState {
             let expired_count = held.pending.expire(now_ms);
             count(&self.metrics, Outcome::Expired, expired_count);
         }
+        self.deliveries.expire(now_ms);
         let mut sends_left = SENDS_MAX;
         for held in self.partitions.values_mut() {
             while let Some(command) = held.pending.due(now_ms) {
@@ -234,11 +249,13 @@ impl ControllerState {
                 }
                 sends_left -= 1;
                 let left_ms = command.expires_ms - now_ms;
-                if !self.peers.hand(&command, self.clock.real(left_ms)) {
+                let trace = self.deliveries.sending(&command);
+                if !self.peers.hand(&command, self.clock.real(left_ms), trace) {
                     // A peer notifies when it has room again or is connected.
                     return LOOK_MAX;
                 }
                 let outcome = held.pending.sent(&command, now_ms);
+                self.deliveries.sent(&command, outcome);
                 count(&self.metrics, outcome, 1);
             }
         }

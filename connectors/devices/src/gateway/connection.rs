@@ -13,6 +13,7 @@ use mqtt_protocol_core::mqtt::packet::{GenericPacketTrait, Packet, Qos, SubEntry
 use mqtt_protocol_core::mqtt::result_code::{DisconnectReasonCode, MqttError, PubackReasonCode};
 use mqtt_protocol_core::mqtt::{Connection as Protocol, Version, role};
 use platform::lifetime::stopped;
+use platform::trace::Caller;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 use tokio::time::{Instant as Moment, sleep_until, timeout, timeout_at};
@@ -377,13 +378,14 @@ impl Connection {
                 qos,
                 packet_id,
                 retain,
+                caller,
             } => {
                 let receipt = match (qos, packet_id) {
                     (Qos::AtMostOnce, _) | (_, None) => Receipt::None,
                     (Qos::AtLeastOnce, Some(packet_id)) => Receipt::Puback(packet_id),
                     (Qos::ExactlyOnce, Some(packet_id)) => Receipt::Pubrec(packet_id),
                 };
-                self.publish(topic, payload, receipt, retain);
+                self.publish(topic, payload, receipt, (retain, caller));
             }
             Incoming::Release { packet_id } => self.release(packet_id),
             Incoming::Subscribe { packet_id, entries } => {
@@ -408,7 +410,13 @@ impl Connection {
         self.disconnect(DisconnectReasonCode::ProtocolError, end);
     }
 
-    fn publish(&mut self, topic: String, payload: Bytes, receipt: Receipt, retain: bool) {
+    fn publish(
+        &mut self,
+        topic: String,
+        payload: Bytes,
+        receipt: Receipt,
+        (retain, caller): (bool, Caller),
+    ) {
         if let Receipt::Pubrec(packet_id) = receipt
             && !self.once.begin(packet_id)
         {
@@ -434,8 +442,8 @@ impl Connection {
                         "readings and answers are not retained",
                     );
                 }
-                self.publishes
-                    .push(topic, payload, publish(Destination::Ingest));
+                let tag = publish(Destination::Ingest);
+                self.publishes.push_from(caller, topic, payload, tag);
             }
             Publishing::Pass(household_id, downward) => {
                 let destination = if payload.len() > DOWNWARD_BYTES_MAX {
@@ -447,6 +455,7 @@ impl Connection {
                         payload,
                         acknowledged: receipt != Receipt::None,
                         retained: false,
+                        trace: caller.recorded(),
                     };
                     self.pass(&message, retain)
                 };

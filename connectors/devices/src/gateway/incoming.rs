@@ -2,6 +2,9 @@
 
 use bytes::Bytes;
 use mqtt_protocol_core::mqtt::packet::{Packet, Property, Qos, SubEntry};
+use platform::trace::Caller;
+
+use crate::traceparent;
 
 /// The contents of CONNECT.
 #[derive(Debug)]
@@ -57,6 +60,7 @@ pub(super) enum Incoming {
         /// `None` with QoS 0.
         packet_id: Option<u16>,
         retain: bool,
+        caller: Caller,
     },
     /// PUBREL.
     Release {
@@ -89,6 +93,7 @@ impl From<Packet> for Incoming {
                 qos: publish.qos(),
                 packet_id: publish.packet_id(),
                 retain: publish.retain(),
+                caller: Caller::Unknown,
             },
             Packet::V5_0Publish(publish) => Self::Publish {
                 topic: publish.topic_name().to_owned(),
@@ -96,6 +101,7 @@ impl From<Packet> for Incoming {
                 qos: publish.qos(),
                 packet_id: publish.packet_id(),
                 retain: publish.retain(),
+                caller: traceparent::caller(publish.props()),
             },
             Packet::V3_1_1Pubrel(release) => Self::Release {
                 packet_id: release.packet_id(),

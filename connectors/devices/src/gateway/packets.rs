@@ -13,6 +13,7 @@ use mqtt_protocol_core::mqtt::result_code::{
 
 use super::access::FilterRefusal;
 use super::subscribers::Message;
+use crate::traceparent;
 
 const TOPIC_ALIAS_MAX: u16 = 16;
 
@@ -166,7 +167,7 @@ pub(super) fn publish(
         let packet = packet
             .retain(message.retained)
             .payload(payload)
-            .props(Vec::new());
+            .props(traceparent::properties(message.trace)?);
         return Ok(packet.build()?.into());
     }
     let packet = v3_1_1::Publish::builder()

@@ -101,5 +101,6 @@ fn tell(shared: &Shared, clock: &Clock, notice: &RefusalNotice) {
         payload,
         acknowledged: true,
         retained: false,
+        trace: None,
     });
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use model::units::HouseholdId;
+use platform::trace::TraceContext;
 use tokio::sync::{mpsc, oneshot};
 
 use super::access::{Downward, Filter, Identity};
@@ -27,6 +28,8 @@ pub(super) struct Message {
     pub(super) acknowledged: bool,
     /// Retained from before the subscription.
     pub(super) retained: bool,
+    /// The span that sent it.
+    pub(super) trace: Option<TraceContext>,
 }
 
 /// The handle of a connected client's session. It is given up with `Subscribers::leave`.
@@ -292,6 +295,7 @@ impl Subscribers {
                     payload: payload.clone(),
                     acknowledged,
                     retained: true,
+                    trace: None,
                 };
                 // A subscriber to more homes than fit into its queue gets as many as fit.
                 if handle.queue.try_send(message).is_err() {

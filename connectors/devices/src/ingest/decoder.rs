@@ -16,11 +16,16 @@ use crate::spool::SpooledRecord;
 use platform::clock::Clock;
 use platform::log::NewRecord;
 use platform::metrics::Metrics;
+use platform::trace::{Span, Tracer};
 
 /// Most elements of one payload that are refused one by one; with more, the payload is refused as a whole.
 const REFUSALS_MAX: usize = 64;
 /// How many bytes are kept of a record that the log refuses.
 const REFUSED_KEPT_BYTES: usize = 16 * 1024;
+/// Most records of one payload that go on with its trace: a backlog has thousands.
+const TRACED_MAX: usize = 16;
+/// Attribute of a span.
+pub(super) const STORED_IN: &str = "hearth.stored_in";
 /// Longest key of a dead letter whose topic names no home.
 const KEY_BYTES_MAX: usize = 256;
 
@@ -31,6 +36,18 @@ pub(super) struct DecodedRecord {
     pub(super) payload: usize,
     pub(super) record: SpooledRecord,
     pub(super) counted: Counted,
+    /// Its way into the log.
+    pub(super) span: Span,
+}
+
+impl DecodedRecord {
+    /// Returns it in the form that the log takes.
+    pub(super) fn as_new_record(&self) -> NewRecord<'_> {
+        NewRecord {
+            trace: self.span.context(),
+            ..self.record.as_new_record()
+        }
+    }
 }
 
 /// What a record counts as.
@@ -47,6 +64,15 @@ pub(super) enum Counted {
 pub(super) enum StoredIn {
     Log,
     Spool,
+}
+
+impl StoredIn {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Log => "log",
+            Self::Spool => "spool",
+        }
+    }
 }
 
 /// Counters of incoming records, looked up once.
@@ -97,6 +123,7 @@ pub(super) struct Decoder {
     clock: Clock,
     age_ms_max: i64,
     skew_ms: i64,
+    tracer: Tracer,
 }
 
 impl Decoder {
@@ -106,14 +133,26 @@ impl Decoder {
             clock,
             age_ms_max,
             skew_ms,
+            tracer: Tracer::off(),
         }
+    }
+
+    /// Goes on with the traces of payloads.
+    pub(super) fn traced(self, tracer: Tracer) -> Self {
+        Self { tracer, ..self }
     }
 
     /// Returns the records of `payloads` in order, and notices for homes with refused readings.
     pub(super) fn decode(&self, payloads: &[Payload]) -> (Vec<DecodedRecord>, Vec<RefusalNotice>) {
         let (mut records, mut notices) = (Vec::with_capacity(payloads.len()), Vec::new());
         for (number, payload) in payloads.iter().enumerate() {
+            let first = records.len();
             notices.extend(self.decode_one(number, &payload.topic, &payload.bytes, &mut records));
+            if payload.trace.is_some() {
+                for decoded in records[first..].iter_mut().take(TRACED_MAX) {
+                    decoded.span = self.tracer.publish(payload.trace, decoded.record.topic);
+                }
+            }
         }
         (records, notices)
     }
@@ -129,6 +168,7 @@ impl Decoder {
                 payload: number,
                 record,
                 counted,
+                span: Span::none(),
             })
         });
         letters.collect()
@@ -161,6 +201,7 @@ impl Decoder {
                 payload: number,
                 record,
                 counted,
+                span: Span::none(),
             }));
         };
         for reading in &readings {
@@ -197,6 +238,7 @@ impl Decoder {
             payload: 0,
             record: letter,
             counted,
+            span: Span::none(),
         })
     }
 
@@ -296,6 +338,7 @@ mod tests {
         let payload = Payload {
             topic: "home/7/meter".to_owned(),
             bytes: Bytes::from(format!("[{}1]", "1,".repeat(100_000))),
+            trace: None,
         };
         let (records, notices) = decoder.decode(std::slice::from_ref(&payload));
         assert_eq!(notices[0].refused, 100_001);

@@ -9,9 +9,10 @@ use futures::StreamExt;
 use futures::stream::{FuturesOrdered, FuturesUnordered};
 use platform::lifetime::stopped;
 use platform::log::NewRecord;
+use platform::trace::Span;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
-use super::decoder::{Counted, DecodedRecord, StoredIn};
+use super::decoder::{Counted, DecodedRecord, STORED_IN, StoredIn};
 use super::decoding::Decoding;
 use super::outcome::NotDurable;
 use super::sink::{Remainder, Sink};
@@ -104,7 +105,7 @@ async fn decode(wave: Vec<Job>) -> Vec<Decoded> {
 async fn attempt(sink: &Sink, bound: &AtomicUsize, mut wave: Vec<Decoded>) -> Vec<Decoded> {
     if !sink.must_spool() && bound.load(Ordering::SeqCst) == 0 {
         let decoded = wave.iter().flat_map(|job| &job.records);
-        let records: Vec<NewRecord<'_>> = decoded.map(|of| of.record.as_new_record()).collect();
+        let records: Vec<NewRecord<'_>> = decoded.map(DecodedRecord::as_new_record).collect();
         let remainders = sink.append(&records).await;
         drop(records);
         let mut remainders = remainders.into_iter().peekable();
@@ -116,6 +117,7 @@ async fn attempt(sink: &Sink, bound: &AtomicUsize, mut wave: Vec<Decoded>) -> Ve
                 match remainder {
                     None => {
                         sink.counters.count(decoded.counted, StoredIn::Log);
+                        decoded.span.set(STORED_IN, StoredIn::Log.as_str());
                         false
                     }
                     Some((_, Remainder::Nothing)) => false,
@@ -136,6 +138,7 @@ async fn attempt(sink: &Sink, bound: &AtomicUsize, mut wave: Vec<Decoded>) -> Ve
 struct Spooled {
     payload: usize,
     counted: Vec<Counted>,
+    spans: Vec<Span>,
     appending: Appending,
 }
 
@@ -157,13 +160,16 @@ async fn settle(sink: &Arc<Sink>, job: Decoded) -> Option<impl Future<Output = (
     while let Some(first) = records.next() {
         let payload = first.payload;
         let (mut of_payload, mut counted) = (vec![first.record], vec![first.counted]);
+        let mut spans = vec![first.span];
         while let Some(next) = records.next_if(|next| next.payload == payload) {
             of_payload.push(next.record);
             counted.push(next.counted);
+            spans.push(next.span);
         }
         spooled.push(Spooled {
             payload,
             counted,
+            spans,
             appending: sink.spool.append(of_payload).await,
         });
     }
@@ -173,6 +179,9 @@ async fn settle(sink: &Arc<Sink>, job: Decoded) -> Option<impl Future<Output = (
         for spooled in spooled {
             match spooled.appending.durable().await {
                 Ok(()) => {
+                    for mut span in spooled.spans {
+                        span.set(STORED_IN, StoredIn::Spool.as_str());
+                    }
                     for counted in spooled.counted {
                         sink.counters.count(counted, StoredIn::Spool);
                     }

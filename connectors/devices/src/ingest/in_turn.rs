@@ -14,6 +14,8 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use platform::retry::Backoff;
+use platform::trace::{Caller, Span, SpanKind, Tracer};
+use schemas::mqtt;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::config::permits_of;
@@ -23,6 +25,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Most payloads that are accepted together.
 const TOGETHER_MAX: usize = 256;
+/// What stands behind `home/{id}/` in topics that homes publish to.
+const KINDS: [&str; 6] = ["meter", "pv", "battery", "ack", "ev", "heat"];
 
 /// Takes in payloads; returns them together with those that are not durable.
 pub(super) type Accept = Arc<dyn Fn(Vec<Payload>) -> BoxFuture<'static, Accepted> + Send + Sync>;
@@ -50,11 +54,14 @@ pub struct InTurn<T> {
     /// Set while the last answer was a failure; ends when it is time to try again.
     pause: Option<Pin<Box<Sleep>>>,
     backoff: Backoff,
+    tracer: Tracer,
 }
 
 struct Slot<T> {
     tag: T,
     state: State,
+    /// From its push until its answer is handed out.
+    _span: Span,
     /// Since when it has been failing.
     failing_since: Option<Instant>,
 }
@@ -93,7 +100,13 @@ impl<T> InTurn<T> {
             under_way: FuturesUnordered::new(),
             pause: None,
             backoff: Backoff::new(PAUSE_MIN, PAUSE_MAX),
+            tracer: Tracer::off(),
         }
+    }
+
+    /// Begins traces with `tracer`.
+    pub(super) fn traced(self, tracer: Tracer) -> Self {
+        Self { tracer, ..self }
     }
 
     /// Returns how many payloads have no answer handed out yet. The caller bounds this.
@@ -110,18 +123,34 @@ impl<T> InTurn<T> {
 
     /// Appends a payload; `next` starts it.
     pub fn push(&mut self, topic: String, bytes: Bytes, tag: T) {
-        self.push_slot(tag, State::Waiting(Payload { topic, bytes }));
+        self.push_from(Caller::Unknown, topic, bytes, tag);
+    }
+
+    /// Does the same with what the sender says of its trace.
+    pub fn push_from(&mut self, caller: Caller, topic: String, bytes: Bytes, tag: T) {
+        let span = received(&self.tracer, caller, &topic, bytes.len());
+        let trace = span.context();
+        self.push_slot(
+            tag,
+            State::Waiting(Payload {
+                topic,
+                bytes,
+                trace,
+            }),
+            span,
+        );
     }
 
     /// Appends a tag that needs no answer from the ingest.
     pub fn push_done(&mut self, tag: T) {
-        self.push_slot(tag, State::Answered(Ok(())));
+        self.push_slot(tag, State::Answered(Ok(())), Span::none());
     }
 
-    fn push_slot(&mut self, tag: T, state: State) {
+    fn push_slot(&mut self, tag: T, state: State, span: Span) {
         self.slots.push_back(Slot {
             tag,
             state,
+            _span: span,
             failing_since: None,
         });
     }
@@ -242,6 +271,30 @@ impl<T> InTurn<T> {
             self.untried = self.untried.or(Some(self.first));
         }
     }
+}
+
+/// Begins the span of a message, up to its acknowledgement.
+fn received(tracer: &Tracer, caller: Caller, topic: &str, bytes: usize) -> Span {
+    let household_id = mqtt::household_of_topic(topic);
+    let mut span = tracer.head(SpanKind::Consumer, caller, || {
+        // What kind of topic, and not which one: names of spans are few.
+        let kind = topic.split('/').nth(2).filter(|_| household_id.is_some());
+        let kind = kind.filter(|kind| KINDS.contains(kind));
+        kind.map_or_else(|| "receive".to_owned(), |kind| format!("receive {kind}"))
+    });
+    if span.is_recorded() {
+        span.set("messaging.system", "mqtt");
+        span.set("messaging.operation.type", "receive");
+        span.set("messaging.destination.name", topic.to_owned());
+        span.set(
+            "messaging.message.body.size",
+            i64::try_from(bytes).unwrap_or(i64::MAX),
+        );
+        if let Some(household_id) = household_id {
+            span.set("hearth.household_id", household_id.get());
+        }
+    }
+    span
 }
 
 /// Returns the index of a slot.

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use model::units::HouseholdId;
 use platform::settings::BadSetting;
+use platform::trace::TraceContext;
 use schemas::dead_letter::Reason;
 
 use crate::spool::SpoolError;
@@ -13,6 +14,8 @@ pub struct Payload {
     /// The MQTT topic.
     pub topic: String,
     pub bytes: Bytes,
+    /// The span that brought it.
+    pub trace: Option<TraceContext>,
 }
 
 /// Why an ingest cannot start.

@@ -117,7 +117,7 @@ impl Sink {
         let Some(letter) = self.decoder.refused_by_log(record, detail) else {
             return Remainder::Record;
         };
-        let failed = self.produce(&[letter.record.as_new_record()]).await;
+        let failed = self.produce(&[letter.as_new_record()]).await;
         if failed.is_empty() {
             self.counters.count(letter.counted, StoredIn::Log);
             Remainder::Nothing

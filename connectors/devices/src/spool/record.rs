@@ -32,6 +32,8 @@ impl SpooledRecord {
             topic: self.topic,
             key: &self.key,
             value: &self.value,
+            // A record that has waited on disk goes on without its trace.
+            trace: None,
         }
     }
 }

@@ -13,6 +13,7 @@ use model::units::HouseholdId;
 use platform::clock::Clock;
 use platform::log::{Consumer, Log, LogError, NewRecord, Subscription};
 use platform::metrics::Metrics;
+use platform::trace::Tracer;
 use schemas::codec::{Codec, Message};
 use schemas::mqtt;
 use schemas::topic::Topic;
@@ -124,6 +125,7 @@ impl Log for MemoryLog {
             topic,
             key,
             value: &value,
+            trace: None,
         };
         let failed = self.produce_all(&[record], Duration::MAX).await;
         failed
@@ -214,6 +216,7 @@ impl Bench {
             codec,
             clock,
             metrics.clone(),
+            Tracer::off(),
             &config,
         )
         .unwrap();

@@ -119,7 +119,7 @@ impl Tables {
                     batch.insert(
                         &self.records,
                         key,
-                        record_value(&append.key, &append.value, now_ms),
+                        record_value(&append.key, &append.value, append.trace, now_ms),
                     );
                     *end += 1;
                 }

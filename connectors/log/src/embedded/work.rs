@@ -1,6 +1,7 @@
 //! What the log's writer is asked for, and how it answers.
 
 use platform::log::{LogError, TopicPartition};
+use platform::trace::TraceContext;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 /// What the writer is asked for.
@@ -23,6 +24,7 @@ pub(super) struct Append {
     pub(super) to: TopicPartition,
     pub(super) key: Vec<u8>,
     pub(super) value: Vec<u8>,
+    pub(super) trace: Option<TraceContext>,
     pub(super) done: oneshot::Sender<Result<(), LogError>>,
     /// Returned once the record is written.
     pub(super) room: OwnedSemaphorePermit,

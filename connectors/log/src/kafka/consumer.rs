@@ -20,6 +20,7 @@ use tracing::warn;
 use super::brokers::Brokers;
 use super::config::KafkaConfig;
 use super::failures::{classify, setup};
+use super::headers;
 use super::poller::Poller;
 use super::shared::{Events, Shared};
 use platform::log::{
@@ -218,6 +219,7 @@ fn record(message: &BorrowedMessage<'_>) -> Record {
         timestamp_ms: message.timestamp().to_millis().unwrap_or(0),
         key: message.key().map(Bytes::copy_from_slice),
         value: Bytes::copy_from_slice(message.payload().unwrap_or_default()),
+        trace: headers::trace(message),
     }
 }
 

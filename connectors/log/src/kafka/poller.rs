@@ -15,8 +15,10 @@ use rdkafka::message::{BorrowedMessage, Message};
 use tokio::sync::mpsc::error::TrySendError;
 use tracing::{debug, error};
 
+use super::headers;
 use super::shared::{Events, NAP, Shared};
 use platform::log::{LogEvent, Record, TopicPartition};
+use platform::trace::TraceContext;
 
 /// Longest pause between two polls for rebalances and errors.
 const POLL_EVERY: Duration = Duration::from_millis(50);
@@ -69,6 +71,7 @@ struct BatchRecord {
     timestamp_ms: i64,
     key: Option<Range<usize>>,
     value: Range<usize>,
+    trace: Option<TraceContext>,
 }
 
 impl Poller {
@@ -281,6 +284,7 @@ impl Batch {
             timestamp_ms: message.timestamp().to_millis().unwrap_or(0),
             key,
             value,
+            trace: headers::trace(message),
         });
     }
 
@@ -291,6 +295,7 @@ impl Batch {
             timestamp_ms: parts.timestamp_ms,
             key: parts.key.map(|key| bytes.slice(key)),
             value: bytes.slice(parts.value),
+            trace: parts.trace,
         });
         records.collect()
     }

@@ -14,6 +14,7 @@ use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep};
 
 use super::brokers::Brokers;
+use super::headers;
 use platform::log::NewRecord;
 
 /// Pause before a full queue is tried again.
@@ -129,6 +130,9 @@ pub(super) async fn produce<'a>(
         let mut sending = BaseRecord::with_opaque_to(name(record), ticket)
             .key(record.key)
             .payload(record.value);
+        if let Some(trace) = record.trace {
+            sending = sending.headers(headers::of(trace));
+        }
         while let Err((error, back)) = producer.send(sending) {
             let is_full = error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull);
             if !is_full || Instant::now() >= deadline {

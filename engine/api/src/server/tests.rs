@@ -26,6 +26,7 @@ use platform::log::{
 use platform::metrics::Metrics;
 use platform::order::{Epoch, Order};
 use platform::store::{Row, Store, StoreError};
+use platform::trace::Tracer;
 use schemas::codec::Codec;
 use schemas::topic::Topic;
 use serde_json::{Value, json};
@@ -94,6 +95,7 @@ impl Log for Shared {
                 timestamp_ms: 0,
                 key: Some(Bytes::copy_from_slice(key)),
                 value: Bytes::from(value),
+                trace: None,
             };
             held.push(record.clone());
             record
@@ -261,6 +263,7 @@ fn context() -> RoleContext {
         codec: Codec::single_object(),
         log: Arc::new(Shared(Arc::default())),
         store: Arc::new(OneHome::default()),
+        tracer: Tracer::off(),
     }
 }
 

@@ -315,6 +315,17 @@ mod tests {
     }
 
     #[test]
+    fn headers_of_traces_are_checked_and_never_shown() {
+        check(
+            "[traces]\nheaders = \"authorization\"\nsampled_share = 2.0\n",
+            &[("HEARTH_TRACES__ENDPOINT", "collector:4318")],
+            "traces.endpoint: expected empty, or http:// or https:// and a host, found \"collector:4318\"\n\
+             traces.headers: expected NAME=VALUE, separated by commas, found ***\n\
+             traces.sampled_share: expected 0 to 1, found 2",
+        );
+    }
+
+    #[test]
     fn the_environment_wins_over_the_file_and_secrets_come_from_files() {
         let secret = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(secret.path(), "hush\n").expect("write it");

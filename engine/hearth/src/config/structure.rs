@@ -17,6 +17,8 @@ use platform::settings::BadSetting;
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
+use crate::traces::TracesConfig;
+
 const LOG_FILTER: &str = "info,rumqttc=warn,scylla=warn,librdkafka=warn,fjall=warn,lsm_tree=warn";
 
 platform::settings! {
@@ -42,6 +44,8 @@ platform::settings! {
         controller: ControllerConfig = ControllerConfig::default(),
         #[section]
         http: HttpConfig = HttpConfig::default(),
+        #[section]
+        traces: TracesConfig = TracesConfig::default(),
         #[section]
         operation: OperationConfig = OperationConfig::default(),
         ; together folders_are_apart

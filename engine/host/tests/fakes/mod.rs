@@ -28,6 +28,7 @@ use platform::metrics::Metrics;
 use platform::order::{Epoch, Order};
 use platform::role_context::RoleContext;
 use platform::store::{Row, Store, StoreError};
+use platform::trace::Tracer;
 use schemas::codec::{Codec, Message};
 use schemas::topic::Topic;
 use tokio::sync::mpsc;
@@ -360,6 +361,7 @@ impl World {
                 codec: Codec::single_object(),
                 log: self.log.clone(),
                 store: self.store.clone(),
+                tracer: Tracer::off(),
             },
             settings: Settings {
                 slot: SlotLength::QUARTER_HOUR,
@@ -412,6 +414,7 @@ impl World {
             timestamp_ms: platform::clock::wall_ms() - 1_000,
             key: Some(household.to_string().into_bytes().into()),
             value: value.into(),
+            trace: None,
         };
         held.push(record.clone());
         record

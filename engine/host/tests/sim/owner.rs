@@ -15,6 +15,7 @@ use platform::clock::Clock;
 use platform::log::{Consumer, ConsumerControl, LogEvent, TopicPartition};
 use platform::metrics::Metrics;
 use platform::role_context::RoleContext;
+use platform::trace::Tracer;
 use schemas::codec::Codec;
 use schemas::snapshot::SHARD_TOPICS;
 use schemas::topic::Topic;
@@ -215,6 +216,7 @@ async fn run(
         codec: Codec::single_object(),
         log: Arc::new(SimLog(Arc::clone(&life))),
         store: Arc::new(SimStore(Arc::clone(&life))),
+        tracer: Tracer::off(),
     };
     let (tariffs, _) = tariffs::follow(context.clone(), TARIFFS_MAX)
         .await

@@ -87,6 +87,7 @@ pub fn records(state: &State, at: TopicPartition, offset: i64, count_max: usize)
             timestamp_ms: kept.timestamp_ms,
             key: Some(kept.key.clone().into()),
             value: kept.value.clone().into(),
+            trace: None,
         })
         .collect()
 }

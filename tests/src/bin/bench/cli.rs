@@ -7,7 +7,7 @@ use crate::{readings, solvers};
 /// Measures Hearth on the real stack.
 #[derive(Debug, Parser)]
 pub(crate) struct Cli {
-    /// Only what starts with this: consume_only, engine, kafka_streams, million_homes, handover, store, gateway, bridge, scheduler, highs, cbc, backtest, or a row such as
+    /// Only what starts with this: consume_only, engine, kafka_streams, million_homes, handover, store, gateway, bridge, scheduler, highs, cbc, backtest, traces, or a row such as
     /// scheduler.battery.
     #[arg(default_value = "")]
     pub(crate) name: String,

@@ -22,6 +22,7 @@ mod slots;
 mod solvers;
 mod store;
 mod streams;
+mod traces;
 mod usage;
 
 use std::path::Path;
@@ -50,6 +51,9 @@ async fn main() -> Result<()> {
     }
     if wants("backtest") {
         backtests::measure(&mut board, cli.runs, &selection)?;
+    }
+    if wants("traces") {
+        traces::measure(&mut board, cli.runs, &selection).await?;
     }
     if streams::is_wanted(&selection)
         || ["million_homes", "handover", "store", "gateway", "bridge"]
