@@ -88,6 +88,7 @@ impl Log for MemoryLog {
             timestamp_ms: 0,
             key: Some(Bytes::copy_from_slice(key)),
             value: value.into(),
+            trace: None,
         });
         self.changed.notify_waiters();
         Ok(())
