@@ -26,6 +26,8 @@ pub fn url_of(listen: &str) -> String {
 /// When it does not within `wait`; with what it said last.
 pub async fn until_ready(url: &str, wait: Duration) -> Result<()> {
     let asked = format!("{}/readyz", url.trim_end_matches('/'));
+    // Fails only if one is installed already, which is fine.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder()
         .timeout(ANSWER_MAX)
         .build()
