@@ -40,6 +40,7 @@ fn exposition() -> String {
         (&metrics.schedules_total, 2),
         (&metrics.commands_total, 1),
         (&metrics.alerts_total, 1),
+        (&metrics.trace_spans_total, 1),
         (&metrics.gateway_refused_total, 1),
         (&metrics.household_failures_total, 1),
         (&metrics.records_refused_total, 1),

@@ -18,7 +18,7 @@ async fn one_trace_leads_through_every_process() -> anyhow::Result<()> {
     let collector = Collector::start()?;
     let (prefix, keyspace) = (unique("traces-"), unique("traces"));
     let extra = format!(
-        "[engine]\ngrace_minutes = 60\n[traces]\nendpoint = \"{}\"\nsampled_share = 0.0\n",
+        "[traces]\nendpoint = \"{}\"\nsampled_share = 0.0\n",
         collector.url()
     );
     let config = hearth_config(stack, &prefix, &keyspace, &extra)?;

@@ -25,7 +25,7 @@ async fn start(name: &str, traces: &str) -> anyhow::Result<(HearthProcess, u16, 
             "[log]\nkind = \"embedded\"\ndir = {log:?}\n[store]\nkind = \"embedded\"\ndir = {store:?}\n\
              [ingest]\nspool_dir = {spool:?}\n[gateway]\nlisten = \"127.0.0.1:{mqtt_port}\"\n\
              [bridge.mqtt]\nport = {nobody}\n[http]\nlisten = \"127.0.0.1:{http_port}\"\n\
-             [engine]\ntick_ms = 100\ngrace_minutes = 60\n[traces]\n{traces}\n",
+             [engine]\ntick_ms = 100\n[traces]\n{traces}\n",
             log = folder.join("log"),
             store = folder.join("store"),
             spool = folder.join("spool"),

@@ -198,7 +198,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The spans as a tree below `root`: a line each, children indented, in the order of names. Behind a name stand the
-/// service, where `with_services`, and the events.
+/// service, where `with_services`, and the events, those that repeat once.
 #[must_use]
 pub fn tree(spans: &[ReceivedSpan], root: &str, with_services: bool) -> String {
     let mut text = String::new();
@@ -222,7 +222,9 @@ fn add_children(
             let _ = write!(text, " ({})", span.service);
         }
         if !span.events.is_empty() {
-            let _ = write!(text, ": {}", span.events.join(", "));
+            let mut events = span.events.clone();
+            events.dedup();
+            let _ = write!(text, ": {}", events.join(", "));
         }
         text.push('\n');
         add_children(spans, &span.span_id, depth + 1, with_services, text);

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::{Message, MqttAccess, Subscription, http, mosquitto_pub, mosquitto_pub_with, wait_for};
 
 const MINUTE_MS: i64 = 60_000;
+const SLOT_MS: i64 = 15 * MINUTE_MS;
 const LIMIT: Duration = Duration::from_secs(60);
 /// Id of the span by which devices say that they sent a reading.
 pub const DEVICE_SPAN: &str = "00f067aa0ba902b7";
@@ -34,12 +35,14 @@ pub async fn put_tariff(api_port: u16) -> anyhow::Result<()> {
 #[derive(Debug)]
 pub struct TracedHome {
     id: u64,
+    /// Start of a slot that has ended.
+    slot_ms: i64,
     device: MqttAccess,
     commands: Subscription,
 }
 
 impl TracedHome {
-    /// Puts its metadata, waits until the engine has them, and sends its battery's state as of an earlier slot.
+    /// Puts its metadata, waits until the engine has them, and sends its battery's state in two slots.
     pub async fn furnish(api_port: u16, id: u64, device: MqttAccess) -> anyhow::Result<Self> {
         let url = format!("http://127.0.0.1:{api_port}/api/households/{id}");
         let metadata = json!({
@@ -55,14 +58,20 @@ impl TracedHome {
         })
         .await;
         let commands = Subscription::start(&device, &[&format!("home/{id}/cmd")]).await?;
+        let now_ms = platform::clock::wall_ms();
+        let slot_ms = now_ms - now_ms.rem_euclid(SLOT_MS) - SLOT_MS;
         let home = Self {
             id,
+            slot_ms,
             device,
             commands,
         };
-        let before = rfc3339(platform::clock::wall_ms() - 20 * MINUTE_MS);
-        let battery = json!({"household_id": id, "ts": before, "soc_pct": 55.0, "power_w": 0.0});
-        home.send("battery", &battery, None).await?;
+        // The second one ends the slot of the first.
+        for after_ms in [0, SLOT_MS] {
+            let ts = rfc3339(slot_ms + after_ms);
+            let battery = json!({"household_id": id, "ts": ts, "soc_pct": 55.0, "power_w": 0.0});
+            home.send("battery", &battery, None).await?;
+        }
         let latest = format!("http://127.0.0.1:{api_port}/api/latest/{id}");
         wait_for("the battery's reading", LIMIT, async || {
             let answer = http().get(&latest).send().await?.error_for_status()?;
@@ -79,11 +88,10 @@ impl TracedHome {
         Ok(home)
     }
 
-    /// Sends the reading that is lacking, as part of the trace `trace_id`, if any. It changes a slot that has ended: the
-    /// engine's grace must be an hour.
+    /// Sends the reading that is lacking, as part of the trace `trace_id`, if any. It changes the slot that has ended.
     pub async fn send_meter(&self, trace_id: Option<&str>) -> anyhow::Result<()> {
-        let before = rfc3339(platform::clock::wall_ms() - 20 * MINUTE_MS);
-        let meter = json!({"household_id": self.id, "ts": before, "consumption_w": 450.0});
+        let ts = rfc3339(self.slot_ms + 1_000);
+        let meter = json!({"household_id": self.id, "ts": ts, "consumption_w": 450.0});
         let traceparent = trace_id.map(|trace_id| format!("00-{trace_id}-{DEVICE_SPAN}-01"));
         self.send("meter", &meter, traceparent.as_deref()).await
     }
