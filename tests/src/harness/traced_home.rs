@@ -26,8 +26,14 @@ pub async fn put_tariff(api_port: u16) -> anyhow::Result<()> {
     };
     let periods: Vec<Value> = (0..48).map(period).collect();
     let url = format!("http://127.0.0.1:{api_port}/api/tariffs/flat");
-    let put = http().put(url).json(&json!({"periods": periods}));
-    put.send().await?.error_for_status()?;
+    let body = json!({"periods": periods});
+    // Not available while the API reads the tariffs that there are.
+    wait_for("the tariff", LIMIT, async || {
+        let put = http().put(&url).json(&body);
+        put.send().await?.error_for_status()?;
+        Ok(())
+    })
+    .await;
     Ok(())
 }
 
