@@ -275,7 +275,7 @@ async fn a_collector_that_refuses_is_asked_once_and_one_that_is_busy_again() -> 
             traces
                 .tracer()
                 .head(SpanKind::Internal, Caller::Unknown, || "work".to_owned()),
-        )
+        );
     };
     collector.answer_with(400);
     work();

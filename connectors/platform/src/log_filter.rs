@@ -3,9 +3,12 @@
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+/// Puts a filter in force, or says what is wrong with it.
+type Apply = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
+
 /// The filter in force and the configured one.
 pub struct LogFilter {
-    apply: Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>,
+    apply: Apply,
     state: Mutex<State>,
 }
 

@@ -260,7 +260,6 @@ impl Tracer {
     }
 
     /// Begins the handling of a record. Empty if the record carries no context.
-    #[must_use]
     pub fn process(
         &self,
         parent: Option<TraceContext>,
@@ -282,7 +281,6 @@ impl Tracer {
     }
 
     /// Begins the way of a record into the log, because of something elsewhere. Empty without a context.
-    #[must_use]
     pub fn publish(&self, parent: Option<TraceContext>, topic: Topic) -> Span {
         let (Some(recording), Some(parent)) = (&self.0, parent) else {
             return Span::none();
@@ -296,7 +294,6 @@ impl Tracer {
     }
 
     /// Begins anything else. Empty without a context.
-    #[must_use]
     pub fn child(&self, parent: Option<TraceContext>, name: &'static str, kind: SpanKind) -> Span {
         match (&self.0, parent) {
             (Some(recording), Some(parent)) => {
